@@ -1,0 +1,1 @@
+"""Scripts that fetch, make and check data sets: ``python -m data_scripts NAME``."""

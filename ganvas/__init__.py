@@ -1,0 +1,1 @@
+"""ganvas: image-to-image translation on PyTorch."""

@@ -1,0 +1,1 @@
+"""Pictures in and out, data sets, augmentation, resumable order."""

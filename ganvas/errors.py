@@ -1,0 +1,10 @@
+"""The one exception that the command line shows to its user without a traceback."""
+
+
+class UserError(Exception):
+    """An expected failure: bad input, a missing file, a full disk.
+
+    The message names what is wrong, where (path or option, and the value found there) and what to do about it. The
+    command line prints it and ends with exit code 2. A mistake in the use of the Python API is a ``ValueError`` or a
+    ``TypeError`` instead.
+    """

@@ -1,0 +1,1 @@
+"""Metrics, baselines, contact sheets and reports."""

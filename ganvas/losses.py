@@ -1,0 +1,99 @@
+"""Losses of the translators: adversarial, gradient penalty, L1. Pure functions that return float32 scalars.
+
+Scores and logits arrive in any precision and are compared in float32: half precision would round small losses away.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
+
+
+def gan_loss_d(real_scores: Tensor, fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
+    """Discriminator's loss: the sum of its losses on real and on fake pictures, each a mean over all scores.
+
+    Args:
+        real_scores: D's output on real pictures, any shape; logits for "vanilla".
+        fake_scores: D's output on generated pictures, any shape.
+        gan_loss: "vanilla" (Goodfellow et al. 2014), "lsgan" (Mao et al. 2017, targets 1 and 0), "hinge" (Lim and Ye
+            2017) or "wgangp" (Gulrajani et al. 2017; add `gradient_penalty`).
+
+    Raises:
+        ValueError: ``gan_loss`` is none of these.
+    """
+    real, fake = real_scores.float(), fake_scores.float()
+    if gan_loss == "vanilla":
+        return F.softplus(-real).mean() + F.softplus(fake).mean()  # -log sigmoid(real) - log(1 - sigmoid(fake))
+    if gan_loss == "lsgan":
+        return (real - 1).square().mean() + fake.square().mean()
+    if gan_loss == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    if gan_loss == "wgangp":
+        return fake.mean() - real.mean()
+    raise ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
+
+
+def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
+    """Generator's adversarial loss: small where D takes its pictures for real (non-saturating for "vanilla").
+
+    Args:
+        fake_scores: D's output on generated pictures, any shape; logits for "vanilla".
+        gan_loss: As in `gan_loss_d`.
+
+    Raises:
+        ValueError: ``gan_loss`` is none of these.
+    """
+    fake = fake_scores.float()
+    if gan_loss == "vanilla":
+        return F.softplus(-fake).mean()  # -log sigmoid(fake), Goodfellow et al. 2014, Sec. 3
+    if gan_loss == "lsgan":
+        return (fake - 1).square().mean()
+    if gan_loss in ("hinge", "wgangp"):
+        return -fake.mean()
+    raise ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
+
+
+def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Mean squared distance of D's gradient norm from 1, between real and fake pictures (unweighted).
+
+    Runs in float32 whatever the surroundings' precision: second derivatives do not survive bfloat16.
+
+    Args:
+        score: The discriminator, or a function that calls it; [N, C, H, W] to scores of any shape.
+        real: Real pictures, [N, C, H, W] in [-1, 1].
+        fake: Generated pictures of the same shape; no gradient flows into them.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Reference: Gulrajani et al. 2017, Eq. 3.
+    """
+    _same_shape("real", real, "fake", fake)
+    real, fake = real.detach().float(), fake.detach().float()
+    t = torch.rand(real.shape[0], 1, 1, 1, device=real.device)  # one point a picture on the line from fake to real
+    between = torch.lerp(fake, real, t).requires_grad_()
+    with torch.autocast(real.device.type, enabled=False):
+        scores = score(between)
+        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)  # [N, C, H, W]
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def l1_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of pictures of the same shape, in [-1, 1] (Isola et al. 2017, Eq. 3).
+
+    Raises:
+        ValueError: The shapes differ; broadcasting here would hide a mistake.
+    """
+    _same_shape("output", output, "target", target)
+    return (output.float() - target.float()).abs().mean()
+
+
+def _same_shape(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{first_name} is {tuple(first.shape)} and {second_name} is {tuple(second.shape)}; they must be equal"
+        )

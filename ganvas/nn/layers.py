@@ -1,0 +1,221 @@
+"""The layers that all networks share: stride-2 4x4 convolutions, LeakyReLU 0.2, norms, mirrored padding.
+
+Radford et al. 2016 (DCGAN) set the pattern: strided convolutions instead of pooling, batch norm, LeakyReLU in what
+goes down. Isola et al. 2017 (Sec. 6.1) and Zhu et al. 2017 (Sec. 7) build their networks from it.
+
+Letters in shape comments: N pictures, C channels, H rows, W columns.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas.nn import matrix_form
+
+Norm = Literal["batch", "instance", "none"]
+Upsampling = Literal["transpose", "resize"]
+Statistics = Literal["running", "picture"]
+
+LEAKY_SLOPE = 0.2  # Isola et al. 2017, Sec. 6.1; Radford et al. 2016, Sec. 3
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that can use each picture's own statistics once training is over.
+
+    ``statistics`` matters in eval mode only. "running" is the usual batch norm: averages gathered in training.
+    "picture" normalises each picture by its own mean and variance, then applies the learned scale and shift: what the
+    authors of pix2pix do at test time with a batch of one (Isola et al. 2017, Sec. 3.4), here for any batch size.
+    """
+
+    statistics: Statistics = "running"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [N, C, H, W] by channel; same shape out."""
+        if self.training or self.statistics == "running":
+            return super().forward(x)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def set_statistics(network: nn.Module, statistics: Statistics) -> None:
+    """Choose what every batch norm of ``network`` normalises by in eval mode."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm2d):
+            module.statistics = statistics
+
+
+def make_norm(norm: Norm, channels: int) -> nn.Module:
+    """Build the norm layer of a block; instance norm is not affine, as in the CycleGAN paper's code."""
+    if norm == "batch":
+        return BatchNorm2d(channels)
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels)
+    if norm == "none":
+        return nn.Identity()
+    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance' and 'none'")
+
+
+def needs_bias(norm: Norm) -> bool:
+    """Tell whether a convolution before this norm has a bias: batch norm's own shift makes one useless."""
+    return norm != "batch"
+
+
+class DownConv2d(nn.Conv2d):
+    """Stride-2 4x4 convolution: [N, C_in, H, W] to [N, C_out, H / 2, W / 2].
+
+    A plain ``nn.Conv2d(in, out, 4, stride=2, padding=1)`` but for the way small maps are computed on a CPU. It can be
+    differentiated once; a discriminator with a gradient penalty needs the plain one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        N, _, H, W = x.shape
+        if H % 2 == W % 2 == 0 and matrix_form.prefers_matrix_form(self, N * (H // 2) * (W // 2)):
+            return matrix_form.down(x, self.weight)
+        return super().forward(x)
+
+
+class UpConv2d(nn.ConvTranspose2d):
+    """Stride-2 4x4 transposed convolution: [N, C_in, H, W] to [N, C_out, 2H, 2W].
+
+    A plain ``nn.ConvTranspose2d(in, out, 4, stride=2, padding=1)`` but for the way small maps are computed on a CPU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve; ``output_size`` is there for the signature of the base class."""
+        N, _, H, W = x.shape
+        if output_size is None and matrix_form.prefers_matrix_form(self, N * H * W):
+            return matrix_form.up(x, self.weight)
+        return super().forward(x, output_size)
+
+
+def mirror_positions(size: int, before: int, after: int, device: torch.device) -> Tensor:
+    """Where to read a row of ``size`` pixels from ``-before`` to ``size + after - 1``, mirrored as often as needed.
+
+    The mirror does not repeat the border pixel, so the period is 2 * size - 2; a single pixel repeats. Written so that
+    it also exports with a symbolic size: no Python arithmetic that would fix the size of the example picture.
+    """
+    n = torch.full((1,), size, device=device)
+    period = (2 * n - 2).clamp(min=1)
+    i = torch.arange(-before, size + after, device=device)
+    i = i - period * torch.div(i, period, rounding_mode="floor")
+    return torch.where(i < n, i, period - i)
+
+
+def mirror_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """Pad [N, C, H, W] by mirroring, also where the padding is wider than the picture.
+
+    Equal to ``F.pad(mode="reflect")`` where that is allowed (padding smaller than the side).
+    """
+    H, W = x.shape[-2:]
+    x = x.index_select(-2, mirror_positions(H, top, bottom, x.device))  # [N, C, top + H + bottom, W]
+    return x.index_select(-1, mirror_positions(W, left, right, x.device))  # [N, C, …, left + W + right]
+
+
+class MirrorPad2d(nn.Module):
+    """Mirrored padding of ``padding`` pixels on each side, for pictures of any size."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take [N, C, H, W], give [N, C, H + 2 * padding, W + 2 * padding]."""
+        return mirror_pad(x, self.padding, self.padding, self.padding, self.padding)
+
+    def extra_repr(self) -> str:
+        """Show the padding where the module is printed."""
+        return str(self.padding)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
+    """Pad [N, C, H, W] by mirroring until ``multiple`` divides both sides, half of it before and half after.
+
+    Returns:
+        The padded pictures, and the rows above and columns left of the original, for cropping the output.
+    """
+    H, W = x.shape[-2:]
+    rows, columns = -H % multiple, -W % multiple
+    top, left = rows // 2, columns // 2
+    if rows or columns:
+        x = mirror_pad(x, left, columns - left, top, rows - top)
+    return x, top, left
+
+
+class DownBlock(nn.Sequential):
+    """Halve height and width: convolution 4x4 stride 2, norm, LeakyReLU 0.2."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm: Norm = "batch", bias: bool | None = None) -> None:
+        bias = needs_bias(norm) if bias is None else bias
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias),
+            make_norm(norm, out_channels),
+            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+        )
+
+
+class UpBlock(nn.Sequential):
+    """Double height and width: ReLU, transposed convolution 4x4 stride 2, norm, dropout.
+
+    With ``upsampling="resize"`` (nearest neighbour, then a 3x3 convolution) the block cannot leave a checkerboard: every
+    output pixel is reached by the same number of weights (Odena et al. 2016).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm = "batch",
+        dropout: float = 0.0,
+        upsampling: Upsampling = "transpose",
+        bias: bool | None = None,
+    ) -> None:
+        bias = needs_bias(norm) if bias is None else bias
+        super().__init__(
+            nn.ReLU(inplace=True),
+            make_upsampling(in_channels, out_channels, upsampling=upsampling, bias=bias),
+            make_norm(norm, out_channels),
+        )
+        if dropout:
+            self.append(nn.Dropout(dropout))
+
+
+def make_upsampling(in_channels: int, out_channels: int, *, upsampling: Upsampling, bias: bool) -> nn.Module:
+    """Build what doubles height and width: [N, C_in, H, W] to [N, C_out, 2H, 2W]."""
+    if upsampling == "transpose":
+        return UpConv2d(in_channels, out_channels, bias=bias)
+    if upsampling == "resize":
+        return nn.Sequential(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias),
+        )
+    raise ValueError(f"upsampling is {upsampling!r}; allowed are 'transpose' and 'resize'")
+
+
+class ResidualBlock(nn.Module):
+    """Two mirrored-padding 3x3 convolutions with norm, added to the input (Johnson et al. 2016; Zhu et al. 2017)."""
+
+    def __init__(self, channels: int, *, norm: Norm = "instance", dropout: float = 0.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            MirrorPad2d(1),
+            nn.Conv2d(channels, channels, kernel_size=3, bias=needs_bias(norm)),
+            make_norm(norm, channels),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout) if dropout else nn.Identity(),
+            MirrorPad2d(1),
+            nn.Conv2d(channels, channels, kernel_size=3, bias=needs_bias(norm)),
+            make_norm(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take and give [N, C, H, W]."""
+        return x + self.body(x)

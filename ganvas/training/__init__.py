@@ -1,0 +1,1 @@
+"""Configuration, the one training loop, checkpoints, schedules, logging."""
