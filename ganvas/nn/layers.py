@@ -135,14 +135,19 @@ class MirrorPad2d(nn.Module):
         return str(self.padding)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
+def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Tensor, int, int]:
     """Pad [N, C, H, W] by mirroring until ``multiple`` divides both sides, half of it before and half after.
+
+    Args:
+        x: Pictures.
+        multiple: What must divide both sides.
+        at_least: Least side of the result, a multiple of ``multiple``.
 
     Returns:
         The padded pictures, and the rows above and columns left of the original, for cropping the output.
     """
     H, W = x.shape[-2:]
-    rows, columns = -H % multiple, -W % multiple
+    rows, columns = (torch.sym_max(-side % multiple, at_least - side) for side in (H, W))
     top, left = rows // 2, columns // 2
     if rows or columns:
         x = mirror_pad(x, left, columns - left, top, rows - top)
@@ -164,7 +169,7 @@ class DownBlock(nn.Sequential):
 class UpBlock(nn.Sequential):
     """Double height and width: ReLU, transposed convolution 4x4 stride 2, norm, dropout.
 
-    With ``upsampling="resize"`` (nearest neighbour, then a 3x3 convolution) the block cannot leave a checkerboard: every
+    With ``upsampling="resize"`` (nearest neighbour, then a 3x3 convolution) no checkerboard can arise: every
     output pixel is reached by the same number of weights (Odena et al. 2016).
     """
 

@@ -610,7 +610,7 @@ def measured_field(network: nn.Module, picture_size: int, *, period: int = 1, ax
 
 def _with_positive_weights(network: nn.Module) -> nn.Module:
     """Copy ``network`` so that every path from an input to an output shows in the gradient."""
-    linear = copy.deepcopy(network).double().eval()
+    linear = copy.deepcopy(network).cpu().double().eval()
     for parent in list(linear.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _NORMS):

@@ -39,7 +39,8 @@ class Adam(torch.optim.Adam):
         """Update the parameters from their gradients."""
         views = self.param_groups[0]["params"]
         for (name, parameter), view in zip(self._named.items(), views, strict=True):
-            view.grad = None if parameter.grad is None else parameter.grad.permute(self._orders[name])
+            # A gradient of another layout must be copied: the fused kernel reads memory in order and gets it wrong.
+            view.grad = None if parameter.grad is None else parameter.grad.permute(self._orders[name]).contiguous()
         super().step(closure)
         for view in views:  # else the gradients' memory could not be used again for the next step's
             view.grad = None
@@ -92,4 +93,5 @@ class Adam(torch.optim.Adam):
 
 def _storage_order(tensor: Tensor) -> list[int]:
     """Give the dimensions from the slowest to the fastest in memory."""
-    return sorted(range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), dim))
+    strides = tensor.stride()
+    return sorted(range(tensor.dim()), key=lambda dim: (-strides[dim], dim))

@@ -1,0 +1,101 @@
+"""Augmentation of pairs, on albumentations: geometry to both pictures alike, colour to the source alone."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ganvas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to a pair.
+
+    The paper's: scale to 286, cut 256 at random, mirror half of them (Isola et al. 2017, Sec. 6.2).
+
+    Attributes:
+        load_size: Pixels a side that both pictures are scaled to; None keeps their own scale.
+        crop_size: Pixels a side of the piece that is cut at random.
+        flip: Mirror half of the pairs left to right.
+        colour: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none.
+    """
+
+    load_size: int | None = 286
+    crop_size: int = 256
+    flip: bool = True
+    colour: float = 0.0
+
+
+class PairTransform:
+    """Applies an `Augmentation` with randomness from a key alone.
+
+    Args:
+        augmentation: What to do.
+    """
+
+    def __init__(self, augmentation: Augmentation) -> None:
+        self.augmentation = augmentation
+
+    def __call__(
+        self, source: np.ndarray, target: np.ndarray, key: tuple[int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Transform a pair of [H, W, C] pictures of equal height and width, of any types and channel counts.
+
+        Args:
+            source: First picture.
+            target: Second picture.
+            key: (seed, epoch, index); equal keys give equal results, in any process.
+
+        Raises:
+            UserError: A picture is smaller than the piece to cut, or colour is asked for where it has no meaning.
+        """
+        size = self.augmentation.crop_size
+        if self.augmentation.load_size is None and min(source.shape[:2]) < size:
+            raise UserError(
+                f"a picture is {source.shape[1]}x{source.shape[0]} pixels, smaller than the {size} to cut from it. "
+                "Use a smaller --image-size, or let --load-size scale the pictures."
+            )
+        seeds = np.random.SeedSequence(key).generate_state(2)
+        self._geometry.set_random_seed(int(seeds[0]))
+        moved = self._geometry(image=source, target=target)
+        source, target = moved["image"], moved["target"]
+        if self.augmentation.colour:
+            if source.shape[2] not in (1, 3) or source.dtype != np.uint8:
+                raise UserError(
+                    f"--colour works on 8-bit pictures of 1 or 3 channels; these have {source.shape[2]} of "
+                    f"{source.dtype}. Leave it out."
+                )
+            self._colour.set_random_seed(int(seeds[1]))
+            source = self._colour(image=source)["image"]
+        return source, target
+
+    @cached_property
+    def _geometry(self) -> Any:
+        A = _albumentations()
+        options = self.augmentation
+        steps = []
+        if options.load_size is not None:
+            steps.append(A.Resize(options.load_size, options.load_size, interpolation=2, area_for_downscale="image"))
+        if options.load_size != options.crop_size:
+            steps.append(A.RandomCrop(options.crop_size, options.crop_size))
+        if options.flip:
+            steps.append(A.HorizontalFlip(p=0.5))
+        return A.Compose(steps, additional_targets={"target": "image"})
+
+    @cached_property
+    def _colour(self) -> Any:
+        c = self.augmentation.colour
+        return _albumentations().Compose(
+            [_albumentations().ColorJitter(brightness=c, contrast=c, saturation=c, hue=min(0.5, c / 4), p=1.0)]
+        )
+
+
+def _albumentations() -> Any:
+    """Import late (it takes seconds), and without its question to the package index for newer versions."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations

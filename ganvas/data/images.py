@@ -1,0 +1,156 @@
+"""Pictures in and out of files, and between arrays and tensors.
+
+An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [C, H, W] float32 in [-1, 1].
+"""
+
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ganvas.errors import UserError
+from ganvas.files import cannot_write
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the pictures of a folder, sorted by path; other files are passed over.
+
+    Raises:
+        UserError: The folder is missing, or no folder.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such folder.")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; expected a folder of pictures.")
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+
+
+def read_image(path: Path, channels: int | None = None) -> np.ndarray:
+    """Decode a picture to [H, W, C] uint8, uint16 or float32.
+
+    EXIF orientation is applied, palettes are expanded, CMYK becomes RGB, and alpha is composed over white.
+
+    Args:
+        path: The file.
+        channels: Channels wanted. 3 repeats a grayscale picture; nothing else is converted.
+
+    Raises:
+        UserError: The file is missing, unreadable, larger than Pillow's limit against decompression bombs, or has
+            another number of channels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                array = _as_array(ImageOps.exif_transpose(file))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such picture.") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: has too many pixels to be a safe picture ({error}). Scale it down first.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: is no picture that can be read. Remove it, or save it anew as PNG or JPEG.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
+    if channels == 3 and array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    if channels is not None and array.shape[2] != channels:
+        raise UserError(
+            f"{path}: has {array.shape[2]} channels, {channels} are expected. Convert the file, or train with as many "
+            "channels (--source-channels, --target-channels)."
+        )
+    return array
+
+
+def _as_array(picture: Image.Image) -> np.ndarray:
+    """Give Pillow's modes as arrays of their own depth."""
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+        array = np.asarray(picture)
+        if array.min() < 0 or array.max() > 65535:
+            raise ValueError("32-bit integers beyond 16 bits are not supported")
+        return array.astype(np.uint16)[:, :, None]
+    if picture.mode == "F":
+        return np.asarray(picture, dtype=np.float32)[:, :, None]
+    if picture.mode in ("1", "L"):
+        return np.asarray(picture.convert("L"))[:, :, None]
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
+
+
+def write_image(path: Path, picture: np.ndarray) -> None:
+    """Write [H, W, C] (1 or 3 channels; uint8, or uint16 and float32 where the format has them) by the file's suffix.
+
+    The file appears whole or not at all.
+
+    Raises:
+        UserError: The place cannot be written, or the format does not hold such a picture.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise UserError(
+            f"{path}: {suffix or 'no suffix'} is no picture format; use {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
+    if picture.dtype != np.uint8 and suffix not in (".png", ".tif", ".tiff"):
+        picture = to_array(to_tensor(picture), np.uint8)  # JPEG, WebP and BMP hold 8 bits
+    if picture.dtype == np.float32 and suffix == ".png":
+        picture = to_array(to_tensor(picture), np.uint16)
+    aside = path.with_name(f".{path.stem}.new-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _encode(aside, np.ascontiguousarray(picture))
+        aside.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _encode(path: Path, picture: np.ndarray) -> None:
+    flat = picture[:, :, 0] if picture.shape[2] == 1 else picture
+    if picture.dtype == np.uint8:
+        options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+        Image.fromarray(flat).save(path, **options)
+        return
+    # Pillow has no 16-bit or float colour; OpenCV writes both, blue first.
+    written, content = cv2.imencode(path.suffix, flat[:, :, ::-1] if flat.ndim == 3 else flat)
+    if not written:
+        raise OSError(f"the encoder refused {picture.shape[2]} channels of {picture.dtype}")
+    path.write_bytes(content.tobytes())
+
+
+def to_tensor(picture: np.ndarray) -> Tensor:
+    """Give [H, W, C] of any supported type as [C, H, W] float32 in [-1, 1].
+
+    Raises:
+        ValueError: Another type.
+    """
+    if picture.dtype not in FULL_RANGE:
+        raise ValueError(f"the picture's type is {picture.dtype}; allowed are uint8, uint16 and float32")
+    values = torch.from_numpy(np.ascontiguousarray(picture).astype(np.float32))
+    return values.permute(2, 0, 1).mul(2 / FULL_RANGE[picture.dtype]).sub(1).contiguous()
+
+
+def to_array(picture: Tensor, dtype: DTypeLike) -> np.ndarray:
+    """Give [C, H, W] in [-1, 1] as [H, W, C] of ``dtype``: clipped, and rounded to whole numbers for integers.
+
+    Raises:
+        ValueError: Another type.
+    """
+    kind = np.dtype(dtype)
+    if kind not in FULL_RANGE:
+        raise ValueError(f"the type asked for is {kind}; allowed are uint8, uint16 and float32")
+    values = picture.detach().float().cpu().clamp(-1, 1).add(1).mul(FULL_RANGE[kind] / 2).permute(1, 2, 0).numpy()
+    return values.astype(kind) if kind == np.float32 else np.rint(values).astype(kind)

@@ -1,0 +1,136 @@
+"""Files and folders that appear whole or not at all, and JSON that is read with plain errors."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ganvas.errors import UserError
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder aside, then put it in its place in one rename; an older folder there is replaced.
+
+    Yields:
+        An empty folder beside ``path``. When the block ends well, its files are flushed to the disk and it becomes
+        ``path``; when it raises, it is removed and ``path`` stays as it was.
+
+    Raises:
+        UserError: The disk is full, or the place is not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        yield aside
+        aside.chmod(0o755)  # mkdtemp's folders are private
+        for file in aside.rglob("*"):
+            _flush(file)
+        _flush(aside)
+        _swap(aside, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _swap(aside: Path, path: Path) -> None:
+    if not path.exists():
+        aside.rename(path)
+        return
+    # Folders cannot be exchanged in one step everywhere; `recover_folder` mends a death between the two renames.
+    old = _old(path)
+    shutil.rmtree(old, ignore_errors=True)
+    path.rename(old)
+    aside.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Clean up after a process that was killed while it replaced ``path``."""
+    if not path.exists() and _old(path).exists():
+        _old(path).rename(path)
+    for leftover in path.parent.glob(f".{path.name}.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file aside, flush it to the disk, and rename it into place.
+
+    Raises:
+        UserError: The disk is full, or the place is not writable.
+    """
+    aside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        _flush(aside)
+        aside.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write JSON for people and programs: indented, whole or not at all."""
+    write_file(path, (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        what: What the file is, for messages: "a run's config".
+
+    Raises:
+        UserError: It is missing, unreadable, or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: there is no such file; expected {what}.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {what}.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: is no JSON ({error}); expected {what}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: is no JSON object but {type(values).__name__}; expected {what}.")
+    return values
+
+
+def sha256(path: Path) -> str:
+    """Give a file's digest as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Make the message for a write that failed."""
+    reason = error.strerror or str(error)
+    return UserError(f"{path}: cannot be written ({reason}). Make room or choose another place; nothing was damaged.")
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk; Windows cannot do that for folders and needs no more."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

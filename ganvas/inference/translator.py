@@ -1,0 +1,151 @@
+"""A trained model as a function from picture to picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganvas.data.images import list_images, read_image, to_array, to_tensor, write_image
+from ganvas.errors import UserError
+from ganvas.modelfile import ModelConfig, load_model
+from ganvas.nn.layers import set_statistics
+
+
+class Translator:
+    """One model, ready to translate; deterministic unless ``paper`` is set.
+
+    Args:
+        config: What the model folder says of the model.
+        generators: Its networks by direction, "a2b" and "b2a".
+        direction: Which of them translates; may be left out where there is one.
+        device: Where it runs; "cpu", "cuda", "mps".
+        size: "trained" scales a picture to the size of the training pictures before the network and back after it,
+            where the training did; "native" never scales.
+        paper: Translate as the paper does at test time: dropout on, and each picture's own statistics in batch norm
+            (Isola et al. 2017, Sec. 3.4). The noise is drawn from ``seed`` anew for each picture.
+        seed: Of the noise.
+
+    Raises:
+        UserError: The direction is not in the model.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        generators: dict[str, nn.Module],
+        *,
+        direction: str | None = None,
+        device: str = "cpu",
+        size: str = "trained",
+        paper: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if direction is None and len(generators) > 1:
+            raise UserError("this model translates both ways: choose a direction, a2b or b2a.")
+        direction = direction or next(iter(generators))
+        if direction not in generators:
+            raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
+        self.config, self.paper, self.seed = config, paper, seed
+        self.preprocessing = config.preprocessing
+        self.device = torch.device(device)
+        self._resize = size == "trained" and self.preprocessing.resized
+        self.network = generators[direction].to(self.device, memory_format=torch.channels_last).eval()
+        set_statistics(self.network, "picture" if paper else config.statistics)
+        if paper:
+            for module in self.network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.train()
+
+    def translate(self, picture: "Image.Image | np.ndarray") -> "Image.Image | np.ndarray":
+        """Translate one picture; the same kind, size and depth come out.
+
+        Args:
+            picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1].
+
+        Raises:
+            UserError: The picture has another number of channels than the model takes.
+        """
+        if isinstance(picture, Image.Image):
+            mode = "L" if self.preprocessing.source_channels == 1 else "RGB"
+            result = self.translate(np.asarray(picture.convert(mode)))
+            return Image.fromarray(result)
+        array = picture[:, :, None] if picture.ndim == 2 else picture
+        output = self.translate_batch([array])[0]
+        return output[:, :, 0] if output.shape[2] == 1 and picture.ndim == 2 else output
+
+    def translate_batch(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Translate arrays [H, W, C] of one size and type at once.
+
+        Raises:
+            UserError: The pictures have another number of channels than the model takes.
+        """
+        wanted = self.preprocessing.source_channels
+        for picture in pictures:
+            if picture.shape[2] != wanted:
+                raise UserError(f"the picture has {picture.shape[2]} channels, the model takes {wanted}.")
+        source = torch.stack([to_tensor(picture) for picture in pictures])
+        output = self.translate_tensor(source)
+        return [to_array(one, pictures[0].dtype) for one in output]
+
+    @torch.inference_mode()
+    def translate_tensor(self, source: Tensor) -> Tensor:
+        """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] float32 in [-1, 1] on the CPU."""
+        H, W = source.shape[-2:]
+        x = source.to(self.device, memory_format=torch.channels_last)
+        S = self.preprocessing.image_size
+        if self._resize and (H, W) != (S, S):
+            x = _resized(x, S, S)
+        if self.paper:
+            torch.manual_seed(self.seed)
+        y = self.network(x).float()
+        return _resized(y, H, W).clamp(-1, 1).cpu()
+
+    def translate_folder(self, source: Path | str, target: Path | str) -> list[Path]:
+        """Translate every picture of a folder (or one file) into another folder, under the same names.
+
+        Raises:
+            UserError: A folder is missing or empty, a picture cannot be read or written.
+        """
+        source, target = Path(source), Path(target)
+        files = [source] if source.is_file() else list_images(source)
+        if not files:
+            raise UserError(f"{source}: holds no pictures. Give a folder of pictures or one picture.")
+        return [self.translate_file(file, target / file.name) for file in files]
+
+    def translate_file(self, source: Path, target: Path) -> Path:
+        """Translate one file into another; the picture keeps its size and depth."""
+        picture = read_image(source, self.preprocessing.source_channels)
+        write_image(target, self.translate_batch([picture])[0])
+        return target
+
+
+def load(
+    path: Path | str,
+    *,
+    direction: str | None = None,
+    device: str = "cpu",
+    size: str = "trained",
+    paper: bool = False,
+    seed: int = 0,
+) -> Translator:
+    """Read a model and make it ready to translate.
+
+    Args:
+        path: A run folder, a checkpoint folder or a model folder.
+        direction: As in `Translator`, and so the others.
+
+    Raises:
+        UserError: There is no model, it is damaged, or it does not translate in this direction.
+    """
+    config, generators = load_model(Path(path))
+    return Translator(config, generators, direction=direction, device=device, size=size, paper=paper, seed=seed)
+
+
+def _resized(x: Tensor, H: int, W: int) -> Tensor:
+    if x.shape[-2:] == (H, W):
+        return x
+    return F.interpolate(x, (H, W), mode="bicubic", align_corners=False, antialias=True)

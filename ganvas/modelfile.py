@@ -1,0 +1,167 @@
+"""The model folder: what training writes and everything else reads.
+
+    model/config.json          architecture, preprocessing, inference mode, how it was trained
+    model/model.safetensors    weights, named NETWORK.PARAMETER
+    model/README.md            the model card
+
+A translator is told by its folder alone: nobody has to repeat the options of its training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from ganvas.errors import UserError
+from ganvas.files import new_folder, read_json, sha256, write_file, write_json
+from ganvas.nn.layers import Statistics
+from ganvas.nn.resnet import ResNetGenerator
+from ganvas.nn.unet import UNetGenerator
+from ganvas.options import STRICT, from_json, to_json
+from ganvas.tensorfile import load_tensors, save_tensors
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One generator: its architecture, the arguments it was built with, and what it translates."""
+
+    __pydantic_config__ = STRICT
+
+    architecture: Literal["unet", "resnet"]
+    arguments: dict[str, Any]
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a picture goes through before the network.
+
+    Attributes:
+        source_channels: Channels of the pictures that go in.
+        target_channels: Channels of the pictures that come out.
+        image_size: Pixels a side that the network was trained at.
+        resized: Whether whole pictures were scaled to that size in training, or pieces cut from them at full scale.
+    """
+
+    __pydantic_config__ = STRICT
+
+    source_channels: int
+    target_channels: int
+    image_size: int
+    resized: bool
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The content of config.json.
+
+    Attributes:
+        kind: "pix2pix" or "cyclegan".
+        networks: Generators by direction: "a2b", "b2a".
+        preprocessing: What a picture goes through.
+        statistics: What batch norm normalises by: running averages, or each picture's own statistics.
+        training: Step, metrics and data of the training, for people and reports.
+        weights_sha256: Digest of the weights that belong to this file.
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["pix2pix", "cyclegan"]
+    networks: dict[Literal["a2b", "b2a"], NetworkSpec]
+    preprocessing: Preprocessing
+    statistics: Statistics = "running"
+    training: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+
+
+def build_generator(spec: NetworkSpec) -> nn.Module:
+    """Build a generator, its weights still at their start.
+
+    Raises:
+        UserError: The arguments are none of that architecture.
+    """
+    try:
+        if spec.architecture == "unet":
+            return UNetGenerator(**spec.arguments)
+        return ResNetGenerator(**spec.arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the model's arguments do not fit the architecture {spec.architecture}: {error}.") from None
+
+
+def save_model(folder: Path, config: ModelConfig, generators: Mapping[str, nn.Module], card: str) -> None:
+    """Write a model folder whole, in the place of an older one.
+
+    Args:
+        folder: Where.
+        config: What to write beside the weights; ``weights_sha256`` is filled in here.
+        generators: The networks by direction, as in ``config.networks``.
+        card: The model card, Markdown.
+
+    Raises:
+        UserError: The disk is full or the place is not writable; an older model is untouched.
+    """
+    weights = {f"{way}.{name}": value for way, net in generators.items() for name, value in net.state_dict().items()}
+    with new_folder(folder) as aside:
+        save_tensors(aside / WEIGHTS, weights)
+        write_json(aside / CONFIG, to_json(config) | {"weights_sha256": sha256(aside / WEIGHTS)})
+        write_file(aside / CARD, card.encode())
+
+
+def find_model(path: Path) -> Path:
+    """Give the model folder of a run folder, of a checkpoint folder's run, or the folder itself.
+
+    Raises:
+        UserError: There is none.
+    """
+    for folder in (path, path / "model", path.parent.parent / "model" if path.name.startswith("step-") else path):
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).exists():
+            return folder
+    if not path.exists():
+        raise UserError(f"{path}: there is no such folder. Give a run, a checkpoint or a model folder.")
+    raise UserError(f"{path}: holds no model ({CONFIG} and {WEIGHTS}). Give a run whose training has saved one.")
+
+
+def load_model(path: Path) -> tuple[ModelConfig, dict[str, nn.Module]]:
+    """Read a model: its config, and its generators in eval mode on the CPU.
+
+    Args:
+        path: A run folder, a checkpoint folder or a model folder.
+
+    Raises:
+        UserError: It is missing or damaged, or its weights do not fit its architecture.
+    """
+    folder = find_model(path)
+    config = from_json(ModelConfig, read_json(folder / CONFIG, "a model's config"), str(folder / CONFIG))
+    if sha256(folder / WEIGHTS) != config.weights_sha256:
+        raise UserError(f"{folder / WEIGHTS}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
+    weights = load_tensors(folder / WEIGHTS)
+    generators = {}
+    for way, spec in config.networks.items():
+        generator = build_generator(spec)
+        own = {name.removeprefix(f"{way}."): value for name, value in weights.items() if name.startswith(f"{way}.")}
+        load_weights(generator, own, str(folder / WEIGHTS))
+        generators[str(way)] = generator.eval()
+    return config, generators
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
+    """Put weights into a network of the same architecture.
+
+    Raises:
+        UserError: Names or shapes differ; the first differences are named.
+    """
+    expected = network.state_dict()
+    wrong = [name for name in expected if name not in weights or weights[name].shape != expected[name].shape]
+    wrong += [name for name in weights if name not in expected]
+    if wrong:
+        found = [f"{n} {tuple(weights[n].shape) if n in weights else 'missing'}" for n in wrong[:3]]
+        raise UserError(
+            f"{where}: comes from another architecture; {len(wrong)} weights do not fit ({', '.join(found)}, …). "
+            "Use the options it was trained with."
+        )
+    network.load_state_dict(dict(weights))

@@ -1,0 +1,78 @@
+"""Options as frozen dataclasses: checked by pydantic, written to and read from JSON, with plain errors.
+
+No torch in here: the command line must answer --help at once.
+"""
+
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ganvas.errors import UserError
+
+FORMAT_VERSION = 1
+STRICT = ConfigDict(extra="forbid")  # an unknown key is a mistake, in every nested class
+
+Options = TypeVar("Options")
+
+
+def to_json(options: object) -> dict[str, Any]:
+    """Give a dataclass as JSON values, with the format's version."""
+    values = TypeAdapter(type(options)).dump_python(options, mode="json")
+    return {"format_version": FORMAT_VERSION, **values}
+
+
+def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Options:
+    """Build a dataclass from what `to_json` gave.
+
+    Args:
+        kind: The dataclass.
+        values: JSON values.
+        where: The file they come from, for messages.
+
+    Raises:
+        UserError: An unknown key, a wrong type, a value out of range, or a newer format.
+    """
+    check_version(values, where)
+    try:
+        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k != "format_version"})
+    except ValidationError as error:
+        raise UserError(f"{where}: {_describe(error)}") from None
+
+
+def check_version(values: dict[str, Any], where: str) -> None:
+    """Refuse a file that a newer ganvas wrote.
+
+    Raises:
+        UserError: The version is newer than `FORMAT_VERSION`, or no number.
+    """
+    version = values.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(
+            f"{where}: has format version {version!r}, and this ganvas reads up to {FORMAT_VERSION}. "
+            "Install the newer ganvas that wrote it."
+        )
+
+
+def validate(options: Options) -> Options:
+    """Check the limits of all values: tyro builds options, but only pydantic knows the limits.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+    adapter = TypeAdapter(type(options))
+    try:
+        return adapter.validate_python(adapter.dump_python(options))
+    except ValidationError as error:
+        raise UserError(_describe(error)) from None
+
+
+def _describe(error: ValidationError) -> str:
+    """Say each problem with the option's name, the value found and what is allowed."""
+    problems = []
+    for item in error.errors():
+        name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
+        if item["type"] == "unexpected_keyword_argument":
+            problems.append(f"{name}: there is no such option")
+        else:
+            problems.append(f"{name} is {item['input']!r}: {item['msg']}")
+    return "; ".join(problems) + "."

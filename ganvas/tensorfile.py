@@ -1,0 +1,40 @@
+"""Tensors on disk: safetensors with plain errors. No pickle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from ganvas.errors import UserError
+from ganvas.files import cannot_write
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors; their memory layout is not kept (safetensors knows only the contiguous one).
+
+    Raises:
+        UserError: The disk is full, or the place is not writable.
+    """
+    try:
+        safetensors.torch.save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path
+        )
+        path.chmod(mode)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise cannot_write(path, OSError(str(error))) from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read named tensors to the CPU.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing. Copy the whole folder again, or take another checkpoint.") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: is damaged ({error}). Take another checkpoint.") from None

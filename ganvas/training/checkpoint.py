@@ -1,0 +1,122 @@
+"""Checkpoints: folders that hold all that a resume needs, whole or absent, checked when they are read.
+
+RUN/checkpoints/step-00000500/checkpoint.json      step, state, versions, digests of the files and of itself
+                              NAME.safetensors     tensors: networks, optimisers' moments
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.errors import UserError
+from ganvas.files import new_folder, read_json, recover_folder, sha256, write_json
+from ganvas.options import FORMAT_VERSION, check_version
+from ganvas.tensorfile import load_tensors, save_tensors
+
+INFO = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at the end of a step.
+
+    Attributes:
+        step: Steps done.
+        tensors: Tensors by file ("generator", "generator.adam") and name.
+        state: Everything else, as JSON values.
+        environment: Versions and thread count it was made with.
+    """
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def environment() -> dict[str, Any]:
+    """Name what the bytes of a result depend on beside the run itself."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Give the folder of the checkpoint after ``step`` steps."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint; it appears under its name only when it is complete and on the disk.
+
+    Raises:
+        UserError: The disk is full or the place is not writable. Older checkpoints are untouched.
+    """
+    folder = checkpoint_folder(run, checkpoint.step)
+    with new_folder(folder) as aside:
+        files = {}
+        for name, tensors in checkpoint.tensors.items():
+            save_tensors(aside / f"{name}.safetensors", tensors)
+            files[f"{name}.safetensors"] = sha256(aside / f"{name}.safetensors")
+        info = {
+            "format_version": FORMAT_VERSION,
+            "step": checkpoint.step,
+            "state": dict(checkpoint.state),
+            "environment": environment(),
+            "files": files,
+        }
+        write_json(aside / INFO, info | {"digest": _digest(info)})
+    return folder
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint, all digests checked.
+
+    Raises:
+        UserError: A file is missing or differs from what was written, or a newer ganvas wrote it.
+    """
+    info = read_json(folder / INFO, "a checkpoint")
+    check_version(info, str(folder / INFO))
+    if info.pop("digest", None) != _digest(info):
+        raise UserError(f"{folder / INFO}: is damaged (its digest differs). Take another checkpoint.")
+    tensors = {}
+    for name, digest in info["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: is missing. Copy the whole folder again, or take another checkpoint.")
+        if sha256(file) != digest:
+            raise UserError(f"{file}: is damaged (its digest differs). Copy it again, or take another checkpoint.")
+        tensors[file.stem] = load_tensors(file)
+    return Checkpoint(info["step"], tensors, info["state"], info["environment"])
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Give the run's checkpoints, oldest first; unfinished ones are not among them."""
+    return sorted((run / "checkpoints").glob("step-[0-9]*"))
+
+
+def remove_old(run: Path, keep: int, best_step: int | None) -> None:
+    """Remove all checkpoints but the ``keep`` newest and the best, and what killed processes left behind."""
+    folders = list_checkpoints(run)
+    for folder in folders[:-keep]:
+        if best_step is None or folder != checkpoint_folder(run, best_step):
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders:
+        recover_folder(folder)
+    for leftover in (run / "checkpoints").glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _digest(info: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()

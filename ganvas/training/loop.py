@@ -1,0 +1,375 @@
+"""The one training loop: steps, records, validation, checkpoints, resume. The models bring the step itself.
+
+Exactness: the order of the pictures and each picture's augmentation depend on (seed, epoch, index), torch's random
+numbers on (seed, step, rank), the learning rate on the step. So a checkpoint needs no random state, what is validated
+or drawn in between changes nothing, and a run that was killed and resumed ends as if it had never stopped.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
+from ganvas.errors import UserError
+from ganvas.modelfile import load_weights
+from ganvas.training.checkpoint import (
+    Checkpoint,
+    environment,
+    list_checkpoints,
+    load_checkpoint,
+    remove_old,
+    save_checkpoint,
+)
+from ganvas.training.config import LoggingConfig, ScheduleConfig
+from ganvas.training.logging import RunLog
+from ganvas.training.optimizer import Adam
+from ganvas.training.schedule import Plateau, Schedule, make_schedule
+
+Batch = dict[str, Any]
+
+
+class Trainable(Protocol):
+    """A model as the loop sees it: networks with optimisers, a step, and ways to look at itself."""
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Adam]
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update all networks once; give the unweighted losses by name, as scalars that stay on their device."""
+
+    def validate(self) -> dict[str, float]:
+        """Score on held-out pictures, by names that begin with "val_"; empty where there are none."""
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Give the value by which the best model is chosen, from what `validate` gave; lower is better."""
+
+    def sample(self) -> np.ndarray:
+        """Draw the fixed held-out pictures, uint8 [H, W, 3]."""
+
+    def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the run's model folder."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The training set and how it is loaded.
+
+    Attributes:
+        dataset: Samples by (epoch, index) key.
+        length: Its samples, an epoch.
+        batch_size: Samples a step and device.
+        workers: Loading processes.
+    """
+
+    dataset: Dataset[Batch]
+    length: int
+    batch_size: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands beside its networks: what a checkpoint keeps as JSON."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_score: float | None = None
+    best_step: int | None = None
+    best_metrics: dict[str, float] | None = None
+    plateau: Plateau = field(default_factory=Plateau)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: complete, or stopped by a signal at a step from which it can be resumed."""
+
+    progress: Progress
+    complete: bool
+    signal_number: int = 0
+
+
+def train(
+    trainable: Trainable,
+    data: Data,
+    *,
+    fabric: Fabric,
+    run: Path,
+    seed: int,
+    schedule_config: ScheduleConfig,
+    logging: LoggingConfig,
+    hyperparameters: Mapping[str, Any],
+    resume_from: Checkpoint | None = None,
+) -> Outcome:
+    """Train from the start or from a checkpoint to the end of the schedule, or until a signal asks to stop.
+
+    Raises:
+        UserError: A loss or weight is no longer finite, the disk is full, a picture cannot be read. The last
+            checkpoint is good in each case.
+    """
+    schedule = make_schedule(schedule_config, steps_per_epoch(data.length, data.batch_size, fabric.world_size))
+    base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainable.optimizers.items()}
+    progress = Progress() if resume_from is None else _restore(trainable, resume_from)
+    log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
+    window = _Window(progress.step)
+    began = time.monotonic() - progress.seconds
+
+    def save(progress: Progress) -> Progress:
+        """Validate, keep the model if it is the best so far, and write a checkpoint."""
+        _require_finite_weights(trainable.networks, progress.step, run)
+        if log is None:
+            return progress
+        progress = _validated(trainable, progress, log)
+        log.sync()
+        tensors = _tensors(trainable)
+        save_checkpoint(run, Checkpoint(progress.step, tensors, asdict(progress)))
+        remove_old(run, logging.keep_checkpoints, progress.best_step)
+        return progress
+
+    try:
+        with _Signals() as stop:
+            for step, batch in enumerate(_batches(data, seed, progress.step, schedule, fabric), start=progress.step):
+                # The whole state of chance of this step, whatever was drawn before it.
+                torch.manual_seed(_mix(seed, step, fabric.global_rank))
+                factor = schedule.factor(step) * progress.plateau.factor
+                for name, optimizer in trainable.optimizers.items():
+                    optimizer.set_lr(base_lr[name] * factor)
+
+                window.add(trainable.step(batch))
+                done = step + 1
+                last = done == schedule.total_steps
+                progress = replace(progress, step=done, seconds=time.monotonic() - began)
+                stopping = _agreed(stop, fabric, done, logging.log_every_steps)
+
+                # Look at the numbers: the only moment at which the device has to be waited for.
+                saving = last or stopping or done % logging.save_every_steps == 0
+                if saving or done % logging.log_every_steps == 0:
+                    losses = window.read(done, run)
+                    if log is not None:
+                        epoch = (done - 1) // steps_per_epoch(data.length, data.batch_size, fabric.world_size)
+                        rate = window.rate(data.batch_size * fabric.world_size)
+                        values = {**losses, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
+                        log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
+                    window = _Window(done)
+                if log is not None:
+                    log.advance(done)
+                    if last or done % logging.sample_every_steps == 0:
+                        log.samples(done, trainable.sample())
+                if saving:
+                    progress = save(progress)
+                    window = _Window(done)
+                if stopping:
+                    return Outcome(progress, last, stop.number)
+        if log is not None and progress.best_metrics:
+            log.final_metrics(progress.best_metrics)
+        return Outcome(progress, True)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def newest_whole_checkpoint(run: Path, warn: "Warn") -> Checkpoint:
+    """Read the newest checkpoint of a run; a damaged one is passed over for the one before, with a warning.
+
+    Raises:
+        UserError: There is none, or none that is whole, or a newer ganvas wrote it.
+    """
+    folders = list_checkpoints(run)
+    if not folders:
+        raise UserError(f"{run}: has no checkpoint to resume from. Leave out --resume to start the run.")
+    for folder in reversed(folders):
+        try:
+            checkpoint = load_checkpoint(folder)
+        except UserError as error:
+            if folder == folders[0] or "newer ganvas" in str(error):
+                raise
+            warn(f"{error} Going on from the checkpoint before it.")
+            continue
+        _compare_environment(checkpoint, warn)
+        return checkpoint
+    raise AssertionError("unreachable: the last folder returns or raises")
+
+
+class Warn(Protocol):
+    """Takes one line for the user."""
+
+    def __call__(self, message: str, /) -> object:
+        """Show it."""
+
+
+def _compare_environment(checkpoint: Checkpoint, warn: Warn) -> None:
+    """Restore the thread count, and warn of what else would change the bytes of the result."""
+    threads = checkpoint.environment.get("threads")
+    if isinstance(threads, int) and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    now = environment()
+    changed = [f"{name} {was} → {now[name]}" for name, was in checkpoint.environment.items() if now.get(name) != was]
+    if changed:
+        warn(f"The checkpoint was made elsewhere ({', '.join(changed)}): results go on well, but not to the same byte.")
+
+
+def _restore(trainable: Trainable, checkpoint: Checkpoint) -> Progress:
+    where = f"checkpoint of step {checkpoint.step}"
+    try:
+        for name, network in trainable.networks.items():
+            load_weights(network, checkpoint.tensors[name], where)
+        for name, optimizer in trainable.optimizers.items():
+            optimizer.load_named_moments(dict(checkpoint.tensors[f"{name}.adam"]))
+        state = dict(checkpoint.state)
+        return Progress(**{**state, "plateau": Plateau(**state["plateau"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: belongs to another kind of training ({error}).") from None
+
+
+def _tensors(trainable: Trainable) -> dict[str, dict[str, Tensor]]:
+    tensors = {name: dict(network.state_dict()) for name, network in trainable.networks.items()}
+    return tensors | {f"{name}.adam": optimizer.named_moments() for name, optimizer in trainable.optimizers.items()}
+
+
+def _validated(trainable: Trainable, progress: Progress, log: RunLog) -> Progress:
+    metrics = trainable.validate()
+    if not metrics:
+        trainable.save_model(progress.step, {})  # nothing tells good from bad: the newest is the model
+        return progress
+    log.scalars(progress.step, metrics)
+    score = trainable.score(metrics)
+    plateau = progress.plateau.after(score)
+    if progress.best_score is not None and score >= progress.best_score:
+        return replace(progress, plateau=plateau)
+    trainable.save_model(progress.step, metrics)
+    return Progress(progress.step, progress.seconds, score, progress.step, dict(metrics), plateau)
+
+
+def _batches(data: Data, seed: int, start: int, schedule: Schedule, fabric: Fabric) -> Iterator[Batch]:
+    sampler = ResumableBatchSampler(
+        data.length,
+        data.batch_size,
+        seed=seed,
+        start_step=start,
+        stop_step=schedule.total_steps,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    loader: Iterable[Batch] = DataLoader(
+        data.dataset,
+        batch_sampler=sampler,
+        num_workers=data.workers,
+        pin_memory=fabric.device.type == "cuda",
+        generator=torch.Generator(),  # its own: a loader that starts draws from the global one
+    )
+    try:
+        for batch in loader:
+            yield {name: _moved(value, fabric.device) for name, value in batch.items()}
+    except UserError as error:
+        # A worker's error arrives with the worker's traceback around it.
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+
+
+def _moved(value: object, device: torch.device) -> object:
+    if not isinstance(value, Tensor):
+        return value
+    layout = torch.channels_last if value.dim() == 4 else torch.preserve_format
+    return value.to(device, non_blocking=True, memory_format=layout)
+
+
+class _Window:
+    """Losses of the steps since the last record, added up where they lie."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._began = time.monotonic()
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add a step's losses without waiting for them."""
+        for name, value in losses.items():
+            value = value.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+
+    def read(self, step: int, run: Path) -> dict[str, float]:
+        """Give the means; wait for the device.
+
+        Raises:
+            UserError: One is not finite.
+        """
+        means = {name: float(value) / self._steps for name, value in self._sums.items()}
+        wrong = [name for name, value in means.items() if not math.isfinite(value)]
+        if wrong:
+            raise _diverged(f"{', '.join(wrong)} became non-finite between steps {self._start + 1} and {step}", run)
+        return means
+
+    def rate(self, images_per_step: int) -> float:
+        """Give images per second since the window began; call after `read`."""
+        return self._steps * images_per_step / max(time.monotonic() - self._began, 1e-9)
+
+
+def _require_finite_weights(networks: Mapping[str, nn.Module], step: int, run: Path) -> None:
+    """Keep a checkpoint from being written that nobody could go on from: finite losses can leave bad weights."""
+    for name, network in networks.items():
+        total = sum(parameter.detach().float().abs().sum() for parameter in network.parameters())
+        if not math.isfinite(float(total)):
+            raise _diverged(f"weights of {name} became non-finite at step {step}", run)
+
+
+def _diverged(what: str, run: Path) -> UserError:
+    saved = list_checkpoints(run)
+    good = f"The last checkpoint, {saved[-1]}, is good" if saved else "There is no checkpoint yet"
+    return UserError(
+        f"Training stopped: {what}. {good}. Try a lower --lr, --precision fp32 or another --gan-loss; "
+        "check the data set with python -m data_scripts check."
+    )
+
+
+class _Signals:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the step; the second one acts at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def __exit__(self, *error: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+
+def _agreed(stop: _Signals, fabric: Fabric, step: int, every: int) -> bool:
+    """Tell whether to stop; several processes ask one another, at log intervals, so that all stop at one step."""
+    if fabric.world_size == 1:
+        return stop.number != 0
+    if step % every:
+        return False
+    asked = fabric.all_reduce(torch.tensor(float(stop.number), device=fabric.device), reduce_op="max")
+    stop.number = int(asked) if isinstance(asked, Tensor) else 0
+    return stop.number != 0
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """Make one seed of three numbers, without two triples in a run sharing one."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def resume_command(program: str, run: Path) -> str:
+    """Give the command line that continues a run."""
+    return f"{program} train --out {run} --resume"

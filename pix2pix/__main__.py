@@ -1,0 +1,164 @@
+"""The command ``pix2pix``. Nothing heavy is imported before the options are parsed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ganvas.console import run_command
+from ganvas.errors import UserError
+from ganvas.files import read_json
+from ganvas.options import from_json, validate
+from ganvas.receptive_field_command import ReceptiveFieldOptions
+from ganvas.training.config import forbidden_changes
+from pix2pix.config import Pix2PixConfig, Preset, preset
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a translator from pairs of pictures, or go on training one (--resume)."""
+
+    out: Path
+    """Folder of the run: options, records, samples, checkpoints and the model."""
+    options: Pix2PixConfig
+    resume: bool = False
+    """Go on from the newest checkpoint of --out, with that run's own options."""
+    preset: Preset | None = None
+    """Defaults of a named use: maps (the paper's, 256 pixels, 200 epochs) or demo (minutes on a CPU)."""
+    config: Path | None = None
+    """Take defaults from a run's config.json; other options override them."""
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate a picture, or all pictures of a folder, under the same names and in the same sizes."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    input: tyro.conf.Positional[Path]
+    """A picture or a folder of pictures."""
+    output: tyro.conf.Positional[Path]
+    """A folder; or a file's name, for one picture."""
+    size: Literal["trained", "native"] = "trained"
+    """trained scales to the size of the training pictures and back, where the training did; native never scales."""
+    paper: bool = False
+    """As the paper tests: dropout on, each picture's own batch-norm statistics."""
+    seed: int = 0
+    """Seed of the dropout of --paper."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model on held-out pairs: L1, PSNR and SSIM with 95% intervals, and the distance of patch statistics."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    data: Path
+    """The data set of pairs."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which of its splits."""
+    sheet: Path | None = None
+    """Write a contact sheet (source, output, target) to this PNG."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write RUN/report.html: curves, metrics and samples of a run on one page."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder."""
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Translate, tyro.conf.subcommand("translate")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; give its exit code."""
+    return run_command("pix2pix", _run, argv)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
+    command = tyro.cli(Command, prog="pix2pix", args=arguments, description="Image translation learned from pairs.")  # type: ignore[arg-type]
+    if isinstance(command, Report):
+        from ganvas.evaluation.report import write_report
+
+        print(write_report(command.run))
+        return 0
+    if isinstance(command, Translate):
+        from pix2pix.use import run_translate
+
+        return run_translate(command)
+    if isinstance(command, Evaluate):
+        from pix2pix.use import run_evaluate
+
+        return run_evaluate(command)
+    from pix2pix.use import run_receptive_field
+
+    return run_receptive_field(command)
+
+
+def _train(arguments: list[str]) -> int:
+    """Find the defaults first (a preset, a config, the run to resume), then let the options override them."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--out", type=Path)
+    first.add_argument("--config", type=Path)
+    first.add_argument("--preset", choices=("maps", "demo"))
+    first.add_argument("--resume", action="store_true")
+    known, _ = first.parse_known_args(arguments)
+    if known.resume and known.out is not None:
+        path = known.out / "config.json"
+        if not path.is_file():
+            raise UserError(
+                f"{known.out}: is no run that could be resumed (it has no config.json). Leave out --resume."
+            )
+    else:
+        path = known.config
+    default = preset(known.preset)
+    if path is not None:
+        default = from_json(Pix2PixConfig, read_json(path, "a run's config"), str(path))
+    command = tyro.cli(
+        Train,
+        prog="pix2pix train",
+        args=arguments,
+        default=Train(out=tyro.MISSING, options=default),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    options = validate(command.options)
+    if command.resume:
+        changed = forbidden_changes(default, options)
+        if changed:
+            raise UserError(
+                f"--resume takes everything from the run's own config; it cannot change {', '.join(changed)}. "
+                "Only length, logging and hardware options may differ. Leave them out, or start a new run."
+            )
+    if options.data.data == Path():
+        raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
+    from pix2pix.train import run_training
+
+    return run_training(options, command.out, resume=command.resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Options of a pix2pix training; defaults are the paper's. Free of torch, for a quick --help."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ganvas.errors import UserError
+from ganvas.options import STRICT
+from ganvas.training.config import (
+    Count,
+    HardwareConfig,
+    LoggingConfig,
+    NotNegative,
+    OptimizerConfig,
+    ScheduleConfig,
+    Share,
+)
+
+Preset = Literal["maps", "demo"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The pairs and what is done to them."""
+
+    __pydantic_config__ = STRICT
+
+    data: Path = Path()
+    """Data set of pairs: DIR/train with A|B pictures, DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b."""
+    direction: Literal["a2b", "b2a"] = "a2b"
+    """a2b translates A (left) to B (right)."""
+    image_size: Annotated[int, Field(ge=16, le=4096)] = 256
+    """Pixels a side in training."""
+    load_size: Annotated[int, Field(ge=0, le=8192)] | None = None
+    """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
+    286/256 of it, as in the paper. 0 keeps the picture's own scale."""
+    flip: bool = True
+    """Mirror half of the pairs left to right."""
+    colour: NotNegative = 0.0
+    """Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none."""
+    batch_size: Count = 1
+    """Pairs a step (and device)."""
+    source_channels: Count = 3
+    """Channels of the source pictures."""
+    target_channels: Count = 3
+    """Channels of the target pictures."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The networks and their losses."""
+
+    __pydantic_config__ = STRICT
+
+    levels: Annotated[int, Field(ge=1, le=12)] | None = None
+    """Levels of the U-Net; by default as many as bring --image-size to one pixel, at most 8."""
+    base_channels: Count = 64
+    """Filters of the outermost level of the U-Net."""
+    norm: Literal["batch", "instance", "none"] = "batch"
+    """Norm of the generator."""
+    dropout: Share = 0.5
+    """Share of values dropped in the three innermost up levels: the paper's noise."""
+    upsampling: Literal["transpose", "resize"] = "transpose"
+    """transpose is the paper's; resize cannot leave a checkerboard."""
+    discriminator: Literal["patch", "pixel"] = "patch"
+    """patch judges overlapping patches, pixel every pixel by itself."""
+    patch_layers: Annotated[int, Field(ge=1, le=6)] = 3
+    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (pix2pix receptive-field tells others)."""
+    discriminator_channels: Count = 64
+    """Filters of the discriminator's first layer."""
+    discriminator_norm: Literal["batch", "instance", "none"] = "batch"
+    """Norm of the discriminator."""
+    start: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
+    """How weights start; normal is N(0, 0.02)."""
+    gan_loss: Literal["vanilla", "lsgan", "hinge", "wgangp"] = "vanilla"
+    """The adversarial loss."""
+    lambda_gan: NotNegative = 1.0
+    """Weight of the adversarial loss; 0 trains with L1 alone."""
+    lambda_l1: NotNegative = 100.0
+    """Weight of the L1 loss; 0 trains with the adversarial loss alone."""
+    lambda_gp: NotNegative = 10.0
+    """Weight of wgangp's gradient penalty."""
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig:
+    """All that decides the result of a training."""
+
+    __pydantic_config__ = STRICT
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the weights, the order of the pictures, their augmentation and the dropout."""
+
+
+def preset(name: Preset | None) -> Pix2PixConfig:
+    """Give the defaults of a named use.
+
+    "maps" is the paper's setting for maps and aerial photographs (Isola et al. 2017, Sec. 6.2): 256 pixels, batch 1,
+    200 epochs. "demo" is a small network that learns something to look at within minutes on two CPU cores.
+    """
+    default = Pix2PixConfig()
+    if name == "demo":
+        return replace(
+            default,
+            data=replace(default.data, image_size=128, batch_size=4),
+            model=replace(default.model, base_channels=32, discriminator_channels=32),
+            schedule=replace(default.schedule, steps=1200),
+            logging=replace(default.logging, sample_every_steps=200, save_every_steps=300),
+        )
+    return default
+
+
+def check(config: Pix2PixConfig) -> None:
+    """Refuse combinations that cannot train well.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    model, data = config.model, config.data
+    if model.gan_loss == "wgangp" and model.discriminator_norm == "batch":
+        raise UserError(
+            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each picture's own, batch "
+            "norm mixes the pictures (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
+        )
+    if model.lambda_gan == 0 and model.lambda_l1 == 0:
+        raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train by. Give one of them a weight.")
+    smallest = 3 * 2**model.patch_layers
+    if model.discriminator == "patch" and data.image_size < smallest:
+        raise UserError(
+            f"--image-size {data.image_size} is too small for --patch-layers {model.patch_layers}, which needs "
+            f"{smallest} pixels. Use fewer layers or larger pictures."
+        )
+    if data.load_size is not None and 0 < data.load_size < data.image_size:
+        raise UserError(f"--load-size {data.load_size} is smaller than --image-size {data.image_size}.")
+    schedule = config.schedule
+    if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
+        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")

@@ -1,0 +1,287 @@
+"""pix2pix training: from options to a finished run folder."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import Tensor, nn
+
+from ganvas.data.augment import Augmentation
+from ganvas.data.images import to_array
+from ganvas.data.paired import PairedDataset, dataset_info, splits
+from ganvas.errors import UserError
+from ganvas.evaluation.metrics import l1, psnr, ssim
+from ganvas.evaluation.sheet import contact_sheet
+from ganvas.files import cannot_write, recover_folder, write_json
+from ganvas.modelfile import ModelConfig as ModelFileConfig
+from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
+from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
+from ganvas.options import to_json
+from ganvas.training.config import flatten
+from ganvas.training.device import choose_precision, make_fabric
+from ganvas.training.loop import Batch, Data, Outcome, newest_whole_checkpoint, resume_command, train
+from ganvas.training.memory import peak_memory_gb
+from ganvas.training.optimizer import Adam
+from pix2pix.config import Pix2PixConfig, check
+from pix2pix.networks import build_networks, generator_spec
+from pix2pix.step import Pix2PixStep, Weights
+
+SAMPLE_PICTURES = 4
+VALIDATION_PICTURES = 200  # enough for a standard error of a few percent; more would only cost time
+
+
+class Pix2Pix:
+    """The model as the training loop sees it.
+
+    Args:
+        config: Options.
+        fabric: Device, precision and processes.
+        run: The run's folder.
+    """
+
+    def __init__(self, config: Pix2PixConfig, fabric: Fabric, run: Path) -> None:
+        self.config, self.fabric, self.run = config, fabric, run
+        root = config.data.data
+        self.training_set = _pairs(config, "train", augment=True)
+        self.held_out, self.held_out_split = _held_out(config)
+        domains = dataset_info(root).get("domains", {})
+        a, b = domains.get("a", "A"), domains.get("b", "B")
+        source, target = (a, b) if config.data.direction == "a2b" else (b, a)
+        self.spec: NetworkSpec = generator_spec(config.data, config.model, source, target)
+
+        G, D = build_networks(self.spec, config.data, config.model, config.seed)
+        self.networks: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, Adam] = {}
+        wrapped = {}
+        for name, network in (("G", G), ("D", D)):
+            # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
+            wrapped[name] = fabric.setup_module(network.to(memory_format=torch.channels_last))
+            betas = (config.optimizer.beta1, config.optimizer.beta2)
+            self.networks[name] = network
+            self.optimizers[name] = Adam(network.named_parameters(), config.optimizer.lr, betas)
+        self.precision = choose_precision(config.hardware.precision, fabric.device.type)
+        model = config.model
+        self._update = Pix2PixStep(
+            wrapped["G"],
+            wrapped["D"],
+            self.optimizers["G"],
+            self.optimizers["D"],
+            gan_loss=model.gan_loss,
+            weights=Weights(model.lambda_gan, model.lambda_l1, model.lambda_gp),
+            bf16=self.precision == "bf16",
+        )
+        self.statistics: Statistics = "picture" if config.data.batch_size == 1 else "running"
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update both networks."""
+        return self._update(batch)
+
+    def validate(self) -> dict[str, float]:
+        """Score the held-out pairs in both modes of batch norm, and keep the better mode."""
+        if self.held_out_split == "train":
+            return {}
+        modes: tuple[Statistics, ...] = ("running", "picture") if self._has_batch_norm() else ("running",)
+        scores = {mode: self._score(mode) for mode in modes}
+        self.statistics = min(modes, key=lambda mode: scores[mode]["val_l1"])
+        other = {f"val_l1_{mode}": values["val_l1"] for mode, values in scores.items() if len(modes) > 1}
+        return scores[self.statistics] | other
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Choose the best model by L1."""
+        return metrics["val_l1"]
+
+    def sample(self) -> np.ndarray:
+        """Draw source, output and target of the first held-out pairs."""
+        rows = []
+        for index in _spread(len(self.held_out), SAMPLE_PICTURES):
+            pair = self.held_out[0, index]
+            output = self._outputs(pair["source"][None], self.statistics)[0]
+            pictures = (pair["source"], output, pair["target"])
+            rows.append([to_array(picture, np.uint8) for picture in pictures])
+        return contact_sheet(rows, [self.spec.source, "output", self.spec.target])
+
+    def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write RUN/model."""
+        data = self.config.data
+        info = dataset_info(data.data)
+        config = ModelFileConfig(
+            kind="pix2pix",
+            networks={data.direction: self.spec},
+            preprocessing=Preprocessing(
+                data.source_channels, data.target_channels, data.image_size, resized=data.load_size != 0
+            ),
+            statistics=self.statistics,
+            training={"step": step, "metrics": dict(metrics), "data": info.get("name", data.data.name)},
+        )
+        card = _card(self.config, config, info)
+        save_model(self.run / "model", config, {data.direction: self.networks["G"]}, card)
+
+    def _has_batch_norm(self) -> bool:
+        return any(isinstance(module, BatchNorm2d) for module in self.networks["G"].modules())
+
+    def _score(self, statistics: Statistics) -> dict[str, float]:
+        sums = np.zeros(3)
+        chosen = _spread(len(self.held_out), VALIDATION_PICTURES)
+        for index in chosen:
+            pair = self.held_out[0, index]
+            output = self._outputs(pair["source"][None], statistics)
+            target = pair["target"][None]
+            sums += [metric(output, target).item() for metric in (l1, psnr, ssim)]
+        return dict(zip(("val_l1", "val_psnr", "val_ssim"), (sums / len(chosen)).tolist(), strict=True))
+
+    @torch.no_grad()
+    def _outputs(self, source: Tensor, statistics: Statistics) -> Tensor:
+        """Translate [N, C, H, W] as the finished model would: eval mode, float32 out."""
+        G = self.networks["G"]
+        set_statistics(G, statistics)
+        G.eval()
+        try:
+            return G(source.to(self.fabric.device, memory_format=torch.channels_last)).float().cpu()
+        finally:
+            G.train()
+
+
+def run_training(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
+    """Train, or go on training, in the folder ``run``; give the process's exit code.
+
+    Raises:
+        UserError: Bad options or data, a folder that cannot be written, a training that diverged.
+    """
+    check(config)
+    say = Console(stderr=True, soft_wrap=True, highlight=False).print
+    _prepare(run, resume)
+    checkpoint = newest_whole_checkpoint(run, say) if resume else None
+    fabric = make_fabric(config.hardware)
+    model = Pix2Pix(config, fabric, run)
+    if fabric.is_global_zero:
+        write_json(run / "config.json", to_json(config))
+        recover_folder(run / "model")
+        _say_what(say, config, fabric, model)
+    outcome = train(
+        model,
+        Data(model.training_set, len(model.training_set), config.data.batch_size, _workers(config, fabric)),
+        fabric=fabric,
+        run=run,
+        seed=config.seed,
+        schedule_config=config.schedule,
+        logging=config.logging,
+        hyperparameters=flatten(to_json(config)),
+        resume_from=checkpoint,
+    )
+    if not fabric.is_global_zero:
+        return 0
+    return _say_outcome(say, outcome, run)
+
+
+def _prepare(run: Path, resume: bool) -> None:
+    """Make sure that the run's folder can be written, and that no run is overwritten."""
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run}: is a file. Give --out a folder.")
+    if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*")):
+        raise UserError(f"{run}: holds a run already. Continue it with --resume, or give --out another folder.")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(run, error) from None
+    if not os.access(run, os.W_OK):
+        raise UserError(f"{run}: cannot be written. Give --out a folder of your own.")
+
+
+def _pairs(config: Pix2PixConfig, split: str, *, augment: bool) -> PairedDataset:
+    """Open a split: augmented for training, else scaled as the network expects whole pictures."""
+    data = config.data
+    load_size = round(data.image_size * 286 / 256) if data.load_size is None else data.load_size
+    if augment:
+        augmentation = Augmentation(load_size or None, data.image_size, data.flip, data.colour)
+    elif data.load_size == 0:
+        augmentation = None
+    else:
+        augmentation = Augmentation(data.image_size, data.image_size, False, 0.0)
+    return PairedDataset(
+        data.data,
+        split,
+        augmentation=augmentation,
+        direction=data.direction,
+        source_channels=data.source_channels,
+        target_channels=data.target_channels,
+        seed=config.seed,
+        cache_bytes=int(config.hardware.cache_gb * 1e9 / max(1, config.hardware.workers or 0)),
+    )
+
+
+def _held_out(config: Pix2PixConfig) -> tuple[PairedDataset, str]:
+    """Open what is validated and drawn on: val; without one, training pictures are drawn and nothing is validated."""
+    split = "val" if "val" in splits(config.data.data) else "train"
+    return _pairs(config, split, augment=False), split
+
+
+def _workers(config: Pix2PixConfig, fabric: Fabric) -> int:
+    """Beside a GPU the processor is free to load; on a CPU a loading process would take a core from the training."""
+    if config.hardware.workers is not None:
+        return config.hardware.workers
+    return min(4, os.cpu_count() or 1) if fabric.device.type != "cpu" else 0
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Choose at most ``count`` indices, evenly over the whole length, the same at each call."""
+    return sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
+
+
+def _say_what(say: Any, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:
+    size = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in model.networks.items()}
+    say(
+        f"{len(model.training_set)} pairs, {model.spec.source} → {model.spec.target}, "
+        f"{config.data.image_size} pixels, batch {config.data.batch_size}; "
+        f"G {size['G']:.1f}M and D {size['D']:.1f}M parameters; {fabric.device.type}, {model.precision}, "
+        f"{torch.get_num_threads()} threads."
+    )
+    if model.held_out_split == "train":
+        say("No val split: the newest model is kept, not the best, and samples show training pictures.")
+
+
+def _say_outcome(say: Any, outcome: Outcome, run: Path) -> int:
+    progress = outcome.progress
+    if not outcome.complete:
+        command = resume_command("pix2pix", run)
+        say(f"Stopped after step {progress.step}; everything is saved. Continue with:\n  {command}")
+        return 128 + outcome.signal_number
+    best = progress.best_metrics
+    say(f"Done: {progress.step} steps in {progress.seconds / 60:.1f} minutes, peak memory {peak_memory_gb():.1f} GB.")
+    if best:
+        say(f"Best model: step {progress.best_step}, val L1 {best['val_l1']:.4f}, SSIM {best['val_ssim']:.3f}.")
+        if "val_l1_running" in best:
+            say(
+                f"Batch norm on val: running statistics L1 {best['val_l1_running']:.4f}, each picture's own "
+                f"{best['val_l1_picture']:.4f}; the better is recorded in the model."
+            )
+    say(f"Model: {run / 'model'}   samples: {run / 'samples'}   curves: tensorboard --logdir {run}")
+    return 0
+
+
+def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:
+    """Write the model card: what it is, what it learned from, how good it is, how to use it."""
+    spec = next(iter(model.networks.values()))
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.training["metrics"].items())
+    return f"""# {spec.source} → {spec.target}
+
+A pix2pix translator (Isola et al. 2017), trained with ganvas.
+
+- Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
+- Pictures: {config.data.image_size} pixels, {config.data.source_channels} to {config.data.target_channels} channels
+- Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
+- Batch norm at inference: {model.statistics} statistics
+
+| metric | value |
+| --- | --- |
+{metrics}
+
+```python
+import ganvas
+output = ganvas.load("this folder").translate(picture)
+```
+"""

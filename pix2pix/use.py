@@ -1,0 +1,218 @@
+"""What the commands translate, evaluate and receptive-field do; the options come from ``pix2pix.__main__``."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+from ganvas.data.images import IMAGE_SUFFIXES, list_images, to_array, to_tensor, write_image
+from ganvas.data.paired import PairedDataset, dataset_info
+from ganvas.errors import UserError
+from ganvas.evaluation.baseline import MedianColours
+from ganvas.evaluation.metrics import bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.sheet import contact_sheet
+from ganvas.files import write_json
+from ganvas.inference.translator import Translator, load
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
+from ganvas.nn.unet import UNetGenerator
+from ganvas.receptive_field_command import ReceptiveFieldOptions, run
+from ganvas.training.device import choose_device
+
+if TYPE_CHECKING:
+    from pix2pix.__main__ import Evaluate, Translate
+
+PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
+SHEET_ROWS = 8
+
+
+def run_translate(options: "Translate") -> int:
+    """Translate a file or a folder; all good pictures are done before a bad one is complained of.
+
+    Raises:
+        UserError: No model, no pictures, or pictures that could not be read or written.
+    """
+    translator = load(
+        options.model,
+        device=choose_device(options.device),
+        size=options.size,
+        paper=options.paper,
+        seed=options.seed,
+    )
+    jobs = _jobs(options.input, options.output)
+    done, failures = [], []
+    for source, target in track(jobs, "translating", console=Console(stderr=True), disable=len(jobs) < 2):
+        try:
+            done.append(translator.translate_file(source, target))
+        except UserError as error:
+            failures.append(str(error))
+    if options.json:
+        print(json.dumps({"written": [str(path) for path in done], "failed": failures}))
+    else:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"{len(done)} pictures written to {options.output}")
+    if failures:
+        raise UserError(f"{len(failures)} of {len(jobs)} pictures failed:\n  " + "\n  ".join(failures))
+    return 0
+
+
+def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Pair every input with its output: a folder keeps names, a single picture may be given a name."""
+    if source.is_dir():
+        files = list_images(source)
+        if not files:
+            raise UserError(f"{source}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        if target.exists() and target.resolve() == source.resolve():
+            raise UserError(f"{target}: is the input folder. Give another one, so that no source is overwritten.")
+    elif source.is_file():
+        files = [source]
+    else:
+        raise UserError(f"{source}: there is no such file or folder.")
+    if source.is_file() and target.suffix.lower() in IMAGE_SUFFIXES:
+        folder, names = target.parent, [target.name]
+    else:
+        folder, names = target, [file.name for file in files]
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file. Give a folder for the output.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [(file, folder / name) for file, name in zip(files, names, strict=True)]
+
+
+def run_evaluate(options: "Evaluate") -> int:
+    """Score a model on a split, beside the trivial baseline where the data set tells its legend.
+
+    Raises:
+        UserError: No model, no pairs, or pictures that cannot be read.
+    """
+    translator = load(options.model, device=choose_device(options.device))
+    pairs = _open_pairs(translator, options.data, options.split)
+    info = dataset_info(options.data)
+    names, sources, targets, outputs = [], [], [], []
+    progress = Console(stderr=True)
+    for index in track(range(len(pairs)), "translating", console=progress, disable=len(pairs) < 2):
+        source, target = pairs.pair(index)
+        names.append(pairs.name(index))
+        sources.append(source)
+        targets.append(to_tensor(target))
+        outputs.append(translator.translate_tensor(to_tensor(source)[None])[0])
+
+    result: dict[str, Any] = {
+        "model": str(options.model),
+        "data": str(options.data),
+        "split": options.split,
+        "pictures": len(pairs),
+    }
+    scores = _score(outputs, targets)
+    result["metrics"] = _summary(scores) | _distance(outputs, targets)
+    result["per_picture"] = [
+        {"name": name, **{metric: float(values[i]) for metric, values in scores.items()}}
+        for i, name in enumerate(names)
+    ]
+    baseline = _baseline(info, translator, sources, targets)
+    if baseline is not None:
+        their_scores = _score(baseline, targets)
+        result["baseline"] = _summary(their_scores) | _distance(baseline, targets)
+        difference = bootstrap_interval(scores["l1"] - their_scores["l1"])
+        result["l1_minus_baseline"] = vars(difference)
+    if options.sheet is not None:
+        write_image(options.sheet, _sheet(translator, sources, outputs, targets))
+    _save_evaluation(options.model, result)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        _print_scores(result)
+    return 0
+
+
+def _open_pairs(translator: Translator, data: Path, split: str) -> PairedDataset:
+    preprocessing = translator.preprocessing
+    return PairedDataset(
+        data,
+        split,
+        augmentation=None,
+        direction="a2b" if "a2b" in translator.config.networks else "b2a",
+        source_channels=preprocessing.source_channels,
+        target_channels=preprocessing.target_channels,
+    )
+
+
+def _score(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, np.ndarray]:
+    """Score each picture by each metric."""
+    pairs = list(zip(outputs, targets, strict=True))
+    return {
+        name: np.array([metric(output[None], target[None]).item() for output, target in pairs])
+        for name, metric in PER_PICTURE.items()
+    }
+
+
+def _summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    return {name: vars(bootstrap_interval(values)) for name, values in scores.items()}
+
+
+def _distance(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
+    """Compare patch statistics of the whole set; only sets of one picture size have them."""
+    if len({tuple(target.shape) for target in targets}) > 1:
+        return {}
+    return {"sliced_wasserstein": {"mean": sliced_wasserstein(torch.stack(outputs), torch.stack(targets)).mean}}
+
+
+def _baseline(
+    info: Mapping[str, Any], translator: Translator, sources: list[np.ndarray], targets: list[Tensor]
+) -> list[Tensor] | None:
+    """Predict by the trivial baseline, where the source is the drawn domain whose legend the data set tells."""
+    if "legend" not in info or "a2b" not in translator.config.networks:
+        return None
+    arrays = [to_array(target, np.uint8) for target in targets]
+    colours = MedianColours.fit(sources, arrays, info["legend"])
+    return [to_tensor(colours.predict(source)) for source in sources]
+
+
+def _sheet(
+    translator: Translator, sources: list[np.ndarray], outputs: list[Tensor], targets: list[Tensor]
+) -> np.ndarray:
+    spec = next(iter(translator.config.networks.values()))
+    chosen = np.unique(np.linspace(0, len(sources) - 1, min(SHEET_ROWS, len(sources))).round().astype(int))
+    rows = [[sources[i], to_array(outputs[i], np.uint8), to_array(targets[i], np.uint8)] for i in chosen]
+    return contact_sheet(rows, [spec.source, "output", spec.target])
+
+
+def _save_evaluation(model: Path, result: Mapping[str, Any]) -> None:
+    """Keep the scores with the run, for its report, where the model is a run's own."""
+    if (model / "model").is_dir():
+        write_json(model / "evaluation.json", result)
+
+
+def _print_scores(result: Mapping[str, Any]) -> None:
+    table = Table(title=f"{result['pictures']} pictures of {result['split']}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("model", justify="right")
+    if "baseline" in result:
+        table.add_column("median colours", justify="right")
+    for name in result["metrics"]:
+        table.add_row(name, *(_cell(result[key][name]) for key in ("metrics", "baseline") if key in result))
+    console = Console()
+    console.print(table)
+    if "l1_minus_baseline" in result:
+        console.print(f"L1 minus the baseline's, by picture: {_cell(result['l1_minus_baseline'])}")
+
+
+def _cell(values: Mapping[str, float]) -> str:
+    interval = f" [{values['low']:.4f}, {values['high']:.4f}]" if "low" in values else ""
+    return f"{values['mean']:.4f}{interval}"
+
+
+def run_receptive_field(options: ReceptiveFieldOptions) -> int:
+    """Print the fields of D, which sees source and target, and of the U-Net."""
+    run(options, _networks)
+    return 0
+
+
+def _networks(num_layers: int) -> Mapping[str, nn.Module]:
+    with torch.device("meta"):
+        discriminator = PatchDiscriminator(6, num_layers=num_layers) if num_layers else PixelDiscriminator(6)
+        return {"discriminator": discriminator, "generator": UNetGenerator()}

@@ -1,0 +1,208 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ganvas.losses import gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
+
+KINDS = ["vanilla", "lsgan", "hinge", "wgangp"]
+SCORES = st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=12)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def expected_d(kind: str, real: np.ndarray, fake: np.ndarray) -> float:
+    if kind == "vanilla":
+        return float(-np.log(sigmoid(real)).mean() - np.log(sigmoid(-fake)).mean())  # 1 - sigmoid(x) = sigmoid(-x)
+    if kind == "lsgan":
+        return float(np.mean((real - 1) ** 2) + np.mean(fake**2))
+    if kind == "hinge":
+        return float(np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean())
+    return float(fake.mean() - real.mean())
+
+
+def expected_g(kind: str, fake: np.ndarray) -> float:
+    if kind == "vanilla":
+        return float(-np.log(sigmoid(fake)).mean())
+    if kind == "lsgan":
+        return float(np.mean((fake - 1) ** 2))
+    return float(-fake.mean())
+
+
+# ---- Adversarial losses ----
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(real=SCORES, fake=SCORES)
+@settings(deadline=None)
+def test_values_by_the_papers_formulas(kind: str, real: list[float], fake: list[float]) -> None:
+    loss_d = gan_loss_d(torch.tensor(real), torch.tensor(fake), kind)
+    loss_g = gan_loss_g(torch.tensor(fake), kind)
+    assert loss_d.shape == loss_g.shape == ()
+    assert loss_d.item() == pytest.approx(expected_d(kind, np.array(real), np.array(fake)), rel=1e-4, abs=1e-5)
+    assert loss_g.item() == pytest.approx(expected_g(kind, np.array(fake)), rel=1e-4, abs=1e-5)
+
+
+def test_vanilla_is_the_default_and_known_at_zero() -> None:
+    zeros = torch.zeros(2, 1, 3, 3)
+    assert gan_loss_d(zeros, zeros).item() == pytest.approx(2 * np.log(2))
+    assert gan_loss_g(zeros).item() == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients(kind: str) -> None:
+    real = torch.tensor([-2.0, 0.3, 1.7], dtype=torch.float64, requires_grad=True)
+    fake = torch.tensor([-1.6, 0.2, 2.5], dtype=torch.float64, requires_grad=True)
+    n = 3
+    for_d, for_g = {
+        "vanilla": (-sigmoid(-real.detach().numpy()) / n, -sigmoid(-fake.detach().numpy()) / n),
+        "lsgan": (2 * (real.detach().numpy() - 1) / n, 2 * (fake.detach().numpy() - 1) / n),
+        "hinge": (np.array([-1, -1, 0]) / n, np.full(3, -1 / n)),
+        "wgangp": (np.full(3, -1 / n), np.full(3, -1 / n)),
+    }[kind]
+    gan_loss_d(real, fake.detach(), kind).backward()
+    gan_loss_g(fake, kind).backward()
+    np.testing.assert_allclose(real.grad, for_d, rtol=1e-5)
+    np.testing.assert_allclose(fake.grad, for_g, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_discriminator_that_is_right_has_the_lower_loss(kind: str) -> None:
+    high, low = torch.full((4,), 0.9), torch.full((4,), 0.1)
+    assert gan_loss_d(high, low, kind) < gan_loss_d(low, high, kind)
+    assert gan_loss_g(high, kind) < gan_loss_g(low, kind)
+
+
+def test_vanilla_is_finite_for_a_sure_discriminator() -> None:
+    sure = torch.tensor([200.0])
+    assert gan_loss_d(-sure, sure).item() == pytest.approx(400)
+    assert gan_loss_g(-sure).item() == pytest.approx(200)
+    assert gan_loss_d(sure, -sure).item() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_is_compared_in_float32(kind: str) -> None:
+    # 1,000 scores of 0.01: their mean in bfloat16 would be off by a percent.
+    scores = torch.full((1000,), 0.01, dtype=torch.bfloat16)
+    exact = scores.double().numpy()
+    for loss, expected in (
+        (gan_loss_d(scores, scores, kind), expected_d(kind, exact, exact)),
+        (gan_loss_g(scores, kind), expected_g(kind, exact)),
+    ):
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_real_and_fake_may_come_in_different_numbers() -> None:
+    assert gan_loss_d(torch.ones(1, 1, 2, 2), torch.ones(3, 1, 5, 5), "lsgan").item() == 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda kind: gan_loss_d(torch.ones(1), torch.ones(1), kind), lambda kind: gan_loss_g(torch.ones(1), kind)],
+)
+def test_unknown_loss(function: object) -> None:
+    with pytest.raises(ValueError, match=r"'wgan'.*'vanilla', 'lsgan', 'hinge' and 'wgangp'"):
+        function("wgan")
+
+
+# ---- Gradient penalty ----
+
+
+def pictures(seed: int, n: int = 4) -> Tensor:
+    return torch.rand(n, 3, 5, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_penalty_of_a_linear_critic() -> None:
+    # The gradient is the same everywhere: the weights, of norm 3 here.
+    weights = pictures(2, 1).double()
+    weights = (3 * weights / weights.norm()).float().requires_grad_()
+    penalty = gradient_penalty(lambda x: (x * weights).sum(dim=(1, 2, 3)), pictures(0), pictures(1))
+    assert penalty.item() == pytest.approx((3 - 1) ** 2, rel=1e-5)
+    penalty.backward()
+    # d/dw (|w| - 1)² = 2 (|w| - 1) w / |w|
+    torch.testing.assert_close(weights.grad, 2 * (3 - 1) * weights.detach() / 3)
+
+
+def test_no_penalty_for_slope_one() -> None:
+    weights = pictures(2, 1)
+    weights = weights / weights.norm()
+    assert gradient_penalty(lambda x: (x * weights).sum(dim=(1, 2, 3)), pictures(0), pictures(1)).item() < 1e-10
+
+
+def test_penalty_is_taken_at_one_point_a_picture_between_real_and_fake() -> None:
+    # The critic |x|² / 2 has the slope |x|. From fake = 0 to a real picture of norm 1 that is t, uniform in 0 … 1,
+    # so the penalty is the mean of (t - 1)² over the pictures: 1/3, with a standard error of 0.0047 here.
+    real = torch.zeros(4000, 1, 1, 2)
+    real[..., 0] = 1
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        penalty = gradient_penalty(lambda x: x.square().sum(dim=(1, 2, 3)) / 2, real, torch.zeros_like(real))
+    assert 1 / 3 - 0.024 < penalty.item() < 1 / 3 + 0.024
+
+
+def test_penalty_between_equal_pictures_is_known() -> None:
+    x = pictures(0)
+    norms = np.linalg.norm(x.numpy().reshape(4, -1), axis=1)
+    penalty = gradient_penalty(lambda x: x.square().sum(dim=(1, 2, 3)) / 2, x, x)
+    assert penalty.item() == pytest.approx(float(np.mean((norms - 1) ** 2)), rel=1e-4)
+
+
+def test_penalty_leaves_the_generator_alone() -> None:
+    real, fake = pictures(0).requires_grad_(), pictures(1).requires_grad_()
+    critic = nn.Conv2d(3, 1, 3)
+    gradient_penalty(critic, real, fake).backward()
+    assert real.grad is None
+    assert fake.grad is None
+    assert critic.weight.grad is not None
+    assert critic.weight.grad.abs().max() > 0
+
+
+def test_penalty_runs_in_float32() -> None:
+    critic = nn.Conv2d(3, 1, 3)
+    seen = []
+
+    def score(x: Tensor) -> Tensor:
+        out = critic(x)
+        seen.append((x.dtype, out.dtype))
+        return out
+
+    with torch.autocast("cpu", torch.bfloat16):
+        penalty = gradient_penalty(score, pictures(0).bfloat16(), pictures(1).bfloat16())
+    assert seen == [(torch.float32, torch.float32)]
+    assert penalty.dtype == torch.float32
+
+
+def test_penalty_needs_equal_shapes() -> None:
+    with pytest.raises(ValueError, match=r"real is \(4, 3, 5, 6\) and fake is \(2, 3, 5, 6\)"):
+        gradient_penalty(lambda x: x, pictures(0), pictures(1, 2))
+
+
+# ---- L1 ----
+
+
+def test_l1_by_the_formula() -> None:
+    output, target = pictures(0).requires_grad_(), pictures(1)
+    loss = l1_loss(output, target)
+    a, b = output.detach().numpy(), target.numpy()
+    assert loss.item() == pytest.approx(float(np.abs(a - b).mean()), rel=1e-5)
+    loss.backward()
+    np.testing.assert_allclose(output.grad, np.sign(a - b) / a.size, rtol=1e-5)
+
+
+def test_l1_of_half_precision_is_float32() -> None:
+    output, target = pictures(0).bfloat16(), pictures(1).bfloat16()
+    loss = l1_loss(output, target)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(
+        float(np.abs(output.double().numpy() - target.double().numpy()).mean()), rel=1e-5
+    )
+
+
+def test_l1_does_not_broadcast() -> None:
+    with pytest.raises(ValueError, match=r"output is \(4, 3, 5, 6\) and target is \(1, 3, 5, 6\)"):
+        l1_loss(pictures(0), pictures(1, 1))

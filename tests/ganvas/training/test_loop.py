@@ -1,0 +1,244 @@
+"""The loop with the smallest trainable there is; real models are trained in tests/pix2pix."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from ganvas.errors import UserError
+from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
+from ganvas.training.config import LoggingConfig, ScheduleConfig
+from ganvas.training.loop import Data, newest_whole_checkpoint, train
+from ganvas.training.optimizer import Adam
+
+
+class Numbers(torch.utils.data.Dataset):
+    """A sample is a function of its key; records every key that was asked for."""
+
+    def __init__(self, length):
+        self.length, self.asked = length, []
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, key):
+        self.asked.append(key)
+        return {"source": torch.from_numpy(np.random.default_rng(key).normal(size=(3, 4, 4)).astype(np.float32))}
+
+
+class Toy:
+    """One convolution that learns to give zero under dropout; scores rise and fall as told."""
+
+    def __init__(self, run, scores=()):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5)).to(memory_format=torch.channels_last)
+        self.networks = {"G": network}
+        self.optimizers = {"G": Adam(network.named_parameters(), 0.01)}
+        self.run, self.scores, self.saved, self.hook, self.lrs = run, list(scores), [], lambda step: None, []
+        self.steps = 0
+
+    def step(self, batch):
+        loss = self.networks["G"](batch["source"]).square().mean()
+        self.optimizers["G"].zero_grad()
+        loss.backward()
+        self.optimizers["G"].step()
+        self.lrs.append(self.optimizers["G"].param_groups[0]["lr"])
+        self.steps += 1
+        self.hook(self.steps)
+        return {"loss_g": loss}
+
+    def validate(self):
+        torch.rand(7)  # whatever a validation draws must not matter
+        return {"val_l1": self.scores.pop(0)} if self.scores else {}
+
+    def score(self, metrics):
+        return metrics["val_l1"]
+
+    def sample(self):
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def save_model(self, step, metrics):
+        self.saved.append(step)
+
+
+def run_toy(run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None, batch_size=2):
+    run.mkdir(exist_ok=True)
+    toy = Toy(run, scores)
+    if hook:
+        toy.hook = hook
+    data = Numbers(5)
+    outcome = train(
+        toy,
+        Data(data, 5, batch_size, 0),
+        fabric=Fabric(accelerator="cpu", devices=1),
+        run=run,
+        seed=3,
+        schedule_config=ScheduleConfig(steps=steps),
+        logging=LoggingConfig(log_every_steps=2, sample_every_steps=4, save_every_steps=save, keep_checkpoints=keep),
+        hyperparameters={"lr": 0.01},
+        resume_from=newest_whole_checkpoint(run, print) if resume else None,
+    )
+    return toy, outcome, data
+
+
+def weights(toy):
+    return {name: value.clone() for name, value in toy.networks["G"].state_dict().items()}
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_records(tmp_path):
+    toy, outcome, _ = run_toy(tmp_path / "run")
+    assert outcome.complete
+    assert outcome.progress.step == 12
+    assert [line["step"] for line in lines(tmp_path / "run")] == [2, 4, 6, 8, 10, 12]
+    assert {"loss_g", "lr", "images_per_second", "epoch", "seconds"} <= set(lines(tmp_path / "run")[0])
+    assert [p.name for p in sorted((tmp_path / "run/samples").iterdir())] == [
+        f"step-{step:08d}.png" for step in (4, 8, 12)
+    ]
+    assert [p.name for p in list_checkpoints(tmp_path / "run")] == ["step-00000008", "step-00000012"]
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    assert toy.saved == [4, 8, 12]  # nothing was validated: the newest is the model
+    assert toy.lrs[5] == pytest.approx(0.01)
+    assert toy.lrs[-1] == pytest.approx(0.01 / 7)
+
+
+@pytest.mark.parametrize("death", [1, 3, 4, 5, 7, 8, 11])
+def test_a_run_that_dies_and_resumes_ends_with_the_same_bytes(tmp_path, death):
+    unbroken, _, _ = run_toy(tmp_path / "unbroken", save=2)
+
+    class Death(BaseException):
+        pass
+
+    def die(step):
+        if step == death:
+            raise Death
+
+    with pytest.raises(Death):
+        run_toy(tmp_path / "run", save=2, hook=die)
+    resumed, outcome, _ = run_toy(tmp_path / "run", save=2, resume=bool(list_checkpoints(tmp_path / "run")))
+    assert outcome.complete
+    for name, value in weights(unbroken).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+    clean = [[line["step"], line["loss_g"], line["lr"]] for line in lines(tmp_path / "unbroken")]
+    assert [[line["step"], line["loss_g"], line["lr"]] for line in lines(tmp_path / "run")] == clean
+    last = [load_checkpoint(list_checkpoints(tmp_path / name)[-1]) for name in ("unbroken", "run")]
+    for name, value in last[0].tensors["G.adam"].items():
+        assert torch.equal(value, last[1].tensors["G.adam"][name]), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_and_the_run_goes_on(tmp_path, number):
+    def ask(step):
+        if step == 5:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    _, outcome, _ = run_toy(tmp_path / "run", hook=ask)
+    assert (outcome.complete, outcome.progress.step, outcome.signal_number) == (False, 5, number)
+    assert signal.getsignal(number) is before
+    assert list_checkpoints(tmp_path / "run")[-1].name == "step-00000005"
+    unbroken, _, _ = run_toy(tmp_path / "unbroken")
+    resumed, outcome, data = run_toy(tmp_path / "run", resume=True)
+    assert outcome.complete
+    assert len(data.asked) == 2 * 7
+    assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint_good(tmp_path):
+    def poison(step):
+        if step == 7:
+            raise_nan()
+
+    def raise_nan():
+        toys[0].networks["G"][0].weight.data.fill_(float("nan"))
+
+    toys = []
+    original = Toy.__init__
+
+    def remember(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        toys.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Toy, "__init__", remember)
+        with pytest.raises(UserError, match=r"loss_g became non-finite between steps 7 and 8.*step-00000004"):
+            run_toy(tmp_path / "run", hook=poison)
+    checkpoint = newest_whole_checkpoint(tmp_path / "run", print)
+    assert checkpoint.step == 4
+    assert all(torch.isfinite(value).all() for value in checkpoint.tensors["G"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    toys = []
+
+    def poison(step):
+        if step == 4:  # after the loss of the step that is saved was computed
+            toys[0].networks["G"][0].bias.data[0] = float("inf")
+
+    original = Toy.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Toy, "__init__", lambda self, *a, **k: (original(self, *a, **k), toys.append(self))[0])
+        with pytest.raises(UserError, match="weights of G became non-finite at step 4"):
+            run_toy(tmp_path / "run", hook=poison)
+    assert list_checkpoints(tmp_path / "run") == []
+
+
+def test_the_best_model_and_its_checkpoint_are_kept(tmp_path):
+    toy, outcome, _ = run_toy(tmp_path / "run", steps=10, save=2, keep=1, scores=[0.5, 0.3, 0.4, 0.6, 0.31])
+    assert toy.saved == [2, 4]
+    assert outcome.progress.best_step == 4
+    assert outcome.progress.best_metrics == {"val_l1": 0.3}
+    assert [p.name for p in list_checkpoints(tmp_path / "run")] == ["step-00000004", "step-00000010"]
+
+
+def test_every_sample_is_seen_once_an_epoch(tmp_path):
+    _, _, data = run_toy(tmp_path / "run", steps=10, batch_size=1)
+    assert [epoch for epoch, _ in data.asked] == [0] * 5 + [1] * 5
+    assert sorted(index for _, index in data.asked[:5]) == [0, 1, 2, 3, 4]
+    assert sorted(index for _, index in data.asked[5:]) == [0, 1, 2, 3, 4]
+
+
+def damage(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path):
+    unbroken, _, _ = run_toy(tmp_path / "run", save=2)
+    damage(list_checkpoints(tmp_path / "run")[-1] / "G.safetensors")
+    said = []
+    checkpoint = newest_whole_checkpoint(tmp_path / "run", said.append)
+    assert checkpoint.step == 10
+    assert "step-00000012" in said[0]
+    assert "damaged" in said[0]
+    resumed, _, _ = run_toy(tmp_path / "run", save=2, resume=True)
+    assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
+    assert newest_whole_checkpoint(tmp_path / "run", print).step == 12
+
+
+def test_resume_where_there_is_nothing(tmp_path):
+    with pytest.raises(UserError, match="has no checkpoint to resume from"):
+        newest_whole_checkpoint(tmp_path, print)
+
+
+def test_the_thread_count_is_restored_and_other_differences_are_told(tmp_path):
+    run_toy(tmp_path / "run", steps=4)
+    folder = list_checkpoints(tmp_path / "run")[-1]
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        said = []
+        newest_whole_checkpoint(folder.parent.parent, said.append)
+        assert torch.get_num_threads() == before
+        assert said == []
+    finally:
+        torch.set_num_threads(before)

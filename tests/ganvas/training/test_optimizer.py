@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch import nn
+
+from ganvas.nn.layers import DownConv2d, UpConv2d
+from ganvas.training.optimizer import Adam
+
+
+def adam_by_the_paper(w, gradients, lr, beta1, beta2, eps):
+    """Kingma and Ba 2015, Algorithm 1, in float64."""
+    w, m, v = w.double(), torch.zeros_like(w).double(), torch.zeros_like(w).double()
+    for t, g in enumerate(gradients, start=1):
+        g = g.double()
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + eps)
+    return w
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_updates_equal_the_papers_algorithm_in_any_layout(memory_format):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(5, 7, 4).to(memory_format=memory_format)
+    start = {name: p.detach().clone() for name, p in layer.named_parameters()}
+    gradients = {name: [torch.randn_like(p).contiguous() for _ in range(4)] for name, p in layer.named_parameters()}
+    optimizer = Adam(layer.named_parameters(), 0.01, (0.5, 0.9))
+    for t in range(4):
+        for name, p in layer.named_parameters():
+            p.grad = gradients[name][t].clone()
+        optimizer.step()
+    for name, p in layer.named_parameters():
+        expected = adam_by_the_paper(start[name], gradients[name], 0.01, 0.5, 0.9, 1e-8)
+        assert (p - start[name]).abs().max() > 0.01
+        torch.testing.assert_close(p.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("after", [torch.contiguous_format, torch.channels_last])
+def test_moments_survive_a_round_trip_through_another_layout(before, after):
+    torch.manual_seed(1)
+    gradients = [torch.randn(6, 4, 4, 4) for _ in range(4)]
+
+    def steps(layer, optimizer, some):
+        for g in some:
+            layer.weight.grad = g.clone()
+            optimizer.step()
+
+    unbroken = nn.Conv2d(4, 6, 4, bias=False).to(memory_format=before)
+    broken = nn.Conv2d(4, 6, 4, bias=False).to(memory_format=before)
+    broken.load_state_dict(unbroken.state_dict())
+    first = Adam(unbroken.named_parameters(), 0.01)
+    steps(unbroken, first, gradients)
+
+    half = Adam(broken.named_parameters(), 0.01)
+    steps(broken, half, gradients[:2])
+    moments = {name: value.contiguous().clone() for name, value in half.named_moments().items()}
+    assert moments["weight.exp_avg"].shape == (6, 4, 4, 4)
+
+    resumed = nn.Conv2d(4, 6, 4, bias=False).to(memory_format=after)
+    resumed.load_state_dict(broken.state_dict())
+    rest = Adam(resumed.named_parameters(), 0.01)
+    rest.load_named_moments(moments)
+    steps(resumed, rest, gradients[2:])
+    torch.testing.assert_close(resumed.weight, unbroken.weight, rtol=0, atol=0)
+
+
+def test_moments_of_another_network_are_refused():
+    a, b = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 5, 3)
+    optimizer = Adam(a.named_parameters(), 0.01)
+    for p in a.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    with pytest.raises(ValueError, match=r"exp_avg of weight is \(4, 3, 3, 3\)"):
+        Adam(b.named_parameters(), 0.01).load_named_moments(optimizer.named_moments())
+    with pytest.raises(ValueError, match="does not have"):
+        Adam(nn.Sequential(b).named_parameters(), 0.01).load_named_moments(optimizer.named_moments())
+
+
+def test_a_parameter_without_gradient_stays():
+    layers = nn.Sequential(DownConv2d(3, 4), UpConv2d(4, 3))
+    before = layers[1].weight.detach().clone()
+    optimizer = Adam(layers.named_parameters(), 0.1)
+    layers[0](torch.randn(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    assert torch.equal(layers[1].weight, before)
+    assert all(p.grad is None for p in layers.parameters())
