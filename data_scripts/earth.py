@@ -7,8 +7,8 @@ the equator look stretched from west to east, in both pictures alike.
 
 How places are split (paired):
 
-- The world between 63°N and 63°S is divided into blocks of 18°. A few of them are held out for val and test, chosen in
-  proportion over continents and latitudes, never side by side. The choice depends on the seed alone, so pictures of
+- The world between 63°N and 63°S is divided into blocks of 18°. A few of them are held out for val and test, from
+  all continents and latitudes in turn, never side by side. The choice depends on the seed alone, so pictures of
   every size and layer are tested in the same places.
 - Val and test tiles lie inside their blocks and do not overlap. Train tiles lie anywhere else between 65°N and 65°S, at
   least one degree away from every held-out block, and overlap by half.
@@ -186,7 +186,10 @@ def make_earth(config: EarthConfig, world_width: int = WORLD_WIDTH) -> dict[str,
             splits = limit_tiles(world, splits, config.limit, config.seed)
         for split, tiles in splits.items():
             if not tiles:
-                raise UserError(f"--size {config.size} leaves no picture for {split}; choose a smaller size")
+                limit = "" if config.limit is None else f" and --limit {config.limit}"
+                raise UserError(
+                    f"--size {config.size}{limit} leave no picture for {split}; choose a smaller size or a larger limit"
+                )
         pictures = list_pictures(splits, config.domains)
         write_pictures(folder, world, pictures, progress)
         counts = dict(Counter(picture.folder for picture in pictures))
@@ -516,7 +519,7 @@ def land_by_climate(world: World, block: Square) -> Counter[Climate]:
 
 
 def hold_out(world: World, quotas: Mapping[str, int], seed: int) -> dict[Square, str]:
-    """Choose the blocks that training never sees, in proportion over continents and over bands of latitude.
+    """Choose the blocks that training never sees, from all continents and bands of latitude.
 
     The next block comes from the continent, and there from the band, of which its split has the smallest share so far;
     so every continent has its turn before one has a second. Ties are drawn by lot. A seed may leave no room for the
@@ -680,32 +683,45 @@ def drop_strange_climates(world: World, splits: Mapping[str, Sequence[Square]]) 
 def limit_tiles(world: World, splits: Mapping[str, Sequence[Square]], limit: int, seed: int) -> dict[str, list[Square]]:
     """Keep at most ``limit`` tiles of each training split, and the same share (at least one) of the others.
 
-    Climates take turns, first those that every split has, so that few tiles are still spread over the world and no
-    held-out tile is of a climate that training lost. Within a climate tiles are drawn by lot.
+    Climates take turns in every split, in the same order, so that few tiles are still spread over the world and
+    training keeps the climates of held-out tiles. Within a climate tiles are drawn by lot.
     """
     import numpy as np
 
     share = limit / max(len(tiles) for split, tiles in splits.items() if is_training(split))
     if share >= 1:
         return {split: list(tiles) for split, tiles in splits.items()}
-    counts = [Counter(world.climate(tile) for tile in tiles) for tiles in splits.values()]
-    everywhere = sum(counts, Counter())
-    order = sorted(
-        everywhere, key=lambda climate: (-sum(climate in count for count in counts), -everywhere[climate], climate)
-    )
-
+    order = order_climates(world, splits)
     kept: dict[str, list[Square]] = {}
     for split, tiles in splits.items():
         lot = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(tiles))
         turns: Counter[Climate] = Counter()  # tiles that a climate has had
         queue: list[tuple[int, int, Square]] = []
-        for index in lot:
-            climate = world.climate(tiles[index])
-            queue.append((turns[climate], order.index(climate), tiles[index]))
+        for tile in (tiles[index] for index in lot):
+            climate = world.climate(tile)
+            queue.append((turns[climate], order.index(climate), tile))
             turns[climate] += 1
         number = limit if is_training(split) else max(1, round(share * len(tiles)))
         kept[split] = sorted(tile for _, _, tile in sorted(queue)[:number])
     return drop_strange_climates(world, kept)
+
+
+def order_climates(world: World, splits: Mapping[str, Sequence[Square]]) -> list[Climate]:
+    """Order climates by the number of splits that have them, then of tiles; but first comes one of each held-out split.
+
+    When a few climates from the head are all that training keeps, no held-out split is without a tile.
+    """
+    counts = {split: Counter(world.climate(tile) for tile in tiles) for split, tiles in splits.items()}
+    total = sum(counts.values(), Counter())
+    ranked = sorted(
+        total, key=lambda climate: (-sum(climate in count for count in counts.values()), -total[climate], climate)
+    )
+    heads = [
+        next(climate for climate in ranked if climate in counts[split])
+        for split in splits
+        if counts[split] and not is_training(split)
+    ]
+    return list(dict.fromkeys(heads + ranked))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

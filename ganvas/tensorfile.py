@@ -18,6 +18,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         UserError: The disk is full, or the place is not writable.
     """
     try:
+        path.touch()
+        mode = path.stat().st_mode  # safetensors makes its files private; a model is there to be shared
         safetensors.torch.save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path
         )

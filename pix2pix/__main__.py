@@ -69,6 +69,8 @@ class Evaluate:
     """Which of its splits."""
     sheet: Path | None = None
     """Write a contact sheet (source, output, target) to this PNG."""
+    out: Path | None = None
+    """Write every translated picture to this folder."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False
@@ -84,11 +86,11 @@ class Report:
 
 
 Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Translate, tyro.conf.subcommand("translate")]
+    Annotated[Translate, tyro.conf.subcommand("translate")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
 )
 
 
@@ -100,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["train"]:
         return _train(arguments[1:])
-    command = tyro.cli(Command, prog="pix2pix", args=arguments, description="Image translation learned from pairs.")  # type: ignore[arg-type]
+    command = tyro.cli(Command, prog="pix2pix", args=arguments, description="Image translation learned from pairs.")
     if isinstance(command, Report):
         from ganvas.evaluation.report import write_report
 
@@ -114,9 +116,11 @@ def _run(arguments: list[str]) -> int:
         from pix2pix.use import run_evaluate
 
         return run_evaluate(command)
-    from pix2pix.use import run_receptive_field
+    if isinstance(command, ReceptiveFieldOptions):
+        from pix2pix.use import run_receptive_field
 
-    return run_receptive_field(command)
+        return run_receptive_field(command)
+    raise AssertionError("train is parsed by itself, for its defaults")
 
 
 def _train(arguments: list[str]) -> int:

@@ -119,6 +119,9 @@ def run_evaluate(options: "Evaluate") -> int:
         result["baseline"] = _summary(their_scores) | _distance(baseline, targets)
         difference = bootstrap_interval(scores["l1"] - their_scores["l1"])
         result["l1_minus_baseline"] = vars(difference)
+    if options.out is not None:
+        for name, output, source in zip(names, outputs, sources, strict=True):
+            write_image(options.out / f"{name}.png", to_array(output, source.dtype))
     if options.sheet is not None:
         write_image(options.sheet, _sheet(translator, sources, outputs, targets))
     _save_evaluation(options.model, result)

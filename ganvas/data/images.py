@@ -7,6 +7,7 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -121,7 +122,7 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 def _encode(path: Path, picture: np.ndarray) -> None:
     flat = picture[:, :, 0] if picture.shape[2] == 1 else picture
     if picture.dtype == np.uint8:
-        options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
         Image.fromarray(flat).save(path, **options)
         return
     # Pillow has no 16-bit or float colour; OpenCV writes both, blue first.

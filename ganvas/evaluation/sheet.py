@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ganvas.data.images import to_array, to_tensor
 
-_PAPER = (244, 244, 242)
+_PAPER = (226, 227, 229)
 _INK = (38, 40, 44)
 _SMALLEST_SIDE = 96  # pixels: smaller pictures are enlarged by a whole number, so that titles fit and eyes can see
 

@@ -53,7 +53,7 @@ class Translator:
         self.preprocessing = config.preprocessing
         self.device = torch.device(device)
         self._resize = size == "trained" and self.preprocessing.resized
-        self.network = generators[direction].to(self.device, memory_format=torch.channels_last).eval()
+        self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
         set_statistics(self.network, "picture" if paper else config.statistics)
         if paper:
             for module in self.network.modules():

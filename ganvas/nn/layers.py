@@ -147,11 +147,16 @@ def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Ten
         The padded pictures, and the rows above and columns left of the original, for cropping the output.
     """
     H, W = x.shape[-2:]
-    rows, columns = (torch.sym_max(-side % multiple, at_least - side) for side in (H, W))
+    rows, columns = (_larger(-side % multiple, at_least - side) for side in (H, W))
     top, left = rows // 2, columns // 2
     if rows or columns:
         x = mirror_pad(x, left, columns - left, top, rows - top)
     return x, top, left
+
+
+def _larger(a: int, b: int) -> int:
+    """Give the larger number; while a network is exported they are symbols, which ``max`` would fix to the example."""
+    return torch.sym_max(a, b)  # type: ignore[return-value]
 
 
 class DownBlock(nn.Sequential):

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def test_rates_never_rise_and_stay_positive(kind, full, decay, steps_per_epoch):
     schedule = make_schedule(config, steps_per_epoch)
     factors = [schedule.factor(step) for step in range(schedule.total_steps)]
     assert all(0 < factor <= 1 for factor in factors)
-    assert all(later <= earlier for earlier, later in zip(factors, factors[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors))
 
 
 def test_cosine_and_step_values():

@@ -1,0 +1,329 @@
+"""A run's report: one page that opens anywhere, made from the files of the run alone.
+
+It holds sample pictures over time, the evaluation beside the trivial baseline, curves, and all options. Nothing is
+loaded from elsewhere, so the page can be mailed, archived, or opened years later.
+"""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from ganvas.errors import UserError
+from ganvas.evaluation.curves import Series, chart, short
+from ganvas.evaluation.page import page
+from ganvas.files import read_json, write_file
+from ganvas.options import from_json
+
+REPORT = "report.html"
+SAMPLES_SHOWN = 6
+# Six pictures of this many pixels stay below 10 MB as base64 even where they are pure noise.
+MOST_BYTES = 400_000  # of a PNG that is embedded as it is
+MOST_PIXELS = 1_200_000  # of a larger one, which becomes a JPEG
+
+# Which logged values share a drawing: the first that fits takes them. All others get one of their own.
+CHARTS = (
+    ("Adversarial losses", r"loss_d(_\w+)?|loss_g_(gan|ab|ba)"),
+    ("Reconstruction losses", r"loss_g_l1|loss_(cycle|identity)_\w+"),
+    ("Loss of the generator, weighted sum", r"loss_g"),
+    ("Further losses", r"loss_\w+"),
+    ("Validation: L1", r"val_l1\w*"),
+    ("Validation: PSNR, dB", r"val_psnr\w*"),
+    ("Validation: SSIM", r"val_ssim\w*"),
+    ("Learning rate", r"lr"),
+    ("Images per second", r"images_per_second"),
+)
+Item = TypeVar("Item")
+
+NOT_DRAWN = frozenset({"step", "epoch", "seconds"})
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over pictures, with its interval where there is one."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the page shows of evaluation.json."""
+
+    data: str
+    split: str
+    pictures: int
+    metrics: dict[str, Score]
+    baseline: dict[str, Score] | None = None
+    l1_minus_baseline: Score | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown."""
+
+    label: str
+    better: str
+    decimals: int
+
+
+METRICS = {
+    "l1": Metric("L1", "lower", 4),
+    "psnr": Metric("PSNR, dB", "higher", 2),
+    "ssim": Metric("SSIM", "higher", 4),
+    "sliced_wasserstein": Metric("Sliced Wasserstein distance", "lower", 4),
+}
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html from the files of a run; also of one that is still training.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: The folder is no run, one of its files is damaged, or the page cannot be written.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run}: there is no such folder. Give the folder of a run.")
+    if not (run / "config.json").is_file():
+        raise UserError(f"{run}: is no run, it has no config.json. Give a folder that `train --out` has made.")
+    config = read_json(run / "config.json", "a run's config")
+    model = read_json(run / "model/config.json", "a model's config") if (run / "model/config.json").is_file() else {}
+    log = _read_metrics(run / "metrics.jsonl")
+    name = run.resolve().name
+    parts = [
+        _header(name, model, log),
+        _pictures(run / "samples"),
+        _scores(run / "evaluation.json"),
+        _curves(log),
+        _options("Options of the run", config),
+        _options("Model", model),
+    ]
+    target = run / REPORT
+    write_file(target, page(f"{name}: training report", "\n".join(parts)).encode())
+    return target
+
+
+def _read_metrics(path: Path) -> list[Series]:
+    """Read the log as one series a value; a last line that a killed or running process left torn is passed over."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    columns: dict[str, list[tuple[int, float]]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            step = int(record["step"])
+        except (json.JSONDecodeError, LookupError, TypeError, ValueError):
+            if number == len(lines):
+                break
+            raise UserError(f"{path}: line {number} is no record of a step: {line[:60]!r}. Remove that line.") from None
+        for name, value in record.items():
+            if isinstance(value, int | float):
+                columns.setdefault(name, []).append((step, value))
+    series = [Series(name, *np.array(column, dtype=np.float64).T) for name, column in columns.items()]
+    return [each for each in series if np.isfinite(each.values).any()]
+
+
+def _header(name: str, model: Mapping[str, Any], log: Sequence[Series]) -> str:
+    networks = model.get("networks", {}).values()
+    ways = [f"{net['source']} → {net['target']}" for net in networks if "source" in net and "target" in net]
+    kind = " · ".join([str(model.get("kind", "training run")), *ways])
+    tiles = "".join(
+        f'<div class="card"><dt>{escape(label)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>'
+        for label, value, note in _summary(log)
+    )
+    return f'<header><h1>{escape(name)}</h1><p class="soft">{escape(kind)}</p></header>\n<dl class="tiles">{tiles}</dl>'
+
+
+def _summary(log: Sequence[Series]) -> Iterable[tuple[str, str, str]]:
+    """Give label, value and a remark for each figure at the top."""
+    columns = {series.name: series for series in log}
+    if "step" not in columns:
+        yield "Steps", "0", "nothing is logged yet"
+        return
+    yield "Steps", f"{columns['step'].values.max():,.0f}", ""
+    if "epoch" in columns:
+        yield "Epoch", f"{columns['epoch'].values.max() + 1:,.0f}", ""
+    if "seconds" in columns:
+        yield "Training time", _duration(columns["seconds"].values[-1]), ""
+    if "images_per_second" in columns:
+        yield "Speed", f"{np.nanmedian(columns['images_per_second'].values):.3g}", "images/s"
+    for name, metric, best in (("val_l1", "L1", np.nanargmin), ("val_ssim", "SSIM", np.nanargmax)):
+        if name in columns:
+            at = best(columns[name].values)
+            yield (
+                f"Best validation {metric}",
+                short(columns[name].values[at]),
+                f"at step {columns[name].steps[at]:,.0f}",
+            )
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds as the two units that count: 3 h 5 min, 2 min 50 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _pictures(folder: Path) -> str:
+    """Show the latest sample sheet, and below it how the pictures became so: the first, some between, the latest."""
+    named = [(re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.glob("*.png")]
+    sheets = sorted((int(name[1]), path) for name, path in named if name)
+    figures = [_figure(step, path) for step, path in _spread(sheets, SAMPLES_SHOWN)]
+    if not figures:
+        return '<section><h2>Pictures</h2><p class="soft">There are no sample pictures yet.</p></section>'
+    latest = figures[-1].replace("<figure>", '<figure class="latest">', 1)
+    earlier = f'<div class="samples">{"".join(figures[:-1])}</div>'
+    return f"<section><h2>Pictures</h2>{latest}{earlier}</section>"
+
+
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Pick the first, the last, and evenly between: ``count`` of them, or all where there are fewer."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
+
+
+def _figure(step: int, path: Path) -> str:
+    caption, uri = f"step {step:,}", _embedded(path)
+    if uri is None:
+        return f"<figure><figcaption>{caption}: {escape(path.name)} cannot be read.</figcaption></figure>"
+    return f'<figure><img src="{uri}" alt="Sample pictures at {caption}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _embedded(path: Path) -> str | None:
+    """Give a picture as a data URI; a large one smaller and as JPEG, an unreadable one not at all."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as file:
+            picture = file.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    if len(content) <= MOST_BYTES:
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    scale = min(1.0, (MOST_PIXELS / (picture.width * picture.height)) ** 0.5)
+    size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
+    encoded = io.BytesIO()
+    picture.resize(size, Image.Resampling.LANCZOS).save(encoded, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _scores(path: Path) -> str:
+    """Show the evaluation as a table, the trivial baseline beside it."""
+    if not path.exists():
+        return ""
+    evaluation = from_json(Evaluation, read_json(path, "an evaluation"), str(path))
+    columns = {"model": evaluation.metrics}
+    if evaluation.baseline:
+        columns["trivial baseline"] = evaluation.baseline
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("metric", *columns))
+    rows = "".join(_score_row(name, [scores.get(name) for scores in columns.values()]) for name in evaluation.metrics)
+    return (
+        f"<section><h2>Evaluation</h2><p>{evaluation.pictures:,} pictures of {escape(evaluation.split)} in "
+        f'{escape(evaluation.data)}; means with 95% bootstrap intervals.</p><div class="card wide">'
+        f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f"{_verdict(evaluation.l1_minus_baseline)}</section>"
+    )
+
+
+def _score_row(name: str, scores: Sequence[Score | None]) -> str:
+    metric = METRICS.get(name, Metric(name, "", 4))
+    means = [score.mean for score in scores if score is not None]
+    best = {"lower": min, "higher": max}.get(metric.better)
+    cells = []
+    for score in scores:
+        wins = score is not None and best is not None and len(set(means)) > 1 and score.mean == best(means)
+        mark = ' class="better"' if wins else ""
+        cells.append(f"<td{mark}>{_value(score, metric.decimals) if score is not None else '–'}</td>")
+    note = f' <span class="soft">({metric.better} is better)</span>' if metric.better else ""
+    return f'<tr><th scope="row">{escape(metric.label)}{note}</th>{"".join(cells)}</tr>'
+
+
+def _value(score: Score, decimals: int) -> str:
+    """Write a mean and its interval."""
+    mean = f"{score.mean:.{decimals}f}"
+    if score.low is None or score.high is None:
+        return mean
+    return f'{mean} <span class="soft">[{score.low:.{decimals}f}, {score.high:.{decimals}f}]</span>'
+
+
+def _verdict(difference: Score | None) -> str:
+    """Say what the paired difference in L1 tells."""
+    if difference is None or difference.low is None or difference.high is None:
+        return ""
+    if difference.high < 0:
+        verdict = "the model is closer than the baseline"
+    elif difference.low > 0:
+        verdict = "the baseline is closer than the model"
+    else:
+        verdict = "the two cannot be told apart"
+    return f"<p>L1 minus the baseline's, picture by picture: {_value(difference, 4)}; {verdict}.</p>"
+
+
+def _curves(log: Sequence[Series]) -> str:
+    drawn = [chart(title, series) for title, series in _grouped(log)]
+    if not drawn:
+        return '<section><h2>Curves</h2><p class="soft">Nothing is logged yet.</p></section>'
+    return f'<section><h2>Curves</h2><div class="charts">{"".join(drawn)}</div></section>'
+
+
+def _grouped(log: Sequence[Series]) -> Iterable[tuple[str, list[Series]]]:
+    """Put series that belong together under one title, in the order of `CHARTS`."""
+    left = {series.name: series for series in log if series.name not in NOT_DRAWN}
+    for title, pattern in CHARTS:
+        names = [name for name in left if re.fullmatch(pattern, name)]
+        if names:
+            yield title, [left.pop(name) for name in names]
+    yield from ((name, [series]) for name, series in left.items())
+
+
+def _options(title: str, values: Mapping[str, Any]) -> str:
+    """Show nested options as a table for each group, the values without a group first."""
+    if not values:
+        return ""
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    groups = {"general": plain} | {name: value for name, value in values.items() if isinstance(value, dict)}
+    cards = "".join(_option_group(name, group) for name, group in groups.items() if group)
+    return f'<section><h2>{escape(title)}</h2><div class="groups">{cards}</div></section>'
+
+
+def _option_group(name: str, values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(option)}</th><td>{escape(_written(value))}</td></tr>'
+        for option, value in _flat(values)
+    )
+    return f'<div class="card"><h3>{escape(name)}</h3><table>{rows}</table></div>'
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _written(value: object) -> str:
+    """Write a JSON value for people."""
+    if value is None or value in ({}, []):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_written(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

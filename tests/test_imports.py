@@ -1,0 +1,96 @@
+"""Who may import whom: data flows one way, and siblings do not know each other."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = ("pix2pix", "cyclegan", "dcgan", "data_scripts")
+ROOMS = {
+    # Room in ganvas: the rooms it may use. The rest of ganvas (errors, files, options …) is everyone's.
+    "nn": {"nn"},
+    "data": {"data"},
+    "training": {"training", "nn", "data", "modelfile"},
+    "inference": {"inference", "nn", "data", "modelfile"},
+    "evaluation": {"evaluation", "nn", "data", "modelfile"},
+}
+
+
+def imports(file):
+    """Names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(package):
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_do_not_import_their_siblings(module):
+    for file in files(module):
+        tops = {name.partition(".")[0] for name in imports(file)}
+        assert not tops & (set(MODULES) - {module}), file
+
+
+def test_ganvas_imports_no_module():
+    for file in files("ganvas"):
+        assert not {name.partition(".")[0] for name in imports(file)} & {*MODULES, "benchmarks", "tests"}, file
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_ganvas_keep_their_direction(room):
+    for file in files(f"ganvas/{room}"):
+        for name in imports(file):
+            parts = name.split(".")
+            if parts[0] == "ganvas" and len(parts) > 1 and (ROOT / "ganvas" / parts[1]).is_dir():
+                assert parts[1] in ROOMS[room], f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [*files("ganvas/nn"), ROOT / "ganvas/losses.py"], ids=lambda f: f.name)
+def test_networks_and_losses_import_only_torch(file):
+    for name in imports(file):
+        top = name.partition(".")[0]
+        assert top == "torch" or top in sys.stdlib_module_names or name.startswith("ganvas.nn"), name
+
+
+@pytest.mark.parametrize("file", ["ganvas/options.py", "ganvas/training/config.py", "pix2pix/config.py"])
+def test_options_are_free_of_torch(file):
+    heavy = {"torch", "torchvision", "numpy", "albumentations", "lightning_fabric", "PIL"}
+    assert not {name.partition(".")[0] for name in imports(ROOT / file)} & heavy
+
+
+@pytest.mark.parametrize("command", ["pix2pix", "cyclegan", "dcgan", "data_scripts"])
+def test_help_loads_nothing_heavy(command):
+    code = (
+        f"import sys, runpy; sys.argv = ['{command}', '--help']\n"
+        f"try: runpy.run_module('{command}', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'torchvision', 'albumentations', 'cv2', 'tensorboard', 'lightning_fabric', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "usage" in result.stdout
+    assert result.stderr.strip() == "[]"
+
+
+def test_packages_are_listed_by_name_and_all_of_them():
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {
+        str(init.parent.relative_to(ROOT)).replace("/", ".").replace("\\", ".")
+        for package in ("ganvas", *MODULES)
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+    assert listed == there
