@@ -99,18 +99,18 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 def labels(values: Sequence[float]) -> list[str]:
     """Write evenly spaced numbers with as many digits as tell them apart: 0.05, 10k, 1.5e-4."""
     largest, step = max(abs(value) for value in values), values[1] - values[0]
-    for size, suffix in ((1e6, "M"), (1e3, "k")):
-        if largest >= 10 * size:
+    for least, size, suffix in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if largest >= least:
             return [f"{value / size:.{_decimals(step / size)}f}{suffix}" if value else "0" for value in values]
     if _decimals(step) <= 4:
-        return [f"{value:.{_decimals(step)}f}" for value in values]
+        return [f"{value:,.{_decimals(step)}f}" for value in values]
     power = math.floor(math.log10(largest) + 1e-9)
     return [f"{round(value / 10.0**power, 6):g}e{power}" if value else "0" for value in values]
 
 
 def short(value: float) -> str:
     """Write one number with four digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("e-0", "e-")
 
 
 def _decimals(step: float) -> int:
@@ -131,29 +131,28 @@ class _Thinned:
 
 def _thinned(series: Series) -> _Thinned:
     """Put neighbours together where there are more points than a drawing can show."""
-    buckets = np.array_split(np.arange(len(series.steps)), min(MOST_POINTS, len(series.steps)))
-    values = [series.values[bucket] for bucket in buckets]
-    # One value that is not finite makes its bucket a gap: it is news, not noise.
-    return _Thinned(
-        series.name,
-        np.array([series.steps[bucket].mean() for bucket in buckets]),
-        *(np.array([part(bucket) for bucket in values]) for part in (np.mean, np.min, np.max)),
-    )
+    count = min(MOST_POINTS, len(series.steps))
+    buckets = [values[np.isfinite(values)] for values in np.array_split(series.values, count)]
+    mean, low, high = np.array(
+        [(values.mean(), values.min(), values.max()) if values.size else (np.nan,) * 3 for values in buckets]
+    ).T
+    return _Thinned(series.name, np.array([s.mean() for s in np.array_split(series.steps, count)]), mean, low, high)
 
 
 def _x_range(steps: np.ndarray) -> tuple[float, float]:
     low, high = float(steps.min()), float(steps.max())
-    low = 0.0 if low <= 0.2 * high else low  # a run from the start begins at 0
-    return (low, high) if high > low else (low - 1, low + 1)
+    if low == high or low <= 0.2 * high:
+        low = 0.0  # a run from the start begins at 0
+    return low, max(high, low + 4)  # four steps at least, for whole numbers on the axis
 
 
 def _y_range(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    if 0 <= low < 0.4 * high:
-        return 0.0, high  # zero is near: show it
-    if high == low:
+    if high - low <= 1e-4 * max(abs(low), abs(high)):  # equal as far as digits are shown
         reach = abs(high) * 0.1 or 1.0
         return low - reach, high + reach
+    if 0 <= low < 0.4 * high:
+        return 0.0, high  # zero is near: show it
     return low, high
 
 

@@ -30,7 +30,7 @@ h3 { margin: 0 0 0.5rem; font-size: 0.95rem; }
 p { margin: 0.5rem 0; overflow-wrap: anywhere; }
 .soft, figcaption { color: var(--soft); }
 .card, figure { margin: 0; padding: 1rem; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
-.tiles, .charts, .samples, .groups { display: grid; gap: 1rem; }
+.tiles, .charts, .samples { display: grid; gap: 1rem; }
 .tiles { grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); margin: 1.5rem 0 0; }
 .tiles div { min-width: 0; }
 .tiles dt { color: var(--soft); font-size: 0.85rem; }
@@ -38,12 +38,19 @@ p { margin: 0.5rem 0; overflow-wrap: anywhere; }
 .tiles dd small { display: block; font-size: 0.8rem; font-weight: 400; color: var(--soft); }
 .charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); }
 .samples { grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr)); align-items: start; }
-.groups { grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); align-items: start; }
-.latest { margin-bottom: 1rem; }
+.groups { columns: 19rem; column-gap: 1rem; }
+.groups .card { break-inside: avoid; margin-bottom: 1rem; }
+.latest { margin-bottom: 1rem; text-align: center; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; border-radius: 4px; }
+.samples figure { position: relative; }
+.samples label { display: block; cursor: zoom-in; }
+.samples input { position: absolute; opacity: 0; }
+.samples input:focus-visible + img { outline: 3px solid var(--s0); }
 .samples img { width: 100%; }
+.samples figure:has(:checked) { grid-column: 1 / -1; text-align: center; }
+.samples :checked + img { width: auto; cursor: zoom-out; }
 figcaption { font-size: 0.9rem; }
-figure img + figcaption { margin-top: 0.6rem; }
+img + figcaption, label + figcaption { margin-top: 0.6rem; }
 .chart figcaption { color: var(--ink); font-weight: 600; font-size: 0.95rem; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; margin: 0.2rem 0 0.5rem; padding: 0; list-style: none; }
 .legend li { color: var(--soft); font-size: 0.85rem; }
@@ -67,12 +74,18 @@ tr:first-child > * { border-top: 0; }
 th { font-weight: 400; color: var(--soft); }
 td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .groups table { table-layout: fixed; }
-.groups td { text-align: right; padding-right: 0; }
+tr > :last-child { padding-right: 0; }
+.groups td { text-align: right; }
 .scores td, .scores thead th { white-space: nowrap; }
 .scores thead th { font-weight: 600; color: var(--ink); }
 .scores tbody th { color: var(--ink); }
 .better { font-weight: 600; color: var(--good); }
-@media (max-width: 30rem) { body { padding: 1.25rem 0.75rem 3rem; } .card, figure { padding: 0.75rem; } }
+.better .soft { font-weight: 400; }
+@media (max-width: 30rem) {
+  body { padding: 1.25rem 0.75rem 3rem; }
+  .card, figure { padding: 0.75rem; }
+  .scores .soft { display: block; }
+}
 """
 
 # The legend shows the latest values; under the pointer, those of the nearest step.

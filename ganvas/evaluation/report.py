@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from ganvas.errors import UserError
-from ganvas.evaluation.curves import Series, chart, short
+from ganvas.evaluation.curves import MOST_POINTS, Series, chart, short
 from ganvas.evaluation.page import page
 from ganvas.files import read_json, write_file
 from ganvas.options import from_json
 
 REPORT = "report.html"
-SAMPLES_SHOWN = 6
-# Six pictures of this many pixels stay below 10 MB as base64 even where they are pure noise.
+SAMPLES_SHOWN = 7  # the latest and six before it
+# Seven pictures of this many pixels stay below 10 MB as base64 even where they are pure noise.
 MOST_BYTES = 400_000  # of a PNG that is embedded as it is
 MOST_PIXELS = 1_200_000  # of a larger one, which becomes a JPEG
 
@@ -41,9 +41,9 @@ CHARTS = (
     ("Learning rate", r"lr"),
     ("Images per second", r"images_per_second"),
 )
-Item = TypeVar("Item")
-
 NOT_DRAWN = frozenset({"step", "epoch", "seconds"})
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,8 @@ def _summary(log: Sequence[Series]) -> Iterable[tuple[str, str, str]]:
         yield "Speed", f"{np.nanmedian(columns['images_per_second'].values):.3g}", "images/s"
     for name, metric, best in (("val_l1", "L1", np.nanargmin), ("val_ssim", "SSIM", np.nanargmax)):
         if name in columns:
-            at = best(columns[name].values)
-            yield (
-                f"Best validation {metric}",
-                short(columns[name].values[at]),
-                f"at step {columns[name].steps[at]:,.0f}",
-            )
+            steps, values = columns[name].steps, columns[name].values
+            yield f"Validation {metric}", short(values[best(values)]), f"best, at step {steps[best(values)]:,.0f}"
 
 
 def _duration(seconds: float) -> str:
@@ -185,25 +181,31 @@ def _pictures(folder: Path) -> str:
     """Show the latest sample sheet, and below it how the pictures became so: the first, some between, the latest."""
     named = [(re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.glob("*.png")]
     sheets = sorted((int(name[1]), path) for name, path in named if name)
-    figures = [_figure(step, path) for step, path in _spread(sheets, SAMPLES_SHOWN)]
-    if not figures:
+    if not sheets:
         return '<section><h2>Pictures</h2><p class="soft">There are no sample pictures yet.</p></section>'
-    latest = figures[-1].replace("<figure>", '<figure class="latest">', 1)
-    earlier = f'<div class="samples">{"".join(figures[:-1])}</div>'
-    return f"<section><h2>Pictures</h2>{latest}{earlier}</section>"
+    *earlier, latest = [(step, _embedded(path)) for step, path in _spread(sheets, SAMPLES_SHOWN)]
+    figures = "".join(_thumbnail(step, uri) for step, uri in earlier)
+    return f'<section><h2>Pictures</h2>{_latest(*latest)}<div class="samples">{figures}</div></section>'
+
+
+def _latest(step: int, uri: str | None) -> str:
+    return f'<figure class="latest">{_image(step, uri)}<figcaption>step {step:,}, the latest</figcaption></figure>'
+
+
+def _thumbnail(step: int, uri: str | None) -> str:
+    """Show a sheet small; a click on it, or the space bar, shows it large."""
+    switch = f'<input type="checkbox" aria-label="Show step {step:,} large">'
+    return f"<figure><label>{switch}{_image(step, uri)}</label><figcaption>step {step:,}</figcaption></figure>"
+
+
+def _image(step: int, uri: str | None) -> str:
+    return f'<img src="{uri}" alt="Sample pictures at step {step:,}">' if uri else "<p>The file cannot be read.</p>"
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:
     """Pick the first, the last, and evenly between: ``count`` of them, or all where there are fewer."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
-
-
-def _figure(step: int, path: Path) -> str:
-    caption, uri = f"step {step:,}", _embedded(path)
-    if uri is None:
-        return f"<figure><figcaption>{caption}: {escape(path.name)} cannot be read.</figcaption></figure>"
-    return f'<figure><img src="{uri}" alt="Sample pictures at {caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _embedded(path: Path) -> str | None:
@@ -228,16 +230,17 @@ def _scores(path: Path) -> str:
     if not path.exists():
         return ""
     evaluation = from_json(Evaluation, read_json(path, "an evaluation"), str(path))
-    columns = {"model": evaluation.metrics}
+    columns, note = {"model": evaluation.metrics}, ""
     if evaluation.baseline:
         columns["trivial baseline"] = evaluation.baseline
+        note = '<p class="soft">The trivial baseline paints each class of the legend in its median target colour.</p>'
     head = "".join(f'<th scope="col">{name}</th>' for name in ("metric", *columns))
     rows = "".join(_score_row(name, [scores.get(name) for scores in columns.values()]) for name in evaluation.metrics)
     return (
         f"<section><h2>Evaluation</h2><p>{evaluation.pictures:,} pictures of {escape(evaluation.split)} in "
         f'{escape(evaluation.data)}; means with 95% bootstrap intervals.</p><div class="card wide">'
         f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"{_verdict(evaluation.l1_minus_baseline)}</section>"
+        f"{note}{_verdict(evaluation.l1_minus_baseline)}</section>"
     )
 
 
@@ -256,10 +259,9 @@ def _score_row(name: str, scores: Sequence[Score | None]) -> str:
 
 def _value(score: Score, decimals: int) -> str:
     """Write a mean and its interval."""
-    mean = f"{score.mean:.{decimals}f}"
-    if score.low is None or score.high is None:
-        return mean
-    return f'{mean} <span class="soft">[{score.low:.{decimals}f}, {score.high:.{decimals}f}]</span>'
+    values = [value for value in (score.mean, score.low, score.high) if value is not None]
+    mean, *edges = [f"{value:.{decimals}f}".replace("-", "−") for value in values]
+    return f'{mean} <span class="soft">[{", ".join(edges)}]</span>' if edges else mean
 
 
 def _verdict(difference: Score | None) -> str:
@@ -279,7 +281,10 @@ def _curves(log: Sequence[Series]) -> str:
     drawn = [chart(title, series) for title, series in _grouped(log)]
     if not drawn:
         return '<section><h2>Curves</h2><p class="soft">Nothing is logged yet.</p></section>'
-    return f'<section><h2>Curves</h2><div class="charts">{"".join(drawn)}</div></section>'
+    note = ""
+    if any(len(series.steps) > MOST_POINTS for series in log):
+        note = '<p class="soft">Lines show means of neighbouring values, the bands behind them their range.</p>'
+    return f'<section><h2>Curves</h2>{note}<div class="charts">{"".join(drawn)}</div></section>'
 
 
 def _grouped(log: Sequence[Series]) -> Iterable[tuple[str, list[Series]]]:

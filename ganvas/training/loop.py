@@ -6,6 +6,7 @@ or drawn in between changes nothing, and a run that was killed and resumed ends 
 """
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -372,4 +373,4 @@ def _mix(seed: int, step: int, rank: int) -> int:
 
 def resume_command(program: str, run: Path) -> str:
     """Give the command line that continues a run."""
-    return f"{program} train --out {run} --resume"
+    return f"{program} train --out {shlex.quote(str(run))} --resume"

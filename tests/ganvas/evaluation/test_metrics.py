@@ -1,0 +1,299 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from scipy.stats import wasserstein_distance
+from torch import Tensor
+
+from ganvas.evaluation import metrics
+from ganvas.evaluation.metrics import bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
+
+PER_PICTURE = [l1, psnr, ssim]
+
+
+def random_pictures(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def normal_pictures(*shape, seed=0):
+    """Independent normal pixels, deviation 0.25."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / 4
+
+
+def blurred(pictures: Tensor, sigma: float) -> Tensor:
+    return torch.from_numpy(gaussian_filter(pictures.numpy(), sigma=(0, 0, sigma, sigma), mode="mirror"))
+
+
+# --- each picture with its target ---
+
+
+def test_l1_and_psnr_equal_their_formulas():
+    output, target = random_pictures(3, 2, 9, 14), random_pictures(3, 2, 9, 14, seed=1)
+    difference = (output - target).numpy().astype(np.float64).reshape(3, -1)
+
+    np.testing.assert_allclose(l1(output, target), np.abs(difference).mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(psnr(output, target), 10 * np.log10(4 / np.square(difference).mean(axis=1)), rtol=1e-5)
+
+
+def test_psnr_of_equal_pictures_is_finite():
+    pictures = random_pictures(2, 3, 8, 8)
+    assert psnr(pictures, pictures).tolist() == [100, 100]
+
+
+def reference_ssim(output: np.ndarray, target: np.ndarray) -> float:
+    """SSIM of one channel in the words of Wang et al. 2004, by scipy's own Gaussian (11x11, mirrored)."""
+
+    def mean(x):
+        return gaussian_filter(x, sigma=1.5, truncate=3.5, mode="mirror")
+
+    a, b = output.astype(np.float64), target.astype(np.float64)
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    covariance = mean(a * b) - mean(a) * mean(b)
+    variances = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
+    luminance = (2 * mean(a) * mean(b) + c1) / (mean(a) ** 2 + mean(b) ** 2 + c1)
+    return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())
+
+
+@pytest.mark.parametrize("size", [(11, 11), (24, 37)])
+def test_ssim_equals_its_formula(size):
+    target = random_pictures(2, 2, *size)
+    output = target + 0.3 * random_pictures(2, 2, *size, seed=1)
+    expected = [
+        np.mean([reference_ssim(*pair) for pair in zip(a, b, strict=True)])
+        for a, b in zip(output.numpy(), target.numpy(), strict=True)
+    ]
+
+    np.testing.assert_allclose(ssim(output, target), expected, atol=1e-4)
+
+
+def test_ssim_mirrors_pictures_smaller_than_the_window():
+    output, target = random_pictures(1, 1, 3, 20), random_pictures(1, 1, 3, 20, seed=1)
+    rows = [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
+
+    assert ssim(output, target).item() == pytest.approx(ssim(output[:, :, rows], target[:, :, rows]).item(), abs=1e-6)
+
+
+def test_ssim_of_single_pixels_is_the_luminance_term():
+    output, target = torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), 0.25)
+    c1 = (0.01 * 2) ** 2
+    assert ssim(output, target).item() == pytest.approx((2 * 0.5 * 0.25 + c1) / (0.5**2 + 0.25**2 + c1), abs=1e-3)
+
+
+@pytest.mark.parametrize("metric", PER_PICTURE)
+def test_a_picture_scores_alike_alone_and_among_others(metric):
+    output, target = random_pictures(4, 3, 16, 16), random_pictures(4, 3, 16, 16, seed=1)
+    alone = [metric(output[i : i + 1], target[i : i + 1]).item() for i in range(4)]
+    np.testing.assert_allclose(metric(output, target), alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("metric", PER_PICTURE)
+def test_half_precision_is_compared_in_full(metric):
+    output, target = random_pictures(1, 1, 16, 16).bfloat16(), random_pictures(1, 1, 16, 16, seed=1).bfloat16()
+    scores = metric(output, target)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, metric(output.float(), target.float()))
+
+
+@pytest.mark.parametrize("metric", PER_PICTURE)
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 3, 8, 8), (3, 8, 8)])
+def test_shapes_that_would_broadcast_are_refused(metric, shape):
+    with pytest.raises(ValueError, match=r"output is \(2, 3, 8, 8\)"):
+        metric(torch.zeros(2, 3, 8, 8), torch.zeros(shape))
+
+
+# --- sets of pictures ---
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(7, 40), st.integers(7, 40), st.integers(0, 2**32))
+def test_equal_sets_have_no_distance(count, channels, height, width, seed):
+    pictures = random_pictures(count, channels, height, width, seed=seed)
+    assert sliced_wasserstein(pictures, pictures, seed=seed, patches_per_picture=8, directions=8).mean == 0
+
+
+def test_levels_end_at_16_pixels():
+    def sizes(height, width):
+        pictures = random_pictures(1, 1, height, width)
+        return list(sliced_wasserstein(pictures, pictures, patches_per_picture=1, directions=1).levels)
+
+    assert sizes(128, 128) == ["128x128", "64x64", "32x32", "16x16"]
+    assert sizes(33, 70) == ["33x70", "17x35"]
+    assert sizes(31, 300) == ["31x300"]
+    assert sizes(16, 16) == ["16x16"]
+
+
+@pytest.mark.parametrize("sizes", [(40, 40), (60, 40)])
+def test_flat_pictures_reduce_to_one_dimension(sizes):
+    """Patches of flat pictures lie on a line, where the distance is known.
+
+    A direction w of the unit sphere in 49 dimensions sees the line shortened by |sum of w| / 7, on average
+    Gamma(49 / 2) / (sqrt(pi) Gamma(50 / 2)).
+    """
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(-0.5, 0.5, sizes[0]), rng.normal(0.2, 0.2, sizes[1])
+    output, target = (
+        torch.from_numpy(values).float().view(-1, 1, 1, 1).expand(-1, 1, 16, 16) for values in (first, second)
+    )
+    shortened = math.exp(math.lgamma(24.5) - math.lgamma(25)) / math.sqrt(math.pi)
+    expected = 7 * shortened * wasserstein_distance(first, second) / second.std()
+
+    measured = sliced_wasserstein(output, target, directions=4096).mean
+    assert 0.96 * expected < measured < 1.04 * expected
+
+
+@pytest.mark.parametrize(("contrast", "expected"), [(0.0, 1.0), (0.5, 0.5), (2.0, 1.0)])
+def test_contrast_counts_in_the_target_s_deviations(contrast, expected):
+    """Projections of independent normal pixels are normal: |contrast - 1| sqrt(2 / pi) deviations of transport."""
+    target = normal_pictures(200, 1, 16, 16)
+    output = contrast * normal_pictures(200, 1, 16, 16, seed=1)
+
+    expected *= math.sqrt(2 / math.pi)
+    assert sliced_wasserstein(output, target).mean == pytest.approx(expected, rel=0.03)
+
+
+def test_distance_grows_with_blur_and_is_largest_for_flat_pictures():
+    target = blurred(normal_pictures(24, 3, 64, 64), 0.7)
+    flat = target.mean(dim=(2, 3), keepdim=True).expand_as(target)
+    candidates = [target, *(blurred(target, sigma) for sigma in (0.5, 1.0, 2.0, 4.0)), flat]
+
+    distances = [sliced_wasserstein(candidate, target) for candidate in candidates]
+    for before, after in zip(distances, distances[1:], strict=False):
+        assert after.mean > before.mean + 0.02
+        assert after.levels["64x64"] > before.levels["64x64"]
+
+
+def test_other_sharp_pictures_are_closer_than_blurred_own_ones():
+    """What L1 prefers, this metric must not."""
+    pictures = blurred(normal_pictures(80, 3, 64, 64), 0.7)
+    target, other = pictures[:40], pictures[40:]
+    smooth = blurred(target, 1.5)
+
+    assert l1(smooth, target).mean() < 0.8 * l1(other, target).mean()
+    assert sliced_wasserstein(other, target).mean < 0.25 * sliced_wasserstein(smooth, target).mean
+
+
+def test_order_of_the_pictures_does_not_matter():
+    target = blurred(normal_pictures(60, 3, 64, 64), 0.7)
+    output = blurred(target, 1.0)
+    shuffled = output[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
+
+    assert sliced_wasserstein(shuffled, target).mean == pytest.approx(sliced_wasserstein(output, target).mean, rel=0.05)
+
+
+def test_distance_is_symmetric_between_sets_of_equal_statistics():
+    pictures = random_pictures(6, 2, 40, 40) * torch.linspace(0.1, 1, 40)  # contrast grows to the right
+    mirrored = pictures.flip(-1)
+    there, back = sliced_wasserstein(pictures, mirrored), sliced_wasserstein(mirrored, pictures)
+
+    assert there.mean > 0.01
+    assert there.mean == pytest.approx(back.mean, rel=1e-4)
+
+
+def test_a_shift_in_brightness_is_seen_at_the_coarsest_level_only():
+    target = random_pictures(4, 1, 64, 64) / 4
+    levels = sliced_wasserstein(target + 0.1, target).levels
+
+    assert levels["64x64"] < 1e-5
+    assert levels["32x32"] < 1e-5
+    assert levels["16x16"] > 0.1
+
+
+def test_rounding_in_flat_pictures_is_no_distance():
+    flat = torch.zeros(4, 3, 32, 32)
+    rounded = flat + 1e-6 * random_pictures(4, 3, 32, 32)
+    assert sliced_wasserstein(rounded, flat).mean < 1e-3
+
+
+def test_seed_decides_the_result_to_the_bit_and_changes_it_little():
+    target = blurred(normal_pictures(60, 3, 64, 64), 0.7)
+    output = blurred(target, 1.0)
+    first = sliced_wasserstein(output, target, seed=3)
+    distances = [sliced_wasserstein(output, target, seed=seed).mean for seed in range(4)]
+
+    assert sliced_wasserstein(output, target, seed=3) == first
+    assert len(set(distances)) == 4
+    assert max(distances) < 1.05 * min(distances)
+
+
+def test_mean_is_over_the_levels():
+    result = sliced_wasserstein(random_pictures(2, 1, 64, 64), random_pictures(3, 1, 64, 64, seed=1))
+    assert result.mean == pytest.approx(sum(result.levels.values()) / 3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ((2, 3, 16, 16), (2, 1, 16, 16), "must be"),
+        ((2, 3, 16, 16), (2, 3, 16, 17), "must be"),
+        ((3, 16, 16), (3, 16, 16), "must be"),
+        ((0, 3, 16, 16), (2, 3, 16, 16), "at least one"),
+        ((2, 3, 6, 16), (2, 3, 6, 16), "7 pixels"),
+    ],
+)
+def test_sets_that_cannot_be_compared_are_refused(first, second, message):
+    with pytest.raises(ValueError, match=message):
+        sliced_wasserstein(torch.zeros(first), torch.zeros(second))
+
+
+# --- intervals ---
+
+
+@pytest.mark.parametrize(("level", "quantile"), [(0.95, 1.959964), (0.8, 1.281552)])
+def test_interval_agrees_with_normal_theory(level, quantile):
+    values = np.random.default_rng(0).normal(3, 2, size=500)
+    interval = bootstrap_interval(values, level=level)
+    half_width = quantile * values.std(ddof=1) / math.sqrt(500)
+
+    assert interval.mean == pytest.approx(values.mean())
+    assert 0.95 * half_width < interval.mean - interval.low < 1.05 * half_width
+    assert 0.95 * half_width < interval.high - interval.mean < 1.05 * half_width
+
+
+def test_paired_differences_tell_apart_what_single_intervals_cannot():
+    rng = np.random.default_rng(0)
+    difficulty = rng.uniform(0.05, 0.3, 100)
+    first, second = difficulty + rng.normal(0, 0.01, 100), difficulty + 0.01 + rng.normal(0, 0.01, 100)
+
+    assert bootstrap_interval(first).high > bootstrap_interval(second).low
+    difference = bootstrap_interval(first - second)
+    assert -0.02 < difference.low < difference.high < 0
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(-1e3, 1e3))
+def test_interval_lies_among_the_values_and_moves_with_them(values, shift):
+    interval = bootstrap_interval(np.array(values), resamples=200)
+    moved = bootstrap_interval(np.array(values) + shift, resamples=200)
+
+    assert min(values) - 1e-6 <= interval.low <= interval.high <= max(values) + 1e-6
+    assert moved.low == pytest.approx(interval.low + shift, abs=1e-6)
+    assert moved.high == pytest.approx(interval.high + shift, abs=1e-6)
+
+
+def test_a_single_value_has_no_width():
+    interval = bootstrap_interval(np.array([0.25]))
+    assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
+
+
+def test_interval_does_not_depend_on_the_memory_used(monkeypatch):
+    values = np.random.default_rng(0).normal(size=37)
+    whole = bootstrap_interval(values, resamples=1000)
+    monkeypatch.setattr(metrics, "_VALUES_AT_A_TIME", 37 * 7)
+    assert bootstrap_interval(values, resamples=1000) == whole
+    assert bootstrap_interval(values, resamples=1000, seed=1) != whole
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, math.nan], [1.0, math.inf]])
+def test_values_without_a_mean_are_refused(values):
+    with pytest.raises(ValueError, match="expected"):
+        bootstrap_interval(np.array(values))
+
+
+@pytest.mark.parametrize("level", [0, 1, 95])
+def test_level_is_a_probability(level):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bootstrap_interval(np.array([1.0, 2.0]), level=level)
