@@ -100,7 +100,7 @@ class Pix2Pix:
             return {}
         modes: tuple[Statistics, ...] = ("running", "picture") if self._has_batch_norm() else ("running",)
         scores = {mode: self._score(mode) for mode in modes}
-        self.statistics = min(modes, key=lambda mode: self.score(scores[mode]))
+        self.statistics = min(modes, key=lambda mode: scores[mode]["val_l1"])
         other = {f"{name}_{mode}": scores[mode][name] for mode in modes for name in scores[mode] if len(modes) > 1}
         return scores[self.statistics] | other
 

@@ -126,7 +126,7 @@ def sliced_wasserstein(
 
     Departures from the paper:
 
-    - It divides each set by that set's *own* deviation, which hides how strong a detail is: a blurred set, scaled up
+    - Its code divides each set by that set's *own* deviation, which hides how strong a detail is: a blurred set, scaled up
       again, would look like a sharp one. Here the target's mean and deviation scale both. So all that is compared
       with one target is measured by one yardstick, and loss of contrast counts. In return, exchanging the sets also
       exchanges the yardstick; between sets of equal channel statistics the distance is symmetric.

@@ -33,12 +33,7 @@ def contact_sheet(
     Raises:
         ValueError: There are no pictures, or the titles do not fit in number.
     """
-    if not rows or not column_titles or any(len(row) != len(column_titles) for row in rows):
-        lengths = sorted({len(row) for row in rows})
-        raise ValueError(f"rows hold {lengths} pictures; expected {len(column_titles)}, as many as there are titles")
-    if row_titles is not None and len(row_titles) != len(rows):
-        raise ValueError(f"there are {len(row_titles)} row titles; expected {len(rows)}, as many as there are rows")
-
+    _check_counts(rows, column_titles, row_titles)
     pictures = [[Image.fromarray(_for_the_eye(picture)) for picture in row] for row in rows]
     width = max(picture.width for row in pictures for picture in row)
     height = max(picture.height for row in pictures for picture in row)
@@ -72,7 +67,17 @@ def contact_sheet(
             x = left + column * (width + gutter)
             shown = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
             sheet.paste(shown, (x + (width - shown.width) // 2, y + (height - shown.height) // 2))
-    return np.asarray(sheet)
+    return np.array(sheet)
+
+
+def _check_counts(
+    rows: Sequence[Sequence[np.ndarray]], column_titles: Sequence[str], row_titles: Sequence[str] | None
+) -> None:
+    if not rows or not column_titles or any(len(row) != len(column_titles) for row in rows):
+        lengths = sorted({len(row) for row in rows})
+        raise ValueError(f"rows hold {lengths} pictures; expected {len(column_titles)}, as many as there are titles")
+    if row_titles is not None and len(row_titles) != len(rows):
+        raise ValueError(f"there are {len(row_titles)} row titles; expected {len(rows)}, as many as there are rows")
 
 
 def _for_the_eye(picture: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""A run as training leaves it, with every file that the report reads."""
+"""What the tests of evaluation share: a run as training leaves it, with every file that the report reads."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ganvas.evaluation.sheet import contact_sheet
@@ -87,6 +88,15 @@ def _log(steps: int) -> list[dict[str, float]]:
 def _sheet(step: int) -> np.ndarray:
     rng = np.random.default_rng(step)
     return contact_sheet([[rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)]] * 2, ["a", "b", "c"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small pictures gain nothing from threads, which on a busy machine wait for one another most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ def test_no_other_colour_by_class_has_a_lower_l1(seed, channels, dtype):
     best = error(fitted.colours)
     for _ in range(10):
         other = (fitted.colours + rng.integers(-top // 8, top // 8 + 1, (2, channels))).clip(0, top)
-        # A median of an even count is rounded: half a step a pixel, where the step is a whole number.
         assert best <= error(other)
 
 
