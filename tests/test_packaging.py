@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts", "setup.py", "pyproject.toml", "README.md")
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder with the package as pip installs it, from a copy: a build leaves files beside its sources."""
     copy, target = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("installed")
-    for name in (*SOURCES, "tests"):
+    for name in (*SOURCES, "LICENSE", "tests"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))

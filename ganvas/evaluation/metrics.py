@@ -19,7 +19,7 @@ DATA_RANGE = 2.0  # of pictures in [-1, 1]
 PSNR_LIMIT = 100.0  # dB
 SSIM_WINDOW = 11  # pixels: the support of a Gaussian of 1.5 pixels (Wang et al. 2004, Sec. III-C)
 PATCH_SIZE = 7  # pixels (Karras et al. 2018, Sec. 5)
-COARSEST_SIZE = 16  # pixels: the shorter side of the pyramid's last level is the last to reach this (ibid.)
+COARSEST_SIZE = 16  # pixels: the pyramid ends before a side becomes shorter (ibid.)
 LEAST_DEVIATION = 1 / 255  # half a step of an 8-bit picture in [-1, 1]
 
 _DIRECTIONS_AT_A_TIME = 32  # bounds the memory for sorted projections
@@ -126,10 +126,10 @@ def sliced_wasserstein(
 
     Departures from the paper:
 
-    - Its code divides each set by that set's *own* deviation, which hides how strong a detail is: a blurred set, scaled up
-      again, would look like a sharp one. Here the target's mean and deviation scale both. So all that is compared
-      with one target is measured by one yardstick, and loss of contrast counts. In return, exchanging the sets also
-      exchanges the yardstick; between sets of equal channel statistics the distance is symmetric.
+    - Its code divides each set by that set's *own* deviation, which hides how strong a detail is: a blurred set,
+      scaled up again, would look like a sharp one. Here the target's mean and deviation scale both. So all that is
+      compared with one target is measured by one yardstick, and loss of contrast counts. In return, exchanging the
+      sets also exchanges the yardstick; between sets of equal channel statistics the distance is symmetric.
     - A channel's deviation counts as half a step of an 8-bit picture at least: a flat level must not turn rounding
       into distance.
     - The patches lie at the same places in both sets: between corresponding pictures that is less noise, and nothing

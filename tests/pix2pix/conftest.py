@@ -1,0 +1,116 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pix2pix.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--image-size",
+    "32",
+    "--levels",
+    "3",
+    "--base-channels",
+    "4",
+    "--discriminator-channels",
+    "4",
+    "--patch-layers",
+    "1",
+    "--steps",
+    "6",
+    "--save-every-steps",
+    "2",
+    "--log-every-steps",
+    "2",
+    "--sample-every-steps",
+    "3",
+]
+
+
+def draw_pair(seed, size=32):
+    """Make a pair that can be learned: blobs, and the same blobs in other colours. [size, 2 * size, 3] uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    inside = np.zeros((size, size), bool)
+    for _ in range(3):
+        cy, cx, radius = [*rng.uniform(0, size, 2).tolist(), rng.uniform(3, size / 3)]
+        inside |= (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+    source = np.where(inside[:, :, None], (240, 240, 220), (140, 200, 240))
+    target = np.where(inside[:, :, None], (90, 140, 60), (30, 60, 120)) + rng.integers(-20, 20, (size, size, 3))
+    return np.concatenate([source, target], axis=1).clip(0, 255).astype(np.uint8)
+
+
+def write_pairs(root, counts=(("train", 6), ("val", 2), ("test", 3)), size=32):
+    for number, (split, count) in enumerate(counts):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(draw_pair(100 * number + i, size)).save(root / split / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """A data set of pairs that tests only read."""
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "set")
+
+
+@pytest.fixture
+def own_pairs(tmp_path):
+    """A data set of pairs that a test may spoil."""
+    return write_pairs(tmp_path / "pairs")
+
+
+@pytest.fixture(scope="session")
+def trained(pairs, tmp_path_factory):
+    """A finished run that tests only read."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    assert main(["train", "--data", str(pairs), "--out", str(run), *TINY]) == 0
+    return run
+
+
+@pytest.fixture
+def pix2pix(capsys):
+    """Run the command line in this process; give its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # the parser's own
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def train(pix2pix, pairs):
+    """Train the tiny network; other options may be given."""
+
+    def run(out, *arguments, data=pairs):
+        return pix2pix("train", "--data", data, "--out", out, *TINY, *arguments)
+
+    return run
+
+
+def start(*arguments, **options):
+    """Start the command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pix2pix", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture
+def process():
+    """Give `start`, to tests that kill and signal real processes."""
+    return start

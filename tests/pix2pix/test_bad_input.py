@@ -1,0 +1,300 @@
+"""Whatever is wrong: exit code 2, one message that says what, where and what to do, and nothing lost."""
+
+import errno
+import json
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganvas.files import sha256
+from ganvas.training import checkpoint as checkpoints
+
+
+def refused(result, *said):
+    """Check the exit code, that there is one message without a traceback, and what it says."""
+    code, _, err = result
+    assert code == 2, err
+    assert "Traceback" not in err
+    assert err.count("error:") == 1, err
+    for words in said:
+        assert words in err, err
+
+
+def no_run(out):
+    """Check that a refused training left nothing that looks like a run."""
+    assert not (out / "checkpoints").exists()
+    assert not (out / "model").exists()
+
+
+class TestData:
+    def test_missing_folder(self, train, tmp_path):
+        refused(train(tmp_path / "run", data=tmp_path / "nowhere"), "nowhere", "no such folder", "--data")
+        no_run(tmp_path / "run")
+
+    def test_no_data_option(self, pix2pix, tmp_path):
+        refused(pix2pix("train", "--out", tmp_path / "run"), "--data is missing")
+
+    def test_empty_folder(self, train, tmp_path):
+        (tmp_path / "data").mkdir()
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "no split 'train'", "trainA")
+
+    def test_split_without_pictures(self, train, tmp_path):
+        (tmp_path / "data" / "train").mkdir(parents=True)
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "train", "holds no pictures")
+
+    def test_pair_with_one_half(self, train, tmp_path):
+        for side, names in (("trainA", "abcd"), ("trainB", "abe")):
+            (tmp_path / "data" / side).mkdir(parents=True)
+            for name in names:
+                Image.new("RGB", (32, 32)).save(tmp_path / "data" / side / f"{name}.png")
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "without a partner", "trainA: c, d", "trainB: e")
+
+    def test_one_domain_missing(self, train, tmp_path):
+        (tmp_path / "data" / "trainA").mkdir(parents=True)
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "trainB", "is missing")
+
+    def test_halves_of_different_size(self, train, tmp_path):
+        for side, size in (("trainA", (32, 32)), ("trainB", (32, 30))):
+            (tmp_path / "data" / side).mkdir(parents=True)
+            Image.new("RGB", size).save(tmp_path / "data" / side / "x.png")
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "x.png", "32x32 and 32x30")
+
+    def test_truncated_jpeg(self, train, own_pairs, tmp_path):
+        victim = own_pairs / "train" / "0.png"
+        whole = own_pairs / "train" / "0.jpg"
+        Image.open(victim).save(whole)
+        victim.unlink()
+        whole.write_bytes(whole.read_bytes()[:-400])
+        refused(train(tmp_path / "run", data=own_pairs), "0.jpg", "cannot be decoded")
+
+    def test_truncated_file_in_a_worker_process(self, train, own_pairs, tmp_path):
+        victim = own_pairs / "train" / "0.png"
+        victim.write_bytes(victim.read_bytes()[:200])
+        refused(train(tmp_path / "run", "--workers", 1, data=own_pairs), "0.png")
+
+    def test_text_file_named_png(self, train, own_pairs, tmp_path):
+        (own_pairs / "train" / "0.png").write_text("not a picture")
+        refused(train(tmp_path / "run", data=own_pairs), "0.png", "is no picture")
+
+    def test_picture_of_one_pixel(self, train, own_pairs, tmp_path):
+        Image.new("RGB", (1, 1)).save(own_pairs / "train" / "0.png")
+        refused(train(tmp_path / "run", data=own_pairs), "0.png", "1 pixels wide")
+
+    def test_decompression_bomb(self, train, own_pairs, tmp_path):
+        def chunk(kind, content):
+            return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+        header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+        (own_pairs / "train" / "0.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        )
+        refused(train(tmp_path / "run", data=own_pairs), "0.png", "too many pixels")
+
+    def test_wrong_number_of_channels(self, train, tmp_path):
+        refused(train(tmp_path / "run", "--source-channels", 4, "--target-channels", 4), "3 channels, 4 are expected")
+
+    def test_pictures_smaller_than_the_piece_to_cut(self, train, tmp_path):
+        result = train(tmp_path / "run", "--load-size", 0, "--image-size", 64)
+        refused(result, "smaller than the 64", "--image-size")
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--lr", "-1"], "lr is -1.0"),
+            (["--lr", "nan"], "lr is nan"),
+            (["--batch-size", "0"], "batch_size is 0"),
+            (["--beta1", "1"], "beta1 is 1.0"),
+            (["--image-size", "4"], "image_size is 4"),
+            (["--gan-loss", "wgangp"], "--discriminator-norm"),
+            (["--lambda-gan", "0", "--lambda-l1", "0"], "nothing to train by"),
+            (["--patch-layers", "4"], "--image-size 32 is too small"),
+            (["--load-size", "16"], "--load-size 16 is smaller"),
+        ],
+    )
+    def test_bad_values(self, train, tmp_path, options, said):
+        refused(train(tmp_path / "run", *options), said)
+        no_run(tmp_path / "run")
+
+    def test_no_length(self, pix2pix, pairs, tmp_path):
+        result = pix2pix("train", "--data", pairs, "--out", tmp_path / "run", "--epochs", 0, "--decay-epochs", 0)
+        refused(result, "nothing to do")
+
+    def test_unknown_option(self, train, tmp_path):
+        code, _, err = train(tmp_path / "run", "--learning-rate", "1")
+        assert code == 2
+        assert "--learning-rate" in err
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda c: c["optimizer"].update(lr=-1), "lr is -1"),
+            (lambda c: c["optimizer"].update(learning_rate=1), "learning_rate: there is no such option"),
+            (lambda c: c.update(colour="red"), "colour: there is no such option"),
+            (lambda c: c["data"].update(image_size="big"), "image_size is 'big'"),
+            (lambda c: c.update(format_version=99), "format version 99"),
+        ],
+    )
+    def test_bad_config(self, pix2pix, trained, tmp_path, change, said):
+        config = json.loads((trained / "config.json").read_text())
+        change(config)
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        result = pix2pix("train", "--config", tmp_path / "config.json", "--out", tmp_path / "run")
+        refused(result, "config.json", said)
+        no_run(tmp_path / "run")
+
+    @pytest.mark.parametrize(
+        ("content", "said"), [("{", "is no JSON"), ("[]", "no JSON object"), (None, "no such file")]
+    )
+    def test_no_config(self, pix2pix, tmp_path, content, said):
+        if content is not None:
+            (tmp_path / "config.json").write_text(content)
+        refused(pix2pix("train", "--config", tmp_path / "config.json", "--out", tmp_path / "run"), "config.json", said)
+
+
+class TestOutput:
+    def test_output_is_a_file(self, train, tmp_path):
+        (tmp_path / "run").write_text("precious")
+        refused(train(tmp_path / "run"), "run: is a file")
+        assert (tmp_path / "run").read_text() == "precious"
+
+    def test_output_below_a_file(self, train, tmp_path):
+        (tmp_path / "file").write_text("precious")
+        refused(train(tmp_path / "file" / "run"), "cannot be written")
+
+    def test_output_read_only(self, train):
+        refused(train("/proc/run"), "/proc/run", "cannot be written")
+
+    def test_a_run_is_not_overwritten(self, train, trained):
+        before = sha256(trained / "model" / "model.safetensors")
+        refused(train(trained), "holds a run already", "--resume")
+        assert sha256(trained / "model" / "model.safetensors") == before
+
+    def test_disk_full_while_a_checkpoint_is_written(self, train, pix2pix, tmp_path, monkeypatch):
+        original, calls = checkpoints.save_tensors, []
+
+        def full(path, tensors):
+            calls.append(path)
+            if len(calls) > 6:  # four files a checkpoint: in the midst of the second
+                path.write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            original(path, tensors)
+
+        monkeypatch.setattr(checkpoints, "save_tensors", full)
+        run = tmp_path / "run"
+        refused(train(run), "No space left on device", "step-00000004")
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000002"]
+        monkeypatch.setattr(checkpoints, "save_tensors", original)
+        code, _, err = pix2pix("train", "--out", run, "--resume")
+        assert code == 0, err
+
+
+@pytest.fixture
+def run_copy(trained, tmp_path):
+    """A finished run to spoil, with one checkpoint."""
+    run = tmp_path / "copy"
+    shutil.copytree(trained, run)
+    oldest = sorted((run / "checkpoints").iterdir())[:-1]
+    for folder in oldest:
+        shutil.rmtree(folder)
+    return run
+
+
+def only_checkpoint(run):
+    (folder,) = (run / "checkpoints").iterdir()
+    return folder
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+class TestResume:
+    def resume(self, pix2pix, run):
+        return pix2pix("train", "--out", run, "--resume", "--steps", 8)
+
+    def test_nothing_there(self, pix2pix, tmp_path):
+        refused(self.resume(pix2pix, tmp_path / "run"), "is no run that could be resumed")
+
+    def test_no_checkpoint(self, pix2pix, run_copy):
+        shutil.rmtree(run_copy / "checkpoints")
+        refused(self.resume(pix2pix, run_copy), "has no checkpoint to resume from")
+
+    @pytest.mark.parametrize("name", ["G.safetensors", "D.adam.safetensors", "checkpoint.json"])
+    def test_flipped_byte(self, pix2pix, run_copy, name):
+        flip(only_checkpoint(run_copy) / name)
+        refused(self.resume(pix2pix, run_copy), name)
+
+    def test_missing_file(self, pix2pix, run_copy):
+        (only_checkpoint(run_copy) / "G.adam.safetensors").unlink()
+        refused(self.resume(pix2pix, run_copy), "G.adam.safetensors", "is missing")
+
+    def test_another_architecture(self, pix2pix, run_copy):
+        config = json.loads((run_copy / "config.json").read_text())
+        config["model"]["base_channels"] = 8
+        (run_copy / "config.json").write_text(json.dumps(config))
+        refused(self.resume(pix2pix, run_copy), "another architecture", "down.0")
+
+    def test_newer_format(self, pix2pix, run_copy):
+        file = only_checkpoint(run_copy) / "checkpoint.json"
+        info = json.loads(file.read_text())
+        file.write_text(json.dumps(info | {"format_version": 99}))
+        refused(self.resume(pix2pix, run_copy), "format version 99", "Install the newer")
+
+    def test_changed_options_are_refused_by_name(self, pix2pix, run_copy):
+        result = pix2pix("train", "--out", run_copy, "--resume", "--lr", 0.5, "--norm", "instance")
+        refused(result, "--lr (was 0.0002, now 0.5)", "--norm (was 'batch', now 'instance')")
+
+
+def test_a_training_that_diverges_stops_and_leaves_the_checkpoint_good(train, pix2pix, tmp_path):
+    run = tmp_path / "run"
+    refused(train(run, "--lr", 1e30, "--precision", "fp32", "--gan-loss", "lsgan"), "non-finite", "--lr")
+    for folder in (run / "checkpoints").glob("step-*"):
+        for values in checkpoints.load_checkpoint(folder).tensors["G"].values():
+            assert np.isfinite(values.float().numpy()).all()
+
+
+class TestModel:
+    def test_missing_model(self, pix2pix, pairs, tmp_path):
+        result = pix2pix("translate", tmp_path / "nothing", pairs / "test", tmp_path / "out")
+        refused(result, "nothing", "no such folder")
+        assert not (tmp_path / "out").exists()
+
+    def test_folder_without_a_model(self, pix2pix, pairs, tmp_path):
+        refused(pix2pix("translate", pairs, pairs / "test", tmp_path / "out"), "holds no model")
+
+    def test_flipped_byte(self, pix2pix, pairs, run_copy, tmp_path):
+        flip(run_copy / "model" / "model.safetensors")
+        refused(pix2pix("translate", run_copy, pairs / "test", tmp_path / "out"), "model.safetensors", "damaged")
+
+    def test_unknown_key(self, pix2pix, pairs, run_copy, tmp_path):
+        file = run_copy / "model" / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"colour": "red"}))
+        refused(pix2pix("translate", run_copy, pairs / "test", tmp_path / "out"), "colour", "no such option")
+
+    def test_unfit_arguments(self, pix2pix, pairs, run_copy, tmp_path):
+        file = run_copy / "model" / "config.json"
+        config = json.loads(file.read_text())
+        config["networks"]["a2b"]["arguments"]["wings"] = 2
+        file.write_text(json.dumps(config))
+        refused(pix2pix("translate", run_copy, pairs / "test", tmp_path / "out"), "wings")
+
+    def test_a_bad_picture_among_good_ones(self, pix2pix, trained, tmp_path):
+        (tmp_path / "in").mkdir()
+        for name in ("a", "c"):
+            Image.new("RGB", (32, 32), "white").save(tmp_path / "in" / f"{name}.png")
+        (tmp_path / "in" / "b.png").write_text("no picture")
+        refused(pix2pix("translate", trained, tmp_path / "in", tmp_path / "out"), "1 of 3 pictures failed", "b.png")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+    def test_output_is_the_input(self, pix2pix, trained, own_pairs):
+        before = sha256(own_pairs / "test" / "0.png")
+        refused(pix2pix("translate", trained, own_pairs / "test", own_pairs / "test"), "is the input folder")
+        assert sha256(own_pairs / "test" / "0.png") == before
