@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
+from ganvas.data.images import for_the_eye
+
 _Colour = tuple[int, int, int]
 
 _FIELD = (255, 200, 0)
@@ -58,7 +60,7 @@ def draw_field(
 
     # All that the unit could see: stripes, and the picture on them. It is shown inside of the field only.
     shown = _striped(width, height, spacing=6 * line)
-    enlarged = Image.fromarray(_for_the_eye(picture)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
+    enlarged = Image.fromarray(for_the_eye(picture)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
     shown.paste(enlarged, place(Box(0, 0, W, H)))
     drawing = Image.new("RGB", (width, height), _PAPER)
     drawing.paste(_dimmed(enlarged), place(Box(0, 0, W, H)))
@@ -82,16 +84,6 @@ def _sheet(field: Box, H: int, W: int) -> Box:
         math.ceil(max(W, field.right + room)),
         math.ceil(max(H, field.bottom + room)),
     )
-
-
-def _for_the_eye(picture: np.ndarray) -> np.ndarray:
-    """Bring [H, W, C] of any type and number of channels to [H, W, 3] uint8."""
-    if picture.dtype == np.uint16:
-        picture = picture // 257
-    elif picture.dtype != np.uint8:
-        picture = (np.nan_to_num(picture).clip(0, 1) * 255).round()
-    colours = picture[..., :3] if picture.shape[-1] >= 3 else picture[..., :1].repeat(3, axis=-1)
-    return np.ascontiguousarray(colours.astype(np.uint8))
 
 
 def _dimmed(picture: Image.Image) -> Image.Image:

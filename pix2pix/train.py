@@ -101,7 +101,7 @@ class Pix2Pix:
         modes: tuple[Statistics, ...] = ("running", "picture") if self._has_batch_norm() else ("running",)
         scores = {mode: self._score(mode) for mode in modes}
         self.statistics = min(modes, key=lambda mode: scores[mode]["val_l1"])
-        other = {f"{name}_{mode}": scores[mode][name] for mode in modes for name in scores[mode] if len(modes) > 1}
+        other = {f"val_l1_{mode}": scores[mode]["val_l1"] for mode in modes} if len(modes) > 1 else {}
         return scores[self.statistics] | other
 
     def score(self, metrics: Mapping[str, float]) -> float:

@@ -16,7 +16,7 @@ from ganvas.data.images import IMAGE_SUFFIXES, list_images, to_array, to_tensor,
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.errors import UserError
 from ganvas.evaluation.baseline import MedianColours
-from ganvas.evaluation.metrics import bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
 from ganvas.inference.translator import Translator, load
@@ -158,8 +158,8 @@ def _summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def _distance(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
-    """Compare patch statistics of the whole set; only sets of one picture size have them."""
-    if len({tuple(target.shape) for target in targets}) > 1:
+    """Compare patch statistics of the whole set; only sets of one picture size, not tiny, have them."""
+    if len({tuple(target.shape) for target in targets}) > 1 or min(targets[0].shape[-2:]) < PATCH_SIZE:
         return {}
     return {"sliced_wasserstein": {"mean": sliced_wasserstein(torch.stack(outputs), torch.stack(targets)).mean}}
 

@@ -155,3 +155,9 @@ def to_array(picture: Tensor, dtype: DTypeLike) -> np.ndarray:
         raise ValueError(f"the type asked for is {kind}; allowed are uint8, uint16 and float32")
     values = picture.detach().float().cpu().clamp(-1, 1).add(1).mul(FULL_RANGE[kind] / 2).permute(1, 2, 0).numpy()
     return values.astype(kind) if kind == np.float32 else np.rint(values).astype(kind)
+
+
+def for_the_eye(picture: np.ndarray) -> np.ndarray:
+    """Bring [H, W, C] of any supported type to [H, W, 3] uint8: gray is repeated, of many channels three are shown."""
+    picture = to_array(to_tensor(np.nan_to_num(picture)), np.uint8)
+    return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, axis=2)

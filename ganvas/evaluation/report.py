@@ -38,6 +38,7 @@ CHARTS = (
     ("Validation: L1", r"val_l1\w*"),
     ("Validation: PSNR, dB", r"val_psnr\w*"),
     ("Validation: SSIM", r"val_ssim\w*"),
+    ("Validation: sliced Wasserstein distance", r"val_swd\w*"),
     ("Learning rate", r"lr"),
     ("Images per second", r"images_per_second"),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ganvas.data.images import to_array, to_tensor
+from ganvas.data.images import for_the_eye
 
 _PAPER = (226, 227, 229)
 _INK = (38, 40, 44)
@@ -34,7 +34,7 @@ def contact_sheet(
         ValueError: There are no pictures, or the titles do not fit in number.
     """
     _check_counts(rows, column_titles, row_titles)
-    pictures = [[Image.fromarray(_for_the_eye(picture)) for picture in row] for row in rows]
+    pictures = [[Image.fromarray(for_the_eye(picture)) for picture in row] for row in rows]
     width = max(picture.width for row in pictures for picture in row)
     height = max(picture.height for row in pictures for picture in row)
     scale = math.ceil(_SMALLEST_SIDE / max(width, height))
@@ -78,12 +78,6 @@ def _check_counts(
         raise ValueError(f"rows hold {lengths} pictures; expected {len(column_titles)}, as many as there are titles")
     if row_titles is not None and len(row_titles) != len(rows):
         raise ValueError(f"there are {len(row_titles)} row titles; expected {len(rows)}, as many as there are rows")
-
-
-def _for_the_eye(picture: np.ndarray) -> np.ndarray:
-    """Bring [H, W, C] of any supported type to [H, W, 3] uint8."""
-    picture = to_array(to_tensor(picture), np.uint8)
-    return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, axis=2)
 
 
 def _shortened(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

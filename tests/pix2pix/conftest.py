@@ -9,26 +9,10 @@ from PIL import Image
 from pix2pix.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-TINY = [
-    "--image-size",
-    "32",
-    "--levels",
-    "3",
-    "--base-channels",
-    "4",
-    "--discriminator-channels",
-    "4",
-    "--patch-layers",
-    "1",
-    "--steps",
-    "6",
-    "--save-every-steps",
-    "2",
-    "--log-every-steps",
-    "2",
-    "--sample-every-steps",
-    "3",
-]
+NETWORKS = ["--image-size", "32", "--levels", "3", "--base-channels", "4", "--patch-layers", "1"]
+LENGTH = ["--steps", "6", "--save-every-steps", "2", "--log-every-steps", "2", "--sample-every-steps", "3"]
+# One thread: such small networks are slower with more, and much slower when tests share the processor.
+TINY = [*NETWORKS, "--discriminator-channels", "4", "--threads", "1", *LENGTH]
 
 
 def draw_pair(seed, size=32):

@@ -1,0 +1,177 @@
+"""Training through the real command line: what a run leaves, exact repeats, resume, signals."""
+
+import json
+import os
+import random
+import shlex
+import signal
+import time
+
+import pytest
+import torch
+
+import ganvas
+from ganvas.files import sha256
+from ganvas.tensorfile import load_tensors
+
+
+def model_digest(run):
+    return sha256(run / "model" / "model.safetensors")
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_a_run_leaves(trained):
+    assert json.loads((trained / "config.json").read_text())["data"]["image_size"] == 32
+    assert [line["step"] for line in metrics(trained) if "loss_g" in line] == [2, 4, 6]
+    assert {"loss_d", "loss_g", "loss_g_gan", "loss_g_l1", "lr", "images_per_second"} <= set(metrics(trained)[0])
+    assert [path.name for path in sorted((trained / "samples").iterdir())] == ["step-00000003.png", "step-00000006.png"]
+    assert list(trained.glob("events.out.tfevents.*"))
+    assert {path.name for path in (trained / "model").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert not [path for path in trained.rglob("*") if path.suffix in (".pkl", ".pt", ".pth")]
+    names = {path.name for path in (trained / "checkpoints" / "step-00000006").iterdir()}
+    assert names == {f"{n}.safetensors" for n in ("G", "D", "G.adam", "D.adam")} | {"checkpoint.json"}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
+    assert train(tmp_path / "same")[0] == 0
+    assert model_digest(tmp_path / "same") == model_digest(trained)
+    assert train(tmp_path / "other", "--seed", 1)[0] == 0
+    assert model_digest(tmp_path / "other") != model_digest(trained)
+
+
+def test_a_runs_config_repeats_it(pix2pix, trained, tmp_path):
+    code, _, err = pix2pix("train", "--config", trained / "config.json", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert model_digest(tmp_path / "run") == model_digest(trained)
+
+
+def test_options_override_a_config(pix2pix, trained, tmp_path):
+    code, _, err = pix2pix("train", "--config", trained / "config.json", "--out", tmp_path / "run", "--steps", 2)
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]["steps"] == 2
+
+
+def test_worker_processes_change_nothing(train, trained, tmp_path):
+    assert train(tmp_path / "run", "--workers", 2)[0] == 0
+    assert model_digest(tmp_path / "run") == model_digest(trained)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--direction b2a",
+        "--gan-loss lsgan --batch-size 2",
+        "--gan-loss hinge --norm instance",
+        "--gan-loss wgangp --discriminator-norm instance",
+        "--discriminator pixel --discriminator-norm none",
+        "--upsampling resize --norm none --dropout 0",
+        "--lambda-gan 0",
+        "--lambda-l1 0 --start orthogonal",
+        "--colour 0.3 --no-flip --load-size 32",
+        "--ema 0.9 --schedule cosine --precision fp32",
+        "--schedule plateau --load-size 0",
+    ],
+)
+def test_each_option_trains(train, tmp_path, options):
+    code, _, err = train(tmp_path / "run", *options.split(), "--steps", 2)
+    assert code == 0, err
+    assert all(torch.isfinite(value).all() for value in load_tensors(tmp_path / "run/model/model.safetensors").values())
+    direction = "b2a" if "b2a" in options else "a2b"
+    assert ganvas.load(tmp_path / "run").config.networks.keys() == {direction}
+
+
+def test_the_better_mode_of_batch_norm_is_recorded_and_both_are_printed(train, tmp_path):
+    code, _, err = train(tmp_path / "run", "--batch-size", 4, "--steps", 20, "--save-every-steps", 20)
+    assert code == 0
+    scores = metrics(tmp_path / "run")[-1]
+    better = min(("running", "picture"), key=lambda mode: scores[f"val_l1_{mode}"])
+    assert ganvas.load(tmp_path / "run").config.statistics == better
+    assert scores["val_l1"] == scores[f"val_l1_{better}"]
+    assert f"{scores['val_l1_running']:.4f}" in err
+    assert f"{scores['val_l1_picture']:.4f}" in err
+
+
+def test_a_finished_run_can_be_made_longer(pix2pix, train, tmp_path):
+    assert train(tmp_path / "run")[0] == 0
+    code, _, err = pix2pix("train", "--out", tmp_path / "run", "--resume", "--steps", 8, "--log-every-steps", 1)
+    assert code == 0, err
+    assert [line["step"] for line in metrics(tmp_path / "run") if "loss_g" in line] == [2, 4, 6, 7, 8]
+
+
+def test_resuming_a_finished_run_changes_nothing(pix2pix, train, tmp_path):
+    assert train(tmp_path / "run")[0] == 0
+    before = model_digest(tmp_path / "run")
+    code, _, err = pix2pix("train", "--out", tmp_path / "run", "--resume")
+    assert code == 0, err
+    assert model_digest(tmp_path / "run") == before
+
+
+LONG = ["--image-size", "32", "--levels", "3", "--base-channels", "8", "--discriminator-channels", "8"]
+LONG += [
+    "--patch-layers",
+    "1",
+    "--steps",
+    "120",
+    "--save-every-steps",
+    "3",
+    "--log-every-steps",
+    "1",
+    "--ema",
+    "0.9",
+    "--threads",
+    "1",
+]
+
+
+def wait_for_step(process):
+    """Wait until a process trains; what comes before are imports."""
+    for line in process.stderr:
+        if line.startswith("step "):
+            return
+    raise AssertionError("the training ended before its first step")
+
+
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(pix2pix, process, pairs, tmp_path):
+    arguments = ["train", "--data", pairs, *LONG, "--out"]
+    code, _, err = pix2pix(*arguments, tmp_path / "unbroken")
+    assert code == 0, err
+    run, chance, kills = tmp_path / "killed", random.Random(7), 0
+
+    def continued():
+        resumable = any((run / "checkpoints").glob("step-*"))
+        return ["train", "--out", run, "--resume"] if resumable else [*arguments, run]
+
+    for _ in range(3):
+        victim = process(*continued())
+        wait_for_step(victim)
+        time.sleep(chance.uniform(0, 0.6))
+        victim.kill()
+        victim.communicate()
+        kills += victim.returncode == -signal.SIGKILL
+    assert kills >= 1
+    code, _, err = pix2pix(*continued())
+    assert code == 0, err
+    assert model_digest(run) == model_digest(tmp_path / "unbroken")
+    clean = [(line["step"], line["loss_g"]) for line in metrics(tmp_path / "unbroken") if "loss_g" in line]
+    assert [(line["step"], line["loss_g"]) for line in metrics(run) if "loss_g" in line] == clean
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_say_how_to_go_on(pix2pix, process, pairs, tmp_path, number):
+    run = tmp_path / "a run"
+    victim = process("train", "--data", pairs, *LONG, "--steps", 100000, "--out", run)
+    wait_for_step(victim)
+    victim.send_signal(number)
+    _, err = victim.communicate(timeout=60)
+    assert victim.returncode == 128 + number
+    assert "Traceback" not in err
+    command = next(line.strip() for line in err.splitlines() if "--resume" in line)
+    assert shlex.split(command)[:3] == ["pix2pix", "train", "--out"]
+    saved = max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
+    code, _, err = pix2pix(*shlex.split(command)[1:], "--steps", saved + 2)
+    assert code == 0, err
+    assert (run / "checkpoints" / f"step-{saved + 2:08d}").exists()
