@@ -1,0 +1,109 @@
+"""One step of pix2pix against the paper's formulas, written out again."""
+
+import copy
+
+import pytest
+import torch
+
+from ganvas.nn.patchgan import PatchDiscriminator
+from ganvas.nn.unet import UNetGenerator
+from ganvas.training.optimizer import Adam
+from pix2pix.step import Pix2PixStep, Weights
+
+
+class NoUpdate(Adam):
+    """Leaves the weights, so that gradients can be compared."""
+
+    def step(self, closure=None):
+        pass
+
+
+def networks(norm="instance"):
+    torch.manual_seed(0)
+    G = UNetGenerator(base_channels=4, num_levels=3, dropout=0.0)
+    return G, PatchDiscriminator(base_channels=4, num_layers=1, norm=norm)
+
+
+def batch(n=2):
+    chance = torch.Generator().manual_seed(1)
+    return {name: torch.rand(n, 3, 32, 32, generator=chance) * 2 - 1 for name in ("source", "target")}
+
+
+def make_step(G, D, adam=NoUpdate, **options):
+    return Pix2PixStep(G, D, adam(G.named_parameters(), 1e-3), adam(D.named_parameters(), 1e-3), **options)
+
+
+def test_gradients_equal_the_papers_losses():
+    G, D = networks()
+    G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
+    data = batch()
+    losses = make_step(G, D)(data)
+
+    x, y = data["source"], data["target"]
+    fake = G2(x)
+    real_scores, fake_scores = D2(torch.cat([x, y], 1)), D2(torch.cat([x, fake.detach()], 1))
+    loss_d = -0.5 * (torch.log(torch.sigmoid(real_scores)).mean() + torch.log(1 - torch.sigmoid(fake_scores)).mean())
+    for p, g in zip(D.parameters(), torch.autograd.grad(loss_d, list(D2.parameters())), strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-6)  # halved: Adam would hide a missing half
+
+    gan, l1 = -torch.log(torch.sigmoid(D2(torch.cat([x, fake], 1)))).mean(), (fake - y).abs().mean()
+    for p, g in zip(G.parameters(), torch.autograd.grad(gan + 100 * l1, list(G2.parameters())), strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-5)
+    expected = {"loss_d": loss_d, "loss_g_gan": gan, "loss_g_l1": l1, "loss_g": gan + 100 * l1}
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-4), name
+
+
+def test_d_is_updated_first_and_g_leaves_it_alone():
+    G, D = networks()
+    step = make_step(G, D, Adam)
+    before = [p.detach().clone() for p in D.parameters()]
+    seen = []
+    original = step._update_g
+    step._update_g = lambda *a: (seen.extend(p.detach().clone() for p in D.parameters()), original(*a))[1]
+    step(batch())
+    assert any(not torch.equal(a, b) for a, b in zip(before, seen, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(seen, D.parameters(), strict=True))
+
+
+def test_l1_alone_does_not_touch_d():
+    G, D = networks()
+    before = copy.deepcopy(D.state_dict())
+    losses = make_step(G, D, Adam, weights=Weights(lambda_gan=0))(batch())
+    assert losses.keys() == {"loss_g_l1", "loss_g"}
+    assert all(torch.equal(value, before[name]) for name, value in D.state_dict().items())
+    assert losses["loss_g"].item() == pytest.approx(100 * losses["loss_g_l1"].item())
+
+
+def test_gradient_penalty_enters_ds_gradient():
+    gradients = {}
+    for lambda_gp in (0.0, 10.0):
+        G, D = networks()
+        torch.manual_seed(3)
+        losses = make_step(G, D, gan_loss="wgangp", weights=Weights(lambda_gp=lambda_gp))(batch())
+        gradients[lambda_gp] = torch.cat([p.grad.flatten() for p in D.parameters() if p.grad is not None])
+        assert losses["loss_gp"].item() > 0
+    assert (gradients[0.0] - gradients[10.0]).abs().max() > 1e-2
+
+
+def test_training_lowers_the_l1_loss():
+    G, D = networks()
+    step, data = make_step(G, D, Adam), batch(1)
+    first = step(data)["loss_g_l1"].item()
+    for _ in range(100):
+        last = step(data)["loss_g_l1"].item()
+    assert last < 0.8 * first
+
+
+def test_bf16_stays_near_fp32_and_leaves_float32_weights():
+    results = []
+    for bf16 in (False, True):
+        G, D = networks("batch")
+        losses = make_step(G, D, Adam, bf16=bf16)(batch())
+        assert all(value.dtype == torch.float32 for value in losses.values())
+        assert all(p.dtype == torch.float32 for p in G.parameters())
+        results.append({name: value.item() for name, value in losses.items()})
+    for name, value in results[0].items():
+        assert results[1][name] == pytest.approx(value, rel=0.03), name
+    assert results[0] != results[1]
