@@ -53,8 +53,7 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                array = _as_array(ImageOps.exif_transpose(file))
+            array = _decode(path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such picture.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -71,6 +70,26 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
             "channels (--source-channels, --target-channels)."
         )
     return array
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Decode by Pillow, or by OpenCV where Pillow has no mode for the depth: colour of 16 bits or float."""
+    try:
+        with Image.open(path) as file:
+            if not any("RGB" in str(tile.args) and "16" in str(tile.args) for tile in file.tile):
+                return _as_array(ImageOps.exif_transpose(file))
+    except UnidentifiedImageError:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise
+    array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise UnidentifiedImageError
+    if array.dtype not in FULL_RANGE or array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise ValueError(f"{array.dtype} with shape {array.shape} is not supported")
+    if array.shape[2] == 4:
+        top, alpha = FULL_RANGE[array.dtype], array[..., 3:] / FULL_RANGE[array.dtype]
+        array = (array[..., :3] * alpha + top * (1 - alpha)).astype(array.dtype)
+    return np.ascontiguousarray(array[..., ::-1])  # OpenCV has blue first
 
 
 def _as_array(picture: Image.Image) -> np.ndarray:
