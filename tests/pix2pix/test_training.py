@@ -175,3 +175,20 @@ def test_signals_save_and_say_how_to_go_on(pix2pix, process, pairs, tmp_path, nu
     code, _, err = pix2pix(*shlex.split(command)[1:], "--steps", saved + 2)
     assert code == 0, err
     assert (run / "checkpoints" / f"step-{saved + 2:08d}").exists()
+
+
+def test_two_processes_share_a_batch(process, pix2pix, pairs, tmp_path):
+    """Two processes with a pair each do what one does with both, up to rounding; instance norm shares no statistics."""
+    options = ["--data", pairs, *LONG, "--steps", "2", "--norm", "instance", "--discriminator-norm", "instance"]
+    options += ["--dropout", "0", "--precision", "fp32", "--device", "cpu", "--lr", "0.01"]
+    together = process("train", *options, "--out", tmp_path / "two", "--devices", "2")
+    _, err = together.communicate(timeout=240)
+    assert together.returncode == 0, err
+    assert pix2pix("train", *options, "--out", tmp_path / "one", "--batch-size", "2")[0] == 0
+    one, two = (load_tensors(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        if name.endswith("weight"):  # biases before an instance norm have gradients of rounding noise alone
+            # Two steps of Adam move each weight by up to 0.02; with one rank's gradients alone they would part by that.
+            assert (value - two[name]).abs().mean() < 2e-4, name
+    assert [line["epoch"] for line in metrics(tmp_path / "two") if "epoch" in line] == [0, 0]

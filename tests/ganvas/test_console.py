@@ -1,0 +1,49 @@
+import errno
+
+import pytest
+
+from ganvas.console import run_command
+from ganvas.errors import UserError
+
+
+def failing(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+def test_the_commands_own_exit_code_and_arguments():
+    assert run_command("x", len, ["a", "b"]) == 2
+    assert run_command("x", len, ["a", "--debug"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("what: where. do this"), "x: error: what: where. do this\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/file"), "x: error: /a/file: No space left on device."),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/file"), "x: error: /a/file: Permission denied."),
+    ],
+)
+def test_expected_failures_are_one_message(capsys, error, said):
+    assert run_command("x", failing(error), []) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(said)
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(UserError):
+        run_command("x", failing(UserError("what")), ["--debug"])
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EPIPE, "Broken pipe")])
+def test_mistakes_of_ours_are_not_hidden(error):
+    with pytest.raises(type(error)):
+        run_command("x", failing(error), [])
+
+
+def test_ctrl_c():
+    assert run_command("x", failing(KeyboardInterrupt()), []) == 130

@@ -1,0 +1,79 @@
+import json
+
+import pytest
+import torch
+
+from ganvas.errors import UserError
+from ganvas.modelfile import (
+    ModelConfig,
+    NetworkSpec,
+    Preprocessing,
+    build_generator,
+    find_model,
+    load_model,
+    save_model,
+)
+
+SPEC = NetworkSpec("unet", {"base_channels": 4, "num_levels": 2}, "map", "terrain")
+CONFIG = ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 32, True), "picture", {"step": 5})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    generator = build_generator(SPEC)
+    save_model(tmp_path / "run" / "model", CONFIG, {"a2b": generator}, "# card\n")
+    return tmp_path / "run", generator
+
+
+def test_a_model_comes_back_as_it_was(saved):
+    run, generator = saved
+    (run / "checkpoints" / "step-00000005").mkdir(parents=True)
+    for path in (run, run / "model", run / "checkpoints" / "step-00000005"):
+        config, networks = load_model(path)
+        assert config.networks == CONFIG.networks
+        assert (config.statistics, config.training) == ("picture", {"step": 5})
+        assert not networks["a2b"].training
+        for name, value in generator.state_dict().items():
+            assert torch.equal(networks["a2b"].state_dict()[name], value), name
+    assert (run / "model" / "README.md").read_text() == "# card\n"
+
+
+def test_both_directions_in_one_file(tmp_path):
+    other = NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 1}, "terrain", "map")
+    config = ModelConfig("cyclegan", {"a2b": SPEC, "b2a": other}, Preprocessing(3, 3, 32, True))
+    networks = {"a2b": build_generator(SPEC), "b2a": build_generator(other)}
+    save_model(tmp_path, config, networks, "")
+    assert {name: type(net) for name, net in load_model(tmp_path)[1].items()} == {
+        n: type(v) for n, v in networks.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format_version": 2}, "format version 2"),
+        ({"kind": "pix3pix"}, "kind is 'pix3pix'"),
+        ({"wings": 2}, "wings: there is no such option"),
+        ({"weights_sha256": "0" * 64}, "is damaged"),
+        ({"networks": {"a2b": {**vars(SPEC), "architecture": "transformer"}}}, "architecture is 'transformer'"),
+        ({"networks": {"a2b": {**vars(SPEC), "arguments": {"num_levels": 0}}}}, "num_levels is 0"),
+        (
+            {"networks": {"a2b": {**vars(SPEC), "arguments": {"base_channels": 8, "num_levels": 2}}}},
+            "another architecture",
+        ),
+        ({"networks": {"b2a": vars(SPEC)}}, "another architecture"),
+    ],
+)
+def test_what_does_not_fit_is_refused(saved, change, said):
+    file = saved[0] / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match=said):
+        load_model(saved[0])
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        find_model(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no model"):
+        find_model(tmp_path)
