@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from ganvas.training.optimizer import Adam
 from pix2pix.config import Pix2PixConfig, check
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights
+
+Say = Callable[[str], None]
 
 SAMPLE_PICTURES = 4
 VALIDATION_PICTURES = 200  # enough for a standard error of a few percent; more would only cost time
@@ -253,7 +255,7 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
 
 
-def _say_what(say: Any, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:
+def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:
     size = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in model.networks.items()}
     say(
         f"{len(model.training_set)} pairs, {model.spec.source} → {model.spec.target}, "
@@ -265,7 +267,7 @@ def _say_what(say: Any, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -
         say("No val split: the newest model is kept, not the best, and samples show training pictures.")
 
 
-def _say_outcome(say: Any, outcome: Outcome, run: Path) -> int:
+def _say_outcome(say: Say, outcome: Outcome, run: Path) -> int:
     progress = outcome.progress
     if not outcome.complete:
         command = resume_command("pix2pix", run)

@@ -9,7 +9,7 @@ import math
 import shlex
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -38,6 +38,7 @@ from ganvas.training.optimizer import Adam
 from ganvas.training.schedule import Plateau, Schedule, make_schedule
 
 Batch = dict[str, Any]
+Warn = Callable[[str], object]  # takes one line for the user
 
 
 class Trainable(Protocol):
@@ -125,17 +126,15 @@ def train(
     window = _Window(progress.step)
     began = time.monotonic() - progress.seconds
 
-    def save(progress: Progress) -> Progress:
+    def save(progress: Progress, *, validate: bool) -> Progress:
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
         _require_finite_weights(trainable.networks, progress.step, run)
-        if log is None:
-            return progress
-        progress = _validated(trainable, progress, log)
-        log.sync()
-        tensors = _tensors(trainable)
-        save_checkpoint(run, Checkpoint(progress.step, tensors, asdict(progress)))
-        remove_old(run, logging.keep_checkpoints, progress.best_step)
-        return progress
+        if log is not None:
+            progress = _validated(trainable, progress, log) if validate else progress
+            log.sync()
+            save_checkpoint(run, Checkpoint(progress.step, _tensors(trainable), asdict(progress)))
+            remove_old(run, logging.keep_checkpoints, progress.best_step)
+        return fabric.broadcast(progress)  # the learning rate follows the plateau in every process
 
     try:
         with _Signals() as stop:
@@ -153,8 +152,8 @@ def train(
                 stopping = _agreed(stop, fabric, done, logging.log_every_steps)
 
                 # Look at the numbers: the only moment at which the device has to be waited for.
-                saving = last or stopping or done % logging.save_every_steps == 0
-                if saving or done % logging.log_every_steps == 0:
+                due = last or done % logging.save_every_steps == 0
+                if due or stopping or done % logging.log_every_steps == 0:
                     losses = window.read(done, run)
                     if log is not None:
                         epoch = (done - 1) // steps_per_epoch(data.length, data.batch_size, fabric.world_size)
@@ -166,8 +165,9 @@ def train(
                     log.advance(done)
                     if last or done % logging.sample_every_steps == 0:
                         log.samples(done, trainable.sample())
-                if saving:
-                    progress = save(progress)
+                if due or stopping:
+                    # A run that was stopped must choose its best model as one that was not: no extra validation.
+                    progress = save(progress, validate=due)
                     window = _Window(done)
                 if stopping:
                     return Outcome(progress, last, stop.number)
@@ -179,7 +179,7 @@ def train(
             log.close()
 
 
-def newest_whole_checkpoint(run: Path, warn: "Warn") -> Checkpoint:
+def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint:
     """Read the newest checkpoint of a run; a damaged one is passed over for the one before, with a warning.
 
     Raises:
@@ -199,13 +199,6 @@ def newest_whole_checkpoint(run: Path, warn: "Warn") -> Checkpoint:
         _compare_environment(checkpoint, warn)
         return checkpoint
     raise AssertionError("unreachable: the last folder returns or raises")
-
-
-class Warn(Protocol):
-    """Takes one line for the user."""
-
-    def __call__(self, message: str, /) -> object:
-        """Show it."""
 
 
 def _compare_environment(checkpoint: Checkpoint, warn: Warn) -> None:

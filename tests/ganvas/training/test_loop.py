@@ -141,13 +141,15 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(tmp_path, number):
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    _, outcome, _ = run_toy(tmp_path / "run", hook=ask)
+    toy, outcome, _ = run_toy(tmp_path / "run", hook=ask, scores=[0.5, 0.1])
+    assert toy.saved == [4]  # the stop itself is no validation: it would change which model is the best
     assert (outcome.complete, outcome.progress.step, outcome.signal_number) == (False, 5, number)
     assert signal.getsignal(number) is before
     assert list_checkpoints(tmp_path / "run")[-1].name == "step-00000005"
-    unbroken, _, _ = run_toy(tmp_path / "unbroken")
-    resumed, outcome, data = run_toy(tmp_path / "run", resume=True)
+    unbroken, whole, _ = run_toy(tmp_path / "unbroken", scores=[0.5, 0.2, 0.3])
+    resumed, outcome, data = run_toy(tmp_path / "run", resume=True, scores=[0.2, 0.3])
     assert outcome.complete
+    assert outcome.progress.best_step == whole.progress.best_step == 8
     assert len(data.asked) == 2 * 7
     assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
 
