@@ -1,14 +1,17 @@
 # Two commands for users: `make demo` and `make test`. Each sets up .venv itself when it is missing or stale.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+# The first Python that runs and is of a version that all packages support; a name alone may be a broken shim.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	if $$python -c '$(FITS)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lint bench clean
 
 $(READY): pyproject.toml setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
-		echo "ganvas needs Python 3.11 to 3.13, and $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+	@$(PYTHON) -c '$(FITS)' >/dev/null 2>&1 || { \
+		echo "ganvas needs Python 3.11 to 3.13, and found none. Install one, or name it: make PYTHON=/path/to/python"; \
 		exit 2; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
