@@ -99,6 +99,7 @@ def inspect(root: Path) -> Report:
     problems = [
         *(f"{name}: holds no pictures" for name, files in pictures.items() if not files),
         *_unreadable(root, pictures),
+        *(_same_names(pictures) if layout != "unpaired folders" else []),
         *_partner_problems(layout, partners, pictures),
         *(_odd_widths(root, pictures) if layout == "side by side" else []),
         *_mixed_kinds(pictures),
@@ -195,6 +196,15 @@ def _unreadable(root: Path, pictures: Mapping[str, list[Picture]]) -> Iterable[s
         for picture in files:
             if picture.error:
                 yield f"{picture.path.relative_to(root)}: {picture.error}"
+
+
+def _same_names(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
+    """Find x.jpg beside x.png: a pair is known by its name without suffix."""
+    for name, files in pictures.items():
+        counts = Counter(picture.path.stem for picture in files)
+        twice = sorted(stem for stem, count in counts.items() if count > 1)
+        if twice:
+            yield f"{name}: {len(twice)} names are used twice, with different suffixes ({_named(twice)})"
 
 
 def _partner_problems(

@@ -114,11 +114,11 @@ def preset(name: Preset | None) -> Pix2PixConfig:
             default,
             data=replace(default.data, image_size=128, batch_size=4),
             model=replace(
-                default.model, levels=5, base_channels=32, discriminator_channels=32, dropout=0.0, lambda_l1=250.0
+                default.model, levels=5, base_channels=32, discriminator_channels=32, dropout=0.0, lambda_l1=300.0
             ),
             optimizer=replace(default.optimizer, ema=0.995),
-            schedule=replace(default.schedule, steps=1500),
-            logging=replace(default.logging, sample_every_steps=300, save_every_steps=300),
+            schedule=replace(default.schedule, steps=2500),
+            logging=replace(default.logging, sample_every_steps=500, save_every_steps=500),
         )
     return default
 

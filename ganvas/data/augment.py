@@ -55,13 +55,13 @@ class PairTransform:
         size = self.augmentation.crop_size
         if self.augmentation.load_size is None and min(source.shape[:2]) < size:
             raise UserError(
-                f"a picture is {source.shape[1]}x{source.shape[0]} pixels, smaller than the {size} to cut from it. "
+                f"the picture is {source.shape[1]}x{source.shape[0]} pixels, smaller than the {size} to cut from it. "
                 "Use a smaller --image-size, or let --load-size scale the pictures."
             )
         seeds = np.random.SeedSequence(key).generate_state(2)
         self._geometry.set_random_seed(int(seeds[0]))
         moved = self._geometry(image=source, target=target)
-        source, target = moved["image"], moved["target"]
+        source, target = _in_range(moved["image"], source), _in_range(moved["target"], target)
         if self.augmentation.colour:
             if source.shape[2] not in (1, 3) or source.dtype != np.uint8:
                 raise UserError(
@@ -91,6 +91,11 @@ class PairTransform:
         return _albumentations().Compose(
             [_albumentations().ColorJitter(brightness=c, contrast=c, saturation=c, hue=min(0.5, c / 4), p=1.0)]
         )
+
+
+def _in_range(scaled: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Keep floats in the range they came in: cubic interpolation overshoots at edges, and only integers saturate."""
+    return scaled.clip(original.min(), original.max()) if scaled.dtype == np.float32 else scaled
 
 
 def _albumentations() -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PairTransform
-from ganvas.data.images import list_images, read_image, to_tensor
+from ganvas.data.images import fit_channels, list_images, read_image, to_tensor
 from ganvas.errors import UserError
 from ganvas.files import read_json
 
@@ -52,7 +52,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     """List the pairs of a split, sorted by name.
 
     Raises:
-        UserError: The folder or split is missing or empty, or a picture has no partner.
+        UserError: The folder or split is missing or empty, a picture has no partner, or two have one name.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
@@ -63,17 +63,17 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     if not one.is_dir():
         there = ", ".join(splits(root)) or "none"
         raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")
-    files = list_images(one)
+    files = _by_name(one)
     if not files:
         raise UserError(f"{one}: holds no pictures. Expected {LAYOUTS}.")
-    return [Pair(file.stem, file) for file in files]
+    return [Pair(name, file) for name, file in files.items()]
 
 
 def _matched(a: Path, b: Path) -> list[Pair]:
     for folder, other in ((a, b), (b, a)):
         if not folder.is_dir():
             raise UserError(f"{folder}: is missing, while {other} is there. A data set of pairs needs both.")
-    sides = [{file.stem: file for file in list_images(folder)} for folder in (a, b)]
+    sides = [_by_name(folder) for folder in (a, b)]
     alone = [sorted(sides[0].keys() - sides[1].keys()), sorted(sides[1].keys() - sides[0].keys())]
     if any(alone):
         found = "; ".join(
@@ -87,6 +87,16 @@ def _matched(a: Path, b: Path) -> list[Pair]:
     return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
 
 
+def _by_name(folder: Path) -> dict[str, Path]:
+    """List pictures by their names without suffix, which is what partners share and results are called by."""
+    found: dict[str, Path] = {}
+    for file in list_images(folder):
+        other = found.setdefault(file.stem, file)
+        if other is not file:
+            raise UserError(f"{folder}: {other.name} and {file.name} differ only in the suffix. Rename or remove one.")
+    return found
+
+
 class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Pairs by (epoch, index) key, for which the augmentation is always the same.
 
@@ -98,7 +108,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         source_channels: Channels of the source pictures.
         target_channels: Channels of the target pictures.
         seed: Of the augmentation.
-        cache_bytes: Decoded pictures are kept in memory if all of the split fit; each process has its own.
+        cache_bytes: Decoded pictures are kept in memory until they take so much; each process has its own.
 
     Raises:
         UserError: As `find_pairs`.
@@ -119,11 +129,10 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.pairs = find_pairs(root, split)
         self._transform = PairTransform(augmentation) if augmentation else None
         self._backwards = direction == "b2a"
-        # A side-by-side file is decoded once, with one number of channels for both halves.
         self._channels = (source_channels, target_channels)
         self._seed = seed
-        self._cache_bytes = cache_bytes
-        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = None
+        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._cache_left = cache_bytes
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -133,7 +142,10 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         epoch, index = key
         source, target = self.pair(index)
         if self._transform is not None:
-            source, target = self._transform(source, target, (self._seed, epoch, index))
+            try:
+                source, target = self._transform(source, target, (self._seed, epoch, index))
+            except UserError as error:
+                raise UserError(f"{self.pairs[index].a}: {error}") from None
         return {"source": to_tensor(source), "target": to_tensor(target), "index": index}
 
     def name(self, index: int) -> str:
@@ -144,24 +156,22 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Give source and target as they are, [H, W, C] each.
 
         Raises:
-            UserError: A picture cannot be read, or the two differ in size.
+            UserError: A picture cannot be read or has other channels, or the two differ in size.
         """
-        if self._cache is not None and index in self._cache:
+        if index in self._cache:
             return self._cache[index]
         pair = self._decode(self.pairs[index])
-        if self._cache is None:
-            size = sum(picture.nbytes for picture in pair)
-            self._cache_bytes = self._cache_bytes if size * len(self) <= self._cache_bytes else 0
-            self._cache = {}
-        if self._cache_bytes:
+        size = sum(picture.nbytes for picture in pair)
+        if size <= self._cache_left:
             self._cache[index] = pair
+            self._cache_left -= size
         return pair
 
     def _decode(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         first, second = reversed(self._channels) if self._backwards else self._channels
         if pair.b is None:
-            both = read_image(pair.a, first if first == second else None)
-            a, b = split_halves(both, pair.a)
+            a, b = split_halves(read_image(pair.a), pair.a)
+            a, b = fit_channels(a, first, pair.a), fit_channels(b, second, pair.a)
         else:
             a, b = read_image(pair.a, first), read_image(pair.b, second)
             if a.shape[:2] != b.shape[:2]:

@@ -84,6 +84,15 @@ def test_paired_folders(check, tmp_path, names):
     assert f"{names[0]} and {names[1]}: 1 pairs differ in size (0)" in out
 
 
+def test_names_that_differ_only_in_the_suffix(check, tmp_path):
+    for i, name in enumerate(["A/x.png", "A/x.bmp", "B/x.png"]):
+        picture(tmp_path / f"train{name}", i)
+    code, out, _ = check(tmp_path)
+    assert code == 1
+    assert "trainA: 1 names are used twice, with different suffixes (x)" in out
+    assert "1 problems" in out
+
+
 def test_a_missing_domain(check, tmp_path):
     picture(tmp_path / "trainA" / "x.png", 0)
     code, out, _ = check(tmp_path)
@@ -132,6 +141,15 @@ def test_unknown_script():
     assert result.returncode == 2
     assert "no script 'eart'" in result.stderr
     assert "earth" in result.stderr
+
+
+def test_published_maps(check, published_data):
+    code, out, _ = check(published_data / "maps", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["layout"] == "side by side"
+    assert {name: folder["pictures"] for name, folder in report["folders"].items()} == {"train": 1096, "val": 100}
+    assert report["folders"]["train"]["sizes"] == {"572x286": 1096}
 
 
 def test_published_horses_and_zebras(check, published_data):

@@ -1,4 +1,7 @@
 import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from ganvas.data.augment import Augmentation, PairTransform
 from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.errors import UserError
+
+ROOT = Path(__file__).parents[3]
 
 
 def coordinates(height, width, channels, dtype):
@@ -36,6 +41,36 @@ def test_both_pictures_move_alike_whatever_their_types(first, second, channels_a
     assert (source.dtype, target.dtype) == (first, second)
     # A shift by one pixel would change the ramp by 2 / 3 / 36 = 0.018.
     assert np.abs(source[:, :, 0] / scale_a - target[:, :, 0] / scale_b).max() < 0.009
+
+
+@given(st.integers(0, 1000), st.sampled_from([30, 60]), st.sampled_from([(0.0, 1.0), (-3.0, 8.0)]))
+def test_scaled_floats_stay_in_their_range(index, load_size, values):
+    picture = np.random.default_rng(index).choice(np.array(values, np.float32), (40, 40, 3))  # the hardest edges
+    for scaled in PairTransform(Augmentation(load_size, 24))(picture, picture, (0, 0, index)):
+        assert values[0] <= scaled.min() < scaled.max() <= values[1]
+
+
+def test_defaults_are_the_papers():
+    assert Augmentation() == Augmentation(load_size=286, crop_size=256, flip=True, colour=0.0)  # Isola et al., Sec. 6.2
+
+
+def test_a_loaded_size_is_not_resampled():
+    """Scaling 286 to 286 must neither blur nor cost: what is cut equals the original."""
+    picture = np.random.default_rng(0).integers(0, 256, (286, 286, 3), dtype=np.uint8)
+    source, target = PairTransform(Augmentation(286, 286, flip=False))(picture, picture[..., :1], (0, 0, 0))
+    assert np.array_equal(source, picture)
+    assert np.array_equal(target, picture[..., :1])
+
+
+def test_the_library_is_told_not_to_look_for_newer_versions():
+    code = (
+        "import os, sys; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None); import ganvas.data.augment as a\n"
+        "assert 'albumentations' not in sys.modules\n"
+        "import urllib.request; urllib.request.OpenerDirector.open = lambda *_, **__: sys.exit('asked the network')\n"
+        "a._albumentations(); assert os.environ['NO_ALBUMENTATIONS_UPDATE'] == '1'"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_keys_repeat_and_differ():

@@ -1,4 +1,8 @@
 import errno
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -62,6 +66,61 @@ def test_exif_orientation_is_applied(tmp_path, tag, turned):
     exif[0x0112] = tag
     path = save(tmp_path / "x.png", RGB, exif=exif)
     assert np.array_equal(read_image(path, 3), turned)
+
+
+ORIENTED = {  # EXIF 2.32, tag 0x0112: where the first row and first column of the stored picture belong
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: np.rot90(np.fliplr(x), 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(np.fliplr(x), -1),
+    8: lambda x: np.rot90(x, 1),
+}
+
+
+@pytest.mark.parametrize("tag", ORIENTED)
+def test_exif_orientation_is_applied_to_deep_colour(tmp_path, tag):
+    deep = np.random.default_rng(5).integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    png = cv2.imencode(".png", deep[..., ::-1])[1].tobytes()
+    chunk = b"eXIf" + content
+    chunk = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "x.png").write_bytes(png[:33] + chunk + png[33:])  # after signature and header
+    assert np.array_equal(read_image(tmp_path / "x.png", 3), ORIENTED[tag](deep))
+
+
+def oriented_tiff(picture, tag):
+    """A TIFF of OpenCV's with the Orientation entry set: TIFF 6.0 Sec. 2, entries of 12 bytes sorted by their tag."""
+    content = cv2.imencode(".tif", picture[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes()  # 1: none
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    entries = [content[start + 2 + 12 * i :][:12] for i in range(count)]
+    entries = [entry for entry in entries if struct.unpack_from("<H", entry) != (0x0112,)]
+    entries.append(struct.pack("<HHIHH", 0x0112, 3, 1, tag, 0))
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
+
+
+@pytest.mark.parametrize("tag", ORIENTED)
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_orientation_of_tiff_is_applied_once(tmp_path, tag, kind):
+    picture = (np.random.default_rng(7).random((6, 9, 3)) * (1 if kind == np.float32 else 255)).astype(kind)
+    (tmp_path / "x.tif").write_bytes(oriented_tiff(picture, tag))
+    assert np.array_equal(read_image(tmp_path / "x.tif", 3), ORIENTED[tag](picture))
+
+
+def test_deep_alpha_is_composed_over_white(tmp_path):
+    deep = np.random.default_rng(6).integers(0, 65536, (5, 7, 4), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "x.png"), deep[..., [2, 1, 0, 3]])
+    alpha = deep[..., 3:].astype(np.float64) / 65535
+    read = read_image(tmp_path / "x.png", 3)
+    assert read.dtype == np.uint16
+    assert np.abs(read - (deep[..., :3] * alpha + 65535 * (1 - alpha))).max() <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -148,6 +207,76 @@ def test_more_pixels_than_pillow_thinks_safe(tmp_path, monkeypatch):
         read_image(path)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_the_limit_holds_for_deep_colour(tmp_path, monkeypatch, kind):
+    picture = np.zeros((6, 9, 3), kind)
+    write_image(tmp_path / "x.tif", picture)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 54)
+    assert read_image(tmp_path / "x.tif").shape == (6, 9, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 53)
+    with pytest.raises(UserError, match="too many pixels"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_threads_leave_the_warning_filters_alone(tmp_path):
+    path = save(tmp_path / "x.png", RGB)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, [path] * 500))
+    assert warnings.filters == before
+
+
+def test_one_pixel(tmp_path):
+    for suffix in (".png", ".tif", ".bmp"):
+        write_image(tmp_path / f"x{suffix}", RGB[:1, :1])
+        assert np.array_equal(read_image(tmp_path / f"x{suffix}"), RGB[:1, :1])
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory):
+    """A good file of each kind, to be damaged."""
+    folder = tmp_path_factory.mktemp("whole")
+    for suffix in (".png", ".jpg", ".webp", ".bmp", ".tif"):
+        write_image(folder / f"colour{suffix}", RGB)
+    write_image(folder / "deep.png", RGB.astype(np.uint16) * 257)
+    write_image(folder / "deep.tif", RGB.astype(np.uint16) * 257)
+    write_image(folder / "float.tif", RGB.astype(np.float32) / 255)
+    return {path.name: path for path in list_images(folder)}
+
+
+KINDS = ["colour.png", "colour.jpg", "colour.webp", "colour.bmp", "colour.tif", "deep.png", "deep.tif", "float.tif"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on damaged metadata
+@pytest.mark.parametrize("kind", KINDS)
+@given(cut=st.integers(1, 400), changes=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=4))
+def test_damage_gives_a_picture_or_a_plain_message(whole_files, kind, cut, changes):
+    path = whole_files[kind]
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[place % len(content)] = value
+    damaged = path.with_name(f"damaged{path.suffix}")
+    damaged.write_bytes(content[:cut] if cut < 200 else content)  # every other one is cut
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+        try:
+            picture = read_image(damaged)
+        except UserError as error:
+            assert str(error).startswith(str(damaged))
+        else:
+            assert picture.ndim == 3
+            assert picture.dtype in (np.uint8, np.uint16, np.float32)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("channels", [2, 4, 5])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_channels_that_no_format_holds_as_colours_are_refused(tmp_path, suffix, channels, kind):
+    with pytest.raises(UserError, match=f"{channels} channels cannot be written"):
+        write_image(tmp_path / f"x{suffix}", np.zeros((4, 4, channels), kind))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_channel_counts_are_refused(tmp_path):
     with pytest.raises(UserError, match="has 3 channels, 1 are expected"):
         read_image(save(tmp_path / "x.png", RGB), 1)
@@ -165,6 +294,12 @@ def test_a_write_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path, mo
         write_image(tmp_path / "x.png", RGB // 2)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
     assert np.array_equal(read_image(tmp_path / "x.png"), RGB)
+
+
+def test_a_picture_too_large_for_its_format(tmp_path):
+    with pytest.raises(UserError, match="does not hold this picture"):
+        write_image(tmp_path / "x.webp", np.zeros((1, 16384, 3), np.uint8))  # WebP's limit is 16383 a side
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_formats_are_refused(tmp_path):

@@ -54,6 +54,54 @@ def test_unequal_channels(tmp_path):
     assert [back[0, 0][name].shape[0] for name in ("source", "target")] == [3, 1]
 
 
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_unequal_channels_of_one_side_by_side_file(tmp_path, direction):
+    (tmp_path / "train").mkdir()
+    Image.fromarray(A[0][..., 0]).save(tmp_path / "train" / "x.png")
+    pair = PairedDataset(tmp_path, "train", augmentation=None, direction=direction, target_channels=1)[0, 0]
+    assert [pair[name].shape for name in ("source", "target")] == [(3, 20, 12), (1, 20, 12)]
+    Image.fromarray(A[0]).save(tmp_path / "train" / "x.png")
+    with pytest.raises(UserError, match=r"x\.png: has 3 channels, 1 are expected"):
+        PairedDataset(tmp_path, "train", augmentation=None, direction=direction, target_channels=1).pair(0)
+
+
+def test_names_that_differ_only_in_the_suffix_are_refused(tmp_path):
+    for layout in ("side by side", "folders"):
+        root = write(layout, tmp_path / layout)
+        folder = root / ("train" if layout == "side by side" else "trainA")
+        Image.fromarray(A[0]).save(folder / "0.tif")
+        with pytest.raises(UserError, match=r"0\.png and 0\.tif differ only in the suffix"):
+            find_pairs(root, "train")
+
+
+def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tmp_path):
+    for i, (width, height) in enumerate([(40, 30), (24, 50), (16, 16)]):
+        for side in "AB":
+            (tmp_path / f"train{side}").mkdir(exist_ok=True)
+            Image.new("RGB", (width, height), (i, i, i)).save(tmp_path / f"train{side}" / f"{i}.png")
+    scaled = PairedDataset(tmp_path, "train", augmentation=Augmentation(26, 20))
+    assert {scaled[0, i]["source"].shape for i in range(3)} == {(3, 20, 20)}
+    native = PairedDataset(tmp_path, "train", augmentation=Augmentation(None, 20))
+    assert {native[0, i]["target"].shape for i in range(2)} == {(3, 20, 20)}
+    with pytest.raises(UserError, match=r"2\.png: the picture is 16x16 pixels, smaller than the 20"):
+        native[0, 2]
+
+
+def test_the_cache_keeps_to_its_budget_when_the_first_picture_is_small(tmp_path, monkeypatch):
+    (tmp_path / "train").mkdir()
+    for i, size in enumerate([(2, 1), (20, 10), (20, 10), (40, 10)]):
+        Image.new("RGB", size).save(tmp_path / "train" / f"{i}.png")
+    decoded = []
+    original = paired.read_image
+    monkeypatch.setattr(paired, "read_image", lambda path, *rest: (decoded.append(path), original(path, *rest))[1])
+    data = PairedDataset(tmp_path, "train", augmentation=None, cache_bytes=6 + 600 + 599)
+    for _ in range(3):
+        for i in range(4):
+            data.pair(i)
+    counts = [sum(path.stem == str(i) for path in decoded) for i in range(4)]
+    assert counts == [1, 1, 3, 3]  # the third is one byte too large for what is left
+
+
 def test_the_cache_decodes_once_within_its_budget_and_changes_nothing(tmp_path, monkeypatch):
     root = write("side by side", tmp_path)
     decoded = []
@@ -61,12 +109,13 @@ def test_the_cache_decodes_once_within_its_budget_and_changes_nothing(tmp_path, 
     monkeypatch.setattr(paired, "read_image", lambda path, *rest: (decoded.append(path), original(path, *rest))[1])
     whole = 3 * 2 * A[0].nbytes
     results = {}
-    for budget in (whole, whole - 1):
+    for budget in (whole, whole - 1, 0):
         data = PairedDataset(root, "train", augmentation=Augmentation(30, 16), cache_bytes=budget)
         decoded.clear()
         results[budget] = [data[epoch, i]["source"].numpy() for epoch in range(2) for i in range(3)]
-        assert len(decoded) == (3 if budget == whole else 6)
-    assert all(np.array_equal(x, y) for x, y in zip(*results.values(), strict=True))
+        assert len(decoded) == {whole: 3, whole - 1: 4, 0: 6}[budget]  # what does not fit is decoded in each epoch
+    first, *others = results.values()
+    assert all(np.array_equal(x, y) for other in others for x, y in zip(first, other, strict=True))
 
 
 def test_missing_halves_are_named(tmp_path):
@@ -84,6 +133,26 @@ def test_absent_splits_and_folders(tmp_path):
         find_pairs(root, "val")
     with pytest.raises(UserError, match="no such folder"):
         find_pairs(tmp_path / "nowhere", "train")
+
+
+def test_half_a_data_set_and_empty_folders(tmp_path):
+    (tmp_path / "one" / "trainA").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"trainB: is missing, while .*trainA is there"):
+        find_pairs(tmp_path / "one", "train")
+    (tmp_path / "one" / "trainB").mkdir()
+    with pytest.raises(UserError, match="trainA: holds no pictures, nor does trainB"):
+        find_pairs(tmp_path / "one", "train")
+    (tmp_path / "two" / "train").mkdir(parents=True)
+    with pytest.raises(UserError, match="train: holds no pictures"):
+        find_pairs(tmp_path / "two", "train")
+
+
+def test_halves_of_different_size(tmp_path):
+    for side, size in (("A", (8, 6)), ("B", (8, 7))):
+        (tmp_path / f"train{side}").mkdir()
+        Image.new("RGB", size).save(tmp_path / f"train{side}" / "x.png")
+    with pytest.raises(UserError, match=r"differ in size \(8x6 and 8x7\)"):
+        PairedDataset(tmp_path, "train", augmentation=None).pair(0)
 
 
 def test_sizes_that_do_not_fit(tmp_path):
