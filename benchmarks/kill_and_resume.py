@@ -35,10 +35,10 @@ def command(options: Options, run: Path, *, resume: bool) -> list[str]:
     """Give the command line of the training."""
     if resume:
         return [sys.executable, "-m", "pix2pix", "train", "--out", str(run), "--resume"]
-    network = "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --batch-size 2 --ema 0.99"
+    network = "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --ema 0.99 --threads 1"
     often = "--save-every-steps 10 --log-every-steps 5 --sample-every-steps 50"
     start = [sys.executable, "-m", "pix2pix", "train", "--data", str(options.data), "--out", str(run)]
-    return [*start, "--steps", str(options.steps), *network.split(), *often.split()]
+    return [*start, "--steps", str(options.steps), "--batch-size", "2", *network.split(), *often.split()]
 
 
 def has_checkpoint(run: Path) -> bool:
