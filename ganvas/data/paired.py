@@ -52,14 +52,21 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     """List the pairs of a split, sorted by name.
 
     Raises:
-        UserError: The folder or split is missing or empty, a picture has no partner, or two have one name.
+        UserError: The folder or split is missing or empty, there in more than one layout, a picture has no partner,
+            or two have one name.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
     one = root / split
-    for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b")):
-        if a.is_dir() or b.is_dir():
-            return _matched(a, b)
+    folders = [
+        (a, b)
+        for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b"))
+        if a.is_dir() or b.is_dir()
+    ]
+    if len(folders) > 1 or (folders and one.is_dir() and list_images(one)):
+        raise UserError(f"{root}: {split} is there in more than one layout. Keep one of: {LAYOUTS}.")
+    if folders:
+        return _matched(*folders[0])
     if not one.is_dir():
         there = ", ".join(splits(root)) or "none"
         raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")

@@ -177,3 +177,13 @@ def test_published_maps(published_data):
     assert len(data) == 100
     assert data.pair(0)[0].shape == data.pair(0)[1].shape == (286, 286, 3)
     assert data[0, 0]["source"].shape == (3, 256, 256)
+
+
+@pytest.mark.parametrize(
+    "layouts", [("side by side", "folders"), ("side by side", "subfolders"), ("folders", "subfolders")]
+)
+def test_two_layouts_at_once_are_refused(tmp_path, layouts):
+    for layout in layouts:
+        write(layout, tmp_path)
+    with pytest.raises(UserError, match="train is there in more than one layout"):
+        find_pairs(tmp_path, "train")
