@@ -25,7 +25,7 @@ def _run(arguments: list[str]) -> int:
         description="Digits from noise.",
         args=arguments,
     )
-    run(options, build_networks)
+    run(options, build_networks, strided_only=True)
     return 0
 
 

@@ -49,13 +49,19 @@ class ReceptiveFieldOptions:
     """Column of that logit, from 0; the middle one by default."""
 
 
-def run(options: ReceptiveFieldOptions, build_networks: Callable[[int], Mapping[str, nn.Module]]) -> None:
+def run(
+    options: ReceptiveFieldOptions,
+    build_networks: Callable[[int], Mapping[str, nn.Module]],
+    *,
+    strided_only: bool = False,
+) -> None:
     """Print the receptive fields of networks on standard output, and draw one logit's field if asked.
 
     Args:
         options: What the user asked for.
         build_networks: Gives the networks by name for a number of stride-2 layers (0: the pixel discriminator). The
             first one is the one that is drawn. Weights are never looked at: the device "meta" is enough.
+        strided_only: The discriminator is its stride-2 layers alone, not a PatchGAN: what --target searches among.
 
     Raises:
         UserError: An option is out of its range, or a picture cannot be read, is too small, or cannot be written.
@@ -63,7 +69,7 @@ def run(options: ReceptiveFieldOptions, build_networks: Callable[[int], Mapping[
     from ganvas.data.images import read_image, write_image
     from ganvas.nn.receptive_field import trace
 
-    choice = _choose_layers(options)
+    choice = _choose_layers(options, strided_only)
     networks = build_networks(choice.num_layers if choice else options.layers)
     picture = read_image(options.image) if options.image else None
     H, W = picture.shape[:2] if picture is not None else (PICTURE_SIZE, PICTURE_SIZE)
@@ -84,9 +90,9 @@ def run(options: ReceptiveFieldOptions, build_networks: Callable[[int], Mapping[
         _print_tables(options, choice, (H, W), tables)
 
 
-def _choose_layers(options: ReceptiveFieldOptions) -> LayerChoice | None:
+def _choose_layers(options: ReceptiveFieldOptions, strided_only: bool) -> LayerChoice | None:
     """Check the options, and find the layers for --target."""
-    from ganvas.nn.receptive_field import MAX_LAYERS, layers_for
+    from ganvas.nn.receptive_field import MAX_LAYERS, layers_for, patchgan_layers, strided_layers
 
     if not 0 <= options.layers <= MAX_LAYERS:
         raise UserError(
@@ -98,7 +104,8 @@ def _choose_layers(options: ReceptiveFieldOptions) -> LayerChoice | None:
         raise UserError("--image and --out go together: the picture to draw on, and the file for the drawing")
     if options.image is None and (options.row is not None or options.column is not None):
         raise UserError("--row and --column choose the logit to draw; give --image and --out, too")
-    return layers_for(options.target) if options.target is not None else None
+    stack = strided_layers if strided_only else patchgan_layers
+    return layers_for(options.target, stack) if options.target is not None else None
 
 
 def _unit(option: str, unit: int | None, units: int) -> int:

@@ -73,7 +73,7 @@ class HardwareConfig:
     workers: CountOrZero | None = None
     """Processes that load pictures; by default none on a CPU and up to 4 beside a GPU."""
     cache_gb: NotNegative = 2.0
-    """Decoded pictures are kept in memory when all of them fit this many GB."""
+    """Decoded pictures of a split are kept in memory up to this many GB; all loading processes share it."""
 
 
 @dataclass(frozen=True)

@@ -153,14 +153,14 @@ def train(
 
                 # Look at the numbers: the only moment at which the device has to be waited for.
                 due = last or done % logging.save_every_steps == 0
-                if due or stopping or done % logging.log_every_steps == 0:
+                looking = due or stopping or done % logging.log_every_steps == 0
+                if looking:
                     losses = window.read(done, run)
                     if log is not None:
                         epoch = (done - 1) // steps_per_epoch(data.length, data.batch_size, fabric.world_size)
                         rate = window.rate(data.batch_size * fabric.world_size)
                         values = {**losses, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
                         log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
-                    window = _Window(done)
                 if log is not None:
                     log.advance(done)
                     if last or done % logging.sample_every_steps == 0:
@@ -168,7 +168,8 @@ def train(
                 if due or stopping:
                     # A run that was stopped must choose its best model as one that was not: no extra validation.
                     progress = save(progress, validate=due)
-                    window = _Window(done)
+                if looking:
+                    window = _Window(done)  # begins after samples and validation: its rate is the training's own
                 if stopping:
                     return Outcome(progress, last, stop.number)
         if log is not None and progress.best_metrics:

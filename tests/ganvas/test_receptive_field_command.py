@@ -144,3 +144,13 @@ def test_a_picture_too_small_for_the_network(tmp_path: Path) -> None:
     Image.new("RGB", (20, 30)).save(tmp_path / "small.png")
     with pytest.raises(UserError, match=r"30x20.*at least 24"):
         run(ReceptiveFieldOptions(image=tmp_path / "small.png", out=tmp_path / "out.png"), build)
+
+
+@pytest.mark.parametrize(("target", "layers"), [(4, 1), (10, 2), (22, 3), (46, 4), (94, 5)])
+def test_dcgan_searches_among_stacks_of_stride_2(capsys, target, layers):
+    from dcgan.__main__ import main
+
+    assert main(["receptive-field", "--target", str(target), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["layers"], result["exact"]) == (layers, True)
+    assert result["networks"]["discriminator"]["size"] == target
