@@ -1,6 +1,7 @@
 """Exactness of --resume: kill one run at random instants, resume it each time, compare it with a run never killed.
 
     python -m benchmarks.kill_and_resume --data datasets/earth128 --kills 20
+    python -m benchmarks.kill_and_resume --model dcgan --data mnist5k --kills 20
 
 Real processes, SIGKILL, a small network. Ends with 0 when model.safetensors has the same bytes, else with 1.
 """
@@ -13,6 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -21,8 +23,10 @@ import tyro
 class Options:
     """Kill and resume a run."""
 
-    data: Path
-    """A data set of pairs."""
+    data: str
+    """The data, as the model's command takes it."""
+    model: Literal["pix2pix", "dcgan"] = "pix2pix"
+    """Which model."""
     kills: int = 20
     """How often the run is killed."""
     steps: int = 600
@@ -31,14 +35,27 @@ class Options:
     """Seed of the instants."""
 
 
+NETWORKS = {
+    "pix2pix": "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --batch-size 2 --ema 0.99",
+    "dcgan": "--base-channels 8 --batch-size 32 --conditional",
+}
+
+
 def command(options: Options, run: Path, *, resume: bool) -> list[str]:
     """Give the command line of the training."""
+    train = [sys.executable, "-m", options.model, "train", "--out", str(run)]
     if resume:
-        return [sys.executable, "-m", "pix2pix", "train", "--out", str(run), "--resume"]
-    network = "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --ema 0.99 --threads 1"
-    often = "--save-every-steps 10 --log-every-steps 5 --sample-every-steps 50"
-    start = [sys.executable, "-m", "pix2pix", "train", "--data", str(options.data), "--out", str(run)]
-    return [*start, "--steps", str(options.steps), "--batch-size", "2", *network.split(), *often.split()]
+        return [*train, "--resume"]
+    often = "--threads 1 --save-every-steps 10 --log-every-steps 5 --sample-every-steps 50"
+    return [
+        *train,
+        "--data",
+        options.data,
+        "--steps",
+        str(options.steps),
+        *NETWORKS[options.model].split(),
+        *often.split(),
+    ]
 
 
 def has_checkpoint(run: Path) -> bool:

@@ -7,6 +7,8 @@ from ganvas.console import run_command
 
 SCRIPTS = {
     "earth": "maps and terrain of the whole Earth, from PyPI's basemap; needs no network",
+    "mnist": "70,000 digits, downloaded; or the files that are there, checked",
+    "fashion-mnist": "70,000 pieces of clothing, in the same form",
     "check": "tell what a data set holds and what is wrong with it",
 }
 
@@ -23,11 +25,19 @@ def _run(arguments: list[str]) -> int:
         from data_scripts import earth
 
         return earth.main(rest)
+    if name == "mnist":
+        from data_scripts import mnist
+
+        return mnist.main(rest)
+    if name == "fashion-mnist":
+        from data_scripts import fashion_mnist
+
+        return fashion_mnist.main(rest)
     if name == "check":
         from data_scripts import check
 
         return check.main(rest)
-    listing = "\n".join(f"  {script:<8} {what}" for script, what in SCRIPTS.items())
+    listing = "\n".join(f"  {script:<14} {what}" for script, what in SCRIPTS.items())
     if name in ("-h", "--help"):
         print(f"usage: python -m data_scripts NAME [options]\n\n{listing}\n\nNAME --help tells a script's options.")
         return 0

@@ -1,16 +1,95 @@
-"""The command ``dcgan``: so far the receptive field of stride-2 stacks; training comes with the next release."""
+"""The command ``dcgan``. Nothing heavy is imported before the options are parsed."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
+from dcgan.config import PRESETS, DcganConfig, preset
 from ganvas.console import run_command
-from ganvas.receptive_field_command import ReceptiveFieldOptions, run
+from ganvas.receptive_field_command import ReceptiveFieldOptions as ReceptiveField
+from ganvas.training.command import parse_train
 
-if TYPE_CHECKING:
-    from torch import nn
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a generator of digits or other small pictures, or go on training one (--resume)."""
+
+    out: Path
+    """Folder of the run: options, records, samples, checkpoints and the model."""
+    options: DcganConfig
+    resume: bool = False
+    """Go on from the newest checkpoint of --out, with that run's own options."""
+    config: Path | None = None
+    """Take defaults from a run's config.json; other options override them."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw pictures: a grid, walks between pictures (--interpolate), or a run's training as an animation (OUT.gif)."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    out: tyro.conf.Positional[Path]
+    """The picture; OUT.gif or OUT.webp shows how a run's samples changed in training."""
+    rows: int = 10
+    """Rows of the grid."""
+    cols: int = 10
+    """Pictures in a row."""
+    seed: int = 0
+    """Seed of the noise."""
+    labels: str | None = None
+    """Classes to draw, a row each, by number or name with commas between; for a conditional model."""
+    interpolate: bool = False
+    """Each row goes from one picture to another."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure what a model draws: Fréchet and kernel distance, class coverage, precision, recall, copies and more."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    samples: int = 10_000
+    """Pictures to draw."""
+    seed: int = 0
+    """Seed of the noise."""
+    data_root: Path | None = None
+    """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
+    compare: Path | None = None
+    """An evaluation.json of another model, shown beside; both must have been judged by the same classifier."""
+    out: Path | None = None
+    """Write the drawn pictures to this folder."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write RUN/report.html: curves, figures and samples of a run on one page."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder."""
+
+
+Command = (
+    Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ReceptiveField, tyro.conf.subcommand("receptive-field")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,25 +98,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    options = tyro.extras.subcommand_cli_from_dict(
-        {"receptive-field": ReceptiveFieldOptions},
-        prog="dcgan",
-        description="Digits from noise.",
-        args=arguments,
-    )
-    run(options, build_networks, strided_only=True)
-    return 0
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
+    command = tyro.cli(Command, prog="dcgan", args=arguments, description="Digits and other small pictures from noise.")
+    if isinstance(command, Report):
+        from ganvas.evaluation.report import write_report
+
+        print(write_report(command.run))
+        return 0
+    if isinstance(command, Sample):
+        from dcgan.sample import run_sample
+
+        return run_sample(command)
+    if isinstance(command, Evaluate):
+        from dcgan.evaluate import run_evaluate
+
+        return run_evaluate(command)
+    if isinstance(command, ReceptiveField):
+        from dcgan.receptive_fields import run_receptive_field
+
+        return run_receptive_field(command)
+    raise AssertionError("train is parsed by itself, for its defaults")
 
 
-def build_networks(num_layers: int) -> "Mapping[str, nn.Module]":
-    """Build what the convolutions of a DCGAN discriminator look like: stride-2 4x4 layers (Radford et al. 2016)."""
-    import torch
-    from torch import nn
+def _train(arguments: list[str]) -> int:
+    command = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, arguments)
+    from dcgan.train import train_dcgan
 
-    from ganvas.nn.layers import DownBlock
-
-    with torch.device("meta"):
-        return {"discriminator": nn.Sequential(*(DownBlock(1, 1, norm="none") for _ in range(num_layers)))}
+    return train_dcgan(command.options, command.out, resume=command.resume)
 
 
 if __name__ == "__main__":

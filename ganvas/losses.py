@@ -13,7 +13,9 @@ from torch import Tensor
 GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 
 
-def gan_loss_d(real_scores: Tensor, fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
+def gan_loss_d(
+    real_scores: Tensor, fake_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0
+) -> Tensor:
     """Discriminator's loss: the sum of its losses on real and on fake pictures, each a mean over all scores.
 
     Args:
@@ -21,20 +23,61 @@ def gan_loss_d(real_scores: Tensor, fake_scores: Tensor, gan_loss: GanLoss = "va
         fake_scores: D's output on generated pictures, any shape.
         gan_loss: "vanilla" (Goodfellow et al. 2014), "lsgan" (Mao et al. 2017, targets 1 and 0), "hinge" (Lim and Ye
             2017) or "wgangp" (Gulrajani et al. 2017; add `gradient_penalty`).
+        label_smoothing: As in `gan_loss_d_real`.
+
+    Raises:
+        ValueError: ``gan_loss`` is none of these, or has no labels to smooth.
+    """
+    real = gan_loss_d_real(real_scores, gan_loss, label_smoothing=label_smoothing)
+    return real + gan_loss_d_fake(fake_scores, gan_loss)
+
+
+def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0) -> Tensor:
+    """Discriminator's loss on real pictures alone; small where it takes them for real.
+
+    Args:
+        real_scores: D's output on real pictures, any shape; logits for "vanilla".
+        gan_loss: As in `gan_loss_d`.
+        label_smoothing: How far below 1 the label of real pictures lies, so that D does not become certain; the fakes'
+            stays at 0 (Salimans et al. 2016, Sec. 3.4). For "vanilla" and "lsgan".
+
+    Raises:
+        ValueError: ``gan_loss`` is none of these, or has no labels to smooth.
+    """
+    real, label = real_scores.float(), 1 - label_smoothing
+    if label_smoothing and gan_loss not in ("vanilla", "lsgan"):
+        raise ValueError(f"label_smoothing is {label_smoothing}, and gan_loss {gan_loss!r} has no labels to smooth")
+    if gan_loss == "vanilla":
+        return F.softplus(-real).mean() + label_smoothing * real.mean()  # cross-entropy of the label and sigmoid(real)
+    if gan_loss == "lsgan":
+        return (real - label).square().mean()
+    if gan_loss == "hinge":
+        return F.relu(1 - real).mean()
+    if gan_loss == "wgangp":
+        return -real.mean()
+    raise _unknown(gan_loss)
+
+
+def gan_loss_d_fake(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
+    """Discriminator's loss on generated pictures alone; small where it takes them for generated.
+
+    Args:
+        fake_scores: D's output on generated pictures, any shape; logits for "vanilla".
+        gan_loss: As in `gan_loss_d`.
 
     Raises:
         ValueError: ``gan_loss`` is none of these.
     """
-    real, fake = real_scores.float(), fake_scores.float()
+    fake = fake_scores.float()
     if gan_loss == "vanilla":
-        return F.softplus(-real).mean() + F.softplus(fake).mean()  # -log sigmoid(real) - log(1 - sigmoid(fake))
+        return F.softplus(fake).mean()  # -log(1 - sigmoid(fake))
     if gan_loss == "lsgan":
-        return (real - 1).square().mean() + fake.square().mean()
+        return fake.square().mean()
     if gan_loss == "hinge":
-        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        return F.relu(1 + fake).mean()
     if gan_loss == "wgangp":
-        return fake.mean() - real.mean()
-    raise ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
+        return fake.mean()
+    raise _unknown(gan_loss)
 
 
 def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
@@ -54,7 +97,11 @@ def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
         return (fake - 1).square().mean()
     if gan_loss in ("hinge", "wgangp"):
         return -fake.mean()
-    raise ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
+    raise _unknown(gan_loss)
+
+
+def _unknown(gan_loss: str) -> ValueError:
+    return ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
 
 
 def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:

@@ -4,15 +4,15 @@
     model/model.safetensors    weights, named NETWORK.PARAMETER
     model/README.md            the model card
 
-A translator is told by its folder alone: nobody has to repeat the options of its training.
+A model is told by its folder alone: nobody has to repeat the options of its training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, sha256, write_file, write_json
@@ -22,7 +22,10 @@ from ganvas.nn.unet import UNetGenerator
 from ganvas.options import STRICT, from_json, to_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
+KINDS = ("pix2pix", "cyclegan", "dcgan")
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,20 @@ def build_generator(spec: NetworkSpec) -> nn.Module:
         raise UserError(f"the model's arguments do not fit the architecture {spec.architecture}: {error}.") from None
 
 
-def save_model(folder: Path, config: ModelConfig, generators: Mapping[str, nn.Module], card: str) -> None:
+def save_model(folder: Path, config: object, networks: Mapping[str, nn.Module], card: str) -> None:
     """Write a model folder whole, in the place of an older one.
 
     Args:
         folder: Where.
-        config: What to write beside the weights; ``weights_sha256`` is filled in here.
-        generators: The networks by direction, as in ``config.networks``.
+        config: What to write beside the weights: `ModelConfig`, or a module's own class; its ``weights_sha256`` is
+            filled in here.
+        networks: The networks by name; of a translator, by direction as in ``config.networks``.
         card: The model card, Markdown.
 
     Raises:
         UserError: The disk is full or the place is not writable; an older model is untouched.
     """
-    weights = {f"{way}.{name}": value for way, net in generators.items() for name, value in net.state_dict().items()}
+    weights = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
     with new_folder(folder) as aside:
         save_tensors(aside / WEIGHTS, weights)
         write_json(aside / CONFIG, to_json(config) | {"weights_sha256": sha256(aside / WEIGHTS)})
@@ -127,7 +131,7 @@ def find_model(path: Path) -> Path:
 
 
 def load_model(path: Path) -> tuple[ModelConfig, dict[str, nn.Module]]:
-    """Read a model: its config, and its generators in eval mode on the CPU.
+    """Read a translator: its config, and its generators in eval mode on the CPU.
 
     Args:
         path: A run folder, a checkpoint folder or a model folder.
@@ -136,17 +140,47 @@ def load_model(path: Path) -> tuple[ModelConfig, dict[str, nn.Module]]:
         UserError: It is missing or damaged, or its weights do not fit its architecture.
     """
     folder = find_model(path)
-    config = from_json(ModelConfig, read_json(folder / CONFIG, "a model's config"), str(folder / CONFIG))
-    if sha256(folder / WEIGHTS) != config.weights_sha256:
-        raise UserError(f"{folder / WEIGHTS}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
-    weights = load_tensors(folder / WEIGHTS)
+    config = read_config(folder, ModelConfig, ("pix2pix", "cyclegan"))
+    weights = read_weights(folder, config.weights_sha256)
     generators = {}
     for way, spec in config.networks.items():
         generator = build_generator(spec)
-        own = {name.removeprefix(f"{way}."): value for name, value in weights.items() if name.startswith(f"{way}.")}
-        load_weights(generator, own, str(folder / WEIGHTS))
+        load_weights(generator, weights.get(way, {}), str(folder / WEIGHTS))
         generators[str(way)] = generator.eval()
     return config, generators
+
+
+def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str]) -> Config:
+    """Read the config of a model folder.
+
+    Args:
+        folder: As `find_model` gives it.
+        config_class: What `save_model` was given.
+        kinds: Values of "kind" that such a model may have.
+
+    Raises:
+        UserError: It is unreadable, or a model of another kind.
+    """
+    values = read_json(folder / CONFIG, "a model's config")
+    kind = values.get("kind")
+    if kind in KINDS and kind not in kinds:
+        raise UserError(f"{folder}: is a model of {kind}. Use the command {kind} with it.")
+    return from_json(config_class, values, str(folder / CONFIG))
+
+
+def read_weights(folder: Path, digest: str) -> dict[str, dict[str, Tensor]]:
+    """Read the weights of a model folder: by network, then by parameter.
+
+    Raises:
+        UserError: They are damaged: their SHA-256 is not ``digest``.
+    """
+    if sha256(folder / WEIGHTS) != digest:
+        raise UserError(f"{folder / WEIGHTS}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
+    weights: dict[str, dict[str, Tensor]] = {}
+    for name, value in load_tensors(folder / WEIGHTS).items():
+        network, _, parameter = name.partition(".")
+        weights.setdefault(network, {})[parameter] = value
+    return weights
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:

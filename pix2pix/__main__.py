@@ -1,20 +1,17 @@
 """The command ``pix2pix``. Nothing heavy is imported before the options are parsed."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from ganvas.console import run_command
 from ganvas.errors import UserError
-from ganvas.files import read_json
-from ganvas.options import from_json, validate
 from ganvas.receptive_field_command import ReceptiveFieldOptions
-from ganvas.training.config import forbidden_changes
+from ganvas.training.command import parse_train
 from pix2pix.config import Pix2PixConfig, Preset, preset
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -124,44 +121,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    """Find the defaults first (a preset, a config, the run to resume), then let the options override them."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--out", type=Path)
-    first.add_argument("--config", type=Path)
-    first.add_argument("--preset", choices=("maps", "demo"))
-    first.add_argument("--resume", action="store_true")
-    known, _ = first.parse_known_args(arguments)
-    if known.resume and known.out is not None:
-        path = known.out / "config.json"
-        if not path.is_file():
-            raise UserError(
-                f"{known.out}: is no run that could be resumed (it has no config.json). Leave out --resume."
-            )
-    else:
-        path = known.config
-    default = preset(known.preset)
-    if path is not None:
-        default = from_json(Pix2PixConfig, read_json(path, "a run's config"), str(path))
-    command = tyro.cli(
-        Train,
-        prog="pix2pix train",
-        args=arguments,
-        default=Train(out=tyro.MISSING, options=default),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
-    options = validate(command.options)
-    if command.resume:
-        changed = forbidden_changes(default, options)
-        if changed:
-            raise UserError(
-                f"--resume takes everything from the run's own config; it cannot change {', '.join(changed)}. "
-                "Only length, logging and hardware options may differ. Leave them out, or start a new run."
-            )
-    if options.data.data == Path():
+    command = parse_train("pix2pix", Train, Pix2PixConfig, get_args(Preset), preset, arguments)
+    if command.options.data.data == Path():
         raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
-    from pix2pix.train import run_training
+    from pix2pix.train import train_pix2pix
 
-    return run_training(options, command.out, resume=command.resume)
+    return train_pix2pix(command.options, command.out, resume=command.resume)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,32 @@
 """pix2pix training: from options to a finished run folder."""
 
-import os
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from torch import Tensor, nn
 
 from ganvas.data.augment import Augmentation
 from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
-from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
-from ganvas.files import cannot_write, recover_folder, write_json
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
-from ganvas.options import to_json
-from ganvas.training.config import flatten
-from ganvas.training.device import choose_precision, make_fabric
+from ganvas.training.device import choose_precision
 from ganvas.training.ema import Ema
-from ganvas.training.loop import Batch, Data, Outcome, newest_whole_checkpoint, resume_command, train
-from ganvas.training.memory import peak_memory_gb
-from ganvas.training.optimizer import Adam
+from ganvas.training.loop import Batch, Data
+from ganvas.training.optimizer import Adam, make_adam
+from ganvas.training.run import Say, loading_workers, run_training
+from ganvas.training.watch import Sight
 from pix2pix.config import Pix2PixConfig, check
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights
-
-Say = Callable[[str], None]
 
 SAMPLE_PICTURES = 4
 VALIDATION_PICTURES = 200  # enough for a standard error of a few percent; more would only cost time
@@ -65,9 +58,8 @@ class Pix2Pix:
         for name, network in (("G", G), ("D", D)):
             # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
             wrapped[name] = fabric.setup_module(network.to(memory_format=torch.channels_last))
-            betas = (config.optimizer.beta1, config.optimizer.beta2)
             self.networks[name] = network
-            self.optimizers[name] = Adam(network.named_parameters(), config.optimizer.lr, betas)
+            self.optimizers[name] = make_adam(network, config.optimizer)
         self.ema = Ema(G, config.optimizer.ema) if config.optimizer.ema else None
         if self.ema is not None:
             self.networks["G_ema"] = self.ema
@@ -124,6 +116,10 @@ class Pix2Pix:
             rows.append([to_array(picture, np.uint8) for picture in pictures])
         return contact_sheet(rows, [self.spec.source, "output", self.spec.target])
 
+    def watch(self, losses: Mapping[str, float]) -> Sight:
+        """See nothing: pairs keep G from drawing one picture for all, and validation shows the rest."""
+        return Sight()
+
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""
         data = self.config.data
@@ -169,50 +165,21 @@ class Pix2Pix:
             G.train()
 
 
-def run_training(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
+def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
     """Train, or go on training, in the folder ``run``; give the process's exit code.
 
     Raises:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
     check(config)
-    say = Console(stderr=True, soft_wrap=True, highlight=False).print
-    _prepare(run, resume)
-    checkpoint = newest_whole_checkpoint(run, say) if resume else None
-    fabric = make_fabric(config.hardware)
-    model = Pix2Pix(config, fabric, run)
-    if fabric.is_global_zero:
-        write_json(run / "config.json", to_json(config))
-        recover_folder(run / "model")
+
+    def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data]:
+        model = Pix2Pix(config, fabric, run)
         _say_what(say, config, fabric, model)
-    outcome = train(
-        model,
-        Data(model.training_set, len(model.training_set), config.data.batch_size, _workers(config, fabric)),
-        fabric=fabric,
-        run=run,
-        seed=config.seed,
-        schedule_config=config.schedule,
-        logging=config.logging,
-        hyperparameters=flatten(to_json(config)),
-        resume_from=checkpoint,
-    )
-    if not fabric.is_global_zero:
-        return 0
-    return _say_outcome(say, outcome, run)
+        workers = loading_workers(config.hardware, fabric)
+        return model, Data(model.training_set, len(model.training_set), config.data.batch_size, workers)
 
-
-def _prepare(run: Path, resume: bool) -> None:
-    """Make sure that the run's folder can be written, and that no run is overwritten."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run}: is a file. Give --out a folder.")
-    if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*")):
-        raise UserError(f"{run}: holds a run already. Continue it with --resume, or give --out another folder.")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(run, error) from None
-    if not os.access(run, os.W_OK):
-        raise UserError(f"{run}: cannot be written. Give --out a folder of your own.")
+    return run_training("pix2pix", config, run, build, resume=resume, describe_best=_describe_best)
 
 
 def _pairs(config: Pix2PixConfig, split: str, *, augment: bool) -> PairedDataset:
@@ -243,13 +210,6 @@ def _held_out(config: Pix2PixConfig) -> tuple[PairedDataset, str]:
     return _pairs(config, split, augment=False), split
 
 
-def _workers(config: Pix2PixConfig, fabric: Fabric) -> int:
-    """Beside a GPU the processor is free to load; on a CPU a loading process would take a core from the training."""
-    if config.hardware.workers is not None:
-        return config.hardware.workers
-    return min(4, os.cpu_count() or 1) if fabric.device.type != "cpu" else 0
-
-
 def _spread(length: int, count: int) -> list[int]:
     """Choose at most ``count`` indices, evenly over the whole length, the same at each call."""
     return sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
@@ -267,26 +227,15 @@ def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -
         say("No val split: the newest model is kept, not the best, and samples show training pictures.")
 
 
-def _say_outcome(say: Say, outcome: Outcome, run: Path) -> int:
-    progress = outcome.progress
-    if not outcome.complete:
-        command = resume_command("pix2pix", run)
-        say(f"Stopped after step {progress.step}; everything is saved. Continue with:\n  {command}")
-        return 128 + outcome.signal_number
-    best = progress.best_metrics
-    say(f"Done: {progress.step} steps in {progress.seconds / 60:.1f} minutes, peak memory {peak_memory_gb():.1f} GB.")
-    if best:
-        patches = f", sliced Wasserstein distance {best['val_swd']:.4f}" if "val_swd" in best else ""
-        say(
-            f"Best model: step {progress.best_step}, val L1 {best['val_l1']:.4f}, SSIM {best['val_ssim']:.3f}{patches}."
+def _describe_best(best: Mapping[str, float]) -> list[str]:
+    patches = f", sliced Wasserstein distance {best['val_swd']:.4f}" if "val_swd" in best else ""
+    lines = [f"val L1 {best['val_l1']:.4f}, SSIM {best['val_ssim']:.3f}{patches}."]
+    if "val_l1_running" in best:
+        lines.append(
+            f"Batch norm on val: running statistics L1 {best['val_l1_running']:.4f}, each picture's own "
+            f"{best['val_l1_picture']:.4f}; the better is recorded in the model."
         )
-        if "val_l1_running" in best:
-            say(
-                f"Batch norm on val: running statistics L1 {best['val_l1_running']:.4f}, each picture's own "
-                f"{best['val_l1_picture']:.4f}; the better is recorded in the model."
-            )
-    say(f"Model: {run / 'model'}   samples: {run / 'samples'}   curves: tensorboard --logdir {run}")
-    return 0
+    return lines
 
 
 def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:

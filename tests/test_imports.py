@@ -64,7 +64,16 @@ def test_networks_and_losses_import_only_torch(file):
         assert top == "torch" or top in sys.stdlib_module_names or name.startswith("ganvas.nn"), name
 
 
-@pytest.mark.parametrize("file", ["ganvas/options.py", "ganvas/training/config.py", "pix2pix/config.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "ganvas/options.py",
+        "ganvas/training/config.py",
+        "ganvas/training/command.py",
+        "pix2pix/config.py",
+        "dcgan/config.py",
+    ],
+)
 def test_options_are_free_of_torch(file):
     heavy = {"torch", "torchvision", "numpy", "albumentations", "lightning_fabric", "PIL"}
     assert not {name.partition(".")[0] for name in imports(ROOT / file)} & heavy

@@ -65,6 +65,7 @@ class Evaluation:
     pictures: int
     metrics: dict[str, Score]
     baseline: dict[str, Score] | None = None
+    ceiling: dict[str, Score] | None = None
     l1_minus_baseline: Score | None = None
 
 
@@ -82,6 +83,21 @@ METRICS = {
     "psnr": Metric("PSNR, dB", "higher", 2),
     "ssim": Metric("SSIM", "higher", 4),
     "sliced_wasserstein": Metric("Sliced Wasserstein distance", "lower", 4),
+    "frechet_distance": Metric("Fréchet distance", "lower", 3),
+    "kernel_distance": Metric("Kernel distance", "lower", 4),
+    "precision": Metric("Precision", "higher", 3),
+    "recall": Metric("Recall", "higher", 3),
+    # Above 1 a density says that pictures crowd where real ones are dense.
+    "density": Metric("Density", "", 3),
+    "coverage": Metric("Coverage", "higher", 3),
+    "class_coverage": Metric("Classes drawn", "higher", 0),
+    "label_entropy": Metric("Entropy of the classes, bits", "higher", 3),
+    "mean_confidence": Metric("Mean confidence of the classifier", "", 3),
+    "label_fidelity": Metric("Drawn as asked", "higher", 3),
+    "within_class_diversity": Metric("Diversity within a class, of real pictures'", "", 3),
+    "near_copies": Metric("Near-copies of training pictures", "lower", 3),
+    "speckle": Metric("Stray bright pixels, of real pictures'", "lower", 2),
+    "checkerboard_energy": Metric("Checkerboard energy", "", 5),
 }
 
 
@@ -232,23 +248,31 @@ def _scores(path: Path) -> str:
         return ""
     evaluation = from_json(Evaluation, read_json(path, "an evaluation"), str(path))
     columns, note = {"model": evaluation.metrics}, ""
+    what = f"{evaluation.pictures:,} pictures of {escape(evaluation.split)} in {escape(evaluation.data)}"
+    said = f"{what}; means with 95% bootstrap intervals."
     if evaluation.baseline:
         columns["trivial baseline"] = evaluation.baseline
         note = '<p class="soft">The trivial baseline paints each class of the legend in its median target colour.</p>'
+    if evaluation.ceiling:
+        columns["real test pictures"] = evaluation.ceiling
+        said = f"{evaluation.pictures:,} drawn pictures beside the real test pictures of {escape(evaluation.data)}."
     head = "".join(f'<th scope="col">{name}</th>' for name in ("metric", *columns))
-    rows = "".join(_score_row(name, [scores.get(name) for scores in columns.values()]) for name in evaluation.metrics)
+    rows = "".join(
+        _score_row(name, [scores.get(name) for scores in columns.values()], contest=not evaluation.ceiling)
+        for name in evaluation.metrics
+    )
     return (
-        f"<section><h2>Evaluation</h2><p>{evaluation.pictures:,} pictures of {escape(evaluation.split)} in "
-        f'{escape(evaluation.data)}; means with 95% bootstrap intervals.</p><div class="card wide">'
+        f'<section><h2>Evaluation</h2><p>{said}</p><div class="card wide">'
         f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{note}{_verdict(evaluation.l1_minus_baseline)}</section>"
     )
 
 
-def _score_row(name: str, scores: Sequence[Score | None]) -> str:
+def _score_row(name: str, scores: Sequence[Score | None], *, contest: bool) -> str:
+    """Show one metric; in a contest the best score is marked, a ceiling is none."""
     metric = METRICS.get(name, Metric(name, "", 4))
     means = [score.mean for score in scores if score is not None]
-    best = {"lower": min, "higher": max}.get(metric.better)
+    best = {"lower": min, "higher": max}.get(metric.better) if contest else None
     cells = []
     for score in scores:
         wins = score is not None and best is not None and len(set(means)) > 1 and score.mean == best(means)

@@ -51,6 +51,8 @@ class OptimizerConfig:
     """Decay of the first moment."""
     beta2: Share = 0.999
     """Decay of the second moment."""
+    eps: Positive = 1e-8
+    """Added to the root of the second moment."""
     ema: Share = 0.0
     """Keep a running average of the generator's weights that holds on to this share at each step, and use it as the
     model; 0 keeps none, as in the paper. 0.999 suits long runs, 0.99 short ones."""

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from ganvas.files import cannot_write
+from ganvas.training.watch import Sight
 
 METRICS = "metrics.jsonl"
 
@@ -60,11 +61,7 @@ class RunLog:
     def scalars(self, step: int, values: Mapping[str, float], *, extra: Mapping[str, float] | None = None) -> None:
         """Record named values after ``step`` steps; ``extra`` goes to metrics.jsonl alone."""
         line = {"step": step, **(extra or {}), **{name: round(value, 6) for name, value in values.items()}}
-        try:
-            self._metrics.write(json.dumps(line) + "\n")
-            self._metrics.flush()
-        except OSError as error:
-            raise cannot_write(self._run / METRICS, error) from None
+        self._write(line)
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         if "images_per_second" in values:
@@ -73,6 +70,21 @@ class RunLog:
         if not self._console.is_terminal:
             text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             self._console.print(f"step {step}/{self._total}  {text}", soft_wrap=True, highlight=False)
+
+    def sight(self, step: int, sight: Sight) -> None:
+        """Record what the watch saw, and tell the user its warnings."""
+        if sight.values:
+            self.scalars(step, sight.values)
+        for warning in sight.warnings:
+            self._write({"step": step, "warning": warning})
+            self.say(f"Warning, step {step}: {warning}")
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise cannot_write(self._run / METRICS, error) from None
 
     def say(self, message: str) -> None:
         """Print a line for the user, above the progress bar."""

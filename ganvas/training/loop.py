@@ -36,6 +36,7 @@ from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.logging import RunLog
 from ganvas.training.optimizer import Adam
 from ganvas.training.schedule import Plateau, Schedule, make_schedule
+from ganvas.training.watch import Sight
 
 Batch = dict[str, Any]
 Warn = Callable[[str], object]  # takes one line for the user
@@ -57,7 +58,10 @@ class Trainable(Protocol):
         """Give the value by which the best model is chosen, from what `validate` gave; lower is better."""
 
     def sample(self) -> np.ndarray:
-        """Draw the fixed held-out pictures, uint8 [H, W, 3]."""
+        """Draw the fixed pictures that show the progress, uint8 [H, W, 3]."""
+
+    def watch(self, losses: Mapping[str, float]) -> Sight:
+        """Look for what goes wrong, given the latest mean losses; called where `sample` is."""
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the run's model folder."""
@@ -153,7 +157,8 @@ def train(
 
                 # Look at the numbers: the only moment at which the device has to be waited for.
                 due = last or done % logging.save_every_steps == 0
-                looking = due or stopping or done % logging.log_every_steps == 0
+                showing = last or done % logging.sample_every_steps == 0
+                looking = due or showing or stopping or done % logging.log_every_steps == 0
                 if looking:
                     losses = window.read(done, run)
                     if log is not None:
@@ -163,8 +168,9 @@ def train(
                         log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
                 if log is not None:
                     log.advance(done)
-                    if last or done % logging.sample_every_steps == 0:
+                    if showing:
                         log.samples(done, trainable.sample())
+                        log.sight(done, trainable.watch(losses))
                 if due or stopping:
                     # A run that was stopped must choose its best model as one that was not: no extra validation.
                     progress = save(progress, validate=due)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ganvas.training.config import OptimizerConfig
+
 
 class Adam(torch.optim.Adam):
     """Kingma and Ba 2015, in torch's fused form, on the parameters' own memory.
@@ -89,6 +91,11 @@ class Adam(torch.optim.Adam):
     def _inverse(self, name: str) -> list[int]:
         order = self._orders[name]
         return [order.index(dim) for dim in range(len(order))]
+
+
+def make_adam(network: nn.Module, options: OptimizerConfig) -> Adam:
+    """Build the optimiser of a network that is on its device and in its layout."""
+    return Adam(network.named_parameters(), options.lr, (options.beta1, options.beta2), options.eps)
 
 
 def _storage_order(tensor: Tensor) -> list[int]:

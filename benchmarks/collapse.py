@@ -1,0 +1,177 @@
+"""Why does tutorial 004's DCGAN draw ones only? Train it, ours, and it with one thing changed at a time; count classes.
+
+    python -m benchmarks.collapse --out runs/collapse
+
+Runs are trained one after the other by ``dcgan train`` (what is finished is kept, what was stopped goes on), then the
+generator of every checkpoint draws 2,000 pictures, a classifier of real digits sorts them, and the figure shows class
+coverage and the entropy of the histogram against steps. All of it takes a day on two cores; ``--only`` picks runs.
+"""
+
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from dcgan.classifier import Judge, cached_classifier
+from dcgan.data import load_pictures
+from dcgan.evaluate import coverage_and_entropy
+from dcgan.model import Sampler, build, load_sampler
+from ganvas.files import read_json, write_json
+from ganvas.modelfile import load_weights
+from ganvas.tensorfile import load_tensors
+
+PICTURES = 2000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train, measure and draw."""
+
+    out: Path
+    """Folder of the runs, collapse.json and collapse.png."""
+    data: str = "mnist"
+    """Data set with labels."""
+    data_root: Path | None = None
+    """As for dcgan train."""
+    steps: int = 20_000
+    """Steps of the document's system and ours."""
+    ablation_steps: int = 6_000
+    """Steps of the runs with one change."""
+    seeds: int = 3
+    """Seeds of the document's system and ours."""
+    precision: str | None = None
+    """Precision of all runs; by default each preset's own."""
+    threads: int | None = None
+    """CPU threads of each run."""
+    only: str | None = None
+    """Train only the runs whose names begin with one of these, with commas between."""
+    draw_only: bool = False
+    """Train nothing; measure and draw what is there."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: what it is called, how it is trained, how long."""
+
+    name: str
+    arguments: tuple[str, ...]
+    steps: int
+    seed: int = 0
+
+
+# One change each from the document's system. "signed-start-norm" has three at once: what ours has in common with it.
+ABLATIONS = {
+    "signed": ("--pixel-range", "signed"),
+    "start-glorot": ("--start", "glorot"),
+    "start-normal": ("--start", "normal"),
+    "norm": ("--norm", "batch"),
+    "signed-norm": ("--pixel-range", "signed", "--norm", "batch"),
+    "layers": ("--extra-layers", "2"),
+    "channels-double": ("--base-channels", "128"),
+    "channels-half": ("--base-channels", "32"),
+}
+
+
+def plans(options: Options) -> list[Plan]:
+    """List all runs: the document's, ours on as many pictures, and the changes."""
+    document = ("--preset", "dcgan-5x5")
+    pictures = options.steps * 256
+    ours = math.ceil(pictures / 128)
+    found = [Plan(f"document-{seed}", document, options.steps, seed) for seed in range(options.seeds)]
+    found += [Plan(f"ours-{seed}", ("--preset", "dcgan"), ours, seed) for seed in range(options.seeds)]
+    changed = [Plan(name, (*document, *change), options.ablation_steps) for name, change in ABLATIONS.items()]
+    slide = ("--preset", "mlp", "--norm", "none")  # tutorial 002: without batch norm only 0 and 1 are written
+    return [*found, *changed, Plan("mlp-no-norm", slide, options.ablation_steps)]
+
+
+def train(plan: Plan, options: Options) -> None:
+    """Train a run, or go on with it; every 40th part of it leaves a checkpoint."""
+    run = options.out / plan.name
+    resume = (run / "config.json").is_file() and any((run / "checkpoints").glob("step-*"))
+    every = max(1, plan.steps // 40)
+    command = [sys.executable, "-m", "dcgan", "train", "--out", str(run)]
+    command += ["--resume"] if resume else [*plan.arguments, "--data", options.data, "--seed", str(plan.seed)]
+    command += ["--steps", str(plan.steps), "--save-every-steps", str(every), "--keep-checkpoints", "1000"]
+    if options.data_root is not None and not resume:
+        command += ["--data-root", str(options.data_root)]
+    for name in ("precision", "threads"):
+        if getattr(options, name) is not None:
+            command += [f"--{name}", str(getattr(options, name))]
+    subprocess.run(command, check=True)
+
+
+def measure(run: Path, judge: Judge, known: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Count the classes that each checkpoint's generator draws; what is ``known`` is not measured again."""
+    config = load_sampler(run).config
+    network, _ = build(config)
+    done = {record["step"]: record for record in known}
+    for folder in sorted((run / "checkpoints").glob("step-*")):
+        step = int(folder.name.removeprefix("step-"))
+        if step in done:
+            continue
+        averaged = folder / "G_ema.safetensors"
+        if averaged.exists():
+            tensors = load_tensors(averaged).items()
+            weights = {k.removeprefix("network."): v for k, v in tensors if k.startswith("network.")}
+        else:
+            weights = load_tensors(folder / "G.safetensors")
+        load_weights(network, weights, str(folder))
+        coverage, entropy = coverage_and_entropy(Sampler(config, network).sample(PICTURES, seed=0), judge)
+        done[step] = {"step": step, "coverage": coverage, "entropy": entropy}
+    return [done[step] for step in sorted(done)]
+
+
+def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Draw coverage and entropy against steps: the document's system and ours, then the changes."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    groups = {
+        "the document's system, and ours": [n for n in curves if n.rpartition("-")[0] in ("document", "ours")],
+        "one change at a time": [n for n in curves if n in ABLATIONS or n in ("document-0", "mlp-no-norm")],
+    }
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 2, sharex="col")
+    for column, (title, names) in enumerate(groups.items()):
+        longest = max((c["step"] for n in names if n in ABLATIONS for c in curves[n]), default=None)
+        for i, name in enumerate(names):
+            records = [c for c in curves[name] if column == 0 or longest is None or c["step"] <= longest]
+            colour = {"document": "firebrick", "ours": "navy"}.get(name.rpartition("-")[0], colormaps["tab10"](i % 10))
+            for row, key in enumerate(("coverage", "entropy")):
+                axes[row][column].plot(
+                    [c["step"] for c in records], [c[key] for c in records], label=name, color=colour
+                )
+        axes[0][column].set(title=title, ylim=(0, 10.5), ylabel="classes with 2% or more")
+        axes[1][column].set(xlabel="steps", ylim=(0, 3.5), ylabel="entropy of the classes, bits")
+        axes[1][column].axhline(math.log2(10), color="gray", linewidth=0.8)
+        axes[1][column].legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Run the benchmark; give the exit code."""
+    options = tyro.cli(Options, prog="python -m benchmarks.collapse")
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = [p for p in plans(options) if options.only is None or p.name.startswith(tuple(options.only.split(",")))]
+    for plan in [] if options.draw_only else wanted:
+        train(plan, options)
+    record = options.out / "collapse.json"
+    curves = read_json(record, "what was measured") if record.exists() else {}
+    training_set, test_set = (load_pictures(options.data, split, root=options.data_root) for split in ("train", "test"))
+    judge = cached_classifier(training_set, test_set)
+    there = [plan.name for plan in plans(options) if (options.out / plan.name / "model").is_dir()]
+    curves = {name: measure(options.out / name, judge, curves.get(name, [])) for name in there}
+    write_json(record, curves)
+    draw(curves, options.out / "collapse.png")
+    for name, records in curves.items():
+        last, least = records[-1], min(r["coverage"] for r in records)
+        figures = f"coverage {last['coverage']:2} (least {least}), entropy {last['entropy']:.2f}"
+        print(f"{name:18} step {last['step']:6}  {figures}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Options of a digit training, and the presets. Free of torch, for a quick --help."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from ganvas.errors import UserError
+from ganvas.options import STRICT
+from ganvas.training.config import (
+    Count,
+    CountOrZero,
+    HardwareConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    Share,
+)
+
+Preset = Literal["dcgan", "mlp", "conditional", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The pictures to learn from."""
+
+    __pydantic_config__ = STRICT
+
+    data: str = ""
+    """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of pictures; its subfolders are
+    classes."""
+    data_root: Path | None = None
+    """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
+    image_size: Annotated[int, Field(ge=16, le=128)] | None = None
+    """Pixels a side; by default the pictures' own."""
+    channels: Literal[1, 3] | None = None
+    """1 is gray, 3 is colour; by default the pictures' own."""
+    batch_size: Count = 128
+    """Pictures a step (and device)."""
+    pixel_range: Literal["signed", "unit"] = "signed"
+    """signed scales pictures to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial did."""
+    leave_out: CountOrZero = 0
+    """First training pictures that are left out: TensorFlow's old loader kept 5,000 for validation."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The networks, their losses and the order of their updates."""
+
+    __pydantic_config__ = STRICT
+
+    preset: Preset = "dcgan"
+    """Which networks."""
+    conditional: bool = False
+    """Draw the digit that is asked for; the pictures need labels."""
+    latent_dim: Count = 100
+    """Length of the noise vector z."""
+    latent: Literal["normal", "uniform"] = "normal"
+    """z is N(0, 1) or U(-1, 1), each value by itself."""
+    norm: Literal["batch", "none"] = "batch"
+    """Norm of both networks."""
+    base_channels: Count | None = None
+    """Filters of the layer next to the picture (dcgan, by default 64), or in the middle of the generator (dcgan-5x5,
+    by default 64)."""
+    extra_layers: CountOrZero = 0
+    """Stride-1 layers more in the generator of dcgan-5x5: its tutorial's exercise."""
+    start: Literal["normal", "glorot", "truncated-normal"] = "normal"
+    """How weights start: N(0, 0.02), Keras's default, or N(0, 0.1) cut at two deviations with biases 0.1."""
+    gan_loss: Literal["vanilla", "lsgan", "hinge"] = "vanilla"
+    """The adversarial loss."""
+    label_smoothing: Share = 0.0
+    """How far below 1 the discriminator's label of real pictures lies."""
+    step_order: Literal["shared", "fresh", "keras"] = "shared"
+    """shared: one update of D on real and fake pictures, then G by the same fakes. fresh: G by fakes of its own.
+    keras: two updates of D, real then fake, the fakes drawn in inference mode; then G by fakes of its own."""
+
+
+@dataclass(frozen=True)
+class DcganConfig:
+    """All that decides the result of a training."""
+
+    __pydantic_config__ = STRICT
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(ema=0.999))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=8, decay_epochs=8))
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the weights, the order of the pictures, the noise and the dropout."""
+
+
+def preset(name: Preset | None) -> DcganConfig:
+    """Give a preset's defaults: the tutorials' values as reference systems, or ours.
+
+    The tutorials' Adam is Keras's (1e-3, 0.9, 0.999, eps 1e-7) but where they say otherwise; their rate never falls;
+    they compute in float32. 001's optimiser is lost: 2e-4 and beta1 0.5 are Keras-GAN's, which it links.
+    """
+    if name is None or name == "dcgan":
+        return DcganConfig()
+    keras = DcganConfig(
+        data=DataConfig(batch_size=200),
+        model=ModelConfig(preset=name, start="glorot", step_order="keras"),
+        optimizer=OptimizerConfig(lr=1e-3, beta1=0.9, eps=1e-7),
+        schedule=ScheduleConfig(epochs=10, decay_epochs=0),
+        hardware=HardwareConfig(precision="fp32"),
+    )
+    if name in ("mlp", "conditional"):
+        return replace(
+            keras,
+            model=replace(keras.model, conditional=name == "conditional"),
+            optimizer=replace(keras.optimizer, lr=2e-4, beta1=0.5),
+        )
+    if name == "dcgan-transpose":
+        return replace(
+            keras,
+            data=replace(keras.data, batch_size=128),
+            schedule=ScheduleConfig(steps=20_000, decay_steps=0),
+        )
+    if name == "dcgan-5x5":
+        return replace(
+            keras,
+            data=DataConfig(batch_size=256, pixel_range="unit", leave_out=5000),
+            model=ModelConfig(preset=name, latent="uniform", norm="none", start="truncated-normal", step_order="fresh"),
+            optimizer=OptimizerConfig(lr=1e-4, beta1=0.9),  # TensorFlow's Adam: eps 1e-8
+            schedule=ScheduleConfig(steps=20_000, decay_steps=0),
+        )
+    return keras
+
+
+def check(config: DcganConfig) -> None:
+    """Refuse combinations that cannot train well.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    model, schedule = config.model, config.schedule
+    if not config.data.data:
+        raise UserError("--data is missing: mnist, fashion-mnist, mnist5k (needs no network) or a folder of pictures.")
+    if model.conditional != (model.preset == "conditional") and model.preset != "dcgan":
+        raise UserError(
+            f"--preset {model.preset} {'always' if model.preset == 'conditional' else 'never'} takes labels. "
+            "Use --preset dcgan --conditional, or --preset conditional."
+        )
+    if model.base_channels is not None and model.preset not in ("dcgan", "dcgan-5x5"):
+        raise UserError(f"--base-channels: --preset {model.preset} is as its tutorial has it. Use --preset dcgan.")
+    if model.base_channels is not None and model.preset == "dcgan-5x5" and model.base_channels % 4:
+        raise UserError(f"--base-channels {model.base_channels}: dcgan-5x5 halves it twice; give a multiple of 4.")
+    if model.extra_layers and model.preset != "dcgan-5x5":
+        raise UserError(f"--extra-layers belongs to --preset dcgan-5x5, not to {model.preset}.")
+    if model.label_smoothing and model.gan_loss == "hinge":
+        raise UserError("--label-smoothing: --gan-loss hinge has no labels to smooth. Use vanilla or lsgan.")
+    if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
+        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")

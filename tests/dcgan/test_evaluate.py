@@ -1,0 +1,361 @@
+"""The figures of drawn pictures: against sets whose quality is known, and through the real command line."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcgan import classifier
+from dcgan.__main__ import main
+from dcgan.classifier import cached_classifier, train_classifier
+from dcgan.data import Pictures, load_pictures
+from dcgan.evaluate import coverage_and_entropy, measure
+from dcgan.model import DigitModelConfig, build, save_sampler
+from ganvas.evaluation.report import METRICS
+
+CLASSES = ("columns", "rows", "square")  # as folders sort
+ALWAYS = {
+    "frechet_distance",
+    "kernel_distance",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "class_coverage",
+    "label_entropy",
+    "mean_confidence",
+    "within_class_diversity",
+    "near_copies",
+    "checkerboard_energy",
+    "speckle",
+}
+
+
+def draw(count, seed, size=16):
+    """Pictures of three classes in turn, in noise, at places by chance, with a few stray bright pixels."""
+    chance = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    pictures = torch.randint(0, 60, (count, 1, size, size), generator=chance, dtype=torch.uint8)
+    pictures[torch.rand(pictures.shape, generator=chance) < 0.002] = 250
+    places = torch.randint(2, size - 6, (count, 2), generator=chance).tolist()
+    for picture, label, (y, x) in zip(pictures, labels.tolist(), places, strict=True):
+        rows = slice(None) if label == 0 else slice(y, y + 4)
+        columns = slice(None) if label == 1 else slice(x, x + 4)
+        picture[:, rows, columns] = 230
+    return Pictures(pictures, labels, CLASSES, "shapes", f"{seed:064d}")
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Training set, test set, judge."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "SEEN", 30 * classifier.BATCH_SIZE)
+        train, test = draw(300, 0), draw(90, 1)
+        yield train, test, train_classifier(train, test)
+    torch.set_num_threads(threads)
+
+
+def mean(figures, name):
+    return figures[name]["mean"]
+
+
+def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
+    _, test, judge = shapes
+    result = measure(test.pictures, *shapes, requested_labels=test.labels)
+    assert set(result["metrics"]) == ALWAYS | {"label_fidelity"}
+    for name in result["metrics"]:
+        if name != "near_copies":
+            assert mean(result["metrics"], name) == mean(result["ceiling"], name), name
+    # The 5th percentile of 90 distances: four or five pictures are nearer.
+    assert mean(result["metrics"], "near_copies") == pytest.approx(mean(result["ceiling"], "near_copies"), abs=0.012)
+    assert mean(result["metrics"], "label_fidelity") == pytest.approx(judge.accuracy)
+    assert result["classifier"] == {"digest": judge.digest, "accuracy": judge.accuracy}
+    assert (result["pictures"], result["compared"]) == (90, 90)
+
+
+def test_every_figure_has_a_name_for_people(shapes):
+    assert set(METRICS) >= ALWAYS | {"label_fidelity"}
+
+
+def test_more_pictures_of_the_same_kind_score_near_the_ceiling(shapes):
+    fake = draw(240, 2).pictures
+    result = measure(fake, *shapes)
+    assert (result["pictures"], result["compared"]) == (240, 90)
+    assert "label_fidelity" not in result["metrics"]
+    assert sum(result["label_histogram"]) == 240
+    for name in ("precision", "recall", "coverage", "within_class_diversity", "mean_confidence"):
+        assert mean(result["metrics"], name) == pytest.approx(mean(result["ceiling"], name), abs=0.15), name
+    assert mean(result["metrics"], "speckle") == pytest.approx(1, abs=0.5)
+    assert mean(result["metrics"], "label_entropy") == pytest.approx(math.log2(3), abs=0.02)
+    assert mean(result["metrics"], "class_coverage") == 3
+
+
+def test_collapse_is_seen(shapes):
+    fake = draw(3, 5).pictures[:1].expand(120, -1, -1, -1)
+    result = measure(fake, *shapes)
+    ours, real = result["metrics"], result["ceiling"]
+    assert sorted(result["label_histogram"]) == [0, 0, 120]
+    assert (mean(ours, "class_coverage"), mean(ours, "label_entropy")) == (1, 0)
+    assert mean(ours, "within_class_diversity") == pytest.approx(0, abs=1e-3)
+    assert mean(ours, "recall") == 0 < mean(real, "recall")
+    assert mean(ours, "coverage") < 0.1 < mean(real, "coverage")
+    assert mean(ours, "frechet_distance") > 3 * mean(real, "frechet_distance")
+    assert mean(ours, "kernel_distance") > 3 * abs(mean(real, "kernel_distance"))
+
+
+def test_noise_is_seen(shapes):
+    fake = torch.randint(0, 256, (100, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    result = measure(fake, *shapes)
+    ours, real = result["metrics"], result["ceiling"]
+    assert mean(ours, "precision") < 0.5 < mean(real, "precision")
+    assert mean(ours, "frechet_distance") > 3 * mean(real, "frechet_distance")
+    assert mean(ours, "near_copies") == 0
+    assert mean(ours, "checkerboard_energy") > 2 * mean(real, "checkerboard_energy")
+
+
+def test_learning_by_heart_is_seen(shapes):
+    train, _, _ = shapes
+    result = measure(train.pictures[:100], *shapes)
+    assert mean(result["metrics"], "near_copies") == 1
+
+
+def test_order_of_the_pictures_does_not_matter_much(shapes):
+    """Sets come sorted by class; a part of one must still have all classes."""
+    fake = draw(240, 2)
+    by_class = fake.pictures[fake.labels.argsort(stable=True)]
+    train, test, judge = shapes
+    by_class_train = replace(train, pictures=train.pictures[train.labels.argsort()], labels=train.labels.sort().values)
+    mixed, ordered = (
+        measure(pictures, data, test, judge) for pictures, data in ((fake.pictures, train), (by_class, by_class_train))
+    )
+    for name in ("recall", "coverage"):
+        assert mean(ordered["metrics"], name) == pytest.approx(mean(mixed["metrics"], name), abs=0.15)
+
+
+def test_fidelity_falls_when_another_class_is_drawn(shapes):
+    fake = draw(90, 3)
+    wrong = measure(fake.pictures, *shapes, requested_labels=(fake.labels + 1) % 3)
+    assert mean(wrong["metrics"], "label_fidelity") <= 0.05
+    assert mean(wrong["ceiling"], "label_fidelity") >= 0.95
+
+
+def test_a_figure_that_is_not_defined_is_missing(shapes):
+    train, test, judge = shapes
+    dark = replace(train, pictures=train.pictures.clamp(max=60))  # nothing bright, so nothing stray
+    result = measure(test.pictures, dark, test, judge)
+    assert "speckle" not in result["metrics"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_coverage_and_entropy(shapes):
+    _, _, judge = shapes
+    fake = draw(300, 4)
+    covered, entropy = coverage_and_entropy(fake.pictures, judge)
+    assert (covered, entropy) == (3, pytest.approx(math.log2(3), abs=0.02))
+    covered, entropy = coverage_and_entropy(fake.pictures[fake.labels < 2], judge)
+    assert (covered, entropy) == (2, pytest.approx(1, abs=0.02))
+
+
+def test_measuring_needs_labels(shapes):
+    train, test, judge = shapes
+    with pytest.raises(ValueError, match="labels"):
+        measure(test.pictures, train, replace(test, labels=None), judge)
+
+
+def write_folder(root, labelled=True):
+    for split, data in (("train", draw(150, 0)), ("test", draw(60, 1))):
+        for i, (picture, label) in enumerate(zip(data.pictures.numpy(), data.labels.tolist(), strict=True)):
+            folder = root / split / (CLASSES[label] if labelled else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture[0]).save(folder / f"{i:03d}.png")
+    return root
+
+
+def write_run(run, data, **changes):
+    """A run's model whose generator has learned nothing."""
+    train = load_pictures(str(data), "train")
+    values = {
+        "preset": "dcgan",
+        "image_size": 16,
+        "channels": 1,
+        "num_classes": 0,
+        "latent_dim": 8,
+        "latent": "normal",
+        "norm": "batch",
+        "base_channels": 4,
+        "extra_layers": 0,
+        "pixel_range": "signed",
+        "classes": train.classes,
+        "data": str(data),
+        "data_digest": train.digest,
+    }
+    config = DigitModelConfig(**values | changes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator, _ = build(config)
+    save_sampler(run / "model", config, generator, "# a model")
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture(scope="module")
+def cache(folder, tmp_path_factory):
+    """A cache that holds the folder's judge."""
+    home = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANVAS_CACHE", str(home))
+        patch.setattr(classifier, "SEEN", 25 * classifier.BATCH_SIZE)
+        cached_classifier(load_pictures(str(folder), "train"), load_pictures(str(folder), "test"))
+    return home
+
+
+@pytest.fixture
+def evaluate(cache, monkeypatch, capsys):
+    """Run the command in this process; give its exit code, standard output and standard error."""
+    monkeypatch.setenv("GANVAS_CACHE", str(cache))
+    monkeypatch.setattr(classifier, "train_classifier", lambda *_: pytest.fail("the judge is there already"))
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main(["evaluate", *map(str, arguments), "--samples", "100"])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    return write_run(tmp_path / "run", folder)
+
+
+def test_command_prints_one_json_object_and_keeps_it(evaluate, run, folder):
+    code, out, err = evaluate(run, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert json.loads((run / "evaluation.json").read_text()) == result
+    assert set(result["metrics"]) <= ALWAYS
+    assert set(result["metrics"]) == set(result["ceiling"])
+    assert (result["data"], result["split"], result["pictures"], result["compared"]) == (str(folder), "test", 100, 60)
+    assert sum(result["label_histogram"]) == 100
+    assert evaluate(run, "--json")[1] == out
+    assert json.loads(evaluate(run, "--json", "--seed", 1)[1])["metrics"] != result["metrics"]
+
+
+def test_report_shows_it(evaluate, run, capsys):
+    assert evaluate(run)[0] == 0
+    (run / "config.json").write_text("{}")
+    assert main(["report", str(run)]) == 0
+    page = Path(capsys.readouterr().out.strip()).read_text()
+    assert "Fréchet distance" in page
+    assert "real test pictures" in page
+
+
+def test_table_has_the_ceiling_beside_every_figure(evaluate, run):
+    code, out, err = evaluate(run / "model")
+    assert code == 0, err
+    for words in ("real test pictures", "Fréchet distance", "100 pictures drawn", "60 pictures of each set"):
+        assert words in out
+    assert not (run / "model" / "evaluation.json").exists()  # only a run keeps its figures
+
+
+def test_conditional_model_is_asked_for_every_class(evaluate, folder, tmp_path):
+    conditional = write_run(tmp_path / "run", folder, num_classes=3)
+    code, out, err = evaluate(conditional, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert 0 <= mean(result["metrics"], "label_fidelity") <= 0.7  # it has learned nothing
+    assert mean(result["ceiling"], "label_fidelity") == pytest.approx(result["classifier"]["accuracy"])
+
+
+def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
+    assert evaluate(run, "--out", tmp_path / "drawn")[0] == 0
+    written = sorted((tmp_path / "drawn").iterdir())
+    assert len(written) == 100
+    with Image.open(written[0]) as picture:
+        assert (picture.size, picture.mode) == ((16, 16), "L")
+        assert np.asarray(picture).std() > 0
+
+
+def test_comparison_shows_both(evaluate, run, folder, tmp_path):
+    other = write_run(tmp_path / "other", folder, latent="uniform")
+    _, theirs, _ = evaluate(other, "--json")
+    for given in (other, other / "evaluation.json"):
+        code, out, err = evaluate(run, "--compare", given, "--json")
+        assert code == 0, err
+        assert json.loads(out)["compared_with"]["metrics"] == json.loads(theirs)["metrics"]
+    assert "compared_with" not in json.loads((run / "evaluation.json").read_text())
+    code, out, _ = evaluate(run, "--compare", other)
+    assert code == 0
+    assert f"{json.loads(theirs)['metrics']['frechet_distance']['mean']:.3f}" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classifier": {"digest": "0" * 64, "accuracy": 1.0}}, "another classifier (000000000000"),
+        ({"pictures": 200}, "Give --samples 200"),
+        ({"metrics": 3}, "metrics is 3"),
+    ],
+)
+def test_figures_of_other_measurements_are_refused(evaluate, run, tmp_path, changes, message):
+    _, out, _ = evaluate(run, "--json")
+    (tmp_path / "other.json").write_text(json.dumps(json.loads(out) | changes))
+    code, out, err = evaluate(run, "--compare", tmp_path / "other.json")
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_comparison_with_a_translators_evaluation_is_refused(evaluate, run, tmp_path):
+    (tmp_path / "other.json").write_text('{"model": "earth", "metrics": {"l1": {"mean": 0.1}}}')
+    code, _, err = evaluate(run, "--compare", tmp_path / "other.json")
+    assert code == 2
+    assert "no evaluation by dcgan evaluate" in err
+
+
+def test_other_training_pictures_are_warned_of(evaluate, folder, tmp_path):
+    code, out, err = evaluate(write_run(tmp_path / "run", folder, data_digest="1" * 64), "--json")
+    assert code == 0
+    assert json.loads(out)["pictures"] == 100
+    assert "the training pictures are others" in err
+
+
+def test_other_classes_are_refused(evaluate, folder, tmp_path):
+    code, _, err = evaluate(write_run(tmp_path / "run", folder, num_classes=4))
+    assert code == 2
+    assert "has 3 classes, and the model draws 4" in err
+
+
+@pytest.mark.parametrize("few", ["--samples", "test pictures"])
+def test_too_few_pictures_are_refused(evaluate, run, folder, tmp_path, capsys, few):
+    if few == "--samples":
+        code = main(["evaluate", str(run), "--samples", "49"])
+    else:
+        data = write_folder(tmp_path / "small")
+        for path in sorted((data / "test").rglob("*.png"))[:20]:
+            path.unlink()
+        code = main(["evaluate", str(write_run(tmp_path / "of-small", data))])
+    assert code == 2
+    assert f"{few}: {49 if few == '--samples' else 40} are too few" in capsys.readouterr().err
+
+
+def test_pictures_without_labels_are_refused(tmp_path, capsys):
+    data = write_folder(tmp_path / "bare", labelled=False)
+    assert main(["evaluate", str(write_run(tmp_path / "run", data)), "--samples", "100"]) == 2
+    assert "has no labels" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "holds no model" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""The presets against the figures that their documents printed, and against their layers counted by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dcgan.config import PRESETS
+from dcgan.networks import build_networks, keras_total, start_size, start_weights
+
+
+def classes(preset):
+    return 10 if preset == "conditional" else 0
+
+
+@pytest.mark.parametrize(
+    ("preset", "generator", "discriminator"),
+    [
+        ("mlp", 562_704, 1_460_225),
+        ("conditional", 562_704 + 10 * 100, 1_460_225 + 10 * 784),
+        ("dcgan-upsample", 1_028_673, 690_273),
+        ("dcgan-transpose", 1_637_121, 95_489),
+        ("dcgan-5x5", 167_873, 55_233),
+    ],
+)
+def test_totals_are_those_that_keras_printed(preset, generator, discriminator):
+    G, D = build_networks(preset, num_classes=classes(preset))
+    assert (keras_total(G), keras_total(D)) == (generator, discriminator)
+
+
+@pytest.mark.parametrize(
+    ("preset", "trainable"), [("mlp", (561_168, 1_460_225)), ("dcgan-upsample", (1_028_289, 689_825))]
+)
+def test_trainable_totals(preset, trainable):
+    networks = build_networks(preset)
+    assert tuple(sum(p.numel() for p in network.parameters()) for network in networks) == trainable
+
+
+def test_our_totals_from_the_formula():
+    """28 pixels: 7x7x128 → 14x14x64 → 28x28x1; batch norm has a scale and a shift, and no bias beside it."""
+    G, D = build_networks()
+    up = 100 * 7 * 7 * 128 + 2 * 128 + 128 * 64 * 16 + 2 * 64 + 64 * 16 + 1
+    down = 64 * 16 + 64 + 64 * 128 * 16 + 2 * 128 + 7 * 7 * 128 + 1
+    assert [sum(p.numel() for p in network.parameters()) for network in (G, D)] == [up, down]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_shapes_and_range(preset):
+    K = classes(preset)
+    G, D = build_networks(preset, num_classes=K)
+    labels = torch.arange(4) if K else None
+    pictures = G(torch.randn(4, 100), labels)
+    assert pictures.shape == (4, 1, 28, 28)
+    assert pictures.abs().max() <= 1
+    assert D(pictures, labels).shape == (4,)
+
+
+@pytest.mark.parametrize("preset", ["dcgan", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"])
+def test_discriminators_hold_the_documents_maps(preset):
+    """28 → 14 → 7, and 4 where a third layer follows."""
+    _, D = build_networks(preset)
+    sizes, x = [], torch.zeros(1, 1, 28, 28)
+    for layer in D.features:
+        x = layer(x)
+        if x.dim() == 4 and (not sizes or sizes[-1] != x.shape[-1]):
+            sizes.append(x.shape[-1])
+    assert sizes == ([14, 7] if preset in ("dcgan", "dcgan-5x5") else [14, 7, 4])
+
+
+@pytest.mark.parametrize("size", [16, 28, 32, 64, 128])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_ours_draws_every_size_and_channel_count(size, channels):
+    G, D = build_networks(image_size=size, channels=channels, base_channels=4, num_classes=3)
+    pictures = G(torch.randn(2, 100), torch.tensor([0, 2]))
+    assert pictures.shape == (2, channels, size, size)
+    assert D(pictures, torch.tensor([0, 2])).shape == (2,)
+    start, levels = start_size(size)
+    assert start * 2**levels == size
+
+
+@pytest.mark.parametrize("size", [8, 27, 30, 48, 256])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(ValueError, match=f"image_size is {size}; allowed are 28, 16"):
+        build_networks(image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "said"),
+    [
+        ("mlp", {"image_size": 32}, "28 x 28 gray"),
+        ("dcgan-5x5", {"channels": 3}, "28 x 28 gray"),
+        ("conditional", {}, "needs classes"),
+        ("dcgan-upsample", {"num_classes": 10}, "takes no classes"),
+    ],
+)
+def test_what_a_document_does_not_have_is_refused(preset, options, said):
+    with pytest.raises(ValueError, match=said):
+        build_networks(preset, **options)
+
+
+def test_labels_are_required_where_there_are_classes():
+    G, D = build_networks(num_classes=3, base_channels=4)
+    with pytest.raises(ValueError, match="3 classes and needs labels"):
+        G(torch.zeros(1, 100))
+    with pytest.raises(ValueError, match="3 classes and needs labels"):
+        D(torch.zeros(1, 1, 28, 28))
+
+
+def test_a_products_label_scales_z_and_the_picture():
+    G, D = build_networks("conditional", num_classes=10)
+    G, D = G.eval(), D.eval()
+    plain_g, plain_d = build_networks("mlp")
+    plain_g.load_state_dict(G.state_dict(), strict=False)
+    plain_d.load_state_dict(D.state_dict(), strict=False)
+    plain_g, plain_d = plain_g.eval(), plain_d.eval()
+    z, x, label = torch.randn(2, 100), torch.randn(2, 1, 28, 28), torch.tensor([3, 7])
+    torch.testing.assert_close(G(z, label), plain_g(z * G.embedding.weight[label]))
+    torch.testing.assert_close(D(x, label), plain_d(x * D.embedding.weight[label].view(2, 1, 28, 28)))
+
+
+def test_a_projections_label_adds_its_product_with_the_features():
+    _, D = build_networks(num_classes=4, base_channels=4)
+    nn.init.normal_(D.embedding.weight)
+    D.eval()
+    x, label = torch.randn(3, 1, 28, 28), torch.tensor([0, 3, 1])
+    features = D.features(x)
+    expected = D.head(features)[:, 0] + torch.stack([f @ D.embedding.weight[k] for f, k in zip(features, label)])  # noqa: B905
+    torch.testing.assert_close(D(x, label), expected)
+
+
+def test_extra_layers_and_channels_of_the_exercise():
+    G, _ = build_networks("dcgan-5x5", extra_layers=2, base_channels=32)
+    first = 100 * 512 + 512
+    extra = 2 * (32 * 32 * 25 + 32)
+    rest = 32 * 16 * 25 + 16 + 16 * 8 * 25 + 8 + 8 * 25 + 1
+    assert sum(p.numel() for p in G.parameters()) == first + extra + rest
+    assert G(torch.randn(2, 100)).shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize(("preset", "norm"), [("dcgan-5x5", "batch"), ("mlp", "none"), ("dcgan-transpose", "none")])
+def test_norms_can_be_put_in_and_left_out(preset, norm):
+    for network in build_networks(preset, norm=norm):
+        norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+        assert bool(norms) == (norm == "batch")
+
+
+def test_batch_norm_of_the_documents_is_kerass():
+    norms = [m for net in build_networks("dcgan-upsample") for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 5
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.01)}
+
+
+class TestStart:
+    def weights(self, preset, start):
+        G, D = build_networks(preset, num_classes=classes(preset))
+        for network in (G, D):
+            start_weights(network, start, torch.Generator().manual_seed(0))
+        return G, D
+
+    def test_glorot_is_uniform_in_its_bound(self):
+        _, D = self.weights("mlp", "glorot")
+        layer = D.head[0][0]
+        bound = math.sqrt(6 / (784 + 1024))
+        assert 0.99 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.01)
+        assert not layer.bias.any()
+
+    def test_truncated_normal_ends_at_two_deviations(self):
+        G, D = self.weights("dcgan-5x5", "truncated-normal")
+        weight = G.body[0].weight
+        assert 0.19 < weight.abs().max() <= 0.2
+        assert weight.std().item() == pytest.approx(0.1 * 0.8796, rel=0.01)  # of a normal cut at two deviations
+        assert all((m.bias == 0.1).all() for m in D.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+
+    def test_normal_is_radfords(self):
+        G, _ = self.weights("dcgan", "normal")
+        assert G.body[0].weight.std().item() == pytest.approx(0.02, rel=0.01)
+
+    def test_embeddings(self):
+        G, _ = self.weights("conditional", "glorot")
+        assert 0.045 < G.embedding.weight.abs().max() <= 0.05
+        _, D = build_networks(num_classes=3)
+        start_weights(D, "normal", torch.Generator())
+        assert not D.embedding.weight.any()
+
+    def test_the_generator_of_chance_decides(self):
+        first, again = (self.weights("dcgan-5x5", "truncated-normal")[0].state_dict() for _ in range(2))
+        assert all(torch.equal(first[name], again[name]) for name in first)

@@ -1,0 +1,137 @@
+"""One step against Goodfellow's losses, written out again, in each of the three orders."""
+
+import copy
+
+import pytest
+import torch
+
+from dcgan.networks import build_networks, start_weights
+from dcgan.step import DcganStep, draw_latents
+from ganvas.training.optimizer import Adam
+
+
+class NoUpdate(Adam):
+    """Leaves the weights, so that gradients can be compared."""
+
+    def step(self, closure=None):
+        pass
+
+
+def networks(norm="none", num_classes=0):
+    G, D = build_networks(base_channels=4, norm=norm, num_classes=num_classes)
+    for network in (G, D):
+        start_weights(network, "truncated-normal", torch.Generator().manual_seed(0))
+    return G, D
+
+
+def batch(n=6):
+    chance = torch.Generator().manual_seed(1)
+    return {"picture": torch.rand(n, 1, 28, 28, generator=chance) * 2 - 1, "label": torch.arange(n) % 3}
+
+
+def make_step(G, D, adam=NoUpdate, lr=1e-3, **options):
+    return DcganStep(G, D, adam(G.named_parameters(), lr), adam(D.named_parameters(), lr), **options)
+
+
+def log_d(D, x):
+    return torch.log(torch.sigmoid(D(x))).mean()
+
+
+def log_not_d(D, x):
+    return torch.log(1 - torch.sigmoid(D(x))).mean()
+
+
+@pytest.mark.parametrize("order", ["shared", "fresh"])
+def test_gradients_equal_goodfellows_losses(order):
+    G, D = networks()
+    G2, D2, data = copy.deepcopy(G), copy.deepcopy(D), batch()
+    torch.manual_seed(5)
+    losses = make_step(G, D, order=order)(data)
+
+    torch.manual_seed(5)
+    z = torch.randn(6, 100)
+    loss_d = -(log_d(D2, data["picture"]) + log_not_d(D2, G2(z).detach()))
+    for p, g in zip(D.parameters(), torch.autograd.grad(loss_d, list(D2.parameters())), strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-6)
+    if order == "fresh":
+        z = torch.randn(6, 100)
+    loss_g = -log_d(D2, G2(z))
+    for p, g in zip(G.parameters(), torch.autograd.grad(loss_g, list(G2.parameters())), strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-6)
+    assert losses["loss_d"].item() == pytest.approx(loss_d.item(), rel=1e-4)
+    assert losses["loss_g_gan"].item() == pytest.approx(loss_g.item(), rel=1e-4)
+    assert losses["accuracy_real"].item() == pytest.approx((D2(data["picture"]) > 0).float().mean().item())
+
+
+def test_kerass_order_is_real_then_fake_by_inference_then_g():
+    """With plain gradient descent as the optimiser, the whole step can be written down."""
+    G, D = networks("batch")
+    G2, D2, data = copy.deepcopy(G), copy.deepcopy(D), batch()
+
+    class Descent(Adam):
+        def step(self, closure=None):
+            with torch.no_grad():
+                for parameter in self._named.values():
+                    parameter -= 0.1 * parameter.grad
+
+    torch.manual_seed(5)
+    losses = make_step(G, D, Descent, order="keras")(data)
+
+    def descend(network, loss):
+        for p, g in zip(network.parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True):
+            p.data -= 0.1 * g
+
+    torch.manual_seed(5)
+    predicted = G2.eval()(torch.randn(6, 100)).detach()
+    loss_real = -log_d(D2, data["picture"])
+    descend(D2, loss_real)
+    loss_fake = -log_not_d(D2, predicted)
+    descend(D2, loss_fake)
+    loss_g = -log_d(D2, G2.train()(torch.randn(6, 100)))
+    descend(G2, loss_g)
+    for mine, theirs in ((G, G2), (D, D2)):
+        for (name, p), q in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-5, msg=name)
+    assert losses["loss_d"].item() == pytest.approx((loss_real + loss_fake).item() / 2, rel=1e-4)
+    assert G.training
+
+
+def test_each_network_learns_only_in_its_own_update():
+    G, D = networks()
+    before = [p.clone() for p in G.parameters()]
+    step = make_step(G, D, lr=0.01)
+    step(batch())
+    assert all(torch.equal(a, b) for a, b in zip(before, G.parameters(), strict=True))  # NoUpdate
+    assert all(p.grad is not None for p in G.parameters())
+    assert not any(p.requires_grad for p in D.parameters())  # left frozen after G's update; thawed by the next step
+
+
+def test_a_label_reaches_both_networks():
+    G, D = networks(num_classes=3)
+    torch.nn.init.normal_(D.embedding.weight)
+    data = batch()
+    torch.manual_seed(5)
+    first = make_step(G, D, num_classes=3)(data)
+    torch.manual_seed(5)
+    other = make_step(G, D, num_classes=3)({**data, "label": (data["label"] + 1) % 3})
+    assert first["loss_d"] != other["loss_d"]
+    assert first["loss_g_gan"] != other["loss_g_gan"]
+
+
+def test_smoothing_moves_the_label_of_real_pictures_alone():
+    G, D = networks()
+    data = batch()
+    torch.manual_seed(5)
+    smooth = make_step(G, D, label_smoothing=0.1)(data)["loss_d"]
+    torch.manual_seed(5)
+    fake = G(torch.randn(6, 100))
+    expected = -(0.9 * log_d(D, data["picture"]) + 0.1 * log_not_d(D, data["picture"]) + log_not_d(D, fake))
+    assert smooth.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("latent", "low", "high", "deviation"), [("normal", -6, 6, 1), ("uniform", -1, 1, 3**-0.5)])
+def test_latents(latent, low, high, deviation):
+    z = draw_latents(1000, 100, latent, device="cpu", generator=torch.Generator().manual_seed(0))
+    assert low <= z.min() < 0.99 * low / (6 if latent == "normal" else 1)
+    assert 0.99 * high / (6 if latent == "normal" else 1) < z.max() <= high
+    assert z.std().item() == pytest.approx(deviation, rel=0.01)

@@ -1,0 +1,164 @@
+"""Training through the real command line: what a run leaves, exact repeats, resume, every preset and option."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from dcgan.config import PRESETS
+from dcgan.model import load_sampler
+from ganvas.data.images import read_image
+from ganvas.files import sha256
+from ganvas.tensorfile import load_tensors
+
+
+def model_digest(run):
+    return sha256(run / "model" / "model.safetensors")
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_a_run_leaves(trained):
+    steps = [line for line in metrics(trained) if "loss_d" in line]
+    assert [line["step"] for line in steps] == [2, 3, 4, 6]
+    assert {"loss_d", "loss_g_gan", "accuracy_real", "accuracy_fake", "lr", "images_per_second"} <= set(steps[0])
+    assert [line["step"] for line in metrics(trained) if "diversity" in line] == [3, 6]
+    assert [line["step"] for line in metrics(trained) if "val_frechet" in line] == [2, 4, 6]
+    assert [path.name for path in sorted((trained / "samples").iterdir())] == ["step-00000003.png", "step-00000006.png"]
+    names = {path.name for path in (trained / "checkpoints" / "step-00000006").iterdir()}
+    assert names == {f"{n}.safetensors" for n in ("G", "D", "G.adam", "D.adam", "G_ema")} | {"checkpoint.json"}
+    assert not [path for path in trained.rglob("*") if path.suffix in (".pkl", ".pt", ".pth")]
+
+
+def test_the_model_says_what_it_is(trained):
+    config = load_sampler(trained).config
+    assert (config.preset, config.image_size, config.channels, config.num_classes) == ("dcgan", 28, 1, 0)
+    assert config.classes == tuple("0123456789")
+    assert len(config.data_digest) == 64
+    assert config.training["step"] in (2, 4, 6)
+    assert "dcgan sample" in (trained / "model" / "README.md").read_text()
+
+
+def test_samples_show_the_same_noise_in_a_grid(trained):
+    first, last = (read_image(path) for path in sorted((trained / "samples").iterdir()))
+    assert (
+        first.shape == last.shape == (2 * (8 * 29 - 1), 2 * (10 * 29 - 1), 3)
+    )  # eight rows, ten columns, twice as large
+    assert first.std() > 1
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
+    assert train(tmp_path / "same")[0] == 0
+    assert model_digest(tmp_path / "same") == model_digest(trained)
+    assert train(tmp_path / "other", "--seed", 1)[0] == 0
+    assert model_digest(tmp_path / "other") != model_digest(trained)
+
+
+def test_worker_processes_and_logging_change_nothing(train, tmp_path):
+    for name, options in (("one", []), ("two", ["--workers", 2, "--sample-every-steps", 1, "--log-every-steps", 1])):
+        assert train(tmp_path / name, *options)[0] == 0
+    one, two = (tmp_path / name / "checkpoints" / "step-00000006" / "G.safetensors" for name in ("one", "two"))
+    assert sha256(one) == sha256(two)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_preset_trains_as_its_document_says(train, tmp_path, preset):
+    tiny = ["--batch-size", "8", "--threads", "1", "--steps", "3", "--save-every-steps", "3"]
+    code, _, err = train(tmp_path / "run", "--preset", preset, "--leave-out", 0, tiny=tiny)
+    assert code == 0, err
+    sampler = load_sampler(tmp_path / "run")
+    assert sampler.config.preset == preset
+    assert sampler.sample(5, seed=0).shape == (5, 1, 28, 28)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    documents = preset != "dcgan"
+    assert (config["optimizer"]["ema"] == 0) == documents
+    assert (config["hardware"]["precision"] == "fp32") == documents
+    assert (config["data"]["pixel_range"] == "unit") == (preset == "dcgan-5x5")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--conditional",
+        "--image-size 32 --norm none",
+        "--image-size 16 --channels 3 --conditional",
+        "--gan-loss lsgan --label-smoothing 0.1",
+        "--gan-loss hinge --step-order fresh",
+        "--step-order keras --latent uniform --start glorot",
+        "--ema 0 --pixel-range unit --leave-out 40 --precision bf16",
+        "--preset dcgan-5x5 --extra-layers 1 --base-channels 8 --norm batch --leave-out 100",
+        "--preset mlp --norm none",
+    ],
+)
+def test_each_option_trains(train, tmp_path, options):
+    tiny = ["--batch-size", "8", "--threads", "1", "--steps", "2", "--save-every-steps", "2"]
+    if "dcgan-5x5" not in options and "mlp" not in options:
+        tiny += ["--base-channels", "4"]
+    code, _, err = train(tmp_path / "run", *options.split(), tiny=tiny)
+    assert code == 0, err
+    weights = load_tensors(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_a_folder_of_colour_pictures_trains(dcgan, folder_writer, tmp_path):
+    folder = folder_writer(tmp_path / "tiles", classes=3, size=16)
+    tiny = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "4", "--conditional"]
+    code, _, err = dcgan("train", "--data", folder, "--out", tmp_path / "run", *tiny)
+    assert code == 0, err
+    config = load_sampler(tmp_path / "run").config
+    assert (config.channels, config.image_size, config.classes) == (3, 16, ("class-0", "class-1", "class-2"))
+
+
+def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
+    """Rates this small teach nothing: the first pictures stay, and they are alike."""
+    code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
+    assert code == 0
+    assert err.count("Mode collapse") == 1
+    assert "--pixel-range signed" in err
+    warned = [line for line in metrics(tmp_path / "run") if "warning" in line]
+    assert [line["step"] for line in warned] == [6]
+
+
+LONG = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "200", "--save-every-steps", "3"]
+LONG += ["--log-every-steps", "1"]
+
+
+@pytest.mark.parametrize("preset", ["dcgan", "conditional"])
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(dcgan, process, digits, tmp_path, preset):
+    options = LONG if preset == "dcgan" else [*LONG[2:], "--preset", preset]
+    arguments = ["train", "--data", "mnist", "--data-root", digits, *options, "--out"]
+    code, _, err = dcgan(*arguments, tmp_path / "unbroken")
+    assert code == 0, err
+    run, chance, kills = tmp_path / "killed", random.Random(7), 0
+
+    def continued():
+        resumable = any((run / "checkpoints").glob("step-*"))
+        return ["train", "--out", run, "--resume"] if resumable else [*arguments, run]
+
+    for _ in range(2):
+        victim = process(*continued())
+        for line in victim.stderr:
+            if line.startswith("step "):
+                break
+        time.sleep(chance.uniform(0, 0.5))
+        victim.kill()
+        victim.communicate()
+        kills += victim.returncode == -signal.SIGKILL
+    assert kills >= 1
+    code, _, err = dcgan(*continued())
+    assert code == 0, err
+    assert model_digest(run) == model_digest(tmp_path / "unbroken")
+    clean = [(line["step"], line["loss_d"]) for line in metrics(tmp_path / "unbroken") if "loss_d" in line]
+    assert [(line["step"], line["loss_d"]) for line in metrics(run) if "loss_d" in line] == clean
+
+
+def test_a_resume_may_not_change_the_preset(train, dcgan, tmp_path):
+    assert train(tmp_path / "run")[0] == 0
+    code, _, err = dcgan("train", "--out", tmp_path / "run", "--resume", "--preset", "mlp")
+    assert code == 2
+    assert "--preset (was 'dcgan', now 'mlp')" in err
