@@ -2,8 +2,8 @@
 
     python -m benchmarks.digits --out runs/digits
 
-Trains each preset on as many pictures (its own batch size and rates, the schedule cut to that length), evaluates it with
-10,000 samples, draws a grid. What is there already is not trained again. About an hour on two cores.
+Trains each preset on as many pictures (its own batch size and rates, the schedule cut to that length), evaluates it
+with 10,000 samples, draws a grid. What is there already is not trained again. About an hour on two cores.
 """
 
 import json
@@ -12,10 +12,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from dcgan.config import PRESETS, preset
+from dcgan.config import PRESETS, Preset, preset
 
 COLUMNS = {
     "frechet_distance": "Fréchet",
@@ -53,7 +54,7 @@ class Options:
     """CPU threads."""
 
 
-def evaluate(name: str, options: Options) -> dict[str, object]:
+def evaluate(name: Preset, options: Options) -> dict[str, Any]:
     """Train a preset if it is not there, draw from it, evaluate it."""
     run = options.out / name
     root = ["--data-root", str(options.data_root)] if options.data_root else []
@@ -64,7 +65,7 @@ def evaluate(name: str, options: Options) -> dict[str, object]:
         _dcgan("train", "--preset", name, "--data", options.data, *root, "--out", str(run), *length, *threads)
     _dcgan("sample", str(run), str(options.out / f"{name}.png"), "--rows", "5", "--cols", "10")
     printed = _dcgan("evaluate", str(run), "--samples", str(options.samples), *root, "--json")
-    record: dict[str, object] = json.loads(printed)
+    record = json.loads(printed)
     last = (run / "metrics.jsonl").read_text().splitlines()
     seconds = [json.loads(line)["seconds"] for line in last if "seconds" in line]
     return {**record, "minutes": seconds[-1] / 60}

@@ -36,7 +36,7 @@ class Options:
 
 
 NETWORKS = {
-    "pix2pix": "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --batch-size 2 --ema 0.99",
+    "pix2pix": "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --batch-size 2 --ema 0.9",
     "dcgan": "--base-channels 8 --batch-size 32 --conditional",
 }
 

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dcgan.config import PRESETS, DcganConfig, preset
+from dcgan.config import PRESETS, DcganConfig, Preset, preset
 from ganvas.console import run_command
-from ganvas.receptive_field_command import ReceptiveFieldOptions as ReceptiveField
 from ganvas.training.command import parse_train
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -81,6 +80,30 @@ class Report:
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Show what a preset's discriminator sees, layer by layer, or find the stride-2 layers for a wanted field."""
+
+    preset: Preset | None = None
+    """Which networks; without it, a stack of stride-2 4x4 layers."""
+    image_size: int = 28
+    """Pixels a side of the preset's pictures."""
+    layers: int | None = None
+    """Layers of the stack, 1 to 6; 3 by default."""
+    target: int | None = None
+    """Wanted field of the stack in pixels: the layers whose field is nearest are taken."""
+    image: Path | None = None
+    """Picture to draw the field of one of the stack's outputs on."""
+    out: Path | None = None
+    """Where the drawing goes; with --preset it shows how often each pixel is read and written."""
+    row: int | None = None
+    """Row of the output that is drawn, from 0; the middle one by default."""
+    column: int | None = None
+    """Column of that output, from 0; the middle one by default."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
 
 
 Command = (

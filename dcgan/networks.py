@@ -187,14 +187,18 @@ def _dcgan(
         make_upsampling(widths[0], channels, upsampling="transpose", bias=True),  # [N, C, S, S]
         nn.Tanh(),
     )
+    if start % 2:
+        widths.append(2 * widths[-1])  # 7 → 3: else nothing but a dense layer would see the shape of a whole digit
+        start //= 2
     features = nn.Sequential(
         DownBlock(channels, widths[0], norm="none"),  # no norm where the picture comes in (Sec. 3)
         *(DownBlock(narrow, wide, norm=norm) for narrow, wide in pairwise(widths)),
         nn.Flatten(),  # [N, widest * start * start]
     )
+    width = widths[-1] * start**2
     return (
         Generator(generator, latent_dim, num_classes=num_classes, label="join"),
-        Discriminator(features, nn.Linear(middle, 1), num_classes=num_classes, label="projection", width=middle),
+        Discriminator(features, nn.Linear(width, 1), num_classes=num_classes, label="projection", width=width),
     )
 
 

@@ -16,6 +16,7 @@ from ganvas.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
     from torch import nn
 
     from ganvas.nn.receptive_field import LayerChoice, TracedLayer
@@ -153,9 +154,20 @@ def _as_json(
     tables: Mapping[str, list[TracedLayer]],
 ) -> dict[str, object]:
     """Lay out everything that the tables say, and more exactly."""
+    return {
+        "layers": choice.num_layers if choice else options.layers,
+        "target": options.target,
+        "exact": choice.exact if choice else None,
+        "picture_size": list(picture_size),
+        "networks": {name: table_as_json(table) for name, table in tables.items()},
+        "drawing": str(options.out) if options.out else None,
+    }
 
-    def row(layer: TracedLayer) -> dict[str, object]:
-        return {
+
+def table_as_json(table: list[TracedLayer]) -> dict[str, object]:
+    """Lay out a network's layers, and the field after the last one."""
+    rows: list[dict[str, object]] = [
+        {
             "name": layer.name,
             "layer": str(layer),
             "size": layer.field.size,
@@ -163,19 +175,10 @@ def _as_json(
             "first_centre": layer.field.first_centre,
             "output_size": list(layer.output_size),
         }
-
-    def network(rows: list[dict[str, object]]) -> dict[str, object]:
-        last = {key: rows[-1][key] for key in ("size", "jump", "first_centre", "output_size")}
-        return {**last, "layers": rows}
-
-    return {
-        "layers": choice.num_layers if choice else options.layers,
-        "target": options.target,
-        "exact": choice.exact if choice else None,
-        "picture_size": list(picture_size),
-        "networks": {name: network([row(layer) for layer in table]) for name, table in tables.items()},
-        "drawing": str(options.out) if options.out else None,
-    }
+        for layer in table
+    ]
+    last = {key: rows[-1][key] for key in ("size", "jump", "first_centre", "output_size")}
+    return {**last, "layers": rows}
 
 
 def _print_tables(
@@ -185,37 +188,43 @@ def _print_tables(
     tables: Mapping[str, list[TracedLayer]],
 ) -> None:
     """Print one table a network, for people."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    H, W = picture_size
     console = Console(file=sys.stdout, highlight=False)
     if choice:
         sees = f"{choice.size} x {choice.size} pixels"
         verdict = "exactly" if choice.exact else f"the nearest to {options.target}: no number of layers gives that"
         console.print(f"--layers {choice.num_layers} sees {sees}, {verdict}.\n", soft_wrap=True)
     for name, layers in tables.items():
-        table = Table(
-            title=f"{name}, input {H} x {W}",
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
-        table.add_column("name")
-        table.add_column("layer")
-        for title in ("field", "jump", "first\ncentre", "output"):
-            table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
-        for layer in layers:
-            rows, columns = layer.output_size
-            numbers = (f"{layer.field.size}", f"{layer.field.jump:g}", f"{layer.field.first_centre:g}")
-            table.add_row(layer.name or "(itself)", str(layer), *numbers, f"{rows} x {columns}")
-        console.print(table)
+        print_table(console, name, layers, picture_size)
         console.print(_in_words(name, layers[-1], picture_size), soft_wrap=True)
         console.print()
     if options.out:
         console.print(f"drawn: {options.out}", soft_wrap=True)
+
+
+def print_table(console: Console, name: str, layers: list[TracedLayer], picture_size: tuple[int, int]) -> None:
+    """Print a network's layers with the field, jump, first centre and output size after each."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    H, W = picture_size
+    table = Table(
+        title=f"{name}, input {H} x {W}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("name")
+    table.add_column("layer")
+    for title in ("field", "jump", "first\ncentre", "output"):
+        table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
+    for layer in layers:
+        rows, columns = layer.output_size
+        numbers = (f"{layer.field.size}", f"{layer.field.jump:g}", f"{layer.field.first_centre:g}")
+        table.add_row(layer.name or "(itself)", str(layer), *numbers, f"{rows} x {columns}")
+    console.print(table)
 
 
 def _in_words(name: str, last: TracedLayer, picture_size: tuple[int, int]) -> str:

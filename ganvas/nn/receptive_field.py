@@ -28,6 +28,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ganvas.nn.layers import DownConv2d, UpConv2d
+
 Axis = Literal["height", "width"]
 Span = tuple[int, int]  # the first and the last pixel seen
 
@@ -335,9 +337,9 @@ def _run(network: nn.Module, picture_size: tuple[int, int]) -> _Picture:
     for name, module in skeleton.named_modules():
         module.register_forward_pre_hook(partial(tape.enter, name))
         module.register_forward_hook(tape.leave)
-        # A subclass may reach the same result by a faster way; its geometry is that of the plain layer.
-        for plain in (nn.Conv2d, nn.ConvTranspose2d):
-            if isinstance(module, plain):
+        # These reach the same result by a faster way; their geometry is that of the plain layer.
+        for faster, plain in ((DownConv2d, nn.Conv2d), (UpConv2d, nn.ConvTranspose2d)):
+            if isinstance(module, faster):
                 module.forward = MethodType(plain.forward, module)  # type: ignore[method-assign]
 
     picture = torch.empty(1, _in_channels(network), *picture_size, device="meta").as_subclass(_Picture)

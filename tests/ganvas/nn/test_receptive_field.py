@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ganvas.nn.layers import MirrorPad2d
+from ganvas.nn.layers import DownConv2d, MirrorPad2d, UpConv2d
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.receptive_field import (
     Layer,
@@ -329,12 +329,18 @@ def test_reading_does_not_touch_the_network() -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_a_faster_way_to_the_same_convolution_reads_alike() -> None:
-    class Interleaved(nn.ConvTranspose2d):
-        def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-            return F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2)
+@pytest.mark.parametrize(("layer", "transposed"), [(DownConv2d(4, 4), False), (UpConv2d(4, 4), True)])
+def test_a_faster_way_to_the_same_convolution_reads_alike(layer: nn.Module, transposed: bool) -> None:
+    """On pictures this small the shared layers compute matrix products."""
+    assert receptive_field(layer) == receptive_field([Layer(4, 2, 1, 1, transposed=transposed)])
 
-    assert receptive_field(Interleaved(1, 1, 4, 2, 1)) == receptive_field([Layer(4, 2, 1, 1, transposed=True)])
+
+def test_a_convolution_that_pads_by_itself() -> None:
+    class Padded(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(F.pad(x, (1, 2, 1, 2)))
+
+    assert receptive_field(Padded(1, 1, 5, 2)) == receptive_field([Layer(5, 2, 1, (1, 2))])
 
 
 # ---- The table ----

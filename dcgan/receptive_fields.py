@@ -1,0 +1,210 @@
+"""What ``dcgan receptive-field`` says: the fields of a preset's discriminator, and how evenly pixels contribute.
+
+Tutorial 000's rule: kernel / stride must be a whole number. Else some pixels are read (by a convolution) or written (by
+a transposed one) more often than their neighbours, in the pattern of a checkerboard (Odena et al. 2016).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from dcgan.config import Preset
+from dcgan.layers import SameConv2d, SameConvTranspose2d
+from dcgan.networks import Discriminator, Generator, build_networks
+from ganvas.data.images import write_image
+from ganvas.errors import UserError
+from ganvas.evaluation.sheet import contact_sheet
+from ganvas.nn.layers import DownBlock
+from ganvas.nn.receptive_field import TracedLayer, trace
+from ganvas.receptive_field_command import ReceptiveFieldOptions, print_table, run, table_as_json
+
+if TYPE_CHECKING:
+    from dcgan.__main__ import ReceptiveField
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+ENLARGED = 8  # times, so that single pixels of 28 can be seen
+SCALE_STEPS = 8  # of the legend
+
+
+@dataclass(frozen=True)
+class UnevenLayer:
+    """A layer that breaks the rule."""
+
+    network: str
+    name: str
+    kernel: int
+    stride: int
+
+    def __str__(self) -> str:
+        verb = "writes" if self.network == "generator" else "reads"
+        return (
+            f"{self.network} {self.name}: kernel {self.kernel} / stride {self.stride} is no whole number; it {verb} "
+            "some pixels more often than others (checkerboard). A 4x4 kernel with stride 2 is even."
+        )
+
+
+def run_receptive_field(options: "ReceptiveField") -> int:
+    """Print the fields of a preset, or of a stack of stride-2 4x4 layers, and draw how often pixels contribute.
+
+    Raises:
+        UserError: An option is out of its range or does not go with --preset, or the drawing cannot be written.
+    """
+    if options.preset is None:
+        stack = ReceptiveFieldOptions(
+            options.layers or 3, options.target, options.json, options.image, options.out, options.row, options.column
+        )
+        run(stack, _stack, strided_only=True)
+        return 0
+    given = ("layers", "target", "image", "row", "column")
+    wrong = [f"--{name}" for name in given if getattr(options, name) is not None]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: a preset's layers are its own. Leave it out, or leave out --preset.")
+    _describe_preset(options.preset, options.image_size, options.out, as_json=options.json)
+    return 0
+
+
+def _stack(num_layers: int) -> Mapping[str, nn.Module]:
+    """Build a stack of stride-2 4x4 layers (Radford et al. 2016)."""
+    with torch.device("meta"):
+        return {"discriminator": nn.Sequential(*(DownBlock(1, 1, norm="none") for _ in range(num_layers)))}
+
+
+def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_json: bool) -> None:
+    try:
+        with torch.device("meta"):
+            networks = build_networks(preset, image_size=image_size, num_classes=10 if preset == "conditional" else 0)
+    except ValueError as error:
+        raise UserError(f"--preset {preset} --image-size {image_size}: {error}") from None
+    generator, discriminator = networks
+    layers = (
+        trace(_convolutional(discriminator), (image_size, image_size)) if list(_convolutions(discriminator)) else []
+    )
+    uneven = uneven_layers(generator, discriminator)
+    if out is not None:
+        write_image(out, draw_contributions(generator, discriminator, image_size))
+    if as_json:
+        record = {
+            "preset": preset,
+            "picture_size": [image_size, image_size],
+            "discriminator": table_as_json(layers) if layers else None,
+            "uneven": [vars(layer) for layer in uneven],
+            "drawing": str(out) if out is not None else None,
+        }
+        print(json.dumps(record, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if layers:
+        print_table(console, f"{preset}: discriminator", layers, (image_size, image_size))
+    console.print(_in_words(layers, image_size))
+    for layer in uneven:
+        console.print(f"Warning: {layer}")
+    if out is not None:
+        console.print(f"drawn: {out}")
+
+
+def _in_words(layers: list[TracedLayer], image_size: int) -> str:
+    if not layers:
+        return f"Dense layers only: from the first one on, every unit sees all {image_size} x {image_size} pixels."
+    size = layers[-1].field.size
+    return (
+        f"Each output of the last convolution sees {size} x {size} pixels; the dense layer after it sees the whole "
+        f"picture, {image_size} x {image_size}."
+    )
+
+
+def _convolutional(discriminator: Discriminator) -> nn.Sequential:
+    return nn.Sequential(*(layer for layer in discriminator.features if not isinstance(layer, nn.Flatten)))
+
+
+def _convolutions(network: nn.Module) -> Iterator[tuple[str, Convolution | nn.Upsample]]:
+    """Give the layers that move or spread values, in the order they run."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Upsample):
+            yield name, module
+
+
+def uneven_layers(generator: Generator, discriminator: Discriminator) -> list[UnevenLayer]:
+    """Find the layers whose kernel is no multiple of their stride."""
+    return [
+        UnevenLayer(network_name, name, module.kernel_size[0], module.stride[0])
+        for network_name, network in (("generator", generator), ("discriminator", discriminator))
+        for name, module in _convolutions(network)
+        if not isinstance(module, nn.Upsample) and module.kernel_size[0] % module.stride[0]
+    ]
+
+
+def times_read(discriminator: Discriminator, image_size: int) -> Tensor:
+    """Count by how many ways each pixel reaches the last convolution's outputs: [S, S], whole numbers.
+
+    With all weights 1 and nothing but convolutions, that is the gradient of the sum of the outputs.
+    """
+    x = torch.ones(1, 1, image_size, image_size, dtype=torch.float64, requires_grad=True)
+    (counts,) = torch.autograd.grad(_counting(discriminator)(x).sum(), x)
+    return counts[0, 0]
+
+
+def times_written(generator: Generator, image_size: int) -> Tensor:
+    """Count by how many ways the values in the middle of the generator reach each pixel: [S, S], whole numbers."""
+    layers = [module for _, module in _convolutions(generator)]
+    start = image_size
+    for layer in reversed(layers):
+        if isinstance(layer, nn.Upsample):
+            start //= 2
+        elif isinstance(layer, nn.ConvTranspose2d):
+            start = -(-start // layer.stride[0])
+    with torch.no_grad():
+        return _counting(generator)(torch.ones(1, 1, start, start, dtype=torch.float64))[0, 0]
+
+
+def _counting(network: nn.Module) -> nn.Sequential:
+    """Build the network's convolutions anew, of one channel, all weights 1, without biases."""
+    layers: list[nn.Module] = []
+    for _, module in _convolutions(network):
+        if isinstance(module, nn.Upsample):
+            layers.append(nn.Upsample(scale_factor=module.scale_factor, mode="nearest"))
+            continue
+        kernel, stride = module.kernel_size[0], module.stride[0]
+        layer: Convolution
+        if isinstance(module, SameConv2d):
+            layer = SameConv2d(1, 1, kernel, stride)
+        elif isinstance(module, SameConvTranspose2d):
+            layer = SameConvTranspose2d(1, 1, kernel, stride, output_size=module.size)
+        else:
+            plain = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.ConvTranspose2d
+            layer = plain(1, 1, kernel, stride=stride, padding=module.padding)  # type: ignore[arg-type]
+        nn.init.ones_(layer.weight)
+        layer.bias = None
+        layers.append(layer)
+    return nn.Sequential(*layers).double()
+
+
+def draw_contributions(generator: Generator, discriminator: Discriminator, image_size: int) -> np.ndarray:
+    """Draw how often each pixel is read and written, brightest where it is most often: [H, W, 3] uint8."""
+    maps = {}
+    if list(_convolutions(discriminator)):
+        maps["read by D"] = times_read(discriminator, image_size)
+    if list(_convolutions(generator)):
+        maps["written by G"] = times_written(generator, image_size)
+    if not maps:
+        raise UserError("--out: there is nothing to draw: dense layers read and write every pixel equally often.")
+    titles = [f"{name}: {int(counts.min())} to {int(counts.max())}" for name, counts in maps.items()]
+    pictures = [_enlarged((255 * counts / counts.max()).round().byte().numpy()) for counts in maps.values()]
+    return contact_sheet([[*pictures, _legend(pictures[0].shape[0])]], [*titles, "times: 0 to the most"])
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    """Enlarge [H, W] by a whole number, without smoothing: [H', W', 1]."""
+    return picture.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)[..., None]
+
+
+def _legend(size: int) -> np.ndarray:
+    """Draw the scale of grays, black at the left: [H, size, 1]."""
+    grays = np.linspace(0, 255, SCALE_STEPS).round().astype(np.uint8)
+    return np.repeat(grays, size // SCALE_STEPS)[None].repeat(size // SCALE_STEPS, axis=0)[..., None]
