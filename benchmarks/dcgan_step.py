@@ -59,8 +59,11 @@ def plain_networks(image_size: int) -> tuple[nn.Module, nn.Module]:
         nn.Conv2d(64, 128, 4, 2, 1, bias=False),
         nn.BatchNorm2d(128),
         nn.LeakyReLU(0.2),
+        nn.Conv2d(128, 256, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(256),
+        nn.LeakyReLU(0.2),
         nn.Flatten(),
-        nn.Linear(7 * 7 * 128, 1),
+        nn.Linear(3 * 3 * 256, 1),
     )
     return G, D
 

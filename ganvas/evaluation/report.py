@@ -123,6 +123,7 @@ def write_report(run: Path) -> Path:
     name = run.resolve().name
     parts = [
         _header(name, model, log),
+        _warnings(run / "metrics.jsonl"),
         _pictures(run / "samples"),
         _scores(run / "evaluation.json"),
         _curves(log),
@@ -153,6 +154,14 @@ def _read_metrics(path: Path) -> list[Series]:
                 columns.setdefault(name, []).append((step, value))
     series = [Series(name, *np.array(column, dtype=np.float64).T) for name, column in columns.items()]
     return [each for each in series if np.isfinite(each.values).any()]
+
+
+def _warnings(path: Path) -> str:
+    """Show what the watch warned of, if anything."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith("}") and '"warning"' in line]
+    items = "".join(f"<li>Step {record['step']:,}: {escape(record['warning'])}</li>" for record in records)
+    return f"<section><h2>Warnings in training</h2><ul>{items}</ul></section>" if items else ""
 
 
 def _header(name: str, model: Mapping[str, Any], log: Sequence[Series]) -> str:

@@ -129,6 +129,23 @@ def test_an_evaluation_without_a_baseline(make_run):
     assert '<td class="better"' not in html
 
 
+def test_a_ceiling_stands_beside_and_nothing_wins(make_run):
+    run = make_run()
+    edit_evaluation(run, metrics={"recall": {"mean": 0.7}}, ceiling={"recall": {"mean": 0.86}}, baseline=None)
+    html = written(run)
+    assert "real test pictures" in html
+    assert "0.860" in html
+    assert 'class="better"' not in html
+
+
+def test_warnings_of_the_watch_are_shown_and_escaped(make_run):
+    run = make_run()
+    assert "Warnings in training" not in written(run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 1200, "warning": "all alike <b>"}) + "\n")
+    assert "<li>Step 1,200: all alike &lt;b&gt;</li>" in written(run)
+
+
 @pytest.mark.parametrize("steps", [0, 10])
 def test_a_run_that_has_only_begun(make_run, steps):
     html = written(make_run(steps=steps, evaluated=False))

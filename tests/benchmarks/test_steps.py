@@ -1,0 +1,48 @@
+"""A benchmark compares like with like: the plain networks are ours, layer for layer, and both steps train them."""
+
+import pytest
+import torch
+
+from benchmarks import dcgan_step, pix2pix_step
+from benchmarks.train_step import ratio_interval
+from dcgan.networks import build_networks
+from ganvas.nn.patchgan import PatchDiscriminator
+from ganvas.nn.unet import UNetGenerator
+
+
+def shapes(network):
+    return sorted(tuple(p.shape) for p in network.parameters())
+
+
+def test_plain_networks_have_our_parameters():
+    for plain, ours in zip(dcgan_step.plain_networks(28), build_networks("dcgan"), strict=True):
+        assert shapes(plain) == shapes(ours)
+    with torch.device("meta"):
+        assert shapes(pix2pix_step.plain_unet()) == shapes(UNetGenerator())
+        assert shapes(pix2pix_step.plain_patchgan()) == shapes(PatchDiscriminator())
+
+
+def test_both_steps_of_a_digit_gan_run():
+    batch = dcgan_step.make_batch(4, 28, "cpu")
+    loss_d, loss_g = dcgan_step.plain_step("cpu", 28)(batch)
+    assert torch.isfinite(loss_d)
+    assert torch.isfinite(loss_g)
+    assert {"loss_d", "loss_g_gan"} <= dcgan_step.our_step("cpu", 28)(batch).keys()
+
+
+def test_flops_against_the_layers_counted_by_hand():
+    """Two operations a multiply-add; 3 G, 2 x 3 D trained, 2 D passed through."""
+    G = 2 * (100 * 6272 + 7 * 7 * 128 * 64 * 16 + 14 * 14 * 64 * 16)
+    D = 2 * (14 * 14 * 64 * 16 + 7 * 7 * 64 * 128 * 16 + 3 * 3 * 128 * 256 * 16 + 2304)
+    assert dcgan_step.flops_per_image(28) == pytest.approx(3 * G + 8 * D, rel=1e-3)
+
+
+def test_the_loader_gives_batches_of_the_size_asked_for():
+    batches = list(dcgan_step.loaded_batches(16, 28, steps=3))
+    assert [batch["picture"].shape for batch in batches] == [(16, 1, 28, 28)] * 3
+
+
+def test_the_interval_of_a_median_ratio():
+    low, high = ratio_interval([1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1])
+    assert 1.5 <= low < 1.8 < high <= 2.1
+    assert ratio_interval([2.0] * 9) == (2, 2)
