@@ -1,0 +1,129 @@
+"""Whatever is wrong: exit code 2, one message that says what, where and what to do, and nothing lost."""
+
+import gzip
+import struct
+
+import pytest
+
+from ganvas.files import sha256
+
+
+def refused(result, *said):
+    """Check the exit code, that there is one message without a traceback, and what it says."""
+    code, _, err = result
+    assert code == 2, err
+    assert "Traceback" not in err
+    assert err.count("error:") == 1, err
+    for words in said:
+        assert words in err, err
+
+
+@pytest.fixture
+def own_digits(idx_writer, tmp_path):
+    """A small "mnist" that a test may spoil; its two training files."""
+    write, draw = idx_writer
+    write(tmp_path / "data" / "mnist", *draw(40), "train", zipped=False)
+    write(tmp_path / "data" / "mnist", *draw(20), "t10k", zipped=False)
+    folder = tmp_path / "data" / "mnist"
+    return tmp_path / "data", folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte"
+
+
+class TestData:
+    def train(self, dcgan, tmp_path, *arguments):
+        result = dcgan("train", "--out", tmp_path / "run", "--steps", 2, "--threads", 1, *arguments)
+        assert not (tmp_path / "run" / "checkpoints").exists()
+        return result
+
+    def test_no_data_option(self, dcgan, tmp_path):
+        refused(self.train(dcgan, tmp_path), "--data is missing", "mnist5k")
+
+    def test_a_name_that_does_not_exist(self, dcgan, tmp_path):
+        refused(self.train(dcgan, tmp_path, "--data", "mnits"), "mnits", "Did you mean mnist?")
+
+    def test_pictures_cut_short(self, dcgan, tmp_path, own_digits):
+        root, pictures, _ = own_digits
+        pictures.write_bytes(pictures.read_bytes()[:-100])
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), pictures.name)
+
+    def test_a_gzip_file_cut_short(self, dcgan, tmp_path, own_digits):
+        root, pictures, _ = own_digits
+        packed = pictures.with_name(f"{pictures.name}.gz")
+        packed.write_bytes(gzip.compress(pictures.read_bytes())[:-200])
+        pictures.unlink()
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), packed.name)
+
+    def test_the_wrong_magic_number(self, dcgan, tmp_path, own_digits):
+        root, pictures, _ = own_digits
+        pictures.write_bytes(struct.pack(">I", 4711) + pictures.read_bytes()[4:])
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), pictures.name)
+
+    def test_labels_out_of_range(self, dcgan, tmp_path, own_digits):
+        root, _, labels = own_digits
+        labels.write_bytes(labels.read_bytes()[:-1] + b"\x0b")
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), labels.name, "11")
+
+    def test_mixed_sizes(self, dcgan, tmp_path, folder_writer):
+        folder_writer(tmp_path / "set" / "a", each=2, size=16)
+        folder_writer(tmp_path / "set" / "b", each=2, size=20)
+        folder = tmp_path / "flat"
+        folder.mkdir()
+        for number, path in enumerate(sorted((tmp_path / "set").rglob("*.png"))):
+            path.rename(folder / f"{number}.png")
+        refused(self.train(dcgan, tmp_path, "--data", folder), "16 x 16", "--image-size")
+
+    def test_a_size_that_no_preset_draws(self, dcgan, tmp_path, folder_writer):
+        folder = folder_writer(tmp_path / "set", size=20)
+        refused(self.train(dcgan, tmp_path, "--data", folder), "image_size is 20", "28, 16, 32, 64 and 128")
+
+    def test_labels_that_are_not_there(self, dcgan, tmp_path, folder_writer):
+        folder = folder_writer(tmp_path / "set", classes=1)
+        refused(
+            self.train(dcgan, tmp_path, "--data", folder / "class-0", "--conditional"),
+            "has no labels",
+            "a folder of its own",
+        )
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ("--preset mlp --conditional", "never takes labels"),
+            ("--preset mlp --base-channels 8", "as its tutorial has it"),
+            ("--preset dcgan-5x5 --leave-out 0 --base-channels 6", "multiple of 4"),
+            ("--extra-layers 1", "belongs to --preset dcgan-5x5"),
+            ("--gan-loss hinge --label-smoothing 0.1", "no labels to smooth"),
+            ("--preset dcgan-5x5", "--leave-out 5000: mnist has 200 pictures"),
+            ("--preset dcgan-transpose --image-size 32", "28 x 28 gray"),
+            ("--label-smoothing 1", "label_smoothing"),
+            ("--latent-dim 0", "latent_dim"),
+        ],
+    )
+    def test_what_does_not_go_together(self, train, tmp_path, options, said):
+        refused(train(tmp_path / "run", *options.split(), tiny=["--steps", "2", "--threads", "1"]), said)
+
+
+class TestModels:
+    def test_labels_out_of_range(self, dcgan, trained_conditional, tmp_path):
+        result = dcgan("sample", trained_conditional, tmp_path / "x.png", "--labels", "3,11")
+        refused(result, "11", "0 to 9")
+        assert not (tmp_path / "x.png").exists()
+
+    def test_no_model(self, dcgan, tmp_path):
+        for command in (["sample", tmp_path / "none", tmp_path / "x.png"], ["evaluate", tmp_path / "none"]):
+            refused(dcgan(*command), "none", "no such folder")
+
+    def test_a_damaged_model(self, dcgan, trained, tmp_path):
+        folder = tmp_path / "model"
+        folder.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_bytes((trained / "model" / name).read_bytes())
+        weights = bytearray((folder / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(weights)
+        refused(dcgan("sample", folder, tmp_path / "x.png"), "model.safetensors", "is damaged")
+
+    def test_a_run_is_not_overwritten(self, train, trained):
+        before = sha256(trained / "model" / "model.safetensors")
+        refused(train(trained), "holds a run already", "--resume")
+        assert sha256(trained / "model" / "model.safetensors") == before
