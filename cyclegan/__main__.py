@@ -1,16 +1,92 @@
-"""The command ``cyclegan``: so far the receptive fields of its networks; training comes with the next release."""
+"""The command ``cyclegan``. Nothing heavy is imported before the options are parsed."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import tyro
 
+from cyclegan.config import CycleGanConfig, Preset, preset
 from ganvas.console import run_command
-from ganvas.receptive_field_command import ReceptiveFieldOptions, run
+from ganvas.errors import UserError
+from ganvas.receptive_field_command import ReceptiveFieldOptions
+from ganvas.training.command import parse_train
 
-if TYPE_CHECKING:
-    from torch import nn
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train translators between two domains of pictures without pairs, or go on training them (--resume)."""
+
+    out: Path
+    """Folder of the run: options, records, samples, checkpoints and the model."""
+    options: CycleGanConfig
+    resume: bool = False
+    """Go on from the newest checkpoint of --out, with that run's own options."""
+    preset: Preset | None = None
+    """Defaults of a named use: horse2zebra (the paper's, 256 pixels) or earth64 (64 pixels, for a CPU)."""
+    config: Path | None = None
+    """Take defaults from a run's config.json; other options override them."""
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate a picture, or all pictures of a folder, under the same names and in the same sizes."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    input: tyro.conf.Positional[Path]
+    """A picture or a folder of pictures."""
+    output: tyro.conf.Positional[Path]
+    """A folder; or a file's name, for one picture."""
+    direction: Literal["a2b", "b2a"]
+    """a2b translates pictures of domain A to domain B."""
+    size: Literal["trained", "native"] = "trained"
+    """trained scales to the size of the training pictures and back, where the training did; native never scales."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score both directions: cycle and identity L1, patch statistics, and, where there are pairs, L1, PSNR, SSIM."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    data: Path
+    """The data set."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which of its splits."""
+    limit: int | None = None
+    """At most so many pictures of each domain, evenly over it."""
+    sheet: Path | None = None
+    """Write a contact sheet (source, translated, cycled back; the truth where there are pairs) to this PNG."""
+    device: Device = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write RUN/report.html: curves, metrics and samples of a run on one page."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder."""
+
+
+Command = (
+    Annotated[Translate, tyro.conf.subcommand("translate")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,30 +95,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    options = tyro.extras.subcommand_cli_from_dict(
-        {"receptive-field": ReceptiveFieldOptions},
-        prog="cyclegan",
-        description="Image translation learned without pairs.",
-        args=arguments,
-    )
-    run(options, build_networks)
-    return 0
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
+    command = tyro.cli(Command, prog="cyclegan", args=arguments, description="Image translation learned without pairs.")
+    if isinstance(command, Report):
+        from ganvas.evaluation.report import write_report
+
+        print(write_report(command.run))
+        return 0
+    if isinstance(command, Translate):
+        from cyclegan.use import run_translate
+
+        return run_translate(command)
+    if isinstance(command, Evaluate):
+        from cyclegan.use import run_evaluate
+
+        return run_evaluate(command)
+    if isinstance(command, ReceptiveFieldOptions):
+        from cyclegan.use import run_receptive_field
+
+        return run_receptive_field(command)
+    raise AssertionError("train is parsed by itself, for its defaults")
 
 
-def build_networks(num_layers: int) -> "Mapping[str, nn.Module]":
-    """Build the discriminator of one domain (0 layers: the pixel discriminator) and the generator, without weights."""
-    import torch
+def _train(arguments: list[str]) -> int:
+    command = parse_train("cyclegan", Train, CycleGanConfig, get_args(Preset), preset, arguments)
+    if command.options.data.data == Path():
+        raise UserError("--data is missing: give the folder of the data set, with trainA and trainB in it.")
+    from cyclegan.train import train_cyclegan
 
-    from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
-    from ganvas.nn.resnet import ResNetGenerator
-
-    with torch.device("meta"):
-        discriminator = (
-            PatchDiscriminator(3, num_layers=num_layers, norm="instance")
-            if num_layers
-            else PixelDiscriminator(3, norm="instance")
-        )
-        return {"discriminator": discriminator, "generator": ResNetGenerator()}
+    return train_cyclegan(command.options, command.out, resume=command.resume)
 
 
 if __name__ == "__main__":

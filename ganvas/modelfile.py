@@ -45,8 +45,8 @@ class Preprocessing:
     """What a picture goes through before the network.
 
     Attributes:
-        source_channels: Channels of the pictures that go in.
-        target_channels: Channels of the pictures that come out.
+        source_channels: Channels of the pictures that go in; of a cyclegan model, of domain a's.
+        target_channels: Channels of the pictures that come out; of a cyclegan model, of domain b's.
         image_size: Pixels a side that the network was trained at.
         resized: Whether whole pictures were scaled to that size in training, or pieces cut from them at full scale.
     """

@@ -12,13 +12,13 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from ganvas.data.images import IMAGE_SUFFIXES, list_images, to_array, to_tensor, write_image
+from ganvas.data.images import to_array, to_tensor, write_image
 from ganvas.data.paired import PairedDataset, dataset_info
-from ganvas.errors import UserError
 from ganvas.evaluation.baseline import MedianColours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
+from ganvas.inference.command import translate_files
 from ganvas.inference.translator import Translator, load
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.unet import UNetGenerator
@@ -45,42 +45,7 @@ def run_translate(options: "Translate") -> int:
         paper=options.paper,
         seed=options.seed,
     )
-    jobs = _jobs(options.input, options.output)
-    done, failures = [], []
-    for source, target in track(jobs, "translating", console=Console(stderr=True), disable=len(jobs) < 2):
-        try:
-            done.append(translator.translate_file(source, target))
-        except UserError as error:
-            failures.append(str(error))
-    if options.json:
-        print(json.dumps({"written": [str(path) for path in done], "failed": failures}))
-    else:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"{len(done)} pictures written to {options.output}")
-    if failures:
-        raise UserError(f"{len(failures)} of {len(jobs)} pictures failed:\n  " + "\n  ".join(failures))
-    return 0
-
-
-def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Pair every input with its output: a folder keeps names, a single picture may be given a name."""
-    if source.is_dir():
-        files = list_images(source)
-        if not files:
-            raise UserError(f"{source}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-        if target.exists() and target.resolve() == source.resolve():
-            raise UserError(f"{target}: is the input folder. Give another one, so that no source is overwritten.")
-    elif source.is_file():
-        files = [source]
-    else:
-        raise UserError(f"{source}: there is no such file or folder.")
-    if source.is_file() and target.suffix.lower() in IMAGE_SUFFIXES:
-        folder, names = target.parent, [target.name]
-    else:
-        folder, names = target, [file.name for file in files]
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file. Give a folder for the output.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return [(file, folder / name) for file, name in zip(files, names, strict=True)]
+    return translate_files(translator, options.input, options.output, as_json=options.json)
 
 
 def run_evaluate(options: "Evaluate") -> int:

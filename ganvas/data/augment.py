@@ -1,6 +1,7 @@
 """Augmentation of pairs, on albumentations: geometry to both pictures alike, colour to the source alone."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,8 +30,63 @@ class Augmentation:
     colour: float = 0.0
 
 
+class PictureTransform:
+    """Applies an `Augmentation`'s geometry, with randomness from a key alone.
+
+    Args:
+        augmentation: What to do; its colour is not for pictures that are themselves to be learned.
+    """
+
+    def __init__(self, augmentation: Augmentation) -> None:
+        self.augmentation = augmentation
+
+    def __call__(self, picture: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        """Transform a picture [H, W, C] of any type and channel count.
+
+        Args:
+            picture: The picture.
+            key: Whole numbers; equal keys give equal results, in any process.
+
+        Raises:
+            UserError: The picture is smaller than the piece to cut.
+        """
+        return self.alike([picture], key)[0]
+
+    def alike(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
+        """Transform pictures of equal height and width in the same way.
+
+        Raises:
+            UserError: They are smaller than the piece to cut.
+        """
+        size = self.augmentation.crop_size
+        H, W = pictures[0].shape[:2]
+        if self.augmentation.load_size is None and min(H, W) < size:
+            raise UserError(
+                f"the picture is {W}x{H} pixels, smaller than the {size} to cut from it. "
+                "Use a smaller --image-size, or let --load-size scale the pictures."
+            )
+        self._geometry.set_random_seed(int(np.random.SeedSequence(list(key)).generate_state(2)[0]))
+        first, *others = pictures
+        named = {f"other{number}": other for number, other in enumerate(others)}
+        moved = self._geometry(image=first, **named)
+        return [_in_range(moved[name], before) for name, before in {"image": first, **named}.items()]
+
+    @cached_property
+    def _geometry(self) -> Any:
+        A = _albumentations()
+        options = self.augmentation
+        steps = []
+        if options.load_size is not None:
+            steps.append(A.Resize(options.load_size, options.load_size, interpolation=2, area_for_downscale="image"))
+        if options.load_size != options.crop_size:
+            steps.append(A.RandomCrop(options.crop_size, options.crop_size))
+        if options.flip:
+            steps.append(A.HorizontalFlip(p=0.5))
+        return A.Compose(steps, additional_targets={"other0": "image"})
+
+
 class PairTransform:
-    """Applies an `Augmentation` with randomness from a key alone.
+    """Applies an `Augmentation` to pairs, with randomness from a key alone.
 
     Args:
         augmentation: What to do.
@@ -38,6 +94,7 @@ class PairTransform:
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
+        self._move = PictureTransform(augmentation)
 
     def __call__(
         self, source: np.ndarray, target: np.ndarray, key: tuple[int, int, int]
@@ -52,38 +109,16 @@ class PairTransform:
         Raises:
             UserError: A picture is smaller than the piece to cut, or colour is asked for where it has no meaning.
         """
-        size = self.augmentation.crop_size
-        if self.augmentation.load_size is None and min(source.shape[:2]) < size:
-            raise UserError(
-                f"the picture is {source.shape[1]}x{source.shape[0]} pixels, smaller than the {size} to cut from it. "
-                "Use a smaller --image-size, or let --load-size scale the pictures."
-            )
-        seeds = np.random.SeedSequence(key).generate_state(2)
-        self._geometry.set_random_seed(int(seeds[0]))
-        moved = self._geometry(image=source, target=target)
-        source, target = _in_range(moved["image"], source), _in_range(moved["target"], target)
+        source, target = self._move.alike([source, target], key)
         if self.augmentation.colour:
             if source.shape[2] not in (1, 3) or source.dtype != np.uint8:
                 raise UserError(
                     f"--colour works on 8-bit pictures of 1 or 3 channels; these have {source.shape[2]} of "
                     f"{source.dtype}. Leave it out."
                 )
-            self._colour.set_random_seed(int(seeds[1]))
+            self._colour.set_random_seed(int(np.random.SeedSequence(key).generate_state(2)[1]))
             source = self._colour(image=source)["image"]
         return source, target
-
-    @cached_property
-    def _geometry(self) -> Any:
-        A = _albumentations()
-        options = self.augmentation
-        steps = []
-        if options.load_size is not None:
-            steps.append(A.Resize(options.load_size, options.load_size, interpolation=2, area_for_downscale="image"))
-        if options.load_size != options.crop_size:
-            steps.append(A.RandomCrop(options.crop_size, options.crop_size))
-        if options.flip:
-            steps.append(A.HorizontalFlip(p=0.5))
-        return A.Compose(steps, additional_targets={"target": "image"})
 
     @cached_property
     def _colour(self) -> Any:

@@ -1,9 +1,11 @@
-"""The trivial predictor that a network must beat: one colour for each class of a drawn map's legend."""
+"""The trivial predictors that a network must beat: one colour a class of a drawn map, or the other domain's colours."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ganvas.data.images import FULL_RANGE
 from ganvas.errors import UserError
@@ -89,3 +91,27 @@ def _median(pixels: np.ndarray) -> np.ndarray:
     """Give the median of [P, C] by channel, in the same type: [C]."""
     median = np.median(pixels, axis=0)
     return (np.rint(median) if np.issubdtype(pixels.dtype, np.integer) else median).astype(pixels.dtype)
+
+
+def match_colours(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
+    """Move each channel's mean and deviation, over all pictures, to those of another set (Reinhard et al. 2001).
+
+    What a translator without pairs must beat: it knows the colours of the other domain, and nothing else.
+
+    Args:
+        sources: Pictures, [C, H, W] in [-1, 1].
+        targets: Pictures of the other domain with as many channels, in any order and number.
+
+    Returns:
+        The sources with the targets' colours, clipped to [-1, 1].
+    """
+    C = sources[0].shape[0]
+    if any(picture.shape[0] != C for picture in (*sources, *targets)):
+        raise ValueError("sources and targets differ in channels")
+    (mean, deviation), (wanted_mean, wanted) = (
+        (values.mean(dim=1), values.std(dim=1))
+        for values in (torch.cat([p.flatten(1) for p in pictures], dim=1) for pictures in (sources, targets))
+    )
+    scale = (wanted / deviation.clamp(min=1e-6))[:, None, None]
+    moved = [(picture - mean[:, None, None]) * scale + wanted_mean[:, None, None] for picture in sources]
+    return [picture.clamp(-1, 1) for picture in moved]

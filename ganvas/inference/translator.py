@@ -1,6 +1,7 @@
 """A trained model as a function from picture to picture."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from ganvas.data.images import list_images, read_image, to_array, to_tensor, write_image
 from ganvas.errors import UserError
-from ganvas.modelfile import ModelConfig, load_model
+from ganvas.modelfile import ModelConfig, Preprocessing, load_model
 from ganvas.nn.layers import set_statistics
 
 
@@ -50,7 +51,7 @@ class Translator:
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.paper, self.seed = config, paper, seed
-        self.preprocessing = config.preprocessing
+        self.preprocessing = _towards(direction, config)
         self.device = torch.device(device)
         self._resize = size == "trained" and self.preprocessing.resized
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
@@ -143,6 +144,14 @@ def load(
     """
     config, generators = load_model(Path(path))
     return Translator(config, generators, direction=direction, device=device, size=size, paper=paper, seed=seed)
+
+
+def _towards(direction: str, config: ModelConfig) -> Preprocessing:
+    """Give the preprocessing of one direction: a model of both describes that from a to b."""
+    forth = config.preprocessing
+    if config.kind == "pix2pix" or direction == "a2b":
+        return forth
+    return replace(forth, source_channels=forth.target_channels, target_channels=forth.source_channels)
 
 
 def _resized(x: Tensor, H: int, W: int) -> Tensor:

@@ -1,0 +1,64 @@
+"""From options to networks: the one place that knows both."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+
+from cyclegan.config import CycleGanConfig, ModelConfig
+from ganvas.modelfile import NetworkSpec, build_generator
+from ganvas.nn.init import initialize_weights
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
+
+NAMES = ("G_ab", "G_ba", "D_a", "D_b")
+DIRECTIONS: dict[str, Literal["a2b", "b2a"]] = {"G_ab": "a2b", "G_ba": "b2a"}
+
+
+def generator_specs(config: CycleGanConfig, a: str, b: str) -> dict[str, NetworkSpec]:
+    """Describe G_ab and G_ba for these options; ``a`` and ``b`` name the domains."""
+    data = config.data
+    return {
+        "G_ab": _spec(config, data.channels_a, data.channels_b, a, b),
+        "G_ba": _spec(config, data.channels_b, data.channels_a, b, a),
+    }
+
+
+def _spec(config: CycleGanConfig, in_channels: int, out_channels: int, source: str, target: str) -> NetworkSpec:
+    model, size = config.model, config.data.image_size
+    arguments = {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "base_channels": model.base_channels,
+        "norm": model.norm,
+        "dropout": model.dropout,
+        "upsampling": model.upsampling,
+    }
+    if model.generator == "unet":
+        levels = model.levels or min(8, math.ceil(math.log2(size)))
+        return NetworkSpec("unet", arguments | {"num_levels": levels}, source, target)
+    num_blocks = model.num_blocks or (6 if size <= 128 else 9)  # Zhu et al. 2017, Sec. 7.2
+    return NetworkSpec("resnet", arguments | {"num_blocks": num_blocks}, source, target)
+
+
+def build_discriminator(model: ModelConfig, channels: int) -> nn.Module:
+    """Build the discriminator of a domain with so many channels."""
+    if model.discriminator == "pixel":
+        return PixelDiscriminator(channels, base_channels=model.discriminator_channels, norm=model.discriminator_norm)
+    return PatchDiscriminator(
+        channels,
+        base_channels=model.discriminator_channels,
+        num_layers=model.patch_layers,
+        norm=model.discriminator_norm,
+    )
+
+
+def build_networks(config: CycleGanConfig, specs: dict[str, NetworkSpec]) -> dict[str, nn.Module]:
+    """Build G_ab, G_ba, D_a and D_b with weights drawn from the seed."""
+    networks = {name: build_generator(spec) for name, spec in specs.items()}
+    networks["D_a"] = build_discriminator(config.model, config.data.channels_a)
+    networks["D_b"] = build_discriminator(config.model, config.data.channels_b)
+    chance = torch.Generator().manual_seed(config.seed)
+    for network in networks.values():
+        initialize_weights(network, config.model.start, generator=chance)
+    return networks

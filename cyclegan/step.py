@@ -1,0 +1,195 @@
+"""One training step of CycleGAN (Zhu et al. 2017, Sec. 3 and 4).
+
+Letters: G_ab translates domain a to b (the paper's G), G_ba back (F); D_a judges domain a (D_X), D_b domain b (D_Y).
+As in the published code, G is updated before D, D's losses are halved, and D sees fakes from a pool of earlier ones.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
+from ganvas.training.optimizer import Adam
+from ganvas.training.pool import ImagePool
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the losses.
+
+    Attributes:
+        lambda_cycle: Of the cycle losses (Zhu et al. 2017, Eq. 3).
+        lambda_identity: Of the identity losses, as a share of lambda_cycle (Sec. 5.2); 0 skips their work.
+        lambda_gp: Of wgangp's gradient penalty.
+    """
+
+    lambda_cycle: float = 10.0
+    lambda_identity: float = 0.5
+    lambda_gp: float = 10.0
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The four networks, or what stands for them; or an optimiser for each."""
+
+    G_ab: nn.Module
+    G_ba: nn.Module
+    D_a: nn.Module
+    D_b: nn.Module
+
+
+class CycleGanStep:
+    """Updates both G, then both D, from one batch of two domains.
+
+    Args:
+        networks: G_ab and G_ba, [N, C, H, W] to [N, C', H, W]; D_a and D_b, [N, C, H, W] to scores.
+        optimizers: Each network's, by its name.
+        pool_a: Pool of fakes of domain a, for D_a.
+        pool_b: Pool of fakes of domain b, for D_b.
+        gan_loss: The adversarial loss; least squares in the paper (Sec. 4).
+        weights: Of the terms.
+        join_generators: Run a generator's translation and its identity pass as one batch. Only where no layer mixes the
+            pictures of a batch or draws for them: with instance norm and without dropout.
+        join_discriminators: Run a discriminator's real and fake pass as one batch; with instance norm, not batch norm.
+        accumulate: Pieces that a batch is split into, one after the other: the memory of one piece.
+        checkpointing: Keep the generators' inputs alone and compute what lies between again: less memory, more time.
+        bf16: Run the networks in bfloat16 where autocast finds it safe; losses and weights stay float32.
+
+    Raises:
+        ValueError: An identity loss with domains of different channel counts shows in the first step.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        optimizers: Mapping[str, Adam],
+        pool_a: ImagePool,
+        pool_b: ImagePool,
+        *,
+        gan_loss: GanLoss = "lsgan",
+        weights: Weights = Weights(),
+        join_generators: bool = True,
+        join_discriminators: bool = True,
+        accumulate: int = 1,
+        checkpointing: bool = False,
+        bf16: bool = False,
+    ) -> None:
+        self.networks, self.optimizers = networks, optimizers
+        self.pool_a, self.pool_b = pool_a, pool_b
+        self.gan_loss, self.weights = gan_loss, weights
+        self.join_generators, self.join_discriminators = join_generators, join_discriminators
+        self.accumulate, self.checkpointing, self.bf16 = accumulate, checkpointing, bf16
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Update all networks once.
+
+        Args:
+            batch: "a" [N, C, H, W] and "b" [N, C', H, W] in [-1, 1].
+
+        Returns:
+            The unweighted losses loss_g_ab, loss_g_ba, loss_cycle_a, loss_cycle_b, loss_identity_a and loss_identity_b
+            (where they have a weight), loss_d_a, loss_d_b (loss_gp_a, loss_gp_b with wgangp), and loss_g, G's weighted
+            sum.
+        """
+        pieces = list(zip(*(batch[domain].chunk(self.accumulate) for domain in ("a", "b")), strict=True))
+        share = 1 / len(pieces)
+        sums: dict[str, Tensor] = {}
+        fakes = []
+
+        # Update both G; D stands still.
+        for discriminator in (self.networks.D_a, self.networks.D_b):
+            discriminator.requires_grad_(False)
+        self._zero_grad("G_ab", "G_ba")
+        for real_a, real_b in pieces:
+            fake_a, fake_b, losses = self._generator_losses(real_a, real_b)
+            (share * losses["loss_g"]).backward()
+            fakes.append((fake_a.detach(), fake_b.detach()))
+            _add(sums, losses, share)
+        self._update("G_ab", "G_ba")
+
+        # Update both D on real pictures and on fakes from the pools.
+        for discriminator in (self.networks.D_a, self.networks.D_b):
+            discriminator.requires_grad_(True)
+        self._zero_grad("D_a", "D_b")
+        for (real_a, real_b), (fake_a, fake_b) in zip(pieces, fakes, strict=True):
+            for domain, D, real, fake in (
+                ("a", self.networks.D_a, real_a, self.pool_a(fake_a)),
+                ("b", self.networks.D_b, real_b, self.pool_b(fake_b)),
+            ):
+                total, losses = self._discriminator_losses(domain, D, real, fake)
+                (share * total).backward()
+                _add(sums, losses, share)
+        self._update("D_a", "D_b")
+        return sums
+
+    def _generator_losses(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Translate both ways and back: G's full objective (Eq. 3), and the identity loss (Sec. 5.2)."""
+        G_ab, G_ba, weights = self.networks.G_ab, self.networks.G_ba, self.weights
+        losses: dict[str, Tensor] = {}
+        with self._precision(real_a):
+            if weights.lambda_identity:
+                fake_b, identity_b = self._run(G_ab, [real_a, real_b])
+                fake_a, identity_a = self._run(G_ba, [real_b, real_a])
+                losses["loss_identity_a"] = l1_loss(identity_a, real_a)
+                losses["loss_identity_b"] = l1_loss(identity_b, real_b)
+            else:
+                (fake_b,), (fake_a,) = self._run(G_ab, [real_a]), self._run(G_ba, [real_b])
+            (cycled_a,), (cycled_b,) = self._run(G_ba, [fake_b]), self._run(G_ab, [fake_a])
+            scores_b, scores_a = self.networks.D_b(fake_b), self.networks.D_a(fake_a)
+        losses["loss_g_ab"] = gan_loss_g(scores_b, self.gan_loss)
+        losses["loss_g_ba"] = gan_loss_g(scores_a, self.gan_loss)
+        losses["loss_cycle_a"] = l1_loss(cycled_a, real_a)
+        losses["loss_cycle_b"] = l1_loss(cycled_b, real_b)
+        cycle = losses["loss_cycle_a"] + losses["loss_cycle_b"]
+        loss_g = losses["loss_g_ab"] + losses["loss_g_ba"] + weights.lambda_cycle * cycle
+        if weights.lambda_identity:
+            identity = losses["loss_identity_a"] + losses["loss_identity_b"]
+            loss_g = loss_g + weights.lambda_cycle * weights.lambda_identity * identity
+        return fake_a, fake_b, {**losses, "loss_g": loss_g}
+
+    def _discriminator_losses(
+        self, domain: str, D: nn.Module, real: Tensor, fake: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Teach D to tell a domain's pictures from translations into it."""
+        with self._precision(real):
+            real_scores, fake_scores = _pass(D, [real, fake], joined=self.join_discriminators)
+        loss_d = 0.5 * gan_loss_d(real_scores, fake_scores, self.gan_loss)  # halved: D learns slower than G (Sec. 7.1)
+        total, losses = loss_d, {f"loss_d_{domain}": loss_d}
+        if self.gan_loss == "wgangp":
+            losses[f"loss_gp_{domain}"] = gradient_penalty(D, real, fake)
+            total = total + self.weights.lambda_gp * losses[f"loss_gp_{domain}"]
+        return total, losses
+
+    def _run(self, G: nn.Module, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """Run a generator on one or two batches; each output as float32."""
+        network: Callable[[Tensor], Tensor] = G
+        if self.checkpointing:
+            network = lambda x: checkpoint(G, x, use_reentrant=False)  # noqa: E731
+        return [output.float() for output in _pass(network, pictures, joined=self.join_generators)]
+
+    def _zero_grad(self, *names: str) -> None:
+        for name in names:
+            self.optimizers[name].zero_grad()
+
+    def _update(self, *names: str) -> None:
+        for name in names:
+            self.optimizers[name].step()
+
+    def _precision(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+def _pass(network: Callable[[Tensor], Tensor], pictures: Sequence[Tensor], *, joined: bool) -> Sequence[Tensor]:
+    """Run a network on batches, as one where that gives the same."""
+    if not joined or len(pictures) == 1:
+        return [network(each) for each in pictures]
+    return network(torch.cat(list(pictures))).split([len(each) for each in pictures])
+
+
+def _add(sums: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
+    for name, value in losses.items():
+        value = share * value.detach()
+        sums[name] = sums[name] + value if name in sums else value

@@ -1,0 +1,243 @@
+"""CycleGAN training: from options to a finished run folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cyclegan.config import CycleGanConfig, check
+from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
+from cyclegan.step import CycleGanStep, Networks, Weights
+from cyclegan.watch import CycleWatch, View
+from ganvas.data.augment import Augmentation
+from ganvas.data.images import to_array
+from ganvas.data.paired import dataset_info, splits
+from ganvas.data.unpaired import UnpairedDataset
+from ganvas.evaluation.metrics import l1, sliced_wasserstein
+from ganvas.evaluation.sheet import contact_sheet
+from ganvas.modelfile import ModelConfig as ModelFileConfig
+from ganvas.modelfile import Preprocessing, save_model
+from ganvas.training.device import choose_precision
+from ganvas.training.ema import Ema
+from ganvas.training.loop import Batch, Data
+from ganvas.training.optimizer import Adam, make_adam
+from ganvas.training.pool import ImagePool
+from ganvas.training.run import Say, loading_workers, run_training
+from ganvas.training.watch import Sight
+
+SAMPLE_PICTURES = 3  # of each domain
+WATCHED_PICTURES = 4  # of each domain
+VALIDATION_PICTURES = 100  # of each domain: both ways there and back cost four passes for each
+
+
+class CycleGan:
+    """The model as the training loop sees it.
+
+    Args:
+        config: Options.
+        fabric: Device, precision and processes.
+        run: The run's folder.
+    """
+
+    def __init__(self, config: CycleGanConfig, fabric: Fabric, run: Path) -> None:
+        self.config, self.fabric, self.run = config, fabric, run
+        root, model = config.data.data, config.model
+        self.training_set = _pictures(config, "train", augment=True)
+        there = splits(root)
+        self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
+        self.held_out = _pictures(config, self.held_out_split, augment=False)
+        domains = dataset_info(root).get("domains", {})
+        self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
+        self.specs = generator_specs(config, self.domains["a"], self.domains["b"])
+
+        self.networks: dict[str, nn.Module] = build_networks(config, self.specs)
+        self.optimizers: dict[str, Adam] = {}
+        wrapped: dict[str, nn.Module] = {}
+        for name in NAMES:
+            # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
+            network = self.networks[name].to(memory_format=torch.channels_last)
+            wrapped[name] = fabric.setup_module(network)
+            self.optimizers[name] = make_adam(network, config.optimizer)
+        S = config.data.image_size
+        for domain, channels in (("a", config.data.channels_a), ("b", config.data.channels_b)):
+            self.networks[f"pool_{domain}"] = ImagePool(model.pool_size, (channels, S, S)).to(fabric.device)
+        self.averages: dict[str, Ema] = {}
+        if config.optimizer.ema:
+            self.averages = {name: Ema(self.networks[name], config.optimizer.ema) for name in DIRECTIONS}
+            self.networks |= {f"{name}_ema": average for name, average in self.averages.items()}
+        self.precision = choose_precision(config.hardware.precision, fabric.device.type)
+        pool_a, pool_b = self.networks["pool_a"], self.networks["pool_b"]
+        assert isinstance(pool_a, ImagePool)
+        assert isinstance(pool_b, ImagePool)
+        self._update = CycleGanStep(
+            Networks(*(wrapped[name] for name in NAMES)),
+            self.optimizers,
+            pool_a,
+            pool_b,
+            gan_loss=model.gan_loss,
+            weights=Weights(model.lambda_cycle, model.lambda_identity, model.lambda_gp),
+            join_generators=model.norm != "batch" and not model.dropout,
+            join_discriminators=model.discriminator_norm != "batch",
+            accumulate=model.accumulate,
+            checkpointing=model.checkpointing,
+            bf16=self.precision == "bf16",
+        )
+        self._has_identity = config.data.channels_a == config.data.channels_b
+        self._watch = CycleWatch(model.gan_loss, has_identity=self._has_identity)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update all networks, and the averages of both G where they are kept."""
+        losses = self._update(batch)
+        for name, average in self.averages.items():
+            average.update(self.networks[name])
+        return losses
+
+    def generator(self, name: str) -> nn.Module:
+        """Give the generator to be judged and shared, "G_ab" or "G_ba": the average where one is kept."""
+        return self.averages[name].network if name in self.averages else self.networks[name]
+
+    def validate(self) -> dict[str, float]:
+        """Score the val split: there and back, and how far translations are from the domain they go to."""
+        if self.held_out_split != "val":
+            return {}
+        scores = {}
+        real = {domain: self._held_out(domain, VALIDATION_PICTURES) for domain in "ab"}
+        for there, back, a, b in (("G_ab", "G_ba", "a", "b"), ("G_ba", "G_ab", "b", "a")):
+            fake = self._outputs(there, real[a])
+            scores[f"val_cycle_{a}"] = float(l1(self._outputs(back, fake), real[a]).mean())
+            scores[f"val_swd_{DIRECTIONS[there]}"] = sliced_wasserstein(fake, real[b]).mean
+        return scores
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Choose the best model by patch statistics, both ways; cycles are best where nothing is translated."""
+        return metrics["val_swd_a2b"] + metrics["val_swd_b2a"]
+
+    def sample(self) -> np.ndarray:
+        """Draw source, translation, the way back and the identity pass of fixed pictures of both domains."""
+        rows, titles = [], []
+        for domain, there, back in (("a", "G_ab", "G_ba"), ("b", "G_ba", "G_ab")):
+            source = self._held_out(domain, SAMPLE_PICTURES)
+            fake = self._outputs(there, source)
+            columns = [source, fake, self._outputs(back, fake)]
+            if self._has_identity:
+                columns.append(self._outputs(back, source))
+            rows += [[to_array(picture, np.uint8) for picture in row] for row in zip(*columns, strict=True)]
+            titles += [self.domains[domain]] * len(source)
+        heads = ["source", "translated", "cycled back", "identity"][: len(rows[0])]
+        return contact_sheet(rows, heads, titles)
+
+    def watch(self, losses: Mapping[str, float]) -> Sight:
+        """Look for inverted colours, translations that change nothing, and a discriminator that has won."""
+        real = {domain: self._held_out(domain, WATCHED_PICTURES) for domain in "ab"}
+        views: dict[str, View] = {}
+        for name, a, b in (("G_ab", "a", "b"), ("G_ba", "b", "a")):
+            identity = self._outputs(name, real[b]) if self._has_identity else real[b]
+            views[DIRECTIONS[name]] = View(real[a], self._outputs(name, real[a]), real[b], identity)
+        return self._watch.look(views, losses)
+
+    def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write RUN/model with both directions."""
+        data = self.config.data
+        info = dataset_info(data.data)
+        config = ModelFileConfig(
+            kind="cyclegan",
+            networks={way: self.specs[name] for name, way in DIRECTIONS.items()},
+            preprocessing=Preprocessing(data.channels_a, data.channels_b, data.image_size, resized=data.load_size != 0),
+            training={"step": step, "metrics": dict(metrics), "data": info.get("name", data.data.name)},
+        )
+        networks: dict[str, nn.Module] = {way: self.generator(name) for name, way in DIRECTIONS.items()}
+        save_model(self.run / "model", config, networks, _card(self.config, config, info))
+
+    def _held_out(self, domain: str, count: int) -> Tensor:
+        """Give at most ``count`` fixed pictures of a domain, evenly over it, as networks take them: [N, C, S, S]."""
+        length = len(self.held_out.files[domain])
+        chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
+        return torch.stack([self.held_out.prepared(domain, index) for index in chosen])
+
+    @torch.no_grad()
+    def _outputs(self, name: str, source: Tensor) -> Tensor:
+        """Translate [N, C, S, S] picture by picture, as the finished model would: eval mode, float32 out."""
+        G = self.generator(name)
+        G.eval()
+        try:
+            layout = torch.channels_last
+            outputs = [G(one[None].to(self.fabric.device, memory_format=layout)).float().cpu() for one in source]
+            return torch.cat(outputs)
+        finally:
+            G.train()
+
+
+def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
+    """Train, or go on training, in the folder ``run``; give the process's exit code.
+
+    Raises:
+        UserError: Bad options or data, a folder that cannot be written, a training that diverged.
+    """
+    check(config)
+
+    def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data]:
+        model = CycleGan(config, fabric, run)
+        _say_what(say, model)
+        workers = loading_workers(config.hardware, fabric)
+        return model, Data(model.training_set, len(model.training_set), config.data.batch_size, workers)
+
+    return run_training("cyclegan", config, run, build, resume=resume, describe_best=_describe_best)
+
+
+def _pictures(config: CycleGanConfig, split: str, *, augment: bool) -> UnpairedDataset:
+    """Open a split: augmented for training, else scaled as the network expects whole pictures."""
+    data = config.data
+    load_size = round(data.image_size * 286 / 256) if data.load_size is None else data.load_size
+    if augment:
+        augmentation = Augmentation(load_size or None, data.image_size, data.flip)
+    else:
+        augmentation = Augmentation(None if data.load_size == 0 else data.image_size, data.image_size, flip=False)
+    return UnpairedDataset(
+        data.data,
+        split,
+        augmentation=augmentation,
+        channels_a=data.channels_a,
+        channels_b=data.channels_b,
+        seed=config.seed,
+        cache_bytes=int(config.hardware.cache_gb * 1e9 / max(1, config.hardware.workers or 0)),
+    )
+
+
+def _say_what(say: Say, model: CycleGan) -> None:
+    sizes = {name: sum(p.numel() for p in model.networks[name].parameters()) / 1e6 for name in ("G_ab", "D_a")}
+    counts = {domain: len(files) for domain, files in model.training_set.files.items()}
+    say(
+        f"{counts['a']} pictures of {model.domains['a']}, {counts['b']} of {model.domains['b']}, "
+        f"{model.config.data.image_size} pixels, batch {model.config.data.batch_size}; each G {sizes['G_ab']:.1f}M and "
+        f"each D {sizes['D_a']:.1f}M parameters; {model.fabric.device.type}, {model.precision}, "
+        f"{torch.get_num_threads()} threads."
+    )
+    if model.held_out_split != "val":
+        say(f"No val split: the newest model is kept, not the best, and samples show {model.held_out_split} pictures.")
+
+
+def _describe_best(best: Mapping[str, float]) -> list[str]:
+    return [", ".join(f"{name} {value:.4f}" for name, value in best.items()) + "."]
+
+
+def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:
+    """Write the model card: what it is, what it learned from, how to use it."""
+    forth = model.networks["a2b"]
+    return f"""# {forth.source} ↔ {forth.target}
+
+A CycleGAN (Zhu et al. 2017), trained without pairs with ganvas. It translates both ways.
+
+- a2b: {forth.source} → {forth.target}; b2a: {forth.target} → {forth.source}
+- Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
+- Pictures: {config.data.image_size} pixels
+- Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
+
+```python
+import ganvas
+output = ganvas.load("this folder", direction="a2b").translate(picture)
+```
+"""

@@ -1,0 +1,132 @@
+"""Data sets of two domains without pairs.
+
+    DIR/trainA/*, DIR/trainB/*   or   DIR/train/a/*, DIR/train/b/*
+
+The domains may differ in length and in the channels of their pictures. Splits are train, val and test.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganvas.data.augment import Augmentation, PictureTransform
+from ganvas.data.images import list_images, read_image, to_tensor
+from ganvas.data.paired import splits
+from ganvas.errors import UserError
+
+LAYOUTS = "DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b"
+
+
+def find_domains(root: Path, split: str) -> tuple[list[Path], list[Path]]:
+    """List the pictures of both domains of a split, sorted by path.
+
+    Raises:
+        UserError: The folder or split is missing, a domain is missing or empty, or the pictures lie side by side.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
+    one = root / split
+    for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b")):
+        if a.is_dir() or b.is_dir():
+            return _pictures(a, b), _pictures(b, a)
+    if one.is_dir() and list_images(one):
+        raise UserError(
+            f"{one}: holds pictures that are not divided into two domains, such as pairs side by side. Pairs are for "
+            f"the command pix2pix; cyclegan expects {LAYOUTS}."
+        )
+    there = ", ".join(splits(root)) or "none"
+    raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")
+
+
+def _pictures(domain: Path, other: Path) -> list[Path]:
+    if not domain.is_dir():
+        raise UserError(f"{domain}: is missing, while {other} is there. Both domains are needed.")
+    files = list_images(domain)
+    if not files:
+        raise UserError(f"{domain}: holds no pictures. Both domains are needed.")
+    return files
+
+
+def are_pairs(root: Path, split: str) -> bool:
+    """Tell whether both domains of a split show the same under equal names, as the test pictures of earth do."""
+    a, b = find_domains(root, split)
+    return [path.stem for path in a] == [path.stem for path in b]
+
+
+class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """Two domains by (epoch, index) key; an epoch is as long as the longer one.
+
+    The index is the longer domain's. Its partner is drawn from the shorter one by the same key, anew in each epoch, and
+    so is the augmentation of each.
+
+    Args:
+        root: The data set's folder.
+        split: "train", "val" or "test".
+        augmentation: What is done to each picture by itself; None gives whole pictures as they are.
+        channels_a: Channels of domain a.
+        channels_b: Channels of domain b.
+        seed: Of partners and augmentation.
+        cache_bytes: Decoded pictures are kept in memory until they take so much; each process has its own.
+
+    Raises:
+        UserError: As `find_domains`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        augmentation: Augmentation | None,
+        channels_a: int = 3,
+        channels_b: int = 3,
+        seed: int = 0,
+        cache_bytes: int = 2 * 10**9,
+    ) -> None:
+        self.files = dict(zip("ab", find_domains(root, split), strict=True))
+        self._channels = {"a": channels_a, "b": channels_b}
+        self._transform = PictureTransform(augmentation) if augmentation else None
+        self._seed = seed
+        self._cache: dict[Path, np.ndarray] = {}
+        self._cache_left = cache_bytes
+
+    def __len__(self) -> int:
+        return max(map(len, self.files.values()))
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """Give {"a": [C, H, W], "b": [C', H, W]}, both in [-1, 1], for (epoch, index)."""
+        epoch, index = key
+        longer, shorter = ("a", "b") if len(self.files["a"]) >= len(self.files["b"]) else ("b", "a")
+        partner = int(np.random.default_rng([self._seed, epoch, index]).integers(len(self.files[shorter])))
+        places = {longer: index, shorter: partner}
+        return {domain: to_tensor(self._moved(domain, places[domain], (*key, "ab".index(domain)))) for domain in "ab"}
+
+    def prepared(self, domain: str, index: int) -> torch.Tensor:
+        """Give one picture of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
+        return to_tensor(self._moved(domain, index, (0, index)))
+
+    def picture(self, domain: str, index: int) -> np.ndarray:
+        """Give a picture as it is, [H, W, C].
+
+        Raises:
+            UserError: It cannot be read, or has other channels.
+        """
+        path = self.files[domain][index]
+        if path in self._cache:
+            return self._cache[path]
+        picture = read_image(path, self._channels[domain])
+        if picture.nbytes <= self._cache_left:
+            self._cache[path] = picture
+            self._cache_left -= picture.nbytes
+        return picture
+
+    def _moved(self, domain: str, index: int, key: tuple[int, ...]) -> np.ndarray:
+        picture = self.picture(domain, index)
+        if self._transform is None:
+            return picture
+        try:
+            return self._transform(picture, (self._seed, *key))
+        except UserError as error:
+            raise UserError(f"{self.files[domain][index]}: {error}") from None
