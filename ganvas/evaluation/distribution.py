@@ -14,14 +14,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+# Of the largest squared length: equal pictures are at most so far apart by rounding (float64), and others farther.
+TIE = 1e-12
+
 _ROWS_AT_A_TIME = 1000  # bounds the memory for distances: 1000 x 10,000 in float64 are 80 MB
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Fréchet distance between Gaussians of the means and covariances of two sets: |m - m'|² + tr(C + C' - 2 √(C C')).
 
-    The trace of the root is taken from the eigenvalues of √C C' √C, which are real and not negative whatever the number
-    of samples; rounding below 0 is cut off.
+    With C = RᵀR the trace of the root is the sum of the singular values of R R'ᵀ: never complex nor negative, and the
+    root of a rounding error is never taken, so that fewer pictures than features are no trouble.
 
     Args:
         real: [n, d], n > 1.
@@ -37,22 +40,16 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """
     real, fake = _matched(real, fake, at_least=2)
     difference = real.mean(dim=0) - fake.mean(dim=0)
-    first, second = _covariance(real), _covariance(fake)
-    root = _root(first)
-    trace_of_root = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
-    distance = difference @ difference + first.trace() + second.trace() - 2 * trace_of_root
-    return max(float(distance), 0.0)
+    first, second = _covariance_factor(real), _covariance_factor(fake)
+    trace_of_root = torch.linalg.svdvals(first @ second.T).sum()
+    distance = difference.square().sum() + first.square().sum() + second.square().sum() - 2 * trace_of_root
+    return max(float(distance), 0.0)  # rounding
 
 
-def _covariance(features: Tensor) -> Tensor:
+def _covariance_factor(features: Tensor) -> Tensor:
+    """Give R, [min(n, d), d], with RᵀR = the covariance of [n, d]."""
     centred = features - features.mean(dim=0)
-    return centred.T @ centred / (len(features) - 1)  # [d, d]
-
-
-def _root(matrix: Tensor) -> Tensor:
-    """Give the square root of a symmetric matrix without negative eigenvalues."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return torch.linalg.qr(centred, mode="r").R / (len(features) - 1) ** 0.5
 
 
 def kernel_distance(real: Tensor, fake: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> float:
@@ -62,19 +59,23 @@ def kernel_distance(real: Tensor, fake: Tensor, *, subsets: int = 100, subset_si
         real: [n, d], n > 1.
         fake: [m, d], m > 1.
         subsets: How many pairs of subsets.
-        subset_size: Pictures of each; no more than there are.
+        subset_size: Pictures of each, 2 or more; no more are taken than there are.
         seed: Of the choice.
 
     Returns:
         About 0 where the sets are alike, and then below 0 as often as above.
 
     Raises:
-        ValueError: The features do not fit, or there are too few pictures.
+        ValueError: The features do not fit, or there are too few pictures or subsets.
 
     Reference: Bińkowski et al. 2018, Sec. 4 (estimator: Gretton et al. 2012, Eq. 3).
     """
     real, fake = _matched(real, fake, at_least=2)
+    if subsets < 1 or subset_size < 2:
+        raise ValueError(f"subsets is {subsets} and subset_size {subset_size}; at least 1 and 2 are needed")
     size = min(subset_size, len(real), len(fake))
+    if size == len(real) == len(fake):
+        return _unbiased_mmd(real, fake)  # all subsets are the sets themselves
     chance = torch.Generator().manual_seed(seed)
     total = 0.0
     for _ in range(subsets):
@@ -96,7 +97,8 @@ def _unbiased_mmd(x: Tensor, y: Tensor) -> float:
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
     """Share of generated pictures that lie among the real ones, and of real ones that lie among the generated.
 
-    A picture lies among others when it is in the ball around one of them that reaches to that one's k-th neighbour.
+    A picture lies among others when it is in the ball around one of them that reaches to that one's k-th neighbour,
+    its surface included.
 
     Args:
         real: [n, d], n > k.
@@ -111,17 +113,15 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
     Reference: Kynkäänniemi et al. 2019, Sec. 2 (k = 3).
     """
-    real, fake = _matched(real, fake, at_least=k + 1)
+    real, fake = _matched(real, fake, at_least=_fewest(k))
     if len(real) != len(fake):
         raise ValueError(f"real has {len(real)} pictures and fake {len(fake)}; they must be as many")
-    return _share_inside(fake, real, k), _share_inside(real, fake, k)
-
-
-def _share_inside(points: Tensor, others: Tensor, k: int) -> float:
-    """Give the share of points in at least one ball around the others."""
-    radii = _radii(others, k)
-    inside = [(distances <= radii).any(dim=1) for distances in _distances(points, others)]
-    return float(torch.cat(inside).double().mean())
+    real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
+    fake_is_inside, real_is_inside = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    for part, radii in zip(_squared_distances(fake, real), fake_radii.split(_ROWS_AT_A_TIME), strict=True):
+        fake_is_inside.append((part <= real_radii).any(dim=1))
+        real_is_inside |= (part <= radii[:, None]).any(dim=0)
+    return _share(torch.cat(fake_is_inside)), _share(real_is_inside)
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
@@ -141,29 +141,43 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
 
     Reference: Naeem et al. 2020, Eqs. 6 and 7 (k = 5).
     """
-    real, fake = _matched(real, fake, at_least=k + 1, fewest_fake=1)
-    radii = _radii(real, k)
-    balls, covered = 0, torch.zeros(len(real), dtype=torch.bool)
-    for distances in _distances(fake, real):
-        inside = distances <= radii  # [rows, n]
+    real, fake = _matched(real, fake, at_least=_fewest(k), fewest_fake=1)
+    radii = _squared_radii(real, k)
+    balls, covered = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    for part in _squared_distances(fake, real):
+        inside = part <= radii  # [rows, n]
         balls += int(inside.sum())
         covered |= inside.any(dim=0)
-    return balls / (k * len(fake)), float(covered.double().mean())
+    return balls / (k * len(fake)), _share(covered)
 
 
-def _radii(points: Tensor, k: int) -> Tensor:
-    """Give each point's distance to its k-th neighbour, [n]; the nearest of all is the point itself."""
-    return torch.cat([distances.kthvalue(k + 1, dim=1).values for distances in _distances(points, points)])
+def _fewest(k: int) -> int:
+    """Give how many pictures it takes for each to have a k-th neighbour."""
+    if k < 1:
+        raise ValueError(f"k is {k}; at least 1 is needed")
+    return k + 1
 
 
-def _distances(rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
-    """Give the distances of all rows to all columns, some rows at a time."""
-    centre = columns.mean(dim=0)  # products of small numbers lose less
-    columns = columns - centre
+def _share(chosen: Tensor) -> float:
+    return float(chosen.double().mean())
+
+
+def _squared_radii(points: Tensor, k: int) -> Tensor:
+    """Give each point's squared distance to its k-th neighbour, [n], and so much more that rounding leaves none out.
+
+    Without it, copies of one picture, as a collapsed generator draws them, would lie in each other's balls or not as
+    rounding has it: their radii are 0.
+    """
+    nearest = [part.topk(k + 1, dim=1, largest=False).values[:, -1] for part in _squared_distances(points, points)]
+    return torch.cat(nearest) + TIE * points.square().sum(dim=1).max()  # the nearest of all is the point itself
+
+
+def _squared_distances(rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
+    """Give the squared distances of all rows to all columns, some rows at a time."""
     squares = columns.square().sum(dim=1)
-    for part in (rows - centre).split(_ROWS_AT_A_TIME):
+    for part in rows.split(_ROWS_AT_A_TIME):
         products = torch.addmm(squares, part, columns.T, alpha=-2)  # |y|² - 2 x·y
-        yield (products + part.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
+        yield products.add_(part.square().sum(dim=1, keepdim=True)).clamp_(min=0)
 
 
 def _matched(real: Tensor, fake: Tensor, *, at_least: int, fewest_fake: int | None = None) -> tuple[Tensor, Tensor]:
@@ -174,4 +188,6 @@ def _matched(real: Tensor, fake: Tensor, *, at_least: int, fewest_fake: int | No
     for name, features in (("real", real), ("fake", fake)):
         if len(features) < fewest[name]:
             raise ValueError(f"{name} has {len(features)} pictures; at least {fewest[name]} are needed")
+        if not features.isfinite().all():
+            raise ValueError(f"{name} has features that are not finite")
     return real.double(), fake.double()

@@ -73,8 +73,8 @@ def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
     for name in result["metrics"]:
         if name != "near_copies":
             assert mean(result["metrics"], name) == mean(result["ceiling"], name), name
-    # The 5th percentile of 90 distances: four or five pictures are nearer.
-    assert mean(result["metrics"], "near_copies") == pytest.approx(mean(result["ceiling"], "near_copies"), abs=0.012)
+    # The 5th percentiles of the distances of three classes: two of 30 pictures are nearer in each.
+    assert mean(result["metrics"], "near_copies") == pytest.approx(mean(result["ceiling"], "near_copies"), abs=0.02)
     assert mean(result["metrics"], "label_fidelity") == pytest.approx(judge.accuracy)
     assert result["classifier"] == {"digest": judge.digest, "accuracy": judge.accuracy}
     assert (result["pictures"], result["compared"]) == (90, 90)

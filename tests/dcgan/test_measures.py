@@ -1,13 +1,17 @@
-"""Figures of drawn digits on pictures whose figures are known."""
+"""Measures of drawn digits, against formulas, loops and scipy's labelled spots."""
 
 import math
+from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import label as connected
+from scipy.stats import entropy
 
-from dcgan.data import load_pictures
+from dcgan import measures
 from dcgan.measures import (
     checkerboard_energy,
     class_coverage,
@@ -17,79 +21,311 @@ from dcgan.measures import (
     within_class_diversity,
 )
 
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=200))
-def test_entropy_against_its_sum(labels):
-    shares = [labels.count(k) / len(labels) for k in set(labels)]
-    expected = -sum(s * math.log2(s) for s in shares)
-    assert label_entropy(torch.tensor(labels), 10) == pytest.approx(expected, abs=1e-9)
+histograms = st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any)
+seeds = st.integers(0, 2**32 - 1)
 
 
-def test_entropy_of_even_digits_is_3_32_bits():
-    assert label_entropy(torch.arange(1000) % 10, 10) == pytest.approx(3.3219, abs=1e-4)
-    assert label_entropy(torch.ones(5, dtype=torch.long), 10) == 0
+def labels_of(counts):
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
-def test_coverage_counts_classes_from_2_percent_on():
-    labels = torch.cat([torch.full((count,), label) for label, count in enumerate((950, 20, 19, 11))])
-    assert class_coverage(labels, 10) == 2
-    assert class_coverage(labels, 10, share=0.011) == 4
-    with pytest.raises(ValueError, match="no labels"):
-        class_coverage(torch.tensor([], dtype=torch.long), 10)
+def noise(n, *shape, seed=0, top=256):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, top, (n, *shape), dtype=np.uint8))
 
 
-def test_diversity_is_relative_to_real_pictures_of_the_class():
-    chance = torch.Generator().manual_seed(0)
-    real = torch.randn(60, 1, 4, 4, generator=chance)
-    labels = torch.arange(60) % 3
-    assert within_class_diversity(real, labels, real, labels) == pytest.approx(1)
-    assert within_class_diversity(real, labels, 0.5 * real + 7, labels) == pytest.approx(0.5)
-    assert within_class_diversity(real, labels, torch.ones_like(real), labels) == 0
-    halved = torch.where((labels == 2)[:, None, None, None], 0.5 * real, real)
-    assert within_class_diversity(real, labels, halved, labels) == pytest.approx((1 + 1 + 0.5) / 3)
-    assert math.isnan(within_class_diversity(real, labels, real[:1], labels[:1]))
+def picture(*rows):
+    """A picture [1, 1, H, W] from rows of text: # is white."""
+    return torch.tensor([[[[255 * (pixel == "#") for pixel in row] for row in rows]]], dtype=torch.uint8)
 
 
-def test_copies_are_found_and_new_pictures_are_not():
-    chance = torch.Generator().manual_seed(0)
-    train, test = (torch.randint(0, 256, (n, 1, 8, 8), generator=chance).byte() for n in (300, 200))
-    changed = train[:50].clone()
-    changed[:, 0, 0, 0] ^= 3
-    new = torch.randint(0, 256, (50, 1, 8, 8), generator=chance).byte()
-    assert near_copies(train, test, changed) == 1
-    assert near_copies(train, test, torch.cat([changed, changed, new, new])) == pytest.approx(0.5, abs=0.05)
-    assert near_copies(train, test, test) == pytest.approx(0.05, abs=0.006)
+# --- labels ---
 
 
-def test_speckle_counts_pixels_in_spots_of_one_or_two():
-    picture = torch.zeros(1, 1, 12, 12, dtype=torch.uint8)
-    picture[0, 0, 1, 1] = 255  # alone: 1
-    picture[0, 0, 4, 4] = picture[0, 0, 5, 5] = 128  # two that touch at a corner: 2
-    picture[0, 0, 8:10, 8:10] = 200  # a stroke of 4: none
-    picture[0, 0, 11, 0] = 127  # not bright
-    assert speckle(picture) == 3
-    assert speckle(torch.cat([picture, torch.zeros_like(picture)])) == 1.5
-    colour = torch.zeros(1, 3, 12, 12, dtype=torch.uint8)
-    colour[0, 2, 3, 3] = 255
-    assert speckle(colour) == 1
+@given(histograms)
+def test_label_entropy_is_that_of_the_histogram(counts):
+    assert label_entropy(labels_of(counts), len(counts)) == pytest.approx(entropy(counts, base=2), abs=1e-12)
 
 
-def test_checkerboard_energy_is_the_share_at_the_finest_frequencies():
-    y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
-    board = (255 * ((x + y) % 2)).byte()[None, None]
-    stripes = (255 * (x % 2)).byte()[None, None]
-    slow = (128 + 60 * torch.cos(2 * math.pi * x / 8)).byte()[None, None]
-    assert checkerboard_energy(board) == pytest.approx(1)
-    assert checkerboard_energy(stripes) == pytest.approx(1)
-    assert checkerboard_energy(slow) < 0.01
-    assert checkerboard_energy(torch.full_like(slow, 77)) == 0
-    # A wave of amplitude a beside one of amplitude b: the shares of a² and b².
-    wave = 128 + 60 * torch.cos(2 * math.pi * x / 8) + 30 * torch.cos(math.pi * x)
-    expected = 30**2 / (30**2 + 60**2 / 2)
-    assert checkerboard_energy(wave.round().byte()[None, None]) == pytest.approx(expected, rel=0.02)
+def test_label_entropy_of_even_and_of_collapsed_labels():
+    assert label_entropy(torch.arange(1000) % 10, 10) == pytest.approx(math.log2(10))
+    assert label_entropy(torch.ones(1000, dtype=torch.int64), 10) == 0
 
 
-def test_real_digits_have_little_of_either():
-    digits = load_pictures("mnist5k", "test").pictures
-    assert speckle(digits) < 0.1
-    assert 0 < checkerboard_energy(digits) < 0.01
+@given(histograms, st.sampled_from([0.01, 0.02, 0.1, 0.3]))
+def test_class_coverage_counts_classes(counts, share):
+    expected = sum(count / sum(counts) >= share for count in counts)
+    assert class_coverage(labels_of(counts), len(counts), share) == expected
+
+
+@pytest.mark.parametrize("n", [50, 150, 1050, 10_000])
+def test_two_percent_are_enough_and_less_is_not(n):
+    enough = n // 50
+    assert class_coverage(labels_of([n - enough, enough]), 10) == 2
+    assert class_coverage(labels_of([n - enough + 1, enough - 1]), 10) == 1
+
+
+@pytest.mark.parametrize("figure", [label_entropy, class_coverage])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([], "no labels"), ([0, 10], "labels are 0 to 10; allowed are 0 to 9"), ([-1, 3], "labels are -1 to 3")],
+)
+def test_labels_out_of_range(figure, labels, message):
+    with pytest.raises(ValueError, match=message):
+        figure(torch.tensor(labels, dtype=torch.int64), 10)
+
+
+# --- diversity within a class ---
+
+
+def mean_distance(points):
+    return np.mean([math.dist(a, b) for a, b in combinations(points.flatten(1).tolist(), 2)])
+
+
+def test_diversity_is_a_ratio_of_mean_distances_weighed_by_what_is_drawn():
+    real, fake = noise(40, 1, 4, 4), noise(30, 1, 4, 4, seed=1, top=100)
+    real_labels, fake_labels = torch.arange(40) % 3, labels_of([18, 10, 2])
+    ratios = [mean_distance(fake[fake_labels == c]) / mean_distance(real[real_labels == c]) for c in range(3)]
+    expected = np.average(ratios, weights=[18, 10, 2])
+
+    assert within_class_diversity(real, real_labels, fake, fake_labels) == pytest.approx(expected, rel=1e-5)
+
+
+@given(seeds, st.floats(0.1, 5))
+@settings(max_examples=20, deadline=None)
+def test_diversity_scales_with_the_spread_and_not_with_the_place(seed, factor):
+    rng = np.random.default_rng(seed)
+    real, labels = torch.from_numpy(rng.normal(size=(24, 5))), torch.arange(24) % 4
+    moved = real * factor + torch.from_numpy(rng.normal(size=(4, 5)))[labels]
+    assert within_class_diversity(real, labels, moved, labels) == pytest.approx(factor, rel=1e-4)
+
+
+def test_one_picture_a_class_has_no_diversity():
+    real, labels = noise(40, 1, 6, 6), torch.arange(40) % 4
+    assert within_class_diversity(real, labels, real[:4].repeat(10, 1, 1, 1), labels) == 0
+    assert within_class_diversity(real, labels, real, labels) == 1
+
+
+def test_few_odd_pictures_do_not_outvote_a_collapse():
+    real, real_labels = noise(400, 1, 6, 6), torch.arange(400) % 10
+    odd = noise(18, 1, 6, 6, seed=1)  # two in each of the other classes, as different as real ones
+    fake = torch.cat([real[:1].repeat(382, 1, 1, 1), odd])
+    value = within_class_diversity(real, real_labels, fake, labels_of([382, *[2] * 9]))
+    assert 0.03 < value < 0.06  # 18 of 400
+
+
+def test_diversity_is_not_defined_without_pairs():
+    real, fake = noise(4, 1, 3, 3), noise(4, 1, 3, 3, seed=1)
+    each_its_own, same = torch.arange(4), torch.zeros(4, dtype=torch.int64)
+    assert math.isnan(within_class_diversity(real, same, fake, each_its_own))
+    assert math.isnan(within_class_diversity(real, each_its_own, fake, same))
+    assert math.isnan(within_class_diversity(real[:1].repeat(4, 1, 1, 1), same, fake, same))
+
+
+def test_diversity_needs_a_label_for_each_picture():
+    four, three = torch.zeros(4, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="fake has 4 pictures and 3 labels"):
+        within_class_diversity(noise(4, 1, 3, 3), four, noise(4, 1, 3, 3), three)
+
+
+# --- near-copies ---
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(1, 20), st.integers(1, 20), st.integers(1, 20))
+def test_near_copies_are_counted_by_exact_distances(seed, n, m, k):
+    train, test, fake = (noise(c, 1, 4, 5, seed=seed + i) for i, c in enumerate((n, m, k)))
+
+    def nearest(pictures):
+        points = train.flatten(1).tolist()
+        return [min(math.dist(one, other) for other in points) for one in pictures.flatten(1).tolist()]
+
+    threshold = np.quantile(nearest(test), 0.05)
+    ambiguous = [d for d in nearest(fake) if abs(d - threshold) < 1e-9]
+    if not ambiguous:
+        assert near_copies(train, test, fake) == pytest.approx(np.mean(np.array(nearest(fake)) <= threshold))
+
+
+def test_copies_are_found_and_others_are_not(monkeypatch):
+    monkeypatch.setattr(measures, "_ROWS_AT_A_TIME", 33)
+    train, test, strange = (noise(200, 1, 28, 28, seed=seed) for seed in range(3))
+    assert near_copies(train, test, train) == 1
+    assert near_copies(train, test, train.clip(1)) == 1
+    assert near_copies(train, test, test) == pytest.approx(0.05)
+    assert near_copies(train, test, 255 * (strange > 127)) == 0
+    assert near_copies(train, test, torch.cat([train[:50], 255 * (strange[:150] > 127)])) == 0.25
+
+
+def test_with_labels_each_class_has_its_own_threshold():
+    """Class 0 is plain, and all of it lies near to some of it; class 1 is noise."""
+    plain, loud = noise(2000, 1, 6, 6, top=50), noise(2000, 1, 6, 6, seed=1)
+    train, test = torch.cat([plain[:1000], loud[:1000]]), torch.cat([plain[1000:], loud[1000:]])
+    test_labels = torch.arange(2000) // 1000
+    more = noise(1000, 1, 6, 6, seed=2, top=50)  # plain ones, and no copies
+    zeros = torch.zeros(1000, dtype=torch.long)
+    assert near_copies(train, test, more) == pytest.approx(0.10, abs=0.03)
+    assert near_copies(train, test, more, test_labels=test_labels, fake_labels=zeros) == pytest.approx(0.05, abs=0.02)
+    copies = loud[:100] ^ 1
+    assert near_copies(train, test, copies, test_labels=test_labels, fake_labels=zeros[:100] + 1) == 1
+    with pytest.raises(ValueError, match="go together"):
+        near_copies(train, test, more, test_labels=test_labels)
+
+
+def test_a_copy_is_one_though_the_test_pictures_are_copies_too():
+    train = noise(50, 1, 28, 28)
+    assert near_copies(train, train, train) == 1
+    assert near_copies(train, train, train ^ 1) == 0
+
+
+def test_a_distance_to_a_copy_is_exactly_nothing():
+    """Sums of squares of large bright pictures are beyond float32's whole numbers; distances must not show it."""
+    train = noise(20, 3, 64, 64) | 0xC0
+    assert measures._nearest(train, train).tolist() == [0] * 20
+    changed = train.clone()
+    changed[:, 0, 0, 0] ^= 1
+    assert measures._nearest(changed, train).tolist() == [1] * 20
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(2, 1, 4, 4), (2, 1, 4, 4), (0, 1, 4, 4)],
+        [(0, 1, 4, 4), (2, 1, 4, 4), (2, 1, 4, 4)],
+        [(2, 1, 4, 4), (2, 1, 4, 4), (2, 1, 2, 8)],
+    ],
+)
+def test_near_copies_need_pictures_of_one_size(shapes):
+    with pytest.raises(ValueError, match="expected pictures of one size"):
+        near_copies(*(torch.zeros(shape, dtype=torch.uint8) for shape in shapes))
+
+
+# --- speckle ---
+
+
+@pytest.mark.parametrize(
+    ("drawing", "stray"),
+    [
+        (["....", "....", "...."], 0),
+        ([".#..", "....", "...."], 1),
+        (["##..", "....", "...."], 2),
+        (["#...", ".#..", "...."], 2),
+        (["#..#", "....", "#..#"], 4),
+        (["##..", "...#", "...#"], 4),
+        (["##.#", "....", "...#"], 4),
+        (["###.", "....", "...."], 0),
+        (["#...", ".#..", "..#."], 0),
+        (["##..", "##..", "...#"], 1),
+        (["#.#.", ".#..", "...."], 0),
+    ],
+)
+def test_stray_pixels_are_in_spots_of_one_or_two(drawing, stray):
+    assert speckle(picture(*drawing)) == stray
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, st.floats(0.02, 0.6), st.integers(1, 12), st.integers(1, 12))
+def test_speckle_counts_the_pixels_of_small_spots(seed, share, height, width):
+    bright = np.random.default_rng(seed).random((3, height, width)) < share
+    stray = 0
+    for each in bright:
+        spots, _ = connected(each, structure=np.ones((3, 3)))
+        stray += sum(size for size in np.bincount(spots.ravel())[1:] if size <= 2)
+    assert speckle(torch.from_numpy(bright[:, None] * np.uint8(255))) == pytest.approx(stray / 3)
+
+
+def test_bright_is_half_of_white_in_any_channel():
+    colours = torch.zeros(4, 3, 5, 5, dtype=torch.uint8)
+    colours[0, 1, 2, 2], colours[1, 2, 2, 2], colours[2, :, 2, 2] = 128, 127, 127
+    assert speckle(colours) == 0.25
+
+
+def test_speckle_of_many_pictures_is_their_mean():
+    one, none = picture("#..", "...", "..."), picture("...", "...", "...")
+    assert speckle(torch.cat([one] * 900 + [none] * 1800)) == pytest.approx(1 / 3)
+
+
+# --- checkerboard ---
+
+
+def waves(H, W, ky, kx):
+    """A wave of ky periods along the height and kx along the width."""
+    y, x = np.mgrid[:H, :W]
+    return np.cos(2 * np.pi * (ky * y / H + kx * x / W))
+
+
+def as_picture(values):
+    return torch.from_numpy(np.round(values).clip(0, 255).astype(np.uint8))[None, None]
+
+
+@pytest.mark.parametrize("wave", [(14, 0), (0, 14), (14, 14), (13, 1), (1, 13), (13, 13)])
+def test_the_finest_patterns_are_all_checkerboard(wave):
+    assert 0.998 < checkerboard_energy(as_picture(127.5 + 120 * waves(28, 28, *wave))) <= 1
+
+
+@pytest.mark.parametrize("wave", [(1, 0), (3, 2), (7, 7), (14, 7), (12, 0), (12, 14), (2, 14)])
+def test_coarser_patterns_are_not(wave):
+    assert 0 <= checkerboard_energy(as_picture(127.5 + 120 * waves(28, 28, *wave))) < 0.002
+
+
+def in_band(k, side):
+    """Whether frequency k of a side is near 0, and near π, by angles."""
+    angle = abs((2 * math.pi * k / side + math.pi) % (2 * math.pi) - math.pi)
+    return angle <= math.pi / 8 + 1e-9, math.pi - angle <= math.pi / 8 + 1e-9
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 9), st.integers(2, 9), st.integers(1, 3))
+def test_checkerboard_energy_is_a_share_of_the_fourier_sum(seed, H, W, C):
+    pictures = noise(2, C, H, W, seed=seed)
+    fine = total = 0.0
+    for channel in pictures.flatten(0, 1).double().numpy():
+        for ky in range(H):
+            for kx in range(W):
+                if ky or kx:
+                    y, x = np.mgrid[:H, :W]
+                    energy = abs((channel * np.exp(-2j * np.pi * (ky * y / H + kx * x / W))).sum()) ** 2
+                    (low_y, high_y), (low_x, high_x) = in_band(ky, H), in_band(kx, W)
+                    fine += energy * ((low_y and high_x) or (high_y and low_x) or (high_y and high_x))
+                    total += energy
+    if total:
+        assert checkerboard_energy(pictures) == pytest.approx(fine / total, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize(("size", "width"), [(16, 3), (28, 3), (32, 5), (48, 7), (64, 9)])
+def test_white_noise_has_the_share_of_the_bands(size, width):
+    """On the unit square of frequencies all are alike: the share is that of the frequencies in the three squares."""
+    expected = 3 * width**2 / (size**2 - 1)
+    assert expected * 0.85 < checkerboard_energy(noise(400, 1, size, size)) < expected * 1.15
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_flat_pictures_have_none(value):
+    assert checkerboard_energy(torch.full((5, 3, 28, 28), value, dtype=torch.uint8)) == 0
+
+
+def test_a_flat_picture_changes_nothing_and_neither_does_brightness():
+    pictures = noise(6, 1, 28, 28, top=100)
+    value = checkerboard_energy(pictures)
+    assert checkerboard_energy(torch.cat([pictures, torch.full((6, 1, 28, 28), 90, dtype=torch.uint8)])) == (
+        pytest.approx(value, rel=1e-9)
+    )
+    assert checkerboard_energy(pictures + 100) == pytest.approx(value, rel=1e-9)
+
+
+def test_a_transposed_convolution_of_uneven_overlap_shows():
+    """3x3 with stride 2 covers pixels once, twice or four times; 4x4 covers all alike."""
+    coarse = torch.nn.functional.avg_pool2d(torch.rand(20, 1, 64, 64, generator=torch.Generator().manual_seed(0)), 4)
+
+    def drawn(kernel):
+        weight = torch.ones(1, 1, kernel, kernel)
+        values = torch.nn.functional.conv_transpose2d(coarse, weight, stride=2, padding=1)
+        return (values / values.max() * 255).round().to(torch.uint8)
+
+    assert checkerboard_energy(drawn(3)) > 0.5
+    assert checkerboard_energy(drawn(4)) < 0.05
+
+
+@pytest.mark.parametrize("figure", [speckle, checkerboard_energy])
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4)])
+def test_figures_of_pictures_need_some(figure, shape):
+    with pytest.raises(ValueError, match=r"expected \[n, C, H, W\]"):
+        figure(torch.zeros(shape, dtype=torch.uint8))

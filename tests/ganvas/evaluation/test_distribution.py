@@ -1,123 +1,268 @@
-"""Distances between sets against closed forms and against sums over all pairs, written out."""
+"""Distances between sets of features, against formulas and loops that are written out."""
 
 import math
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import sqrtm
 
+from ganvas.evaluation import distribution
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 
+BETWEEN_SETS = [frechet_distance, kernel_distance, precision_recall, density_coverage]
+seeds = st.integers(0, 2**32 - 1)
 
-def normal(n, d=4, seed=0, shift=0.0, scale=1.0):
-    return shift + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+def features(n, d, seed=0, scale=1.0, shift=0.0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(shift, scale, (n, d)))
 
 
-@given(st.integers(1, 6), st.integers(0, 100))
-def test_frechet_against_the_matrix_root(d, seed):
-    real, fake = normal(50, d, seed), normal(40, d, seed + 1, shift=0.5, scale=2) @ normal(d, d, seed + 2)
-    a, b = real.double().numpy(), fake.double().numpy()
-    C, K = np.atleast_2d(np.cov(a.T)), np.atleast_2d(np.cov(b.T))
-    root = scipy.linalg.sqrtm(C @ K).real
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(C + K - 2 * root)
+def with_moments(n, mean, covariance, seed=0):
+    """Samples whose own mean and covariance are exactly those that are given."""
+    raw = np.random.default_rng(seed).standard_normal((n, len(mean)))
+    raw -= raw.mean(axis=0)
+    white = raw @ np.linalg.inv(np.linalg.cholesky(np.atleast_2d(np.cov(raw, rowvar=False)))).T
+    return torch.from_numpy(white @ np.linalg.cholesky(covariance).T + mean)
+
+
+def random_covariance(d, seed):
+    factor = np.random.default_rng(seed).standard_normal((d, d))
+    return factor @ factor.T + 0.1 * np.eye(d)
+
+
+# --- Fréchet distance ---
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 12))
+def test_frechet_distance_is_the_closed_form_between_gaussians(seed, d):
+    first, second = random_covariance(d, seed), random_covariance(d, seed + 1)
+    shift = np.random.default_rng(seed + 2).standard_normal(d)
+    expected = shift @ shift + np.trace(first + second - 2 * sqrtm(first @ second).real)
+
+    real = with_moments(40, np.zeros(d), first, seed)
+    fake = with_moments(55, shift, second, seed + 3)
     assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
-def test_frechet_of_one_dimension_is_the_closed_form():
-    """(m - m')² + (s - s')²."""
-    real, fake = normal(5000, 1), normal(5000, 1, seed=1, shift=3.0, scale=2.0)
-    expected = (real.mean() - fake.mean()) ** 2 + (real.std() - fake.std()) ** 2
-    assert frechet_distance(real, fake) == pytest.approx(float(expected), rel=1e-5)
-    assert 9 < expected < 11
+def test_frechet_distance_on_a_line():
+    real, fake = (with_moments(30, [mean], [[s**2]]) for mean, s in ((1.0, 2.0), (4.0, 0.5)))
+    assert frechet_distance(real, fake) == pytest.approx(3**2 + 1.5**2, rel=1e-9)
 
 
-def test_frechet_of_a_set_and_itself_is_nothing_also_where_the_covariance_is_singular():
-    few = normal(5, 64)
-    assert frechet_distance(few, few) == pytest.approx(0, abs=1e-6)
-    assert frechet_distance(few, few + 1) == pytest.approx(64, rel=1e-6)
+def test_frechet_distance_with_fewer_pictures_than_features():
+    real, fake = features(5, 40), features(7, 40, seed=1, shift=0.5)
+    a, b = (each.numpy() for each in (real, fake))
+    # √(C C') has the eigenvalues of the small matrix M Mᵀ, with M = X Yᵀ of the centred sets.
+    cross = (a - a.mean(0)) @ (b - b.mean(0)).T / math.sqrt(4 * 6)
+    trace = np.sqrt(np.linalg.eigvalsh(cross @ cross.T).clip(min=0)).sum()
+    covariances = a.var(axis=0, ddof=1).sum() + b.var(axis=0, ddof=1).sum()
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + covariances - 2 * trace
+
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-6)
+
+
+@given(seeds, st.integers(2, 20), st.integers(1, 15))
+@settings(max_examples=25, deadline=None)
+def test_frechet_distance_of_a_set_to_itself_is_nothing_and_a_shift_counts_in_full(seed, n, d):
+    real = features(n, d, seed)
+    assert 0 <= frechet_distance(real, real) < 1e-11
+    assert frechet_distance(real, real + 3) == pytest.approx(9 * d, rel=1e-9)
+
+
+def test_frechet_distance_to_one_picture_over_and_over():
+    real = features(30, 4)
+    expected = real.var(dim=0).sum() + real.mean(dim=0).square().sum()
+    assert frechet_distance(real, torch.zeros(30, 4)) == pytest.approx(float(expected), rel=1e-9)
+
+
+# --- kernel distance ---
 
 
 def mmd(x, y):
-    """Gretton's unbiased estimate, pair by pair."""
+    """The unbiased estimator, pair by pair."""
+    d = len(x[0])
 
-    def k(a, b):
-        return (float(a @ b) / len(a) + 1) ** 3
+    def kernel(a, b):
+        return (sum(p * q for p, q in zip(a, b, strict=True)) / d + 1) ** 3
 
-    n, m = len(x), len(y)
-    xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
-    return xx + yy - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+    def within(points):
+        pairs = [(i, j) for i in range(len(points)) for j in range(len(points)) if i != j]
+        return sum(kernel(points[i], points[j]) for i, j in pairs) / len(pairs)
 
-
-def test_kernel_distance_against_all_pairs():
-    real, fake = normal(12), normal(12, seed=1, shift=0.7)
-    assert kernel_distance(real, fake, subsets=3) == pytest.approx(mmd(real.double(), fake.double()), rel=1e-6)
+    between = sum(kernel(a, b) for a in x for b in y) / (len(x) * len(y))
+    return within(x) + within(y) - 2 * between
 
 
-def test_kernel_distance_is_unbiased_and_sees_a_shift():
-    same = [kernel_distance(normal(200, seed=s), normal(200, seed=s + 99), subsets=1) for s in range(30)]
-    assert min(same) < 0 < max(same)
-    assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(30)
-    assert kernel_distance(normal(200), normal(200, seed=1, shift=1.0)) > 5 * max(same)
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(2, 9), st.integers(1, 5))
+def test_kernel_distance_is_the_mean_over_pairs(seed, n, d):
+    real, fake = features(n, d, seed), features(n, d, seed + 1, shift=0.5)
+    assert kernel_distance(real, fake) == pytest.approx(mmd(real.tolist(), fake.tolist()), rel=1e-9, abs=1e-9)
 
 
-def test_kernel_distance_repeats_for_a_seed():
-    real, fake = normal(60), normal(80, seed=1)
-    first = kernel_distance(real, fake, subset_size=20, subsets=5)
-    assert first == kernel_distance(real, fake, subset_size=20, subsets=5)
-    assert first != kernel_distance(real, fake, subset_size=20, subsets=5, seed=1)
+def test_subsets_come_near_the_whole_and_repeat():
+    real, fake = features(400, 3), features(300, 3, seed=1, shift=0.5)
+    whole = mmd(real.tolist(), fake.tolist())
+    by_subsets = kernel_distance(real, fake, subsets=200, subset_size=100)
+
+    assert whole * 0.9 < by_subsets < whole * 1.1
+    assert by_subsets == kernel_distance(real, fake, subsets=200, subset_size=100)
+    assert by_subsets != kernel_distance(real, fake, subsets=200, subset_size=100, seed=1)
+    assert by_subsets != pytest.approx(whole, rel=1e-9)
 
 
-def kth(points, i, k):
-    """Distance of point i to its k-th neighbour."""
-    return sorted(float((points[i] - p).norm()) for j, p in enumerate(points) if j != i)[k - 1]
+def test_kernel_distance_has_no_bias():
+    values = [kernel_distance(features(20, 3, 2 * seed), features(20, 3, 2 * seed + 1)) for seed in range(400)]
+    error = np.std(values) / math.sqrt(len(values))
+
+    assert abs(np.mean(values)) < 4 * error
+    assert 0.2 < np.mean(np.array(values) < 0) < 0.8
 
 
-@given(st.integers(1, 4), st.integers(0, 200))
-def test_precision_and_recall_against_all_pairs(k, seed):
-    real, fake = normal(15, seed=seed).double(), normal(15, seed=seed + 1, shift=0.6).double()
-
-    def inside(point, others):
-        return any(float((point - o).norm()) <= kth(others, i, k) for i, o in enumerate(others))
-
-    expected = (
-        sum(inside(p, real) for p in fake) / 15,
-        sum(inside(p, fake) for p in real) / 15,
-    )
-    assert precision_recall(real, fake, k) == pytest.approx(expected)
+@pytest.mark.parametrize("wrong", [{"subsets": 0}, {"subset_size": 1}])
+def test_kernel_distance_needs_subsets(wrong):
+    with pytest.raises(ValueError, match="at least 1 and 2 are needed"):
+        kernel_distance(features(9, 2), features(9, 2), **wrong)
 
 
-@given(st.integers(1, 4), st.integers(0, 200))
-def test_density_and_coverage_against_all_pairs(k, seed):
-    real, fake = normal(15, seed=seed).double(), normal(11, seed=seed + 1, shift=0.6).double()
-    balls = [[float((f - r).norm()) <= kth(real, i, k) for i, r in enumerate(real)] for f in fake]
-    density = sum(map(sum, balls)) / (k * 11)
-    coverage = sum(any(column) for column in zip(*balls, strict=True)) / 15
-    assert density_coverage(real, fake, k) == pytest.approx((density, coverage))
+# --- balls around neighbours ---
 
 
-def test_what_the_figures_say():
-    real = normal(2500, 8)
-    assert precision_recall(real, real) == (1, 1)
-    precision, recall = precision_recall(real, real[0] + 0.01 * normal(2500, 8, seed=1))  # one picture over and over
-    assert precision > 0.95
-    assert recall < 0.05
-    assert precision_recall(real, normal(2500, 8, seed=1, shift=50.0)) == (0, 0)
-    density, coverage = density_coverage(real, normal(2500, 8, seed=1))
-    assert 0.9 < density < 1.1
-    assert coverage > 0.95
-    assert density_coverage(real, normal(100, 8, shift=50.0)) == (0, 0)
+def radius(points, i, k):
+    return sorted(math.dist(points[i], other) for j, other in enumerate(points) if j != i)[k - 1]
 
 
-@pytest.mark.parametrize("figure", [frechet_distance, kernel_distance, precision_recall, density_coverage])
-def test_what_does_not_fit_is_refused(figure):
+def balls(points, others, k):
+    """For each of the points, which balls around the others it lies in."""
+    radii = [radius(others, i, k) for i in range(len(others))]
+    return [[math.dist(point, other) <= r for other, r in zip(others, radii, strict=True)] for point in points]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(2, 14), st.integers(1, 4), st.integers(1, 5), st.floats(-2, 2))
+def test_precision_and_recall_are_counted_ball_by_ball(seed, n, d, k, shift):
+    n = max(n, k + 1)
+    real, fake = features(n, d, seed), features(n, d, seed + 1, shift=shift)
+    precision = np.mean([any(row) for row in balls(fake.tolist(), real.tolist(), k)])
+    recall = np.mean([any(row) for row in balls(real.tolist(), fake.tolist(), k)])
+
+    assert precision_recall(real, fake, k) == pytest.approx((precision, recall))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(2, 14), st.integers(1, 14), st.integers(1, 4), st.integers(1, 5), st.floats(-2, 2))
+def test_density_and_coverage_are_counted_ball_by_ball(seed, n, m, d, k, shift):
+    real, fake = features(max(n, k + 1), d, seed), features(m, d, seed + 1, shift=shift)
+    inside = np.array(balls(fake.tolist(), real.tolist(), k))
+
+    density, coverage = density_coverage(real, fake, k)
+    assert density == pytest.approx(inside.sum() / (k * m))
+    assert coverage == pytest.approx(inside.any(axis=0).mean())
+
+
+def test_the_papers_neighbours_are_the_default():
+    real, fake = features(60, 3), features(60, 3, seed=1, shift=0.8)
+    assert precision_recall(real, fake) == precision_recall(real, fake, 3) != precision_recall(real, fake, 4)
+    assert density_coverage(real, fake) == density_coverage(real, fake, 5) != density_coverage(real, fake, 4)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    real, fake = features(50, 4), features(50, 4, seed=1, shift=0.5)
+    whole = precision_recall(real, fake), density_coverage(real, fake)
+    monkeypatch.setattr(distribution, "_ROWS_AT_A_TIME", 7)
+    assert (precision_recall(real, fake), density_coverage(real, fake)) == whole
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("shift", [0, 1000])
+def test_a_set_lies_in_itself_with_its_neighbours(k, shift):
+    """Each ball holds its centre and k neighbours, the last one on its surface, where rounding must not decide."""
+    real = features(300, 128, shift=shift)
+    assert precision_recall(real, real, k) == (1, 1)
+    assert density_coverage(real, real.clone(), k) == ((k + 1) / k, 1)
+
+
+def test_copies_of_one_picture_are_in_each_others_balls_and_in_no_others():
+    one = features(1, 128, seed=1, shift=5.0)
+    real, collapsed = features(200, 128), one.repeat(200, 1)
+    assert precision_recall(collapsed, collapsed) == (1, 1)
+    assert precision_recall(real, collapsed) == (0, 0)
+    assert precision_recall(collapsed, collapsed + 1e-3) == (0, 0)
+
+
+def test_dropped_modes_cost_recall_and_coverage_and_bad_pictures_precision_and_density():
+    real = torch.cat([features(100, 4), features(100, 4, seed=1, shift=50)])
+    half = torch.cat([features(100, 4, seed=2), features(100, 4, seed=3)])
+    wide = torch.cat([features(100, 4, seed=2), features(100, 4, seed=3, shift=500)])
+
+    precision, recall = precision_recall(real, half)
+    density, coverage = density_coverage(real, half)
+    assert 0.85 < precision <= 1
+    assert 0.4 < recall <= 0.5
+    assert 0.75 < density < 1.3
+    assert 0.4 < coverage <= 0.5
+
+    assert 0.42 < precision_recall(real, wide)[0] <= 0.5
+    assert 0.35 < density_coverage(real, wide)[0] < 0.65
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("distance", BETWEEN_SETS)
+@pytest.mark.parametrize("shapes", [((9, 3), (9, 4)), ((9,), (9,)), ((9, 3, 1), (9, 3, 1))])
+def test_features_must_fit(distance, shapes):
     with pytest.raises(ValueError, match=r"expected \[n, d\] and \[m, d\]"):
-        figure(normal(9, 3), normal(9, 4))
-    with pytest.raises(ValueError, match="real has 1 pictures; at least"):
-        figure(normal(1), normal(1))
-    if figure is precision_recall:
-        with pytest.raises(ValueError, match="real has 9 pictures and fake 8"):
-            figure(normal(9), normal(8))
+        distance(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("distance", "n", "m", "name"),
+    [
+        (frechet_distance, 1, 9, "real"),
+        (frechet_distance, 9, 1, "fake"),
+        (kernel_distance, 9, 1, "fake"),
+        (precision_recall, 3, 3, "real"),
+        (density_coverage, 5, 9, "real"),
+        (density_coverage, 9, 0, "fake"),
+    ],
+)
+def test_too_few_pictures(distance, n, m, name):
+    with pytest.raises(ValueError, match=f"{name} has {n if name == 'real' else m} pictures; at least"):
+        distance(torch.zeros(n, 2), torch.zeros(m, 2))
+
+
+def test_fewest_pictures_are_enough():
+    assert precision_recall(features(4, 2), features(4, 2)) == (1, 1)
+    assert density_coverage(features(6, 2), features(1, 2, shift=1e6)) == (0, 0)
+
+
+def test_precision_and_recall_need_as_many():
+    with pytest.raises(ValueError, match="real has 9 pictures and fake 8"):
+        precision_recall(torch.zeros(9, 2), torch.zeros(8, 2))
+
+
+@pytest.mark.parametrize("figures", [precision_recall, density_coverage])
+def test_neighbours_are_counted_from_one(figures):
+    with pytest.raises(ValueError, match="k is 0; at least 1"):
+        figures(torch.zeros(9, 2), torch.zeros(9, 2), 0)
+
+
+@pytest.mark.parametrize("distance", BETWEEN_SETS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_must_be_finite(distance, value):
+    broken = torch.zeros(9, 2)
+    broken[4, 1] = value
+    with pytest.raises(ValueError, match="fake has features that are not finite"):
+        distance(torch.zeros(9, 2), broken)
+
+
+@pytest.mark.parametrize("distance", BETWEEN_SETS)
+def test_single_precision_is_computed_in_double(distance):
+    real, fake = features(40, 5).float(), features(40, 5, seed=1).float()
+    assert distance(real, fake) == distance(real.double(), fake.double())

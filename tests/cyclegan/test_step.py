@@ -1,0 +1,175 @@
+"""One step of CycleGAN against the paper's formulas, written out again."""
+
+import copy
+
+import pytest
+import torch
+
+from cyclegan.step import CycleGanStep, Networks, Weights
+from ganvas.nn.patchgan import PatchDiscriminator
+from ganvas.nn.resnet import ResNetGenerator
+from ganvas.training.optimizer import Adam
+from ganvas.training.pool import ImagePool
+
+NAMES = ("G_ab", "G_ba", "D_a", "D_b")
+
+
+class NoUpdate(Adam):
+    """Leaves the weights, so that gradients can be compared."""
+
+    def step(self, closure=None):
+        pass
+
+
+def networks(norm="instance", channels=(3, 3)):
+    torch.manual_seed(0)
+    a, b = channels
+    options = {"base_channels": 4, "norm": norm}
+    return Networks(
+        ResNetGenerator(a, b, num_blocks=1, **options),
+        ResNetGenerator(b, a, num_blocks=1, **options),
+        PatchDiscriminator(a, num_layers=1, **options),
+        PatchDiscriminator(b, num_layers=1, **options),
+    )
+
+
+def batch(n=2, channels=(3, 3)):
+    chance = torch.Generator().manual_seed(1)
+    return {d: torch.rand(n, c, 16, 16, generator=chance) * 2 - 1 for d, c in zip("ab", channels, strict=True)}
+
+
+def make_step(nets, adam=NoUpdate, pool=0, **options):
+    optimizers = {name: adam(getattr(nets, name).named_parameters(), 1e-3) for name in NAMES}
+    shapes = [(getattr(nets, name).layers[0][0].in_channels, 16, 16) for name in ("D_a", "D_b")]
+    return CycleGanStep(nets, optimizers, *(ImagePool(pool, shape) for shape in shapes), **options)
+
+
+def gradients(nets):
+    return {f"{name}.{key}": p.grad.clone() for name in NAMES for key, p in getattr(nets, name).named_parameters()}
+
+
+def written_out(nets, data, lambda_identity):
+    """Zhu et al. 2017, Eqs. 1 to 3 with least squares (Sec. 4), and the identity loss of Sec. 5.2."""
+    a, b = data["a"], data["b"]
+    fake_a, fake_b = nets.G_ba(b), nets.G_ab(a)
+    losses = {
+        "loss_g_ab": (nets.D_b(fake_b) - 1).square().mean(),
+        "loss_g_ba": (nets.D_a(fake_a) - 1).square().mean(),
+        "loss_cycle_a": (nets.G_ba(fake_b) - a).abs().mean(),
+        "loss_cycle_b": (nets.G_ab(fake_a) - b).abs().mean(),
+    }
+    loss_g = losses["loss_g_ab"] + losses["loss_g_ba"] + 10 * (losses["loss_cycle_a"] + losses["loss_cycle_b"])
+    if lambda_identity:
+        losses |= {
+            "loss_identity_a": (nets.G_ba(a) - a).abs().mean(),
+            "loss_identity_b": (nets.G_ab(b) - b).abs().mean(),
+        }
+        loss_g = loss_g + 10 * lambda_identity * (losses["loss_identity_a"] + losses["loss_identity_b"])
+    losses["loss_g"] = loss_g
+    for domain, D, real, fake in (("a", nets.D_a, a, fake_a), ("b", nets.D_b, b, fake_b)):
+        losses[f"loss_d_{domain}"] = 0.5 * ((D(real) - 1).square().mean() + D(fake.detach()).square().mean())
+    return losses
+
+
+@pytest.mark.parametrize("lambda_identity", [0.5, 0.0])
+def test_losses_and_gradients_equal_the_papers(lambda_identity):
+    nets = networks()
+    twin, data = copy.deepcopy(nets), batch()
+    losses = make_step(nets, weights=Weights(lambda_identity=lambda_identity))(data)
+    expected = written_out(twin, data, lambda_identity)
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-4), name
+
+    G = [p for name in ("G_ab", "G_ba") for p in getattr(twin, name).parameters()]
+    D = [p for name in ("D_a", "D_b") for p in getattr(twin, name).parameters()]
+    grads = torch.autograd.grad(expected["loss_g"], G, retain_graph=True)
+    grads += torch.autograd.grad(expected["loss_d_a"] + expected["loss_d_b"], D)
+    for (name, got), wanted in zip(gradients(nets).items(), grads, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("what", ["join_generators", "join_discriminators"])
+def test_joined_passes_change_nothing_with_instance_norm_and_something_with_batch_norm(what):
+    for norm, same in (("instance", True), ("batch", False)):
+        results = []
+        for joined in (True, False):
+            nets = networks(norm)
+            options = {"join_generators": False, "join_discriminators": False, what: joined}
+            results.append((make_step(nets, **options)(batch()), gradients(nets)))
+        (first, first_grads), (second, second_grads) = results
+        assert all(first[n].item() == pytest.approx(second[n].item(), rel=1e-4) for n in first) == same
+        for name in first_grads if same else ():
+            torch.testing.assert_close(first_grads[name], second_grads[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 2}, {"accumulate": 4}, {"checkpointing": True}])
+def test_savings_of_memory_change_nothing_but_rounding(options):
+    results = []
+    for each in ({}, options):
+        nets = networks()
+        results.append((make_step(nets, **each)(batch(4)), gradients(nets)))
+    (first, first_grads), (second, second_grads) = results
+    for name, value in first.items():
+        assert second[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    for name, value in first_grads.items():
+        torch.testing.assert_close(second_grads[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_pieces_are_smaller_passes():
+    nets, seen = networks(), []
+    nets.G_ab.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    make_step(nets, accumulate=4, join_generators=False)(batch(4))
+    assert set(seen) == {1}
+
+
+def test_g_is_updated_first_and_d_sees_fakes_of_before():
+    """Only G's update moves; then D's gradients must be those for fakes of the old G."""
+    nets = networks()
+    twin, data = copy.deepcopy(nets), batch()
+    make_step(nets, Adam)(data)
+    for name in NAMES:
+        moved = [
+            not torch.equal(p, q)
+            for p, q in zip(getattr(nets, name).parameters(), getattr(twin, name).parameters(), strict=True)
+        ]
+        assert all(moved) or name.startswith("G"), name
+        assert any(moved), name
+
+    still = copy.deepcopy(twin)
+    expected = written_out(still, data, 0.5)
+    got = make_step(copy.deepcopy(twin), Adam)(data)
+    assert got["loss_d_a"].item() == pytest.approx(expected["loss_d_a"].item(), rel=1e-4)
+
+
+def test_d_is_shown_the_pool():
+    nets = networks()
+    step = make_step(nets, pool=2)
+    step(batch(2))  # fills the pools
+    torch.manual_seed(0)
+    loss = step(batch(2))["loss_d_a"]
+    assert int(step.pool_a.filled) == 2
+    assert torch.isfinite(loss)
+    fakes = networks().G_ba(batch(2)["b"])
+    torch.testing.assert_close(step.pool_a.pictures, fakes.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_domains_may_differ_in_channels_without_the_identity_loss():
+    nets = networks(channels=(1, 4))
+    losses = make_step(nets, weights=Weights(lambda_identity=0))(batch(channels=(1, 4)))
+    assert "loss_identity_a" not in losses
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+@pytest.mark.parametrize("gan_loss", ["vanilla", "hinge", "wgangp"])
+def test_other_losses_train(gan_loss):
+    nets = networks()
+    losses = make_step(nets, gan_loss=gan_loss)(batch())
+    assert ("loss_gp_a" in losses) == (gan_loss == "wgangp")
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_bf16_stays_near_fp32():
+    first, second = (make_step(networks(), bf16=bf16)(batch()) for bf16 in (False, True))
+    for name, value in first.items():
+        assert second[name].item() == pytest.approx(value.item(), rel=0.05, abs=0.01), name

@@ -1,0 +1,76 @@
+"""The watch tells CycleGAN's own failures from what only looks like one."""
+
+import pytest
+import torch
+
+from cyclegan.watch import CycleWatch, View, correlation
+
+
+def pictures(seed, n=4):
+    return torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_correlation():
+    x, y = pictures(0), pictures(1)
+    assert correlation(x, x) == pytest.approx(1)
+    assert correlation(x, -x) == pytest.approx(-1)
+    assert correlation(x, 0.3 * x + 0.2) == pytest.approx(1)
+    assert abs(correlation(x, y)) < 0.2
+    assert correlation(x, torch.zeros_like(y)) == 0
+    assert correlation(x, x.mean(dim=1, keepdim=True)) == pytest.approx(1)  # by luminance, whatever the channels
+
+
+def views(**changes):
+    good = View(source=pictures(0), fake=0.5 * pictures(0) + 0.2, target=pictures(1), identity=0.8 * pictures(1))
+    return {"a2b": View(**{**vars(good), **changes}), "b2a": good}
+
+
+def looks(watch, given, losses=None, times=3):
+    return [watch.look(given, losses or {}).warnings for _ in range(times)]
+
+
+def test_a_healthy_training_is_left_in_peace():
+    healthy = {"loss_d_a": 0.2, "loss_d_b": 0.1}
+    assert looks(CycleWatch("lsgan"), views(), healthy) == [[], [], []]
+
+
+def test_inversion_is_certain_where_the_identity_pass_shows_it():
+    said = looks(CycleWatch("lsgan"), views(identity=-pictures(1)))
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "a2b: colours are inverted" in said[1][0]
+    assert "--seed" in said[1][0]
+
+
+def test_a_negative_translation_alone_is_no_inversion():
+    """Satellite and terrain are truly anticorrelated in a third of the tiles."""
+    watch = CycleWatch("lsgan")
+    assert looks(watch, views(fake=-pictures(0))) == [[], [], []]
+    assert watch.look(views(fake=-pictures(0)), {}).values["correlation_source_a2b"] == pytest.approx(-1)
+
+
+def test_without_an_identity_pass_it_is_a_hint():
+    said = looks(CycleWatch("lsgan", has_identity=False), views(fake=-pictures(0)))
+    assert "Look at the samples" in said[1][0]
+
+
+def test_an_output_that_equals_its_input():
+    said = looks(CycleWatch("lsgan"), views(fake=pictures(0) + 0.01))
+    assert "the output equals the input" in said[1][0]
+    assert "--lambda-identity" in said[1][0]
+
+
+@pytest.mark.parametrize(
+    ("gan_loss", "loss", "won"), [("lsgan", 0.005, True), ("lsgan", 0.02, False), ("wgangp", -9.0, False)]
+)
+def test_a_discriminator_that_has_won(gan_loss, loss, won):
+    said = looks(CycleWatch(gan_loss), views(), {"loss_d_a": 0.2, "loss_d_b": loss})
+    assert [len(each) for each in said] == [0, int(won), 0]
+    if won:
+        assert "D_b has won" in said[1][0]
+
+
+def test_a_failure_that_comes_back_is_said_again():
+    watch = CycleWatch("lsgan")
+    bad, good = views(fake=pictures(0)), views()
+    said = [watch.look(each, {}).warnings for each in (bad, bad, bad, good, bad, bad)]
+    assert [len(each) for each in said] == [0, 1, 0, 0, 0, 1]
