@@ -16,7 +16,7 @@ from dcgan.data import PictureDataset, Pictures
 from dcgan.networks import build_networks, start_weights
 from dcgan.step import DcganStep
 from ganvas.data.sampling import ResumableBatchSampler
-from ganvas.training.device import choose_precision
+from ganvas.training.device import choose_precision, compile_network
 from ganvas.training.optimizer import Adam
 
 Batch = dict[str, Tensor]
@@ -93,7 +93,7 @@ def plain_step(device: str, image_size: int) -> Step:
     return step
 
 
-def our_step(device: str, image_size: int) -> Step:
+def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
     """Make the product's step at its default precision, set up as the training sets it up."""
     adams = []
     networks = build_networks("dcgan", image_size=image_size)
@@ -101,7 +101,8 @@ def our_step(device: str, image_size: int) -> Step:
         start_weights(network, "normal", torch.Generator().manual_seed(0))
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         adams.append(Adam(network.named_parameters(), 2e-4))
-    update = DcganStep(*networks, *adams, bf16=choose_precision("auto", device) == "bf16")
+    called = [compile_network(network) if compiled else network for network in networks]
+    update = DcganStep(called[0], called[1], adams[0], adams[1], bf16=choose_precision("auto", device) == "bf16")
     return lambda batch: update({name: x.to(memory_format=torch.channels_last) for name, x in batch.items()})
 
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.unet import UNetGenerator
-from ganvas.training.device import choose_precision
+from ganvas.training.device import choose_precision, compile_network
 from ganvas.training.optimizer import Adam
 from pix2pix.step import Pix2PixStep
 
@@ -101,7 +101,7 @@ def plain_step(device: str, image_size: int) -> Step:
     return step
 
 
-def our_step(device: str, image_size: int) -> Step:
+def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
     """Make the product's step at its default precision, set up as the training sets it up."""
     G, D = UNetGenerator().to(device), PatchDiscriminator().to(device)
     adams = []
@@ -109,7 +109,8 @@ def our_step(device: str, image_size: int) -> Step:
         initialize_weights(network)
         network.to(memory_format=torch.channels_last)
         adams.append(Adam(network.named_parameters(), 2e-4))
-    update = Pix2PixStep(G, D, adams[0], adams[1], bf16=choose_precision("auto", device) == "bf16")
+    called = [compile_network(network) if compiled else network for network in (G, D)]
+    update = Pix2PixStep(called[0], called[1], adams[0], adams[1], bf16=choose_precision("auto", device) == "bf16")
 
     return lambda batch: update({name: x.to(memory_format=torch.channels_last) for name, x in batch.items()})
 

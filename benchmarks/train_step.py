@@ -1,6 +1,7 @@
 """Speed of a training step: the plain textbook step and ganvas's own, in one process and in turn.
 
     python -m benchmarks.train_step --model pix2pix --image-size 256 --batch-size 1,4
+    python -m benchmarks.train_step --model cyclegan --image-size 256 [--compile]
     python -m benchmarks.train_step --model dcgan
 
 The plain step is what one writes after reading the paper: float32, contiguous memory, default Adam, torch's own layers.
@@ -21,28 +22,32 @@ from typing import Literal
 import torch
 import tyro
 
-from benchmarks import dcgan_step, pix2pix_step
+from benchmarks import cyclegan_step, dcgan_step, pix2pix_step
 from ganvas.training.device import choose_device, choose_precision
 
-MODELS = {"pix2pix": pix2pix_step, "dcgan": dcgan_step}
+MODELS = {"pix2pix": pix2pix_step, "cyclegan": cyclegan_step, "dcgan": dcgan_step}
+SIZES = {"pix2pix": 256, "cyclegan": 256, "dcgan": 28}
+BATCH_SIZES = {"pix2pix": "1,4", "cyclegan": "1", "dcgan": "128"}
 
 
 @dataclass(frozen=True)
 class Options:
     """Measure the training step."""
 
-    model: Literal["pix2pix", "dcgan"] = "pix2pix"
+    model: Literal["pix2pix", "cyclegan", "dcgan"] = "pix2pix"
     """Which model."""
     image_size: int | None = None
-    """Pixels a side; by default 256 for pix2pix, 28 for dcgan."""
+    """Pixels a side; by default 256, for dcgan 28."""
     batch_size: str | None = None
-    """Batch sizes, with commas between; by default 1,4 for pix2pix, 128 for dcgan."""
+    """Batch sizes, with commas between; by default 1,4 for pix2pix, 1 for cyclegan, 128 for dcgan."""
     pairs: int = 9
     """Measured pairs of steps, plain and ours in turn; at least 7."""
     warmup: int = 3
     """Pairs before those."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
+    compile: bool = False
+    """Compile our networks, as --compile of the trainings does."""
     json: bool = False
     """Print one JSON object."""
 
@@ -81,7 +86,7 @@ def measure(options: Options, image_size: int, batch_size: int, device: str) -> 
     """Measure both steps in turn at one batch size."""
     model = MODELS[options.model]
     batch = model.make_batch(batch_size, image_size, device)
-    plain, ours = model.plain_step(device, image_size), model.our_step(device, image_size)
+    plain, ours = model.plain_step(device, image_size), model.our_step(device, image_size, compiled=options.compile)
     times: list[tuple[float, float]] = []
     for _ in range(options.warmup + options.pairs):
         times.append((_timed(lambda: plain(batch), device), _timed(lambda: ours(batch), device)))
@@ -125,15 +130,16 @@ def main() -> int:
         print("--pairs is below 7: fewer say nothing on a noisy machine.", file=sys.stderr)
         return 2
     device = choose_device(options.device)
-    size = options.image_size or {"pix2pix": 256, "dcgan": 28}[options.model]
-    batch_sizes = [int(n) for n in (options.batch_size or {"pix2pix": "1,4", "dcgan": "128"}[options.model]).split(",")]
+    size = options.image_size or SIZES[options.model]
+    batch_sizes = [int(n) for n in (options.batch_size or BATCH_SIZES[options.model]).split(",")]
     results = [measure(options, size, n, device) for n in batch_sizes]
     loaded = measure_loader(options, batch_sizes[0], device) if options.model == "dcgan" else None
     if options.json:
         record = {"device": device, "threads": torch.get_num_threads(), "results": results, "loader": loaded}
         print(json.dumps(record))
         return 0
-    print(f"{options.model}, {size} pixels, {device}, {torch.get_num_threads()} threads")
+    how = ", ours compiled" if options.compile else ""
+    print(f"{options.model}, {size} pixels, {device}, {torch.get_num_threads()} threads{how}")
     print("| batch | plain images/s | ganvas images/s | ratio [95%] | plain of fp32 peak | ganvas of its peak |")
     print("| --- | --- | --- | --- | --- | --- |")
     for r in results:

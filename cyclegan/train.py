@@ -21,7 +21,7 @@ from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, save_model
-from ganvas.training.device import choose_precision
+from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
@@ -41,9 +41,10 @@ class CycleGan:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
+        compiled: Train compiled networks.
     """
 
-    def __init__(self, config: CycleGanConfig, fabric: Fabric, run: Path) -> None:
+    def __init__(self, config: CycleGanConfig, fabric: Fabric, run: Path, *, compiled: bool = False) -> None:
         self.config, self.fabric, self.run = config, fabric, run
         root, model = config.data.data, config.model
         self.training_set = _pictures(config, "train", augment=True)
@@ -58,10 +59,8 @@ class CycleGan:
         self.optimizers: dict[str, Adam] = {}
         wrapped: dict[str, nn.Module] = {}
         for name in NAMES:
-            # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
-            network = self.networks[name].to(memory_format=torch.channels_last)
-            wrapped[name] = fabric.setup_module(network)
-            self.optimizers[name] = make_adam(network, config.optimizer)
+            wrapped[name] = set_up(fabric, self.networks[name], compiled=compiled)
+            self.optimizers[name] = make_adam(self.networks[name], config.optimizer)
         S = config.data.image_size
         for domain, channels in (("a", config.data.channels_a), ("b", config.data.channels_b)):
             self.networks[f"pool_{domain}"] = ImagePool(model.pool_size, (channels, S, S)).to(fabric.device)
@@ -180,7 +179,8 @@ def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
     check(config)
 
     def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data]:
-        model = CycleGan(config, fabric, run)
+        compiled = config.hardware.compile and can_compile(fabric.device.type, say)
+        model = CycleGan(config, fabric, run, compiled=compiled)
         _say_what(say, model)
         workers = loading_workers(config.hardware, fabric)
         return model, Data(model.training_set, len(model.training_set), config.data.batch_size, workers)

@@ -20,7 +20,7 @@ from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.errors import UserError
-from ganvas.training.device import choose_precision
+from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
@@ -45,9 +45,12 @@ class Dcgan:
         data: Training pictures.
         fabric: Device, precision and processes.
         run: The run's folder.
+        compiled: Train compiled networks.
     """
 
-    def __init__(self, config: DcganConfig, data: Pictures, fabric: Fabric, run: Path) -> None:
+    def __init__(
+        self, config: DcganConfig, data: Pictures, fabric: Fabric, run: Path, *, compiled: bool = False
+    ) -> None:
         self.config, self.data, self.fabric, self.run = config, data, fabric, run
         self.spec = _describe(config, data)
         G, D = build(self.spec)
@@ -57,8 +60,7 @@ class Dcgan:
         wrapped = {}
         for name, network in (("G", G), ("D", D)):
             start_weights(network, config.model.start, chance)
-            # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
-            wrapped[name] = fabric.setup_module(network.to(memory_format=torch.channels_last))
+            wrapped[name] = set_up(fabric, network, compiled=compiled)
             self.networks[name] = network
             self.optimizers[name] = make_adam(network, config.optimizer)
         self.ema = Ema(G, config.optimizer.ema) if config.optimizer.ema else None
@@ -143,7 +145,8 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     data = without_first(data, options.leave_out)
 
     def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
-        model = Dcgan(config, data, fabric, run)
+        compiled = config.hardware.compile and can_compile(fabric.device.type, say)
+        model = Dcgan(config, data, fabric, run, compiled=compiled)
         _say_what(say, model)
         training_set = PictureDataset(data, options.pixel_range)
         return model, Data(

@@ -18,7 +18,7 @@ from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
-from ganvas.training.device import choose_precision
+from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
@@ -39,9 +39,10 @@ class Pix2Pix:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
+        compiled: Train compiled networks.
     """
 
-    def __init__(self, config: Pix2PixConfig, fabric: Fabric, run: Path) -> None:
+    def __init__(self, config: Pix2PixConfig, fabric: Fabric, run: Path, *, compiled: bool = False) -> None:
         self.config, self.fabric, self.run = config, fabric, run
         root = config.data.data
         self.training_set = _pairs(config, "train", augment=True)
@@ -56,8 +57,7 @@ class Pix2Pix:
         self.optimizers: dict[str, Adam] = {}
         wrapped = {}
         for name, network in (("G", G), ("D", D)):
-            # Channels-last is the layout that convolutions compute in; Adam needs the weights in their last place.
-            wrapped[name] = fabric.setup_module(network.to(memory_format=torch.channels_last))
+            wrapped[name] = set_up(fabric, network, compiled=compiled)
             self.networks[name] = network
             self.optimizers[name] = make_adam(network, config.optimizer)
         self.ema = Ema(G, config.optimizer.ema) if config.optimizer.ema else None
@@ -174,7 +174,8 @@ def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
     check(config)
 
     def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data]:
-        model = Pix2Pix(config, fabric, run)
+        compiled = config.hardware.compile and can_compile(fabric.device.type, say)
+        model = Pix2Pix(config, fabric, run, compiled=compiled)
         _say_what(say, config, fabric, model)
         workers = loading_workers(config.hardware, fabric)
         return model, Data(model.training_set, len(model.training_set), config.data.batch_size, workers)

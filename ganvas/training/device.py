@@ -1,7 +1,10 @@
 """Device, precision and threads: what "auto" means, and the Fabric that carries the devices."""
 
+from collections.abc import Callable
+
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ganvas.errors import UserError
 from ganvas.training.config import HardwareConfig
@@ -27,6 +30,35 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
         raise UserError(f"--device {hardware.device} --devices {hardware.devices}: {error}") from None
     fabric.launch()
     return fabric
+
+
+def set_up(fabric: Fabric, network: nn.Module, *, compiled: bool = False) -> nn.Module:
+    """Bring a network to its device and into the layout that convolutions compute in; give what to call in training.
+
+    Create optimisers after this: the weights are now where they stay.
+    """
+    network.to(memory_format=torch.channels_last)
+    return fabric.setup_module(compile_network(network) if compiled else network)
+
+
+def compile_network(network: nn.Module) -> nn.Module:
+    """Give what runs the network compiled; it shares the weights, and compiles when it first runs."""
+    return torch.compile(network)  # type: ignore[return-value]
+
+
+def can_compile(device: str, warn: Callable[[str], object]) -> bool:
+    """Tell whether torch.compile works here, by trying it on one small layer; if not, say so once.
+
+    Most failures are those of the machine: no C++ compiler, no Triton, a Python that is too new.
+    """
+    try:
+        layer = torch.compile(torch.nn.Conv2d(1, 1, 3).to(device))
+        layer(torch.ones(1, 1, 4, 4, device=device)).sum().backward()
+    except Exception as error:  # whatever goes wrong inside a compiler
+        reason = str(error).strip().splitlines()
+        warn(f"--compile: torch.compile does not work here ({reason[0] if reason else error!r}). Going on without it.")
+        return False
+    return True
 
 
 def choose_device(asked: str) -> str:
