@@ -11,12 +11,16 @@ from ganvas.options import STRICT
 from ganvas.training.config import (
     Count,
     CountOrZero,
+    DiscriminatorConfig,
     HardwareConfig,
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
     ScheduleConfig,
     Share,
+    check_discriminator,
+    check_length,
+    check_sizes,
 )
 
 Preset = Literal["horse2zebra", "earth64"]
@@ -65,14 +69,6 @@ class ModelConfig:
     """Share of values dropped in the generators' blocks."""
     upsampling: Literal["transpose", "resize"] = "transpose"
     """transpose is the paper's; resize cannot leave a checkerboard."""
-    discriminator: Literal["patch", "pixel"] = "patch"
-    """patch judges overlapping patches, pixel every pixel by itself."""
-    patch_layers: Annotated[int, Field(ge=1, le=6)] = 3
-    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (cyclegan receptive-field tells others)."""
-    discriminator_channels: Count = 64
-    """Filters of the discriminators' first layer."""
-    discriminator_norm: Literal["batch", "instance", "none"] = "instance"
-    """Norm of the discriminators."""
     start: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
     """How weights start; normal is N(0, 0.02)."""
     gan_loss: Literal["lsgan", "vanilla", "hinge", "wgangp"] = "lsgan"
@@ -100,6 +96,9 @@ class CycleGanConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    discriminator: DiscriminatorConfig = field(
+        default_factory=lambda: DiscriminatorConfig(discriminator_norm="instance")
+    )
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -119,7 +118,8 @@ def preset(name: Preset | None) -> CycleGanConfig:
         return replace(
             default,
             data=replace(default.data, image_size=64, load_size=64, batch_size=4),
-            model=replace(default.model, base_channels=32, discriminator_channels=32, patch_layers=2),
+            model=replace(default.model, base_channels=32),
+            discriminator=replace(default.discriminator, discriminator_channels=32, patch_layers=2),
             optimizer=replace(default.optimizer, ema=0.999),
             schedule=replace(default.schedule, steps=4000),
             logging=replace(default.logging, save_every_steps=500),
@@ -133,28 +133,16 @@ def check(config: CycleGanConfig) -> None:
     Raises:
         UserError: With the option to change.
     """
-    model, data, schedule = config.model, config.data, config.schedule
+    model, data = config.model, config.data
     if data.channels_a != data.channels_b and model.lambda_identity:
         raise UserError(
             f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: a picture of one domain cannot "
             "go through the generator of the other. Use --lambda-identity 0."
         )
-    if model.gan_loss == "wgangp" and model.discriminator_norm == "batch":
-        raise UserError(
-            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each picture's own, batch "
-            "norm mixes the pictures (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
-        )
     if model.lambda_cycle == 0:
         raise UserError("--lambda-cycle 0: without it nothing ties a translation to its source. Give it a weight.")
     if data.batch_size % model.accumulate:
         raise UserError(f"--accumulate {model.accumulate} does not divide --batch-size {data.batch_size}.")
-    smallest = 3 * 2**model.patch_layers
-    if model.discriminator == "patch" and data.image_size < smallest:
-        raise UserError(
-            f"--image-size {data.image_size} is too small for --patch-layers {model.patch_layers}, which needs "
-            f"{smallest} pixels. Use fewer layers or larger pictures."
-        )
-    if data.load_size is not None and 0 < data.load_size < data.image_size:
-        raise UserError(f"--load-size {data.load_size} is smaller than --image-size {data.image_size}.")
-    if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
-        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")
+    check_discriminator(config.discriminator, data.image_size, model.gan_loss)
+    check_sizes(data.load_size, data.image_size)
+    check_length(config.schedule)

@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from cyclegan.config import CycleGanConfig, ModelConfig
+from cyclegan.config import CycleGanConfig
 from ganvas.modelfile import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
+from ganvas.nn.patchgan import make_discriminator
 
 NAMES = ("G_ab", "G_ba", "D_a", "D_b")
 DIRECTIONS: dict[str, Literal["a2b", "b2a"]] = {"G_ab": "a2b", "G_ba": "b2a"}
@@ -41,23 +41,18 @@ def _spec(config: CycleGanConfig, in_channels: int, out_channels: int, source: s
     return NetworkSpec("resnet", arguments | {"num_blocks": num_blocks}, source, target)
 
 
-def build_discriminator(model: ModelConfig, channels: int) -> nn.Module:
-    """Build the discriminator of a domain with so many channels."""
-    if model.discriminator == "pixel":
-        return PixelDiscriminator(channels, base_channels=model.discriminator_channels, norm=model.discriminator_norm)
-    return PatchDiscriminator(
-        channels,
-        base_channels=model.discriminator_channels,
-        num_layers=model.patch_layers,
-        norm=model.discriminator_norm,
-    )
-
-
 def build_networks(config: CycleGanConfig, specs: dict[str, NetworkSpec]) -> dict[str, nn.Module]:
     """Build G_ab, G_ba, D_a and D_b with weights drawn from the seed."""
     networks = {name: build_generator(spec) for name, spec in specs.items()}
-    networks["D_a"] = build_discriminator(config.model, config.data.channels_a)
-    networks["D_b"] = build_discriminator(config.model, config.data.channels_b)
+    options = config.discriminator
+    for name, channels in (("D_a", config.data.channels_a), ("D_b", config.data.channels_b)):
+        networks[name] = make_discriminator(
+            options.discriminator,
+            channels,
+            base_channels=options.discriminator_channels,
+            num_layers=options.patch_layers,
+            norm=options.discriminator_norm,
+        )
     chance = torch.Generator().manual_seed(config.seed)
     for network in networks.values():
         initialize_weights(network, config.model.start, generator=chance)

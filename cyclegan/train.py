@@ -80,7 +80,7 @@ class CycleGan:
             gan_loss=model.gan_loss,
             weights=Weights(model.lambda_cycle, model.lambda_identity, model.lambda_gp),
             join_generators=model.norm != "batch" and not model.dropout,
-            join_discriminators=model.discriminator_norm != "batch",
+            join_discriminators=config.discriminator.discriminator_norm != "batch",
             accumulate=model.accumulate,
             checkpointing=model.checkpointing,
             bf16=self.precision == "bf16",

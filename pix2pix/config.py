@@ -10,12 +10,16 @@ from ganvas.errors import UserError
 from ganvas.options import STRICT
 from ganvas.training.config import (
     Count,
+    DiscriminatorConfig,
     HardwareConfig,
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
     ScheduleConfig,
     Share,
+    check_discriminator,
+    check_length,
+    check_sizes,
 )
 
 Preset = Literal["maps", "demo"]
@@ -64,14 +68,6 @@ class ModelConfig:
     """Share of values dropped in the three innermost up levels: the paper's noise."""
     upsampling: Literal["transpose", "resize"] = "transpose"
     """transpose is the paper's; resize cannot leave a checkerboard."""
-    discriminator: Literal["patch", "pixel"] = "patch"
-    """patch judges overlapping patches, pixel every pixel by itself."""
-    patch_layers: Annotated[int, Field(ge=1, le=6)] = 3
-    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (pix2pix receptive-field tells others)."""
-    discriminator_channels: Count = 64
-    """Filters of the discriminator's first layer."""
-    discriminator_norm: Literal["batch", "instance", "none"] = "batch"
-    """Norm of the discriminator."""
     start: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
     """How weights start; normal is N(0, 0.02)."""
     gan_loss: Literal["vanilla", "lsgan", "hinge", "wgangp"] = "vanilla"
@@ -92,6 +88,7 @@ class Pix2PixConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -113,9 +110,8 @@ def preset(name: Preset | None) -> Pix2PixConfig:
         return replace(
             default,
             data=replace(default.data, image_size=128, batch_size=4),
-            model=replace(
-                default.model, levels=5, base_channels=32, discriminator_channels=32, dropout=0.0, lambda_l1=300.0
-            ),
+            model=replace(default.model, levels=5, base_channels=32, dropout=0.0, lambda_l1=300.0),
+            discriminator=replace(default.discriminator, discriminator_channels=32),
             optimizer=replace(default.optimizer, ema=0.995),
             schedule=replace(default.schedule, steps=2500),
             logging=replace(default.logging, sample_every_steps=500, save_every_steps=500),
@@ -130,21 +126,8 @@ def check(config: Pix2PixConfig) -> None:
         UserError: With the option to change.
     """
     model, data = config.model, config.data
-    if model.gan_loss == "wgangp" and model.discriminator_norm == "batch":
-        raise UserError(
-            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each picture's own, batch "
-            "norm mixes the pictures (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
-        )
     if model.lambda_gan == 0 and model.lambda_l1 == 0:
         raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train by. Give one of them a weight.")
-    smallest = 3 * 2**model.patch_layers
-    if model.discriminator == "patch" and data.image_size < smallest:
-        raise UserError(
-            f"--image-size {data.image_size} is too small for --patch-layers {model.patch_layers}, which needs "
-            f"{smallest} pixels. Use fewer layers or larger pictures."
-        )
-    if data.load_size is not None and 0 < data.load_size < data.image_size:
-        raise UserError(f"--load-size {data.load_size} is smaller than --image-size {data.image_size}.")
-    schedule = config.schedule
-    if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
-        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")
+    check_discriminator(config.discriminator, data.image_size, model.gan_loss)
+    check_sizes(data.load_size, data.image_size)
+    check_length(config.schedule)

@@ -7,8 +7,8 @@ from torch import nn
 
 from ganvas.modelfile import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
-from pix2pix.config import DataConfig, ModelConfig
+from ganvas.nn.patchgan import make_discriminator
+from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig
 
 
 def generator_spec(data: DataConfig, model: ModelConfig, source: str, target: str) -> NetworkSpec:
@@ -26,23 +26,18 @@ def generator_spec(data: DataConfig, model: ModelConfig, source: str, target: st
     return NetworkSpec("unet", arguments, source, target)
 
 
-def build_discriminator(data: DataConfig, model: ModelConfig) -> nn.Module:
-    """Build D, which sees source and target side by side along the channels."""
-    channels = data.source_channels + data.target_channels
-    if model.discriminator == "pixel":
-        return PixelDiscriminator(channels, base_channels=model.discriminator_channels, norm=model.discriminator_norm)
-    return PatchDiscriminator(
-        channels,
-        base_channels=model.discriminator_channels,
-        num_layers=model.patch_layers,
-        norm=model.discriminator_norm,
+def build_networks(spec: NetworkSpec, config: Pix2PixConfig) -> tuple[nn.Module, nn.Module]:
+    """Build G and D, which sees source and target side by side along the channels, with weights from the seed."""
+    data, options = config.data, config.discriminator
+    G = build_generator(spec)
+    D = make_discriminator(
+        options.discriminator,
+        data.source_channels + data.target_channels,
+        base_channels=options.discriminator_channels,
+        num_layers=options.patch_layers,
+        norm=options.discriminator_norm,
     )
-
-
-def build_networks(spec: NetworkSpec, data: DataConfig, model: ModelConfig, seed: int) -> tuple[nn.Module, nn.Module]:
-    """Build G and D with weights drawn from the seed."""
-    G, D = build_generator(spec), build_discriminator(data, model)
-    chance = torch.Generator().manual_seed(seed)
+    chance = torch.Generator().manual_seed(config.seed)
     for network in (G, D):
-        initialize_weights(network, model.start, generator=chance)
+        initialize_weights(network, config.model.start, generator=chance)
     return G, D

@@ -52,7 +52,7 @@ class Pix2Pix:
         source, target = (a, b) if config.data.direction == "a2b" else (b, a)
         self.spec: NetworkSpec = generator_spec(config.data, config.model, source, target)
 
-        G, D = build_networks(self.spec, config.data, config.model, config.seed)
+        G, D = build_networks(self.spec, config)
         self.networks: dict[str, nn.Module] = {}
         self.optimizers: dict[str, Adam] = {}
         wrapped = {}

@@ -1,4 +1,9 @@
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import hypothesis
@@ -16,3 +21,71 @@ def published_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("GANVAS_DATA names no folder of published data sets")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def in_process(capsys):
+    """Make of a module's main a function that gives exit code, standard output and standard error."""
+
+    def command_line(main):
+        def run(*arguments):
+            capsys.readouterr()
+            try:
+                code = main([str(argument) for argument in arguments])
+            except SystemExit as end:  # the parser's own
+                code = end.code
+            out, err = capsys.readouterr()
+            return code, out, err
+
+        return run
+
+    return command_line
+
+
+@pytest.fixture
+def start_process():
+    """Start a module's command line as a process of its own, to be killed and signalled."""
+
+    def start(module, *arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def killed_and_resumed(start_process):
+    """Kill a training at random instants, resume it each time, and let it end; give the exit code and messages."""
+
+    def train(module, arguments, run, *, kills, longest):
+        def continued():
+            resumable = any((run / "checkpoints").glob("step-*"))
+            return ["train", "--out", run, "--resume"] if resumable else [*arguments, "--out", run]
+
+        chance, killed = random.Random(7), 0
+        for _ in range(kills):
+            victim = start_process(module, *continued())
+            wait_for_step(victim)
+            time.sleep(chance.uniform(0, longest))
+            victim.kill()
+            victim.communicate()
+            killed += victim.returncode == -signal.SIGKILL
+        assert killed >= 1
+        last = start_process(module, *continued())
+        _, err = last.communicate(timeout=300)
+        return last.returncode, err
+
+    return train
+
+
+def wait_for_step(process):
+    """Wait until a process trains; what comes before are imports."""
+    for line in process.stderr:
+        if line.startswith("step "):
+            return
+    raise AssertionError("the training ended before its first step")

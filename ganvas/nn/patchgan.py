@@ -5,6 +5,7 @@ They score overlapping patches, not the picture: a map of logits, each of which 
 """
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -79,3 +80,12 @@ class PixelDiscriminator(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """Score [N, C_in, H, W] in [-1, 1]: [N, 1, H, W] logits, unbounded."""
         return self.layers(picture)
+
+
+def make_discriminator(
+    kind: Literal["patch", "pixel"], in_channels: int, *, base_channels: int, num_layers: int, norm: Norm
+) -> nn.Module:
+    """Build a `PatchDiscriminator` or a `PixelDiscriminator`, which has no use for ``num_layers``."""
+    if kind == "pixel":
+        return PixelDiscriminator(in_channels, base_channels=base_channels, norm=norm)
+    return PatchDiscriminator(in_channels, base_channels=base_channels, num_layers=num_layers, norm=norm)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ganvas.errors import UserError
 from ganvas.options import STRICT, to_json
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -95,6 +96,61 @@ class LoggingConfig:
     """Steps between checkpoints; each is validated first."""
     keep_checkpoints: Count = 2
     """Newest checkpoints that are kept, beside the best."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What judges the pictures of a translator."""
+
+    __pydantic_config__ = STRICT
+
+    discriminator: Literal["patch", "pixel"] = "patch"
+    """patch judges overlapping patches, pixel every pixel by itself."""
+    patch_layers: Annotated[int, Field(ge=1, le=6)] = 3
+    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (receptive-field tells others)."""
+    discriminator_channels: Count = 64
+    """Filters of the discriminator's first layer."""
+    discriminator_norm: Literal["batch", "instance", "none"] = "batch"
+    """Norm of the discriminator."""
+
+
+def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str) -> None:
+    """Refuse a discriminator that cannot judge pictures of this size, or not by this loss.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    if gan_loss == "wgangp" and options.discriminator_norm == "batch":
+        raise UserError(
+            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each picture's own, batch "
+            "norm mixes the pictures (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
+        )
+    smallest = 3 * 2**options.patch_layers
+    if options.discriminator == "patch" and image_size < smallest:
+        raise UserError(
+            f"--image-size {image_size} is too small for --patch-layers {options.patch_layers}, which needs "
+            f"{smallest} pixels. Use fewer layers or larger pictures."
+        )
+
+
+def check_sizes(load_size: int | None, image_size: int) -> None:
+    """Refuse to cut pieces from pictures that are smaller.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    if load_size is not None and 0 < load_size < image_size:
+        raise UserError(f"--load-size {load_size} is smaller than --image-size {image_size}.")
+
+
+def check_length(schedule: ScheduleConfig) -> None:
+    """Refuse a run without a step.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
+        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")
 
 
 RESUMABLE_CHANGES = frozenset(

@@ -129,6 +129,7 @@ def train(
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
     window = _Window(progress.step)
     began = time.monotonic() - progress.seconds
+    losses: dict[str, float] = {}
 
     def save(progress: Progress, *, validate: bool) -> Progress:
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
@@ -158,7 +159,7 @@ def train(
                 # Look at the numbers: the only moment at which the device has to be waited for.
                 due = last or done % logging.save_every_steps == 0
                 showing = last or done % logging.sample_every_steps == 0
-                looking = due or showing or stopping or done % logging.log_every_steps == 0
+                looking = due or stopping or done % logging.log_every_steps == 0
                 if looking:
                     losses = window.read(done, run)
                     if log is not None:

@@ -1,6 +1,4 @@
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +6,6 @@ from PIL import Image
 
 from cyclegan.__main__ import main
 
-ROOT = Path(__file__).parents[2]
 NETWORKS = ["--image-size", "16", "--load-size", "18", "--num-blocks", "1", "--base-channels", "4"]
 NETWORKS += ["--discriminator-channels", "4", "--patch-layers", "1", "--pool-size", "3"]
 LENGTH = ["--steps", "6", "--save-every-steps", "2", "--log-every-steps", "2", "--sample-every-steps", "3"]
@@ -72,19 +69,9 @@ def trained(domains, tmp_path_factory):
 
 
 @pytest.fixture
-def cyclegan(capsys):
+def cyclegan(in_process):
     """Run the command line in this process; give its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # the parser's own
-            code = end.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return in_process(main)
 
 
 @pytest.fixture
@@ -98,16 +85,6 @@ def train(cyclegan, domains):
 
 
 @pytest.fixture
-def process():
-    """Start the command line as a process of its own, to be killed."""
-
-    def start(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "cyclegan", *map(str, arguments)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
+def process(start_process):
+    """Start the command line as a process of its own."""
+    return partial(start_process, "cyclegan")

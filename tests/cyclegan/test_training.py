@@ -1,9 +1,6 @@
 """Training through the real command line: what a run leaves, exact repeats and resumes, pools included."""
 
 import json
-import random
-import signal
-import time
 
 import pytest
 import torch
@@ -135,27 +132,11 @@ LONG += [
 ]
 
 
-def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, process, domains, tmp_path):
-    arguments = ["train", "--data", domains, *LONG, "--out"]
-    code, _, err = cyclegan(*arguments, tmp_path / "unbroken")
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, killed_and_resumed, domains, tmp_path):
+    arguments, run = ["train", "--data", domains, *LONG], tmp_path / "killed"
+    code, _, err = cyclegan(*arguments, "--out", tmp_path / "unbroken")
     assert code == 0, err
-    run, chance, kills = tmp_path / "killed", random.Random(7), 0
-
-    def continued():
-        resumable = any((run / "checkpoints").glob("step-*"))
-        return ["train", "--out", run, "--resume"] if resumable else [*arguments, run]
-
-    for _ in range(3):
-        victim = process(*continued())
-        for line in victim.stderr:
-            if line.startswith("step "):
-                break
-        time.sleep(chance.uniform(0, 0.7))
-        victim.kill()
-        victim.communicate()
-        kills += victim.returncode == -signal.SIGKILL
-    assert kills >= 1
-    code, _, err = cyclegan(*continued())
+    code, err = killed_and_resumed("cyclegan", arguments, run, kills=3, longest=0.7)
     assert code == 0, err
     assert model_digest(run) == model_digest(tmp_path / "unbroken")
     last = [tmp_path / name / "checkpoints" / "step-00000100" for name in ("unbroken", "killed")]

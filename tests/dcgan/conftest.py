@@ -1,8 +1,6 @@
 import gzip
 import struct
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from PIL import Image
 
 from dcgan.__main__ import main
 
-ROOT = Path(__file__).parents[2]
 # One thread: such small networks are slower with more, and much slower when tests share the processor.
 LENGTH = ["--steps", "6", "--save-every-steps", "2", "--log-every-steps", "2", "--sample-every-steps", "3"]
 TINY = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", *LENGTH]
@@ -70,19 +67,9 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture
-def dcgan(capsys):
+def dcgan(in_process):
     """Run the command line in this process; give its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # the parser's own
-            code = end.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return in_process(main)
 
 
 @pytest.fixture
@@ -113,24 +100,6 @@ def trained_conditional(digits, tmp_path_factory):
     return run
 
 
-def start(*arguments, **options):
-    """Start the command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "dcgan", *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-@pytest.fixture
-def process():
-    """Give `start`, to tests that kill and signal real processes."""
-    return start
-
-
 @pytest.fixture
 def idx_writer():
     """Give `write_idx` and `draw_digits`, to tests that need files of their own."""
@@ -141,3 +110,9 @@ def idx_writer():
 def folder_writer():
     """Give `write_folder`, to tests that need pictures of their own."""
     return write_folder
+
+
+@pytest.fixture
+def process(start_process):
+    """Start the command line as a process of its own."""
+    return partial(start_process, "dcgan")

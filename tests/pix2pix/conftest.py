@@ -1,6 +1,4 @@
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +6,6 @@ from PIL import Image
 
 from pix2pix.__main__ import main
 
-ROOT = Path(__file__).parents[2]
 NETWORKS = ["--image-size", "32", "--levels", "3", "--base-channels", "4", "--patch-layers", "1"]
 LENGTH = ["--steps", "6", "--save-every-steps", "2", "--log-every-steps", "2", "--sample-every-steps", "3"]
 # One thread: such small networks are slower with more, and much slower when tests share the processor.
@@ -57,19 +54,9 @@ def trained(pairs, tmp_path_factory):
 
 
 @pytest.fixture
-def pix2pix(capsys):
+def pix2pix(in_process):
     """Run the command line in this process; give its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # the parser's own
-            code = end.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return in_process(main)
 
 
 @pytest.fixture
@@ -82,19 +69,7 @@ def train(pix2pix, pairs):
     return run
 
 
-def start(*arguments, **options):
-    """Start the command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pix2pix", *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 @pytest.fixture
-def process():
-    """Give `start`, to tests that kill and signal real processes."""
-    return start
+def process(start_process):
+    """Start the command line as a process of its own."""
+    return partial(start_process, "pix2pix")

@@ -2,10 +2,8 @@
 
 import json
 import os
-import random
 import shlex
 import signal
-import time
 
 import pytest
 import torch
@@ -126,33 +124,11 @@ LONG += [
 ]
 
 
-def wait_for_step(process):
-    """Wait until a process trains; what comes before are imports."""
-    for line in process.stderr:
-        if line.startswith("step "):
-            return
-    raise AssertionError("the training ended before its first step")
-
-
-def test_killed_at_random_instants_it_ends_with_the_same_bytes(pix2pix, process, pairs, tmp_path):
-    arguments = ["train", "--data", pairs, *LONG, "--out"]
-    code, _, err = pix2pix(*arguments, tmp_path / "unbroken")
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(pix2pix, killed_and_resumed, pairs, tmp_path):
+    arguments, run = ["train", "--data", pairs, *LONG], tmp_path / "killed"
+    code, _, err = pix2pix(*arguments, "--out", tmp_path / "unbroken")
     assert code == 0, err
-    run, chance, kills = tmp_path / "killed", random.Random(7), 0
-
-    def continued():
-        resumable = any((run / "checkpoints").glob("step-*"))
-        return ["train", "--out", run, "--resume"] if resumable else [*arguments, run]
-
-    for _ in range(3):
-        victim = process(*continued())
-        wait_for_step(victim)
-        time.sleep(chance.uniform(0, 0.6))
-        victim.kill()
-        victim.communicate()
-        kills += victim.returncode == -signal.SIGKILL
-    assert kills >= 1
-    code, _, err = pix2pix(*continued())
+    code, err = killed_and_resumed("pix2pix", arguments, run, kills=3, longest=0.6)
     assert code == 0, err
     assert model_digest(run) == model_digest(tmp_path / "unbroken")
     clean = [(line["step"], line["loss_g"]) for line in metrics(tmp_path / "unbroken") if "loss_g" in line]
@@ -164,7 +140,7 @@ def test_killed_at_random_instants_it_ends_with_the_same_bytes(pix2pix, process,
 def test_signals_save_and_say_how_to_go_on(pix2pix, process, pairs, tmp_path, number):
     run = tmp_path / "a run"
     victim = process("train", "--data", pairs, *LONG, "--steps", 100000, "--out", run)
-    wait_for_step(victim)
+    next(line for line in victim.stderr if line.startswith("step "))  # it trains; what comes before are imports
     victim.send_signal(number)
     _, err = victim.communicate(timeout=60)
     assert victim.returncode == 128 + number
