@@ -62,6 +62,8 @@ class Evaluate:
     """Pictures to draw."""
     seed: int = 0
     """Seed of the noise."""
+    data: str | None = None
+    """The data to compare with; by default what the model learned from, by its name or where its folder was."""
     data_root: Path | None = None
     """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
     compare: Path | None = None

@@ -137,7 +137,7 @@ def _folder(folder: Path, split: Split, image_size: int | None, channels: int | 
         arrays = [_square(array, image_size) for array in arrays]
     pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()  # [N, C, S, S]
     labels = torch.tensor([label for _, label in files]) if subfolders else None
-    return _pictures(pictures, labels, tuple(sub.name for sub in subfolders), folder.resolve().name)
+    return _pictures(pictures, labels, tuple(sub.name for sub in subfolders), f"folder {folder.resolve().name}")
 
 
 def _eight_bits(picture: np.ndarray) -> np.ndarray:

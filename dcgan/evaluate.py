@@ -64,7 +64,8 @@ def run_evaluate(options: "Evaluate") -> int:
     """
     earlier = _read_earlier(options.compare) if options.compare is not None else None
     sampler = load_sampler(options.model, device=choose_device(options.device))
-    train, test = _open_data(sampler.config, options.data_root)
+    data = options.data or sampler.config.data
+    train, test = _open_data(sampler.config, data, options.data_root)
     _require_enough(options.samples, train, test)
     judge = cached_classifier(train, test)
     if earlier is not None:
@@ -76,7 +77,7 @@ def run_evaluate(options: "Evaluate") -> int:
         figures = measure(fake, train, test, judge, sampler.turns(options.samples))
     result = {
         "model": str(options.model),
-        "data": sampler.config.data,
+        "data": data,
         "split": "test",
         "seed": options.seed,
         **figures,
@@ -201,20 +202,20 @@ def _means(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return {name: {"mean": value} for name, value in figures.items() if math.isfinite(value)}
 
 
-def _open_data(config: DigitModelConfig, root: Path | None) -> tuple[Pictures, Pictures]:
+def _open_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[Pictures, Pictures]:
     """Read both splits of the data that a model learned from, as it saw them."""
     train, test = (
-        load_pictures(config.data, split, root=root, image_size=config.image_size, channels=config.channels)
+        load_pictures(data, split, root=root, image_size=config.image_size, channels=config.channels)
         for split in ("train", "test")
     )
     if config.num_classes not in (0, len(train.classes)):
         raise UserError(
-            f"{config.data}: has {len(train.classes)} classes, and the model draws {config.num_classes}. "
+            f"{data}: has {len(train.classes)} classes, and the model draws {config.num_classes}. "
             "The data has changed since its training; put the old one there."
         )
     if config.data_digest and train.digest != config.data_digest:
         print(
-            f"Warning: {config.data}: the training pictures are others than those that the model learned from "
+            f"Warning: {data}: the training pictures are others than those that the model learned from "
             f"(digest {train.digest[:12]}, then {config.data_digest[:12]}).",
             file=sys.stderr,
         )

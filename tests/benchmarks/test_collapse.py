@@ -1,0 +1,56 @@
+"""The runs that are to explain the collapse: each is one the command accepts, and differs in what it says it does."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.collapse import ABLATIONS, Options, draw, plans
+from dcgan.__main__ import Train
+from dcgan.config import PRESETS, DcganConfig, check, preset
+from ganvas.data.images import read_image
+from ganvas.options import to_json
+from ganvas.training.command import parse_train
+from ganvas.training.config import flatten
+
+
+def parsed(plan):
+    arguments = [*plan.arguments, "--data", "mnist", "--out", "x", "--steps", str(plan.steps), "--seed", str(plan.seed)]
+    options = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, arguments).options
+    check(options)
+    return options
+
+
+def test_the_document_and_ours_see_as_many_pictures_with_three_seeds(tmp_path):
+    named = {plan.name: parsed(plan) for plan in plans(Options(tmp_path))}
+    for name in ("document", "ours"):
+        runs = [named[f"{name}-{seed}"] for seed in range(3)]
+        assert [run.seed for run in runs] == [0, 1, 2]
+        assert {run.schedule.steps * run.data.batch_size for run in runs} == {20_000 * 256}
+    assert named["document-1"] == dataclasses.replace(
+        preset("dcgan-5x5"), seed=1, data=dataclasses.replace(preset("dcgan-5x5").data, data="mnist")
+    )
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
+    named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
+    document, changed = named["document-0"], named[name]
+    differing = {key for key in document if document[key] != changed[key]} - {"schedule.steps"}
+    expected = {
+        "signed": {"data.pixel_range"},
+        "norm": {"model.norm"},
+        "signed-norm": {"data.pixel_range", "model.norm"},
+        "layers": {"model.extra_layers"},
+    }
+    kind = name.partition("-")[0]
+    assert differing == expected.get(name, {"start": {"model.start"}, "channels": {"model.base_channels"}}.get(kind))
+    assert changed["schedule.steps"] == 6000
+
+
+def test_the_figure(tmp_path):
+    curve = [{"step": step, "coverage": 10 - step // 500, "entropy": 3.3 - step / 1000} for step in range(0, 3000, 500)]
+    draw(
+        {"document-0": curve, "document-1": curve, "ours-0": curve, "signed": curve, "mlp-no-norm": curve},
+        tmp_path / "x.png",
+    )
+    assert read_image(tmp_path / "x.png").std() > 10
