@@ -121,6 +121,19 @@ def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     assert [line["step"] for line in warned] == [6]
 
 
+def test_where_a_classifier_is_at_hand_the_entropy_of_the_classes_is_recorded(train, tmp_path, monkeypatch):
+    class OnlyOnes:
+        def predict(self, pictures):
+            return torch.ones(len(pictures), dtype=torch.long), torch.ones(len(pictures))
+
+    monkeypatch.setattr("dcgan.train.find_cached", lambda data: OnlyOnes())
+    assert train(tmp_path / "run")[0] == 0
+    seen = [line["label_entropy"] for line in metrics(tmp_path / "run") if "diversity" in line]
+    assert seen == [0, 0]
+    assert train(tmp_path / "conditional", "--conditional")[0] == 0  # it draws what it is asked for
+    assert not any("label_entropy" in line for line in metrics(tmp_path / "conditional"))
+
+
 LONG = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "200", "--save-every-steps", "3"]
 LONG += ["--log-every-steps", "1"]
 
