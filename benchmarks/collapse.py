@@ -37,7 +37,9 @@ class Options:
     data_root: Path | None = None
     """As for dcgan train."""
     steps: int = 20_000
-    """Steps of the document's system and ours."""
+    """Steps of the document's system."""
+    ours_steps: int = 12_500
+    """Steps of ours; 12,500 take about as long as the document's 20,000."""
     ablation_steps: int = 6_000
     """Steps of the runs with one change."""
     seeds: int = 3
@@ -62,7 +64,7 @@ class Plan:
     seed: int = 0
 
 
-# One change each from the document's system. "signed-start-norm" has three at once: what ours has in common with it.
+# Changes from the document's system, one each but for "signed-norm": two of what ours does otherwise, at once.
 ABLATIONS = {
     "signed": ("--pixel-range", "signed"),
     "start-glorot": ("--start", "glorot"),
@@ -76,12 +78,10 @@ ABLATIONS = {
 
 
 def plans(options: Options) -> list[Plan]:
-    """List all runs: the document's, ours on as many pictures, and the changes."""
+    """List all runs: the document's, ours in about the same time, and the changes."""
     document = ("--preset", "dcgan-5x5")
-    pictures = options.steps * 256
-    ours = math.ceil(pictures / 128)
     found = [Plan(f"document-{seed}", document, options.steps, seed) for seed in range(options.seeds)]
-    found += [Plan(f"ours-{seed}", ("--preset", "dcgan"), ours, seed) for seed in range(options.seeds)]
+    found += [Plan(f"ours-{seed}", ("--preset", "dcgan"), options.ours_steps, seed) for seed in range(options.seeds)]
     changed = [Plan(name, (*document, *change), options.ablation_steps) for name, change in ABLATIONS.items()]
     slide = ("--preset", "mlp", "--norm", "none")  # tutorial 002: without batch norm only 0 and 1 are written
     return [*found, *changed, Plan("mlp-no-norm", slide, options.ablation_steps)]

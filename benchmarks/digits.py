@@ -50,6 +50,8 @@ class Options:
     """Pictures that each preset sees."""
     samples: int = 10_000
     """Pictures that each draws to be evaluated."""
+    precision: str | None = None
+    """Precision of all; by default each preset's own: the tutorials' fp32, and ours whatever is fastest."""
     threads: int | None = None
     """CPU threads."""
 
@@ -62,7 +64,9 @@ def evaluate(name: Preset, options: Options) -> dict[str, Any]:
         steps = math.ceil(options.pictures / preset(name).data.batch_size)
         length = ["--steps", str(steps), "--save-every-steps", str(max(1, steps // 4))]
         threads = ["--threads", str(options.threads)] if options.threads else []
-        _dcgan("train", "--preset", name, "--data", options.data, *root, "--out", str(run), *length, *threads)
+        precision = ["--precision", options.precision] if options.precision else []
+        how = [*length, *threads, *precision]
+        _dcgan("train", "--preset", name, "--data", options.data, *root, "--out", str(run), *how)
     _dcgan("sample", str(run), str(options.out / f"{name}.png"), "--rows", "5", "--cols", "10")
     printed = _dcgan("evaluate", str(run), "--samples", str(options.samples), *root, "--json")
     record = json.loads(printed)

@@ -57,8 +57,9 @@ def run_receptive_field(options: "ReceptiveField") -> int:
         UserError: An option is out of its range or does not go with --preset, or the drawing cannot be written.
     """
     if options.preset is None:
+        layers = 3 if options.layers is None else options.layers
         stack = ReceptiveFieldOptions(
-            options.layers or 3, options.target, options.json, options.image, options.out, options.row, options.column
+            layers, options.target, options.json, options.image, options.out, options.row, options.column
         )
         run(stack, _stack, strided_only=True)
         return 0
@@ -189,12 +190,12 @@ def draw_contributions(generator: Generator, discriminator: Discriminator, image
     """Draw how often each pixel is read and written, brightest where it is most often: [H, W, 3] uint8."""
     maps = {}
     if list(_convolutions(discriminator)):
-        maps["read by D"] = times_read(discriminator, image_size)
+        maps["D reads"] = times_read(discriminator, image_size)
     if list(_convolutions(generator)):
-        maps["written by G"] = times_written(generator, image_size)
+        maps["G writes"] = times_written(generator, image_size)
     if not maps:
         raise UserError("--out: there is nothing to draw: dense layers read and write every pixel equally often.")
-    titles = [f"{name}: {int(counts.min())} to {int(counts.max())}" for name, counts in maps.items()]
+    titles = [f"{name} {int(counts.min())} to {int(counts.max())}" for name, counts in maps.items()]
     pictures = [_enlarged((255 * counts / counts.max()).round().byte().numpy()) for counts in maps.values()]
     return contact_sheet([[*pictures, _legend(pictures[0].shape[0])]], [*titles, "times: 0 to the most"])
 

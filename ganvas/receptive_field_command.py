@@ -95,10 +95,10 @@ def _choose_layers(options: ReceptiveFieldOptions, strided_only: bool) -> LayerC
     """Check the options, and find the layers for --target."""
     from ganvas.nn.receptive_field import MAX_LAYERS, layers_for, patchgan_layers, strided_layers
 
-    if not 0 <= options.layers <= MAX_LAYERS:
-        raise UserError(
-            f"--layers is {options.layers}; allowed are 1 to {MAX_LAYERS}, and 0 for the pixel discriminator"
-        )
+    fewest = 1 if strided_only else 0
+    if not fewest <= options.layers <= MAX_LAYERS:
+        pixel = "" if strided_only else ", and 0 for the pixel discriminator"
+        raise UserError(f"--layers is {options.layers}; allowed are 1 to {MAX_LAYERS}{pixel}")
     if options.target is not None and options.target < 1:
         raise UserError(f"--target is {options.target}; a field has at least 1 pixel")
     if (options.image is None) != (options.out is None):
@@ -106,7 +106,7 @@ def _choose_layers(options: ReceptiveFieldOptions, strided_only: bool) -> LayerC
     if options.image is None and (options.row is not None or options.column is not None):
         raise UserError("--row and --column choose the logit to draw; give --image and --out, too")
     stack = strided_layers if strided_only else patchgan_layers
-    return layers_for(options.target, stack) if options.target is not None else None
+    return layers_for(options.target, stack, fewest) if options.target is not None else None
 
 
 def _unit(option: str, unit: int | None, units: int) -> int:

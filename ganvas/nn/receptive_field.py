@@ -661,18 +661,19 @@ def patchgan_layers(num_layers: int) -> list[Layer]:
     return strided_layers(num_layers) + [Layer(kernel=4, padding=1)] * 2
 
 
-def layers_for(target: int, stack: Callable[[int], Layers] = patchgan_layers) -> LayerChoice:
-    """Find the number of stride-2 layers, 0 to 6, whose field is nearest to ``target`` pixels; of two the smaller.
+def layers_for(target: int, stack: Callable[[int], Layers] = patchgan_layers, fewest: int = 0) -> LayerChoice:
+    """Find the number of stride-2 layers whose field is nearest to ``target`` pixels; of two the smaller.
 
     Args:
         target: Wanted size of the field in pixels.
         stack: The layers for a number of stride-2 layers: `patchgan_layers` or `strided_layers`.
+        fewest: Stride-2 layers at least (6 at most); 1 where there is no network without any.
 
     Raises:
         ValueError: ``target`` is less than 1.
     """
     if target < 1:
         raise ValueError(f"target is {target}; a unit sees at least 1 pixel")
-    sizes = [receptive_field(stack(num_layers)).size for num_layers in range(MAX_LAYERS + 1)]
-    num_layers = min(range(len(sizes)), key=lambda n: abs(sizes[n] - target))
+    sizes = {num_layers: receptive_field(stack(num_layers)).size for num_layers in range(fewest, MAX_LAYERS + 1)}
+    num_layers = min(sizes, key=lambda n: abs(sizes[n] - target))
     return LayerChoice(num_layers, sizes[num_layers], exact=sizes[num_layers] == target)

@@ -1,6 +1,8 @@
 """Fields of the presets by the step rule, counts of contributions by loops, and what the command says."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dcgan.config import PRESETS
 from dcgan.networks import build_networks
 from dcgan.receptive_fields import times_read, times_written, uneven_layers
 from ganvas.data.images import read_image
+from ganvas.nn.receptive_field import measured_field, trace
 
 CONVOLUTIONAL = [preset for preset in PRESETS if preset not in ("mlp", "conditional")]
 
@@ -39,52 +42,90 @@ def test_fields_follow_the_step_rule(dcgan, preset, kernels):
     assert layers[-1]["output_size"] == [last, last]
 
 
+@pytest.mark.parametrize("size", [61, 64])  # odd sizes pad otherwise
 @pytest.mark.parametrize("preset", CONVOLUTIONAL)
-def test_the_field_is_what_gradients_measure(dcgan, preset):
+def test_the_field_is_what_gradients_measure(preset, size):
     _, D = build_networks(preset)
-    convolutions = nn.Sequential(*(layer for layer in D.features if not isinstance(layer, nn.Flatten))).eval()
-    for module in convolutions.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.ones_(module.weight)
-    x = torch.rand(1, 1, 28, 28, requires_grad=True)
-    y = convolutions(x)
-    middle = y.shape[-1] // 2
-    y[0, :, middle, middle].sum().backward()
-    rows = x.grad[0, 0].abs().sum(dim=1).nonzero()
-    size = table(dcgan, preset)["discriminator"]["size"]
-    assert rows.max() - rows.min() + 1 == min(size, 28 - int(rows.min()))
+    convolutions = nn.Sequential(*(layer for layer in D.features if not isinstance(layer, nn.Flatten)))
+    assert trace(convolutions, (size, size))[-1].field == measured_field(convolutions, size)
 
 
-def reads(size, kernel, stride, before):
-    """How often each of ``size`` pixels of a row is read, by every output that fits."""
-    counts = [0] * size
-    for output in range(-(-size // stride)):
-        for tap in range(kernel):
-            place = output * stride - before + tap
-            if 0 <= place < size:
-                counts[place] += 1
-    return torch.tensor(counts, dtype=torch.float64)
+# One side of the picture is enough: kernels are square and all weights 1, so that counts of both sides multiply.
 
 
-def test_counts_of_one_layer_against_loops():
-    """dcgan-5x5's last layer alone writes what a 5x5 stride-2 'same' convolution of 28 pixels reads."""
-    G, _ = build_networks("dcgan-5x5")
-    last = nn.Sequential(G.body[-2])
-    row = reads(28, 5, 2, before=1)
-    assert torch.equal(times_written(last, 28), torch.outer(row, row))
-    assert set(row[2:-2].tolist()) == {2, 3}  # the checkerboard: 4, 6 or 9 times
+def taps(outputs, kernel, stride, size, before=None):
+    """Give output and pixel for every weight of a convolution that meets a pixel; 'same' padding by default."""
+    if before is None:
+        before = max((outputs - 1) * stride + kernel - size, 0) // 2
+    places = ((output, output * stride - before + tap) for output in range(outputs) for tap in range(kernel))
+    return [(output, place) for output, place in places if 0 <= place < size]
 
 
-def test_counts_of_two_layers_against_paths():
-    _, D = build_networks("dcgan-5x5")
-    first, second = reads(28, 5, 2, before=1), reads(14, 5, 2, before=1)
-    paths = torch.zeros(28, dtype=torch.float64)
-    for output in range(14):
-        for tap in range(5):
-            if 0 <= output * 2 - 1 + tap < 28:
-                paths[output * 2 - 1 + tap] += second[output]
-    assert torch.equal(times_read(D, 28), torch.outer(paths, paths))
-    assert first.sum() < paths.sum()
+def spread(counts, kernel, stride, size, before=None):
+    """Give each output's count to all pixels that it meets: what a transposed convolution of ones does."""
+    pixels = [0] * size
+    for output, place in taps(len(counts), kernel, stride, size, before):
+        pixels[place] += counts[output]
+    return pixels
+
+
+def gathered(counts, kernel):
+    """Sum the pixels that each output of a stride-1 'same' convolution meets."""
+    outputs = [0] * len(counts)
+    for output, place in taps(len(counts), kernel, 1, len(counts)):
+        outputs[output] += counts[place]
+    return outputs
+
+
+def doubled(counts):
+    return [count for count in counts for _ in range(2)]
+
+
+READ = {  # from the last convolution's outputs back to the picture
+    "dcgan": [(4, 2, 7, 1), (4, 2, 14, 1), (4, 2, 28, 1)],
+    "dcgan-upsample": [(4, 2, 7), (4, 2, 14), (4, 2, 28)],
+    "dcgan-transpose": [(3, 2, 7), (3, 2, 14), (3, 2, 28)],
+    "dcgan-5x5": [(5, 2, 14), (5, 2, 28)],
+}
+OUTPUTS = {"dcgan": 3, "dcgan-upsample": 4, "dcgan-transpose": 4, "dcgan-5x5": 7}
+WRITTEN = {  # from the middle of the generator to the picture
+    "dcgan": (7, [(4, 2, 14, 1), (4, 2, 28, 1)]),
+    "dcgan-transpose": (7, [(3, 2, 14), (3, 1, 14), (3, 2, 28)]),
+    "dcgan-5x5": (4, [(5, 2, 7), (5, 2, 14), (5, 2, 28)]),
+}
+
+
+def square(counts):
+    counts = torch.tensor(counts, dtype=torch.float64)
+    return torch.outer(counts, counts)
+
+
+@pytest.mark.parametrize("preset", CONVOLUTIONAL)
+def test_reads_against_loops(preset):
+    counts = [1] * OUTPUTS[preset]
+    for layer in READ[preset]:
+        counts = spread(counts, *layer)
+    assert torch.equal(times_read(build_networks(preset)[1], 28), square(counts))
+
+
+@pytest.mark.parametrize("preset", WRITTEN)
+def test_writes_against_loops(preset):
+    start, layers = WRITTEN[preset]
+    counts = [1] * start
+    for layer in layers:
+        counts = spread(counts, *layer)
+    assert torch.equal(times_written(build_networks(preset)[0], 28), square(counts))
+
+
+def test_writes_after_upsampling_against_loops():
+    counts = gathered(gathered(doubled(gathered(doubled([1] * 7), 4)), 4), 4)
+    assert torch.equal(times_written(build_networks("dcgan-upsample")[0], 28), square(counts))
+
+
+def test_one_5x5_layer_of_stride_2_is_a_checkerboard():
+    """2 or 3 times a side: 4, 6 or 9 times."""
+    last = nn.Sequential(build_networks("dcgan-5x5")[0].body[-2])
+    assert set(times_written(last, 28)[2:-2, 2:-2].unique().tolist()) == {4, 6, 9}
 
 
 @pytest.mark.parametrize("preset", CONVOLUTIONAL)
@@ -112,6 +153,19 @@ class TestCommand:
         assert "kernel 3 / stride 2 is no whole number" in out
         assert "Warning" not in dcgan("receptive-field", "--preset", "dcgan")[1]
 
+    def test_a_process_of_its_own(self):
+        command = [sys.executable, "-m", "dcgan", "receptive-field", "--preset", "dcgan-5x5", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = json.loads(done.stdout)
+        assert answer["discriminator"]["size"] == 13
+        assert [(layer["kernel"], layer["stride"]) for layer in answer["uneven"]] == [(5, 2)] * 5
+
+    @pytest.mark.parametrize("target", [1, 2])
+    def test_the_smallest_stack_has_a_layer(self, dcgan, target):
+        code, out, _ = dcgan("receptive-field", "--target", target)
+        assert code == 0
+        assert out.startswith(f"--layers 1 sees 4 x 4 pixels, the nearest to {target}")
+
     def test_dense_layers_see_everything(self, dcgan):
         assert "every unit sees all 28 x 28 pixels" in dcgan("receptive-field", "--preset", "mlp")[1]
         assert table(dcgan, "conditional")["discriminator"] is None
@@ -130,6 +184,7 @@ class TestCommand:
         [
             (["--preset", "mlp", "--image-size", 32], "28 x 28 gray"),
             (["--preset", "dcgan", "--image-size", 30], "image_size is 30"),
+            (["--layers", 0], "--layers is 0; allowed are 1 to 6\n"),
             (["--preset", "dcgan", "--layers", 2], "--layers: a preset's layers are its own"),
             (["--preset", "mlp", "--out", "x.png"], "nothing to draw"),
         ],

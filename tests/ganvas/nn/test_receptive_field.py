@@ -425,6 +425,11 @@ def test_layers_of_a_plain_stack_nearest_to_a_field(target: int, choice: LayerCh
     assert layers_for(target, strided_layers) == choice
 
 
+@pytest.mark.parametrize("target", [1, 2])
+def test_a_plain_stack_has_a_layer(target: int) -> None:
+    assert layers_for(target, strided_layers, fewest=1) == LayerChoice(1, 4, False)
+
+
 def test_no_field_is_smaller_than_a_pixel() -> None:
     with pytest.raises(ValueError, match="target is 0"):
         layers_for(0)
