@@ -8,7 +8,7 @@ A model is told by its folder alone: nobody has to repeat the options of its tra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +23,7 @@ from ganvas.options import STRICT, from_json, to_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
 KINDS = ("pix2pix", "cyclegan", "dcgan")
+PictureType = Literal["uint8", "uint16", "float32"]
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 Config = TypeVar("Config")
@@ -49,6 +50,11 @@ class Preprocessing:
         target_channels: Channels of the pictures that come out; of a cyclegan model, of domain b's.
         image_size: Pixels a side that the network was trained at.
         resized: Whether whole pictures were scaled to that size in training, or pieces cut from them at full scale.
+        source_range: The values that the network sees as -1 and 1; of a cyclegan model, domain a's. None is the whole
+            range of each picture's type.
+        target_range: The same of what comes out, or of domain b. None gives pictures the type of their source.
+        target_type: Type of the target pictures in training, which translations get where a range is given.
+        source_type: The same of the source pictures, for a cyclegan model's way back.
     """
 
     __pydantic_config__ = STRICT
@@ -57,6 +63,22 @@ class Preprocessing:
     target_channels: int
     image_size: int
     resized: bool
+    source_range: tuple[float, float] | None = None
+    target_range: tuple[float, float] | None = None
+    source_type: PictureType = "uint8"
+    target_type: PictureType = "uint8"
+
+    def backwards(self) -> "Preprocessing":
+        """Give the same of the other direction."""
+        return replace(
+            self,
+            source_channels=self.target_channels,
+            target_channels=self.source_channels,
+            source_range=self.target_range,
+            target_range=self.source_range,
+            source_type=self.target_type,
+            target_type=self.source_type,
+        )
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [
 """
 
 import os
-import struct
 import threading
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,19 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
 from ganvas.files import cannot_write
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-ORIENTATION = 0x0112  # tag of TIFF and EXIF
-TIFF_LZW = 5  # TIFF 6.0 Sec. 13; OpenCV 4 would write float colour with loss
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
+IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
+CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
+ORIENTATION = 0x0112  # tag of EXIF
+ValueRange = tuple[float, float]
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 _one_at_a_time = threading.Lock()
@@ -43,10 +47,28 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture and what its file says beside it.
+
+    Attributes:
+        array: [H, W, C] uint8, uint16 or float32.
+        tags: Of a TIFF; else empty.
+        holes: Pixels without data, [H, W] bool.
+    """
+
+    array: np.ndarray
+    tags: Tags
+    holes: np.ndarray
+
+
 def read_image(path: Path, channels: int | None = None) -> np.ndarray:
     """Decode a picture to [H, W, C] uint8, uint16 or float32.
 
-    EXIF orientation is applied, palettes are expanded, CMYK becomes RGB, and alpha is composed over white.
+    EXIF orientation is applied, palettes are expanded, CMYK becomes RGB. Alpha is kept where ``channels`` counts it
+    (4, or 2 with grayscale), and composed over white elsewhere. Whole numbers with a sign or of more than 16 bits, and
+    other floats, become float32. A .npy file holds [H, W] or [H, W, C]. Pixels without data, whose value a TIFF may
+    name, get the least value that the picture has elsewhere.
 
     Args:
         path: The file.
@@ -56,17 +78,31 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
         UserError: The file is missing, unreadable, larger than Pillow's limit against decompression bombs, or has
             another number of channels.
     """
+    return read_picture(path, channels).array
+
+
+def read_picture(path: Path, channels: int | None = None) -> Picture:
+    """Decode a picture as `read_image` does, and keep what its file says beside it.
+
+    Raises:
+        UserError: As `read_image`.
+    """
     try:
-        array = _decode(path)
+        array, alpha, tags = _decode(path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such picture.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: has too many pixels to be a safe picture ({error}). Scale it down first.") from None
     except UnidentifiedImageError:
         raise UserError(f"{path}: is no picture that can be read. Remove it, or save it anew as PNG or JPEG.") from None
-    except (OSError, SyntaxError, ValueError, cv2.error) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, cv2.error) as error:
         raise UserError(f"{path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
-    return array if channels is None else fit_channels(array, channels, path)
+    holes = tags.holes(array)
+    if holes.any():
+        array = np.where(holes[:, :, None], array[~holes].min() if not holes.all() else 0, array).astype(array.dtype)
+    if alpha != "none" and array.shape[2] != channels:
+        array = _over_white(array, premultiplied=alpha == "premultiplied")
+    return Picture(array if channels is None else fit_channels(array, channels, path), tags, holes)
 
 
 def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
@@ -90,20 +126,44 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     return picture
 
 
-def _decode(path: Path) -> np.ndarray:
-    """Decode by Pillow, or by OpenCV where Pillow has no mode for the depth: colour of 16 bits or float."""
-    try:
-        with _open(path) as file:
-            if not any("RGB" in str(tile.args) and "16" in str(tile.args) for tile in file.tile):
-                return _as_array(ImageOps.exif_transpose(file))
-            # OpenCV itself turns a TIFF as its tag says, but no PNG.
-            orientation = 1 if file.format == "TIFF" else file.getexif().get(ORIENTATION, 1)
-    except UnidentifiedImageError:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise
-        _refuse_huge_tiff(path)
-        orientation = 1
-    return _turned(_decode_deep(path), orientation)
+def _decode(path: Path) -> tuple[np.ndarray, Alpha, Tags]:
+    """Decode by the library that knows the format: Pillow, but TIFF mostly by tifffile, 16-bit PNG by OpenCV."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _in_three_types(_load_array(path)), "none", Tags()
+    if suffix in TIFF_SUFFIXES and (tiff := read_tiff(path, Image.MAX_IMAGE_PIXELS)) is not None:
+        return _turned(_in_three_types(tiff.picture), tiff.orientation), tiff.alpha, tiff.tags
+    with _open(path) as file:
+        if file.format == "PNG" and file.mode != "I;16" and any("16" in str(tile.args) for tile in file.tile):
+            return *_decode_deep_png(path, file), Tags()
+        return *_as_array(ImageOps.exif_transpose(file)), Tags()
+
+
+def _load_array(path: Path) -> np.ndarray:
+    """Read a NumPy file; code in it is never run.
+
+    Raises:
+        ValueError: It holds something else than a picture.
+    """
+    with path.open("rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or 0 in array.shape or array.shape[0] * array.shape[1] > (Image.MAX_IMAGE_PIXELS or np.inf):
+        raise ValueError(f"the array's shape is {array.shape}; expected [H, W] or [H, W, C]")
+    return array
+
+
+def _in_three_types(array: np.ndarray) -> np.ndarray:
+    """Give an array of numbers as uint8, uint16 or float32, whichever holds its type.
+
+    Raises:
+        ValueError: Its values are no numbers.
+    """
+    if array.dtype.kind not in "uif":
+        raise ValueError(f"values of the type {array.dtype} are no picture")
+    kind = array.dtype.newbyteorder("=")
+    return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
 
 
 def _open(path: Path) -> ImageFile.ImageFile:
@@ -114,27 +174,6 @@ def _open(path: Path) -> ImageFile.ImageFile:
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(path)
-
-
-def _refuse_huge_tiff(path: Path) -> None:
-    """Hold a TIFF that Pillow has no mode for to the same limit of pixels.
-
-    Raises:
-        UnidentifiedImageError: It is no TIFF.
-        Image.DecompressionBombError: It has more pixels than Pillow's limit.
-    """
-    with path.open("rb") as file:
-        header = file.read(16)
-        is_big = 43 in header[2:4]  # BigTIFF's version; TIFF's is 42
-        try:
-            directory = TiffImagePlugin.ImageFileDirectory_v2(header if is_big else header[:8])
-            file.seek(directory.next)
-            directory.load(file)
-            pixels = int(directory[TiffImagePlugin.IMAGEWIDTH]) * int(directory[TiffImagePlugin.IMAGELENGTH])
-        except (KeyError, TypeError, SyntaxError, struct.error):
-            raise UnidentifiedImageError from None
-    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-        raise Image.DecompressionBombError(f"{pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -148,40 +187,54 @@ def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _decode_deep(path: Path) -> np.ndarray:
+def _decode_deep_png(path: Path, file: ImageFile.ImageFile) -> tuple[np.ndarray, Alpha]:
+    """Decode 16-bit colour or alpha, for which Pillow has no mode."""
     array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
+    if array is None or array.ndim != 3:
         raise UnidentifiedImageError
-    if array.dtype not in FULL_RANGE or array.ndim != 3 or array.shape[2] not in (3, 4):
-        raise ValueError(f"{array.dtype} with shape {array.shape} is not supported")
-    if array.shape[2] == 4:
-        top, alpha = FULL_RANGE[array.dtype], array[..., 3:] / FULL_RANGE[array.dtype]
-        composed = array[..., :3] * alpha + top * (1 - alpha)
-        array = (composed if array.dtype == np.float32 else np.rint(composed)).astype(array.dtype)
-    return array[..., ::-1]  # OpenCV has blue first
+    array = array[..., [2, 1, 0, *range(3, array.shape[2])]]  # OpenCV has blue first
+    if any(str(tile.args).startswith("LA") for tile in file.tile):
+        array = array[..., 2:]  # OpenCV repeats gray
+    turned = _turned(array, file.getexif().get(ORIENTATION, 1))  # which OpenCV does not do for PNG
+    return turned, "straight" if turned.shape[2] in (2, 4) else "none"
 
 
-def _as_array(picture: Image.Image) -> np.ndarray:
+def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:
+    """Compose [H, W, C + 1], alpha last, over white: [H, W, C]."""
+    top = FULL_RANGE[array.dtype]
+    colours, alpha = array[..., :-1].astype(np.float64), array[..., -1:] / top
+    composed = (colours if premultiplied else colours * alpha) + top * (1 - alpha)
+    if array.dtype != np.float32:
+        composed = np.rint(composed.clip(0, top))
+    return composed.astype(array.dtype)
+
+
+def _as_array(picture: Image.Image) -> tuple[np.ndarray, Alpha]:
     """Give Pillow's modes as arrays of their own depth."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
-        array = np.asarray(picture)
-        if array.min() < 0 or array.max() > 65535:
-            raise ValueError("32-bit integers beyond 16 bits are not supported")
-        return array.astype(np.uint16)[:, :, None]
+        return _in_three_types(np.asarray(picture))[:, :, None], "none"
     if picture.mode == "F":
-        return np.asarray(picture, dtype=np.float32)[:, :, None]
-    if picture.mode in ("1", "L"):
-        return np.asarray(picture.convert("L"))[:, :, None]
-    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
-    return np.asarray(picture.convert("RGB"))
+        return np.asarray(picture, dtype=np.float32)[:, :, None], "none"
+    if picture.mode == "1" or (picture.mode == "L" and "transparency" not in picture.info):
+        return np.asarray(picture.convert("L"))[:, :, None], "none"
+    if picture.mode in ("L", "LA"):
+        return np.asarray(picture.convert("LA")), "straight"
+    if picture.mode in ("PA", "RGBA") or "transparency" in picture.info:
+        return np.asarray(picture.convert("RGBA")), "straight"
+    return np.asarray(picture.convert("RGB")), "none"
 
 
-def write_image(path: Path, picture: np.ndarray) -> None:
-    """Write [H, W, C] (1 or 3 channels; uint8, or uint16 and float32 where the format has them) by the file's suffix.
+def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None) -> None:
+    """Write [H, W, C], uint8, uint16 or float32, by the file's suffix.
 
-    The file appears whole or not at all.
+    TIFF and .npy hold everything. PNG holds 1 to 4 channels (2 and 4 are gray and colour with alpha; 2 with 8 bits
+    only) of 8 or 16 bits, WebP 1, 3 or 4, JPEG and BMP 1 or 3 of 8 bits: deeper pictures are brought to what the format
+    holds. The file appears whole or not at all.
+
+    Args:
+        path: The file.
+        picture: The picture.
+        tags: What a TIFF is to say beside its pixels: those of the picture that this one was made from.
 
     Raises:
         UserError: The place cannot be written, or the format does not hold such a picture.
@@ -191,16 +244,18 @@ def write_image(path: Path, picture: np.ndarray) -> None:
         raise UserError(
             f"{path}: {suffix or 'no suffix'} is no picture format; use {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
-    if picture.shape[2] not in (1, 3):
-        raise UserError(f"{path}: {picture.shape[2]} channels cannot be written as one picture; 1 and 3 can.")
-    if picture.dtype != np.uint8 and suffix not in (".png", ".tif", ".tiff"):
-        picture = to_array(to_tensor(picture), np.uint8)  # JPEG, WebP and BMP hold 8 bits
-    if picture.dtype == np.float32 and suffix == ".png":
+    if picture.shape[2] not in CHANNELS.get(suffix, (picture.shape[2],)):
+        raise UserError(
+            f"{path}: {suffix} does not hold {picture.shape[2]} channels. Write .tif or .npy, which hold any number."
+        )
+    if suffix in EIGHT_BITS:
+        picture = to_array(to_tensor(picture), np.uint8)
+    elif suffix == ".png" and picture.dtype == np.float32:
         picture = to_array(to_tensor(picture), np.uint16)
     aside = path.with_name(f".{path.stem}.new-{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(aside, np.ascontiguousarray(picture))
+        _encode(aside, np.ascontiguousarray(picture), tags or Tags())
         aside.replace(path)
     except ValueError as error:  # Pillow's, for a WebP of too many pixels a side
         raise UserError(f"{path}: the format does not hold this picture ({error}). Choose another.") from None
@@ -211,34 +266,75 @@ def write_image(path: Path, picture: np.ndarray) -> None:
             aside.unlink(missing_ok=True)
 
 
-def _encode(path: Path, picture: np.ndarray) -> None:
-    flat = picture[:, :, 0] if picture.shape[2] == 1 else picture
-    if picture.dtype == np.uint8:
-        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
-        Image.fromarray(flat).save(path, **options)
-        return
-    # Pillow has no 16-bit or float colour; OpenCV writes both, blue first.
-    lossless = [cv2.IMWRITE_TIFF_COMPRESSION, TIFF_LZW] if path.suffix.lower() in (".tif", ".tiff") else []
-    written, content = cv2.imencode(path.suffix, flat[:, :, ::-1] if flat.ndim == 3 else flat, lossless)
+def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
+    """Tell whether a format holds a picture's channels and, if it is to do so exactly, its type.
+
+    Args:
+        suffix: Of the file, such as ".png".
+        picture: [H, W, C].
+        exactly: Whether bringing it to fewer bits would be wrong, as it is for values of a range of their own.
+    """
+    suffix, C = suffix.lower(), picture.shape[2]
+    if C not in CHANNELS.get(suffix, (C,)):
+        return False
+    if suffix == ".png" and C == 2:
+        return picture.dtype == np.uint8
+    types = {".png": (np.uint8, np.uint16)} | dict.fromkeys(EIGHT_BITS, (np.uint8,))
+    return not exactly or suffix not in types or picture.dtype in types[suffix]
+
+
+def _encode(path: Path, picture: np.ndarray, tags: Tags) -> None:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        np.save(path, picture, allow_pickle=False)
+    elif suffix in TIFF_SUFFIXES:
+        write_tiff(path, picture, tags)
+    elif picture.dtype == np.uint8:
+        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
+        Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(path, **options)
+    else:
+        path.write_bytes(_encode_deep_png(picture))
+
+
+def _encode_deep_png(picture: np.ndarray) -> bytes:
+    """Encode 16 bits, for which Pillow has a mode for gray alone; OpenCV has blue first."""
+    C = picture.shape[2]
+    if C == 2:
+        raise ValueError("16-bit gray with alpha")
+    if C > 2:
+        picture = picture[..., [2, 1, 0, *range(3, C)]]
+    written, content = cv2.imencode(".png", picture)
     if not written:
-        raise OSError(f"the encoder refused {picture.shape[2]} channels of {picture.dtype}")
-    path.write_bytes(content.tobytes())
+        raise OSError(f"the encoder refused {C} channels of {picture.dtype}")
+    return content.tobytes()
 
 
-def to_tensor(picture: np.ndarray) -> Tensor:
+def to_tensor(picture: np.ndarray, value_range: ValueRange | None = None) -> Tensor:
     """Give [H, W, C] of any supported type as [C, H, W] float32 in [-1, 1].
+
+    Args:
+        picture: uint8, uint16 or float32.
+        value_range: The values that become -1 and 1; what lies beyond is cut. By default the type's own: 0 and its
+            largest value, of floats 0 and 1.
 
     Raises:
         ValueError: Another type.
     """
     if picture.dtype not in FULL_RANGE:
         raise ValueError(f"the picture's type is {picture.dtype}; allowed are uint8, uint16 and float32")
-    values = torch.from_numpy(np.ascontiguousarray(picture).astype(np.float32))
-    return values.permute(2, 0, 1).mul(2 / FULL_RANGE[picture.dtype]).sub(1).contiguous()
+    low, high = value_range or (0.0, FULL_RANGE[picture.dtype])
+    values = torch.from_numpy(np.ascontiguousarray(picture).astype(np.float32)).permute(2, 0, 1)
+    scaled = values.sub(low).mul(2 / (high - low)).sub(1).contiguous()
+    return scaled if value_range is None else scaled.clamp(-1, 1)
 
 
-def to_array(picture: Tensor, dtype: DTypeLike) -> np.ndarray:
+def to_array(picture: Tensor, dtype: DTypeLike, value_range: ValueRange | None = None) -> np.ndarray:
     """Give [C, H, W] in [-1, 1] as [H, W, C] of ``dtype``: clipped, and rounded to whole numbers for integers.
+
+    Args:
+        picture: The tensor.
+        dtype: uint8, uint16 or float32.
+        value_range: The values that -1 and 1 become; by default the type's own, as in `to_tensor`.
 
     Raises:
         ValueError: Another type.
@@ -246,8 +342,9 @@ def to_array(picture: Tensor, dtype: DTypeLike) -> np.ndarray:
     kind = np.dtype(dtype)
     if kind not in FULL_RANGE:
         raise ValueError(f"the type asked for is {kind}; allowed are uint8, uint16 and float32")
-    values = picture.detach().float().cpu().clamp(-1, 1).add(1).mul(FULL_RANGE[kind] / 2).permute(1, 2, 0).numpy()
-    return values.astype(kind) if kind == np.float32 else np.rint(values).astype(kind)
+    low, high = value_range or (0.0, FULL_RANGE[kind])
+    values = picture.detach().float().cpu().clamp(-1, 1).add(1).mul((high - low) / 2).add(low).permute(1, 2, 0).numpy()
+    return values.astype(kind) if kind == np.float32 else np.rint(values).clip(0, FULL_RANGE[kind]).astype(kind)
 
 
 def for_the_eye(picture: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A trained model as a function from picture to picture."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.data.images import list_images, read_image, to_array, to_tensor, write_image
+from ganvas.data.images import holds, list_images, read_picture, to_array, to_tensor, write_image
 from ganvas.errors import UserError
-from ganvas.modelfile import ModelConfig, Preprocessing, load_model
+from ganvas.modelfile import ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
 
 
@@ -51,7 +50,8 @@ class Translator:
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.paper, self.seed = config, paper, seed
-        self.preprocessing = _towards(direction, config)
+        backwards = config.kind == "cyclegan" and direction == "b2a"  # it describes the way from a to b
+        self.preprocessing = config.preprocessing.backwards() if backwards else config.preprocessing
         self.device = torch.device(device)
         self._resize = size == "trained" and self.preprocessing.resized
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
@@ -65,7 +65,11 @@ class Translator:
         """Translate one picture; the same kind, size and depth come out.
 
         Args:
-            picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1].
+            picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
+                of a model with a range of its own, any type in that range.
+
+        Returns:
+            The same kind and size, and the same type; of a model with a range of its own, the type it was trained with.
 
         Raises:
             UserError: The picture has another number of channels than the model takes.
@@ -79,7 +83,7 @@ class Translator:
         return output[:, :, 0] if output.shape[2] == 1 and picture.ndim == 2 else output
 
     def translate_batch(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Translate arrays [H, W, C] of one size and type at once.
+        """Translate arrays [H, W, C] of one size and type at once; types and ranges are as in `translate`.
 
         Raises:
             UserError: The pictures have another number of channels than the model takes.
@@ -88,9 +92,10 @@ class Translator:
         for picture in pictures:
             if picture.shape[2] != wanted:
                 raise UserError(f"the picture has {picture.shape[2]} channels, the model takes {wanted}.")
-        source = torch.stack([to_tensor(picture) for picture in pictures])
-        output = self.translate_tensor(source)
-        return [to_array(one, pictures[0].dtype) for one in output]
+        how = self.preprocessing
+        source = torch.stack([to_tensor(picture, how.source_range) for picture in pictures])
+        kind = pictures[0].dtype if how.target_range is None else np.dtype(how.target_type)
+        return [to_array(one, kind, how.target_range) for one in self.translate_tensor(source)]
 
     @torch.inference_mode()
     def translate_tensor(self, source: Tensor) -> Tensor:
@@ -118,9 +123,16 @@ class Translator:
         return [self.translate_file(file, target / file.name) for file in files]
 
     def translate_file(self, source: Path, target: Path) -> Path:
-        """Translate one file into another; the picture keeps its size and depth."""
-        picture = read_image(source, self.preprocessing.source_channels)
-        write_image(target, self.translate_batch([picture])[0])
+        """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
+
+        Returns:
+            The file written: ``target``, or a TIFF of that name where its format does not hold the picture.
+        """
+        picture = read_picture(source, self.preprocessing.source_channels)
+        output, tags = picture.tags.punched(self.translate_batch([picture.array])[0], picture.holes)
+        if not holds(target.suffix, output, exactly=self.preprocessing.target_range is not None):
+            target = target.with_suffix(".tif")
+        write_image(target, output, tags)
         return target
 
 
@@ -144,14 +156,6 @@ def load(
     """
     config, generators = load_model(Path(path))
     return Translator(config, generators, direction=direction, device=device, size=size, paper=paper, seed=seed)
-
-
-def _towards(direction: str, config: ModelConfig) -> Preprocessing:
-    """Give the preprocessing of one direction: a model of both describes that from a to b."""
-    forth = config.preprocessing
-    if config.kind == "pix2pix" or direction == "a2b":
-        return forth
-    return replace(forth, source_channels=forth.target_channels, target_channels=forth.source_channels)
 
 
 def _resized(x: Tensor, H: int, W: int) -> Tensor:

@@ -1,0 +1,166 @@
+"""TIFF of any depth and number of channels, with the tags that say where its pixels lie and how large they are.
+
+Geo-reference, projection and no-data value (GeoTIFF 1.1, and two tags of GDAL's) are copied as they stand, so that no
+geographic library is needed to keep them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE, ORIENTATION = 270, 282, 283, 296, 305, 306, 274
+NO_DATA = 42113
+BASELINE = {DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE}  # the writer has arguments for them
+# Maker, model, artist, host, copyright; XMP, IPTC and the colour profile; GeoTIFF's, and GDAL's metadata.
+COPIED = {271, 272, 315, 316, 33432, 700, 33723, 34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, NO_DATA}
+CHANNEL_AXES = {"S", "C", "Q", "I"}  # samples, channels, and pages that the file does not name otherwise
+
+Alpha = Literal["none", "straight", "premultiplied"]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a TIFF says beside its pixels; empty for other pictures.
+
+    Attributes:
+        values: Number of the tag to (type, count, value), as in TIFF 6.0, Sec. 2.
+        no_data: The value of pixels without data; None where the file names none.
+    """
+
+    values: Mapping[int, tuple[int, int, Any]] = field(default_factory=dict)
+    no_data: float | None = None
+
+    def holes(self, picture: np.ndarray) -> np.ndarray:
+        """Tell which pixels of [H, W, C] have no data: [H, W] bool, true where any channel has that value."""
+        if self.no_data is None:
+            return np.zeros(picture.shape[:2], dtype=bool)
+        alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
+        return alike.any(axis=2)
+
+    def punched(self, picture: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, "Tags"]:
+        """Mark pixels as without data, in a picture and in the tags that are written with it.
+
+        Args:
+            picture: [H, W, C] of any type; where it cannot hold the value that the tags name, 0 takes its place.
+            holes: [H, W] bool.
+        """
+        if self.no_data is None:
+            return picture, self
+        whole = self.no_data.is_integer() and self.no_data >= 0
+        held = picture.dtype.kind == "f" or (whole and self.no_data <= np.iinfo(picture.dtype).max)
+        value, tags = (self.no_data, self) if held else (0.0, Tags({**self.values, NO_DATA: (2, 2, "0")}, 0.0))
+        return np.where(holes[:, :, None], value, picture).astype(picture.dtype), tags
+
+
+@dataclass(frozen=True)
+class Tiff:
+    """A decoded TIFF.
+
+    Attributes:
+        picture: [H, W, C], of the file's own type.
+        alpha: Whether the last channel is alpha, and whether the others were multiplied by it.
+        orientation: As EXIF's, 1 to 8; not yet applied.
+        tags: What else the file says.
+    """
+
+    picture: np.ndarray
+    alpha: Alpha
+    orientation: int
+    tags: Tags
+
+
+def read_tiff(path: Path, max_pixels: int | None) -> Tiff | None:
+    """Decode grayscale, RGB and many-channel TIFF of 8 bits and more; pages of one size are channels.
+
+    Args:
+        path: The file.
+        max_pixels: Larger pictures are refused before anything is decoded; None refuses none.
+
+    Returns:
+        None for what is of another kind: a palette, CMYK, one bit a pixel, or no TIFF.
+
+    Raises:
+        FileNotFoundError: There is no file.
+        Image.DecompressionBombError: It has more than ``max_pixels``.
+        ValueError: It is damaged, or a stack in time or depth.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            return _decode(file, max_pixels) if _is_ours(file) else None
+    except (OSError, tifffile.TiffFileError):
+        if not path.exists():
+            raise
+        return None
+    except (ValueError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # a damaged file makes the decoder stumble anywhere
+        raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
+
+
+def _is_ours(file: tifffile.TiffFile) -> bool:
+    page = file.pages.first
+    plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+    return plain and page.dtype is not None and page.dtype.itemsize * 8 == page.bitspersample
+
+
+def _decode(file: tifffile.TiffFile, max_pixels: int | None) -> Tiff:
+    page, series = file.pages.first, file.series[0]
+    size = dict(zip(series.axes, series.shape, strict=True))
+    others = set(size) - {"Y", "X"}
+    if len(others) > 1 or not others <= CHANNEL_AXES:
+        raise ValueError(f"it is a stack with the axes {series.axes}; only channels may be stacked")
+    if max_pixels is not None and size["Y"] * size["X"] > max_pixels:
+        raise Image.DecompressionBombError(f"{size['Y'] * size['X']} pixels, the limit is {max_pixels}")
+    picture = series.asarray()
+    picture = np.moveaxis(picture, series.axes.index(others.pop()), 2) if others else picture[:, :, None]
+    orientation = page.tags.valueof(ORIENTATION, default=1)
+    return Tiff(picture, _alpha(page.extrasamples), int(orientation), _tags(page.tags))
+
+
+def _alpha(extra_samples: Sequence[int]) -> Alpha:
+    """Read ExtraSamples (TIFF 6.0, Sec. 18); 0 is a channel of unknown meaning, such as infrared."""
+    last = extra_samples[-1] if extra_samples else tifffile.EXTRASAMPLE.UNSPECIFIED
+    if last == tifffile.EXTRASAMPLE.ASSOCALPHA:
+        return "premultiplied"
+    return "straight" if last == tifffile.EXTRASAMPLE.UNASSALPHA else "none"
+
+
+def _tags(tags: tifffile.TiffTags) -> Tags:
+    values = {tag.code: (int(tag.dtype), tag.count, tag.value) for tag in tags if tag.code in BASELINE | COPIED}
+    try:
+        no_data = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
+    except ValueError:
+        no_data = None
+    return Tags(values, no_data)
+
+
+def write_tiff(path: Path, picture: np.ndarray, tags: Tags) -> None:
+    """Write [H, W, C] of uint8, uint16 or float32 without loss, with the tags of the picture that it was made from.
+
+    Raises:
+        OSError: The place cannot be written.
+    """
+    C = picture.shape[2]
+    given = {code: value for code, (_, _, value) in tags.values.items()}
+    resolution = (given[X_RESOLUTION], given[Y_RESOLUTION]) if {X_RESOLUTION, Y_RESOLUTION} <= given.keys() else None
+    tifffile.imwrite(
+        path,
+        picture[:, :, 0] if C == 1 else picture,
+        photometric="rgb" if C == 3 else "minisblack",
+        planarconfig=None if C == 1 else "contig",
+        compression="adobe_deflate",
+        predictor=True,
+        metadata=None,
+        description=given.get(DESCRIPTION),
+        software=given.get(SOFTWARE, "ganvas"),
+        datetime=given.get(DATE),
+        resolution=resolution,
+        resolutionunit=given.get(UNIT),
+        extratags=[(code, *tags.values[code], True) for code in sorted(tags.values.keys() & COPIED)],
+    )

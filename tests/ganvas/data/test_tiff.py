@@ -1,0 +1,143 @@
+"""TIFF: kinds of stacks, tags that are kept (rasterio, another library, reads them back), pixels without data."""
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from rasterio.transform import from_origin
+
+from ganvas.data.images import read_image, read_picture, write_image
+from ganvas.data.tiff import Tags
+from ganvas.errors import UserError
+
+BANDS = np.random.default_rng(0).integers(1, 4000, (6, 9, 5), dtype=np.uint16)
+
+
+def geotiff(path, bands, no_data=None, **options):
+    H, W, C = bands.shape
+    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": no_data}
+    with rasterio.open(path, "w", height=H, width=W, count=C, dtype=bands.dtype, **where, **options) as file:
+        file.write(np.moveaxis(bands, 2, 0))
+        file.set_band_description(1, "blue")
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compress": "lzw", "predictor": 2},
+        {"compress": "deflate", "interleave": "band"},
+        {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "zstd"},
+        {"BIGTIFF": "YES"},
+    ],
+)
+def test_what_geographic_programs_write(tmp_path, options):
+    path = geotiff(tmp_path / "x.tif", BANDS, driver="GTiff", **options)
+    assert np.array_equal(read_image(path, 5), BANDS)
+
+
+def test_the_geographic_reference_is_kept(tmp_path):
+    source = read_picture(geotiff(tmp_path / "x.tif", BANDS, no_data=65535))
+    write_image(tmp_path / "y.tif", source.array[..., :3], source.tags)
+    with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(tmp_path / "y.tif") as after:
+        assert (after.count, after.dtypes[0]) == (3, "uint16")
+        assert after.crs == before.crs == rasterio.CRS.from_epsg(32633)
+        assert after.transform == before.transform
+        assert after.nodata == 65535
+        assert np.array_equal(np.moveaxis(after.read(), 0, 2), BANDS[..., :3])
+
+
+def test_resolution_and_description_are_kept(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "x.tif",
+        BANDS,
+        planarconfig="contig",
+        photometric="minisblack",
+        resolution=(300, 150),
+        resolutionunit="CENTIMETER",
+        description="left lung",
+        software="microscope",
+        datetime="2026:01:02 03:04:05",
+        metadata=None,
+        extratags=[(315, 2, None, "A. Painter", True)],
+    )
+    source = read_picture(tmp_path / "x.tif")
+    write_image(tmp_path / "y.tif", source.array, source.tags)
+    with tifffile.TiffFile(tmp_path / "x.tif") as before, tifffile.TiffFile(tmp_path / "y.tif") as after:
+        for code in (270, 282, 283, 296, 305, 306, 315):
+            assert after.pages.first.tags[code].value == before.pages.first.tags[code].value
+        assert np.array_equal(after.asarray(), BANDS)
+
+
+@pytest.mark.parametrize("axes", ["CYX", "YXC"])
+def test_channels_as_pages_or_samples(tmp_path, axes):
+    stack = BANDS if axes == "YXC" else np.moveaxis(BANDS, 2, 0)
+    if axes == "CYX":
+        tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True, metadata={"axes": axes})
+    else:
+        tifffile.imwrite(tmp_path / "x.tif", stack, planarconfig="contig", photometric="minisblack")
+    assert np.array_equal(read_image(tmp_path / "x.tif"), BANDS)
+
+
+def test_a_stack_of_unnamed_pages_is_channels(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0))
+    assert np.array_equal(read_image(tmp_path / "x.tif"), BANDS)
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZYX"])
+def test_a_stack_in_time_or_depth_is_no_picture(tmp_path, axes):
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), imagej=True, metadata={"axes": axes})
+    with pytest.raises(UserError, match=f"a stack with the axes {axes}"):
+        read_image(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(("kind", "no_data"), [(np.uint16, 65535), (np.float32, -9999), (np.float32, np.nan)])
+def test_pixels_without_data_get_the_least_value_and_are_told(tmp_path, kind, no_data):
+    bands = BANDS.astype(kind)
+    bands[2, 3, 1] = no_data
+    picture = read_picture(geotiff(tmp_path / "x.tif", bands, no_data=no_data))
+    assert np.argwhere(picture.holes).tolist() == [[2, 3]]
+    assert np.isfinite(picture.array).all()
+    valid = ~picture.holes
+    assert np.array_equal(picture.array[valid], bands[valid])
+    assert (picture.array[2, 3] == bands[valid].min()).all()
+
+
+def test_a_picture_without_any_data(tmp_path):
+    picture = read_picture(geotiff(tmp_path / "x.tif", np.full((6, 9, 2), 7, np.uint16), no_data=7))
+    assert picture.holes.all()
+    assert (picture.array == 0).all()
+
+
+@pytest.mark.parametrize("no_data", ["-9999", "nothing"])
+def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, no_data):
+    tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], extratags=[(42113, 2, None, no_data, True)])
+    assert not read_picture(tmp_path / "x.tif").holes.any()
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("kind", "no_data", "written"),
+    [
+        (np.uint16, 65535, 65535),
+        (np.uint8, 65535, 0),
+        (np.uint8, -9999, 0),
+        (np.float32, -9999, -9999),
+        (np.uint16, 0.5, 0),
+    ],
+)
+def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data, written):
+    holes = np.zeros((6, 9), bool)
+    holes[1, 2] = True
+    source = Tags({42113: (2, 6, str(no_data))}, float(no_data))
+    picture, tags = source.punched(np.full((6, 9, 2), 3, kind), holes)
+    write_image(tmp_path / "x.tif", picture, tags)
+    with rasterio.open(tmp_path / "x.tif") as file:
+        assert file.nodata == written
+        assert np.array_equal(file.read(1), np.where(holes, written, 3))
+
+
+def test_a_picture_that_names_no_such_value_is_not_punched():
+    picture = np.full((6, 9, 2), 3, np.uint8)
+    assert Tags().punched(picture, np.ones((6, 9), bool))[0] is picture

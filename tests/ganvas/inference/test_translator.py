@@ -1,0 +1,114 @@
+"""Pictures and files through a translator whose network changes nothing: what comes out must be what went in."""
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from rasterio.transform import from_origin
+from torch import nn
+
+from ganvas.data.images import read_image, write_image
+from ganvas.errors import UserError
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
+
+SPEC = NetworkSpec("unet", {}, "A", "B")
+
+
+class Reversed(nn.Module):
+    """Reverses the channels, which tells them apart."""
+
+    def forward(self, x):
+        return x.flip(1)
+
+
+class Repeated(nn.Module):
+    """Makes one channel five."""
+
+    def forward(self, x):
+        return x[:, :1].repeat(1, 5, 1, 1)
+
+
+def translator(channels=3, out=None, network=None, kind="pix2pix", direction="a2b", **preprocessing):
+    how = Preprocessing(channels, out or channels, 32, False, **preprocessing)
+    networks = {direction: network or nn.Identity()}
+    return Translator(ModelConfig(kind, dict.fromkeys(networks, SPEC), how), networks)
+
+
+def noise(kind, channels, top=None):
+    top = top or {"uint8": 255, "uint16": 65535, "float32": 1}[kind]
+    values = np.random.default_rng(0).random((7, 9, channels)) * top
+    return values.astype(kind) if kind == "float32" else values.round().astype(kind)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_type_size_and_channels_stay(kind, channels):
+    picture = noise(kind, channels)
+    output = translator(channels, network=Reversed()).translate(picture)
+    assert output.dtype == picture.dtype
+    assert np.abs(output.astype(float) - picture[..., ::-1]).max() <= (0 if kind != "float32" else 1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_pil_image_gives_a_pil_image(mode):
+    picture = Image.fromarray(noise("uint8", 3)).convert(mode)
+    output = translator(len(mode)).translate(picture)
+    assert (output.mode, output.size) == (mode, picture.size)
+    assert np.array_equal(np.asarray(output), np.asarray(picture))
+
+
+def test_ranges_of_both_sides():
+    """12 bits of 16 in; metres from -100 to 8900 out."""
+    model = translator(1, source_range=(0, 4095), target_range=(-100, 8900), target_type="float32")
+    picture = noise("uint16", 1, 4095)
+    output = model.translate(picture)
+    assert output.dtype == np.float32
+    assert np.allclose(output, picture / 4095 * 9000 - 100, atol=2e-3)
+
+
+def test_the_way_back_has_the_ranges_exchanged():
+    ranges = {"source_range": (0, 10), "target_range": (0, 1000), "source_type": "float32", "target_type": "uint16"}
+    back = translator(1, kind="cyclegan", direction="b2a", **ranges)
+    assert np.allclose(back.translate(np.full((2, 2, 1), 500, np.uint16)), 5, atol=1e-5)
+    forth = translator(1, kind="cyclegan", **ranges)
+    assert np.array_equal(forth.translate(np.full((2, 2, 1), 5, np.float32)), np.full((2, 2, 1), 500, np.uint16))
+
+
+def test_another_number_of_channels_is_refused():
+    with pytest.raises(UserError, match="has 3 channels, the model takes 5"):
+        translator(5).translate(noise("uint8", 3))
+
+
+def test_the_geographic_reference_and_the_holes_come_out(tmp_path):
+    bands = noise("uint16", 5)
+    bands[2, 3] = 9
+    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": 9}
+    with rasterio.open(tmp_path / "x.tif", "w", height=7, width=9, count=5, dtype="uint16", **where) as file:
+        file.write(np.moveaxis(bands, 2, 0))
+    written = translator(5, network=Reversed()).translate_file(tmp_path / "x.tif", tmp_path / "out" / "x.tif")
+    with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(written) as after:
+        assert (after.crs, after.transform, after.nodata) == (before.crs, before.transform, 9)
+        assert after.dtypes == before.dtypes
+        read = np.moveaxis(after.read(), 0, 2)
+    assert (read[2, 3] == 9).all()
+    holes = (bands == 9).any(axis=2)
+    assert np.array_equal(read[~holes], bands[~holes][:, ::-1])
+
+
+def test_what_the_format_does_not_hold_becomes_a_tiff(tmp_path):
+    write_image(tmp_path / "x.jpg", noise("uint8", 1))
+    written = translator(1, 5, Repeated()).translate_file(tmp_path / "x.jpg", tmp_path / "y.jpg")
+    assert written == tmp_path / "y.tif"
+    assert read_image(written).shape == (7, 9, 5)
+    metres = translator(1, target_range=(0, 9000), target_type="uint16")
+    written = metres.translate_file(tmp_path / "x.jpg", tmp_path / "z.jpg")
+    assert written == tmp_path / "z.tif"
+    read = read_image(tmp_path / "x.jpg").astype(float)
+    assert np.abs(read_image(written) - read / 255 * 9000).max() <= 0.5 + 1e-2
+
+
+def test_nothing_random_remains():
+    model, source = translator(), torch.rand(2, 3, 8, 8) * 2 - 1
+    assert torch.equal(model.translate_tensor(source), model.translate_tensor(source))
