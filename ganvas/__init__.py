@@ -7,6 +7,7 @@ the package where it lives. Importing ganvas alone loads no torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganvas.inference.peer import load_peer as load_peer
     from ganvas.inference.translator import Translator as Translator
     from ganvas.inference.translator import load as load
 
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from ganvas.inference import translator
 
         return getattr(translator, name)
+    if name == "load_peer":
+        from ganvas.inference.peer import load_peer
+
+        return load_peer
     raise AttributeError(f"module 'ganvas' has no attribute {name!r}")
