@@ -50,6 +50,7 @@ class Translator:
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.paper, self.seed = config, paper, seed
+        self.spec = next(spec for way, spec in config.networks.items() if way == direction)
         backwards = config.kind == "cyclegan" and direction == "b2a"  # it describes the way from a to b
         self.preprocessing = config.preprocessing.backwards() if backwards else config.preprocessing
         self.device = torch.device(device)

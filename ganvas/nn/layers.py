@@ -74,7 +74,7 @@ class DownConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         N, _, H, W = x.shape
-        if H % 2 == W % 2 == 0 and matrix_form.prefers_matrix_form(self, N * (H // 2) * (W // 2)):
+        if matrix_form.prefers_matrix_form(self, N * (H // 2) * (W // 2)) and H % 2 == W % 2 == 0:
             return matrix_form.down(x, self.weight)
         return super().forward(x)
 
@@ -149,9 +149,14 @@ def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Ten
     H, W = x.shape[-2:]
     rows, columns = (_larger(-side % multiple, at_least - side) for side in (H, W))
     top, left = rows // 2, columns // 2
-    if rows or columns:
+    if _is_exporting() or rows or columns:  # an exported network must not remember that the example needed some
         x = mirror_pad(x, left, columns - left, top, rows - top)
     return x, top, left
+
+
+def _is_exporting() -> bool:
+    """Tell whether sizes are symbols now; torch 2.6 tells only compiling, of which exporting is a kind."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
 
 
 def _larger(a: int, b: int) -> int:

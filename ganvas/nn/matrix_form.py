@@ -27,11 +27,11 @@ def prefers_matrix_form(layer: nn.Conv2d | nn.ConvTranspose2d, positions: int) -
         positions: N * h * w, the positions of the smaller map of the whole batch.
     """
     return (
-        positions <= MAX_POSITIONS
+        not torch.compiler.is_compiling()  # they know the general operation better, and must not look at sizes
+        and positions <= MAX_POSITIONS
         and layer.bias is None
         and layer.weight.device.type == "cpu"
         and layer.weight.is_contiguous(memory_format=torch.channels_last)
-        and not torch.compiler.is_compiling()  # compilers and exporters know the general operation better
     )
 
 

@@ -1,0 +1,232 @@
+"""Exported networks against their originals, and the runner that needs no torch, in a process that has none."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from ganvas.data.images import read_image, write_image
+from ganvas.errors import UserError
+from ganvas.inference import export
+from ganvas.inference.export import export_onnx, export_program
+from ganvas.inference.onnx import OnnxTranslator, main
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+NETWORKS = {
+    "unet": NetworkSpec("unet", {"base_channels": 16, "num_levels": 4}, "map", "terrain"),
+    "resnet": NetworkSpec("resnet", {"base_channels": 4, "num_blocks": 2}, "horse", "zebra"),
+}
+
+
+def translator(name="unet", statistics="picture", **preprocessing):
+    torch.manual_seed(0)
+    spec = NETWORKS[name]
+    network = build_generator(spec)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0, 0.2)
+    how = Preprocessing(3, 3, 48, **{"resized": True} | preprocessing)
+    return Translator(ModelConfig("pix2pix", {"a2b": spec}, how, statistics), {"a2b": network})
+
+
+def photo(H, W, seed=0):
+    """Smooth colours with some noise, as photographs have."""
+    chance = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:H, 0:W]
+    waves = [127 + 100 * np.sin(rows / (5 + c) + columns / (9 - c) + seed) for c in range(3)]
+    return (np.stack(waves, axis=2) + chance.normal(0, 8, (H, W, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """One file of each kind, with the model and the differences that were reported."""
+    folder = tmp_path_factory.mktemp("exported")
+    made = {}
+    for name, statistics in (("unet", "picture"), ("resnet", "running")):
+        model = translator(name, statistics)
+        made[name] = (
+            model,
+            folder / f"{name}.onnx",
+            export_onnx(model, folder / f"{name}.onnx", pictures=[photo(40, 60)]),
+        )
+    for weights in ("fp16", "int8"):
+        model, path = made["unet"][0], folder / f"{weights}.onnx"
+        made[weights] = (
+            model,
+            path,
+            export_onnx(model, path, weights=weights, pictures=[photo(64, 64, n) for n in range(4)]),
+        )
+    return made
+
+
+@pytest.mark.parametrize("name", ["unet", "resnet"])
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 21, 50), (1, 9, 130)])
+def test_another_runtime_computes_the_same_at_any_size(exported, name, shape):
+    model, path, found = exported[name]
+    N, H, W = shape
+    source = torch.rand(N, 3, H, W) * 2 - 1
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    output = session.run(["output"], {"source": source.numpy()})[0]
+    with torch.no_grad():
+        expected = model.network(source).numpy()
+    assert output.shape == expected.shape
+    assert np.abs(output - expected).max() <= 1e-4
+    assert 0 < found.largest <= 1e-4
+
+
+def test_the_file_is_valid_and_says_what_it_takes(exported):
+    _, path, _ = exported["unet"]
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    assert [bool(size.dim_param) for size in sizes] == [True, False, True, True]
+    assert [opset.version for opset in model.opset_import if opset.domain == ""] == [20]
+    about = json.loads(next(p.value for p in model.metadata_props if p.key == "ganvas"))
+    assert (about["source"], about["target"], about["preprocessing"]["image_size"]) == ("map", "terrain", 48)
+
+
+def test_smaller_weights_and_what_they_cost(exported):
+    size = {name: exported[name][1].stat().st_size for name in ("unet", "fp16", "int8")}
+    assert size["fp16"] < 0.7 * size["unet"]
+    assert size["int8"] < 0.5 * size["unet"]
+    for name, most in (("fp16", 0.01), ("int8", 0.1)):
+        model, path, found = exported[name]
+        assert 0 < found.mean < most
+        picture = photo(48, 48, 9)
+        apart = np.abs(OnnxTranslator(path).translate(picture).astype(int) - model.translate(picture)).mean() / 127.5
+        assert apart < 2 * most
+
+
+def test_int8_without_pictures_is_refused(tmp_path):
+    with pytest.raises(UserError, match="chooses its scales by real pictures"):
+        export_onnx(translator(), tmp_path / "x.onnx", weights="int8")
+
+
+def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_onnx_session", lambda path: lambda source: source * float("nan"))
+    monkeypatch.setattr(export, "_write_onnx", lambda network, model, path: path.write_bytes(b"x"))
+    with pytest.raises(UserError, match="was not written, since ONNX Runtime computes something else"):
+        export_onnx(translator(), tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else True)
+    with pytest.raises(UserError, match=r"needs the package onnxscript.*ganvas\[onnx\]"):
+        export_onnx(translator(), tmp_path / "x.onnx")
+
+
+def test_a_program_of_torch(tmp_path):
+    model = translator()
+    found = export_program(model, tmp_path / "x.pt2", pictures=[photo(40, 60)])
+    assert found.largest <= 1e-4
+    program = torch.export.load(tmp_path / "x.pt2").module()
+    for shape in ((2, 3, 33, 70), (1, 3, 64, 64), (1, 3, 5, 200)):
+        source = torch.rand(shape) * 2 - 1
+        with torch.no_grad():
+            assert (program(source) - model.network(source)).abs().max() <= 1e-5
+
+
+BARE = ("numpy", "onnxruntime", "PIL", "ganvas", "flatbuffers", "google")
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A folder with the packages that the runner may use, and no others."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    for name in BARE:
+        found = find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            continue
+        package = Path(next(iter(found.submodule_search_locations)))
+        (folder / name).symlink_to(package)
+        for libraries in package.parent.glob(f"{ {'PIL': 'pillow'}.get(name, name) }.libs"):
+            (folder / libraries.name).symlink_to(libraries)
+    return folder
+
+
+def run_bare(packages, *arguments):
+    """Run Python without its own packages."""
+    command = [sys.executable, "-S", *map(str, arguments)]
+    environment = {"PYTHONPATH": str(packages), "PATH": "", "SYSTEMROOT": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_runner_needs_no_torch(exported, bare, tmp_path):
+    model, path, _ = exported["unet"]
+    assert run_bare(bare, "-c", "import torch").returncode == 1
+    for n in range(2):
+        write_image(tmp_path / "in" / f"{n}.png", photo(48, 48, n))
+    done = run_bare(bare, "-m", "ganvas.inference.onnx", path, tmp_path / "in", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, f"2 pictures written to {tmp_path / 'out'}\n")
+    for n in range(2):
+        output = read_image(tmp_path / "out" / f"{n}.png")
+        assert np.abs(output.astype(int) - model.translate(photo(48, 48, n))).max() <= 1
+
+
+def test_scaling_is_the_translators(exported):
+    """Both scale bicubic with smoothing; Pillow and torch round in their own ways."""
+    model, path, _ = exported["unet"]
+    picture = photo(100, 75)
+    apart = np.abs(OnnxTranslator(path).translate(picture).astype(int) - model.translate(picture))
+    assert apart.mean() < 1
+    assert np.quantile(apart, 0.99) <= 4
+
+
+def test_one_picture_and_arrays(exported, tmp_path):
+    model, path, _ = exported["unet"]
+    values = np.random.default_rng(0).random((48, 48, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    assert main([str(path), str(tmp_path / "x.npy"), str(tmp_path / "deep" / "y.npy")]) == 0
+    assert np.abs(np.load(tmp_path / "deep" / "y.npy") - model.translate(values)).max() <= 1e-4
+
+
+def test_a_bad_picture_is_named_and_the_others_are_done(exported, tmp_path, capsys):
+    _, path, _ = exported["unet"]
+    write_image(tmp_path / "in" / "good.png", photo(48, 48))
+    (tmp_path / "in" / "bad.png").write_text("text")
+    assert main([str(path), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert "bad.png: cannot be read" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+def test_bad_files_and_places(exported, tmp_path, capsys):
+    _, path, _ = exported["unet"]
+    (tmp_path / "text.onnx").write_text("text")
+    (tmp_path / "empty").mkdir()
+    write_image(tmp_path / "in" / "x.png", photo(48, 48))
+    write_image(tmp_path / "gray.npy", photo(48, 48)[..., :1])
+    for arguments, said in {
+        (tmp_path / "no.onnx", tmp_path / "in", tmp_path / "out"): "no such file",
+        (tmp_path / "text.onnx", tmp_path / "in", tmp_path / "out"): "no ONNX file",
+        (path, tmp_path / "nowhere", tmp_path / "out"): "no such file or folder",
+        (path, tmp_path / "empty", tmp_path / "out"): "holds no pictures",
+        (path, tmp_path / "in", tmp_path / "in"): "is the input folder",
+        (path, tmp_path / "gray.npy", tmp_path / "out"): "has 1 channels",
+    }.items():
+        assert main([str(argument) for argument in arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_range_of_its_own(tmp_path):
+    """12 bits in, metres out: the runner does what the translator does."""
+    model = translator(
+        resized=False, source_range=(0, 4095), target_range=(-100, 8900), source_type="uint16", target_type="float32"
+    )
+    export_onnx(model, tmp_path / "x.onnx")
+    picture = np.random.default_rng(1).integers(0, 4096, (32, 40, 3), dtype=np.uint16)
+    output = OnnxTranslator(tmp_path / "x.onnx").translate(picture)
+    assert output.dtype == np.float32
+    assert np.abs(output - model.translate(picture)).max() <= 0.5  # of 9,000
