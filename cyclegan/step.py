@@ -33,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Networks:
-    """The four networks, or what stands for them; or an optimiser for each."""
+    """The four networks, or what runs them: compiled, or for several processes."""
 
     G_ab: nn.Module
     G_ba: nn.Module
@@ -57,9 +57,6 @@ class CycleGanStep:
         accumulate: Pieces that a batch is split into, one after the other: the memory of one piece.
         checkpointing: Keep the generators' inputs alone and compute what lies between again: less memory, more time.
         bf16: Run the networks in bfloat16 where autocast finds it safe; losses and weights stay float32.
-
-    Raises:
-        ValueError: An identity loss with domains of different channel counts shows in the first step.
     """
 
     def __init__(
@@ -87,13 +84,21 @@ class CycleGanStep:
         """Update all networks once.
 
         Args:
-            batch: "a" [N, C, H, W] and "b" [N, C', H, W] in [-1, 1].
+            batch: "a" [N, C, H, W] and "b" [N, C', H, W] in [-1, 1]; ``accumulate`` divides N.
 
         Returns:
             The unweighted losses loss_g_ab, loss_g_ba, loss_cycle_a, loss_cycle_b, loss_identity_a and loss_identity_b
             (where they have a weight), loss_d_a, loss_d_b (loss_gp_a, loss_gp_b with wgangp), and loss_g, G's weighted
             sum.
+
+        Raises:
+            ValueError: The domains differ in channels, and the identity losses have a weight.
         """
+        C_a, C_b = batch["a"].shape[1], batch["b"].shape[1]
+        if self.weights.lambda_identity and C_a != C_b:
+            raise ValueError(
+                f"domain a has {C_a} channels and b {C_b}; lambda_identity is {self.weights.lambda_identity}, must be 0"
+            )
         pieces = list(zip(*(batch[domain].chunk(self.accumulate) for domain in ("a", "b")), strict=True))
         share = 1 / len(pieces)
         sums: dict[str, Tensor] = {}

@@ -38,6 +38,23 @@ class BatchNorm2d(nn.BatchNorm2d):
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance norm that stays in channels-last memory and computes its statistics in float32.
+
+    torch's own, on a CPU, leaves channels-last, rounds the statistics of bfloat16 maps to bfloat16, and reads the
+    channels-last gradient of a single picture as if it were contiguous: wrong weights and no error (torch 2.15). Group
+    norm with each channel as a group is the same function, without all three.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of each picture of [N, C, H, W]; same shape out."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        half = x.dtype in (torch.bfloat16, torch.float16)
+        scale, shift = (torch.full((self.num_features,), value) if half else None for value in (1.0, 0.0))
+        return F.group_norm(x, self.num_features, scale, shift, self.eps)  # float32 parameters: float32 statistics
+
+
 def set_statistics(network: nn.Module, statistics: Statistics) -> None:
     """Choose what every batch norm of ``network`` normalises by in eval mode."""
     for module in network.modules():
@@ -50,7 +67,7 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     if norm == "batch":
         return BatchNorm2d(channels)
     if norm == "instance":
-        return nn.InstanceNorm2d(channels)
+        return InstanceNorm2d(channels)
     if norm == "none":
         return nn.Identity()
     raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance' and 'none'")
@@ -115,6 +132,8 @@ def mirror_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tenso
     Equal to ``F.pad(mode="reflect")`` where that is allowed (padding smaller than the side).
     """
     H, W = x.shape[-2:]
+    if not torch.compiler.is_compiling() and max(top, bottom) < H and max(left, right) < W:
+        return F.pad(x, (left, right, top, bottom), mode="reflect")  # stays in channels-last memory
     x = x.index_select(-2, mirror_positions(H, top, bottom, x.device))  # [N, C, top + H + bottom, W]
     return x.index_select(-1, mirror_positions(W, left, right, x.device))  # [N, C, …, left + W + right]
 

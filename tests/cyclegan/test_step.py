@@ -71,10 +71,13 @@ def written_out(nets, data, lambda_identity):
     return losses
 
 
-@pytest.mark.parametrize("lambda_identity", [0.5, 0.0])
-def test_losses_and_gradients_equal_the_papers(lambda_identity):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("n", "lambda_identity"), [(1, 0.5), (2, 0.5), (1, 0.0)])
+def test_losses_and_gradients_equal_the_papers(n, lambda_identity, layout):
     nets = networks()
-    twin, data = copy.deepcopy(nets), batch()
+    twin, data = copy.deepcopy(nets), batch(n)
+    for name in NAMES:  # as the training sets them up
+        getattr(nets, name).to(memory_format=layout)
     losses = make_step(nets, weights=Weights(lambda_identity=lambda_identity))(data)
     expected = written_out(twin, data, lambda_identity)
     assert losses.keys() == expected.keys()
@@ -123,35 +126,64 @@ def test_pieces_are_smaller_passes():
     assert set(seen) == {1}
 
 
+@pytest.mark.parametrize(("lambda_identity", "passes"), [(0.5, 3), (0.0, 2)])
+def test_the_identity_passes_are_left_out_where_they_have_no_weight(lambda_identity, passes):
+    nets, seen = networks(), []
+    for G in (nets.G_ab, nets.G_ba):
+        G.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    make_step(nets, weights=Weights(lambda_identity=lambda_identity))(batch(2))
+    assert sum(seen) == 2 * 2 * passes
+
+
+def test_checkpointing_keeps_a_fraction_of_the_values():
+    def kept(**options):
+        """Add up what the step keeps from forward to backward, in values."""
+        counts = []
+
+        def pack(tensor):
+            counts.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            make_step(networks(), **options)(batch(4))
+        return sum(counts)
+
+    assert kept(checkpointing=True) < kept() / 3
+
+
 def test_g_is_updated_first_and_d_sees_fakes_of_before():
-    """Only G's update moves; then D's gradients must be those for fakes of the old G."""
+    """All losses are those of the networks before the step; an earlier update of the other side would show in them."""
     nets = networks()
-    twin, data = copy.deepcopy(nets), batch()
-    make_step(nets, Adam)(data)
-    for name in NAMES:
-        moved = [
-            not torch.equal(p, q)
-            for p, q in zip(getattr(nets, name).parameters(), getattr(twin, name).parameters(), strict=True)
-        ]
-        assert all(moved) or name.startswith("G"), name
-        assert any(moved), name
+    old, data = copy.deepcopy(nets), batch()
+    losses = make_step(nets, Adam)(data)
+    for name, value in written_out(old, data, 0.5).items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-4), name
 
-    still = copy.deepcopy(twin)
-    expected = written_out(still, data, 0.5)
-    got = make_step(copy.deepcopy(twin), Adam)(data)
-    assert got["loss_d_a"].item() == pytest.approx(expected["loss_d_a"].item(), rel=1e-4)
+    d_first = written_out(Networks(old.G_ab, old.G_ba, nets.D_a, nets.D_b), data, 0.5)
+    assert losses["loss_g_ab"].item() != pytest.approx(d_first["loss_g_ab"].item(), rel=1e-3)
+    fakes_of_after = written_out(Networks(nets.G_ab, nets.G_ba, old.D_a, old.D_b), data, 0.5)
+    assert losses["loss_d_b"].item() != pytest.approx(fakes_of_after["loss_d_b"].item(), rel=1e-3)
 
 
-def test_d_is_shown_the_pool():
-    nets = networks()
+def test_each_d_is_shown_its_own_pool():
+    nets, data = networks(), batch(4)
     step = make_step(nets, pool=2)
-    step(batch(2))  # fills the pools
+    for pool, gray in ((step.pool_a, 0.3), (step.pool_b, -0.6)):
+        pool(torch.full((2, 3, 16, 16), gray))
+    pools = copy.deepcopy((step.pool_a, step.pool_b))
     torch.manual_seed(0)
-    loss = step(batch(2))["loss_d_a"]
-    assert int(step.pool_a.filled) == 2
-    assert torch.isfinite(loss)
-    fakes = networks().G_ba(batch(2)["b"])
-    torch.testing.assert_close(step.pool_a.pictures, fakes.detach(), rtol=1e-3, atol=1e-4)
+    losses = step(data)
+    torch.manual_seed(0)
+    for domain, D, pool, fake in (
+        ("a", nets.D_a, pools[0], nets.G_ba(data["b"])),
+        ("b", nets.D_b, pools[1], nets.G_ab(data["a"])),
+    ):
+        shown = pool(fake.detach())
+        changed = sum(not torch.allclose(x, y, atol=1e-4) for x, y in zip(shown, fake, strict=True))
+        assert 0 < changed < 4  # earlier ones and new ones, or this would show nothing
+        expected = 0.5 * ((D(data[domain]) - 1).square().mean() + D(shown).square().mean())
+        assert losses[f"loss_d_{domain}"].item() == pytest.approx(expected.item(), rel=1e-4)
+        torch.testing.assert_close(getattr(step, f"pool_{domain}").pictures, pool.pictures, rtol=1e-3, atol=1e-4)
 
 
 def test_domains_may_differ_in_channels_without_the_identity_loss():
@@ -161,12 +193,29 @@ def test_domains_may_differ_in_channels_without_the_identity_loss():
     assert all(torch.isfinite(value) for value in losses.values())
 
 
+def test_an_identity_loss_of_domains_that_differ_in_channels_is_refused():
+    with pytest.raises(ValueError, match=r"domain a has 1 channels and b 4; lambda_identity is 0.5"):
+        make_step(networks(channels=(1, 4)))(batch(channels=(1, 4)))
+
+
 @pytest.mark.parametrize("gan_loss", ["vanilla", "hinge", "wgangp"])
 def test_other_losses_train(gan_loss):
     nets = networks()
     losses = make_step(nets, gan_loss=gan_loss)(batch())
     assert ("loss_gp_a" in losses) == (gan_loss == "wgangp")
     assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_the_gradient_penalty_enters_ds_gradient_by_its_weight():
+    found = []
+    for lambda_gp in (0.0, 10.0, 20.0):
+        nets = networks()
+        torch.manual_seed(0)
+        make_step(nets, gan_loss="wgangp", weights=Weights(lambda_gp=lambda_gp))(batch())
+        found.append(torch.cat([p.grad.flatten() for p in nets.D_a.parameters()]))
+    none, once, twice = found
+    assert (once - none).abs().max() > 0.01
+    torch.testing.assert_close(twice - none, 2 * (once - none), rtol=1e-3, atol=1e-4)
 
 
 def test_bf16_stays_near_fp32():

@@ -117,6 +117,44 @@ def normalised(x: Tensor, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     return (x.numpy() - mean) / np.sqrt(variance + 1e-5) * scale + shift
 
 
+def by_the_formula(x: Tensor) -> Tensor:
+    """Instance norm by its formula (Ulyanov et al. 2016, Eq. 2)."""
+    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize("N", [1, 2])
+@pytest.mark.parametrize("of_gradient", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_input", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_in_any_memory_layout(
+    N: int, of_input: torch.memory_format, of_gradient: torch.memory_format
+) -> None:
+    chance = torch.Generator().manual_seed(0)
+    x, gradient = (torch.randn(N, 4, 6, 5, generator=chance) + 1 for _ in range(2))
+    wanted, got = x.double().requires_grad_(), x.clone(memory_format=of_input).requires_grad_()
+    by_the_formula(wanted).backward(gradient.double())
+    out = make_norm("instance", 4)(got)
+    out.view_as(out).backward(gradient.contiguous(memory_format=of_gradient))
+    torch.testing.assert_close(out, by_the_formula(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got.grad, wanted.grad.float(), rtol=1e-4, atol=1e-5)
+    assert out.is_contiguous(memory_format=of_input)
+
+
+def test_instance_norm_of_bfloat16_rounds_its_output_alone() -> None:
+    x = (torch.randn(1, 8, 40, 40, generator=torch.Generator().manual_seed(0)) + 10).bfloat16()
+    exact = by_the_formula(x.double())
+    error, rounding = (
+        (each.double() - exact).square().mean().sqrt() for each in (make_norm("instance", 8)(x), exact.bfloat16())
+    )
+    assert rounding <= error < 1.5 * rounding
+
+
+def test_padding_and_instance_norm_stay_in_channels_last() -> None:
+    x = numbered(2, 4, 6, 5).contiguous(memory_format=torch.channels_last)
+    for layer in (MirrorPad2d(1), make_norm("instance", 4), ResidualBlock(4).to(memory_format=torch.channels_last)):
+        assert layer(x).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_batch_norm_can_use_each_pictures_own_statistics() -> None:
     x = torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(0)) * 7 + 3
     norm = shifted_norm().eval()
