@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.kill_and_resume import has_checkpoint
 from dcgan.classifier import Judge, cached_classifier
 from dcgan.data import load_pictures
 from dcgan.evaluate import coverage_and_entropy
@@ -83,14 +84,15 @@ def plans(options: Options) -> list[Plan]:
     found = [Plan(f"document-{seed}", document, options.steps, seed) for seed in range(options.seeds)]
     found += [Plan(f"ours-{seed}", ("--preset", "dcgan"), options.ours_steps, seed) for seed in range(options.seeds)]
     changed = [Plan(name, (*document, *change), options.ablation_steps) for name, change in ABLATIONS.items()]
-    slide = ("--preset", "mlp", "--norm", "none")  # tutorial 002: without batch norm only 0 and 1 are written
-    return [*found, *changed, Plan("mlp-no-norm", slide, options.ablation_steps)]
+    # Tutorial 002's slide: without batch norm only 0 and 1 are written.
+    slide = {"mlp": ("--preset", "mlp"), "mlp-no-norm": ("--preset", "mlp", "--norm", "none")}
+    return [*found, *changed, *(Plan(name, how, options.ablation_steps) for name, how in slide.items())]
 
 
 def train(plan: Plan, options: Options) -> None:
     """Train a run, or go on with it; every 40th part of it leaves a checkpoint."""
     run = options.out / plan.name
-    resume = (run / "config.json").is_file() and any((run / "checkpoints").glob("step-*"))
+    resume = has_checkpoint(run)
     every = max(1, plan.steps // 40)
     command = [sys.executable, "-m", "dcgan", "train", "--out", str(run)]
     command += ["--resume"] if resume else [*plan.arguments, "--data", options.data, "--seed", str(plan.seed)]
@@ -131,7 +133,7 @@ def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
 
     groups = {
         "the document's system, and ours": [n for n in curves if n.rpartition("-")[0] in ("document", "ours")],
-        "one change at a time": [n for n in curves if n in ABLATIONS or n in ("document-0", "mlp-no-norm")],
+        "one change at a time": [n for n in curves if n in ABLATIONS or n in ("document-0", "mlp", "mlp-no-norm")],
     }
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 2, sharex="col")

@@ -3,7 +3,8 @@
     python -m benchmarks.digits --out runs/digits
 
 Trains each preset on as many pictures (its own batch size and rates, the schedule cut to that length), evaluates it
-with 10,000 samples, draws a grid. What is there already is not trained again. About an hour on two cores.
+with 10,000 samples, draws a grid. What is finished is not trained again, what was stopped goes on. About an hour on two
+cores.
 """
 
 import json
@@ -16,7 +17,9 @@ from typing import Any
 
 import tyro
 
+from benchmarks.kill_and_resume import has_checkpoint, steps_done
 from dcgan.config import PRESETS, Preset, preset
+from ganvas.files import write_json
 
 COLUMNS = {
     "frechet_distance": "Fréchet",
@@ -57,16 +60,16 @@ class Options:
 
 
 def evaluate(name: Preset, options: Options) -> dict[str, Any]:
-    """Train a preset if it is not there, draw from it, evaluate it."""
+    """Train a preset to its end, draw from it, evaluate it."""
     run = options.out / name
     root = ["--data-root", str(options.data_root)] if options.data_root else []
-    if not (run / "model").is_dir():
-        steps = math.ceil(options.pictures / preset(name).data.batch_size)
+    steps = math.ceil(options.pictures / preset(name).data.batch_size)
+    if steps_done(run) < steps:
+        start = ["--resume"] if has_checkpoint(run) else ["--preset", name, "--data", options.data, *root]
         length = ["--steps", str(steps), "--save-every-steps", str(max(1, steps // 4))]
         threads = ["--threads", str(options.threads)] if options.threads else []
         precision = ["--precision", options.precision] if options.precision else []
-        how = [*length, *threads, *precision]
-        _dcgan("train", "--preset", name, "--data", options.data, *root, "--out", str(run), *how)
+        _dcgan("train", "--out", str(run), *start, *length, *threads, *precision)
     _dcgan("sample", str(run), str(options.out / f"{name}.png"), "--rows", "5", "--cols", "10")
     printed = _dcgan("evaluate", str(run), "--samples", str(options.samples), *root, "--json")
     record = json.loads(printed)
@@ -85,7 +88,7 @@ def main() -> int:
     options = tyro.cli(Options, prog="python -m benchmarks.digits")
     options.out.mkdir(parents=True, exist_ok=True)
     records = {name: evaluate(name, options) for name in PRESETS}
-    (options.out / "digits.json").write_text(json.dumps(records, indent=2))
+    write_json(options.out / "digits.json", records)
     print("| preset | minutes | " + " | ".join(COLUMNS.values()) + " |")
     print("| --- " * (len(COLUMNS) + 2) + "|")
     rows = [(name, f"{record['minutes']:.1f}", record["metrics"]) for name, record in records.items()]

@@ -3,7 +3,8 @@
     python -m benchmarks.kill_and_resume --data datasets/earth128 --kills 20
     python -m benchmarks.kill_and_resume --model dcgan --data mnist5k --kills 20
 
-Real processes, SIGKILL, a small network. Ends with 0 when model.safetensors has the same bytes, else with 1.
+Real processes, SIGKILL, a small network. Ends with 0 when model.safetensors has the same bytes after all the kills,
+else with 1.
 """
 
 import hashlib
@@ -73,37 +74,67 @@ def digest(run: Path) -> str:
     return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
+def start(options: Options, run: Path) -> subprocess.Popen[str]:
+    """Start or resume the training, and wait until it trains: imports take seconds, and nothing can be lost in them."""
+    line = command(options, run, resume=has_checkpoint(run))
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for text in process.stderr:
+        if text.startswith("step "):
+            break
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for the end of a training.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    _, said = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the training failed with exit code {process.returncode}:\n{said}")
+
+
+def kill_at_random(options: Options, run: Path, seconds: float) -> int:
+    """Kill a training that takes ``seconds`` again and again, until it was killed often enough or is done.
+
+    Returns:
+        How often it was killed.
+    """
+    chance = random.Random(options.seed)
+    kills = 0
+    while kills < options.kills and steps_done(run) < options.steps:
+        process = start(options, run)
+        # Three quarters of the time in all, so that the last kill comes before the end.
+        time.sleep(chance.uniform(0, 1.5 * seconds / options.kills))
+        if process.poll() is not None:
+            finish(process)
+            continue
+        process.kill()
+        process.communicate()
+        kills += 1
+        print(f"kill {kills}: at least {steps_done(run)} steps saved", flush=True)
+    return kills
+
+
 def main() -> int:
     """Run the check; give the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.kill_and_resume")
-    chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         unbroken, killed = Path(folder) / "unbroken", Path(folder) / "killed"
-        began = time.monotonic()
-        subprocess.run(command(options, unbroken, resume=False), check=True, capture_output=True)
-        whole = time.monotonic() - began
-        print(f"unbroken: {options.steps} steps in {whole:.0f} s, {digest(unbroken)[:16]}")
-
-        kills = 0
-        while kills < options.kills and steps_done(killed) < options.steps:
-            process = subprocess.Popen(
-                command(options, killed, resume=has_checkpoint(killed)), stderr=subprocess.PIPE, text=True
-            )
-            # Wait until it trains (imports take seconds and nothing can be lost in them), then a random while.
-            assert process.stderr is not None
-            for line in process.stderr:
-                if line.startswith("step "):
-                    break
-            time.sleep(chance.uniform(0, 2 * whole / options.kills))
-            process.kill()
-            process.communicate()
-            kills += 1
-            print(f"kill {kills}: at least {steps_done(killed)} steps saved", flush=True)
-        while steps_done(killed) < options.steps:
-            subprocess.run(command(options, killed, resume=has_checkpoint(killed)), check=True, capture_output=True)
+        process, began = start(options, unbroken), time.monotonic()
+        finish(process)
+        seconds = time.monotonic() - began
+        print(f"unbroken: {options.steps} steps in {seconds:.0f} s, {digest(unbroken)[:16]}")
+        kills = kill_at_random(options, killed, seconds)
+        if steps_done(killed) < options.steps:
+            finish(start(options, killed))
         same = digest(killed) == digest(unbroken)
         print(f"killed {kills} times: {digest(killed)[:16]}, {'the same bytes' if same else 'DIFFERENT BYTES'}")
-    return 0 if same else 1
+    if kills < options.kills:
+        print(f"It ended before kill {kills + 1}: give more --steps.")
+    return 0 if same and kills == options.kills else 1
 
 
 if __name__ == "__main__":

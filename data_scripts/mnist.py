@@ -1,7 +1,6 @@
 """``python -m data_scripts mnist --out DIR``: download MNIST, or look through the files that are there already."""
 
-from __future__ import annotations
-
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,5 +37,5 @@ def fetch(name: str, argv: Sequence[str]) -> int:
     was_there = find_idx(options.out, name) is not None
     train, test = (len(load_idx_pair(options.out, name, split)[0]) for split in ("train", "test"))
     print(f"{options.out}: {train} training and {test} test pictures{', already there' if was_there else ''}")
-    print(f"dcgan train --data {name} --data-root {options.out} --out RUN")
+    print(f"dcgan train --data {name} --data-root {shlex.quote(str(options.out))} --out RUN")
     return 0

@@ -90,8 +90,8 @@ class ReceptiveField:
 
     preset: Preset | None = None
     """Which networks; without it, a stack of stride-2 4x4 layers."""
-    image_size: int = 28
-    """Pixels a side of the preset's pictures."""
+    image_size: int | None = None
+    """Pixels a side of the preset's pictures; 28 by default."""
     layers: int | None = None
     """Layers of the stack, 1 to 6; 3 by default."""
     target: int | None = None

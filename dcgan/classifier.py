@@ -142,8 +142,8 @@ def cached_classifier(train: Pictures, test: Pictures) -> Judge:
 
 def find_cached(train: Pictures) -> Judge | None:
     """Give the judge of a training set if a whole one is kept; never train one."""
-    folder = _cache_folder(train)
     try:
+        folder = _cache_folder(train)
         config = read_json(folder / CONFIG, "a classifier's config")
         if not config.items() >= _identity(train).items():
             return None
@@ -251,7 +251,10 @@ def _identity(train: Pictures) -> dict[str, Any]:
 
 def _cache_folder(train: Pictures) -> Path:
     home = os.environ.get("GANVAS_CACHE")
-    root = Path(home) if home else Path.home() / ".cache" / "ganvas"
+    try:
+        root = Path(home) if home else Path.home() / ".cache" / "ganvas"
+    except RuntimeError:  # a user without a home, as some containers have
+        raise UserError("There is no home folder to keep a classifier in. Set GANVAS_CACHE to a folder.") from None
     name = re.sub(r"[^\w.-]", "_", train.name)
     return root / "classifiers" / f"{name}-{train.digest[:12]}-{train.image_size}"
 

@@ -36,8 +36,8 @@ class DataConfig:
     """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
     image_size: Annotated[int, Field(ge=16, le=128)] | None = None
     """Pixels a side; by default the pictures' own."""
-    channels: Literal[1, 3] | None = None
-    """1 is gray, 3 is colour; by default the pictures' own."""
+    channels: Count | None = None
+    """By default the pictures' own; 3 repeats gray, 1 makes colour gray."""
     batch_size: Count = 128
     """Pictures a step (and device)."""
     pixel_range: Literal["signed", "unit"] = "signed"
@@ -90,7 +90,7 @@ class DcganConfig:
     # after 1,500 steps where 5e-4 left 9.5. It does not fall: the average of the weights takes its noise away, and
     # after 2,814 steps a constant rate had 3.2 where one that fell in the second half had 4.0.
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, ema=0.999))
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=12, decay_epochs=0))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=12, decay_epochs=0, decay_steps=0))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -101,7 +101,9 @@ def preset(name: Preset | None) -> DcganConfig:
     """Give a preset's defaults: the tutorials' values as reference systems, or ours.
 
     The tutorials' Adam is Keras's (1e-3, 0.9, 0.999, eps 1e-7) but where they say otherwise; their rate never falls;
-    they compute in float32. 001's optimiser is lost: 2e-4 and beta1 0.5 are Keras-GAN's, which it links.
+    they compute in float32. 001's optimiser is lost: 2e-4 and beta1 0.5 are Keras-GAN's, which it links. One departure:
+    Keras and TensorFlow add eps before they correct the second moment's bias, torch after it, so that theirs weighs
+    1 / √(1 - beta2^t) times as much at step t: 32 times at the first, 1.3 times at the thousandth.
     """
     if name is None or name == "dcgan":
         return DcganConfig()
@@ -109,7 +111,7 @@ def preset(name: Preset | None) -> DcganConfig:
         data=DataConfig(batch_size=200),
         model=ModelConfig(preset=name, start="glorot", step_order="keras"),
         optimizer=OptimizerConfig(lr=1e-3, beta1=0.9, eps=1e-7),
-        schedule=ScheduleConfig(epochs=10, decay_epochs=0),
+        schedule=ScheduleConfig(epochs=10, decay_epochs=0, decay_steps=0),
         hardware=HardwareConfig(precision="fp32"),
     )
     if name in ("mlp", "conditional"):
@@ -148,6 +150,11 @@ def check(config: DcganConfig) -> None:
         raise UserError(
             f"--preset {model.preset} {'always' if model.preset == 'conditional' else 'never'} takes labels. "
             "Use --preset dcgan --conditional, or --preset conditional."
+        )
+    if model.preset in ("mlp", "conditional") and model.norm == "batch" and config.data.batch_size == 1:
+        raise UserError(
+            f"--batch-size 1: batch norm of dense layers, as --preset {model.preset} has it, compares pictures with "
+            "one another. Give 2 or more, or --norm none."
         )
     if model.base_channels is not None and model.preset not in ("dcgan", "dcgan-5x5"):
         raise UserError(f"--base-channels: --preset {model.preset} is as its tutorial has it. Use --preset dcgan.")

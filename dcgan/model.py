@@ -8,12 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dcgan.config import Preset
 from dcgan.data import PixelRange, to_uint8
-from dcgan.networks import Generator, Norm, Preset, build_networks
+from dcgan.networks import Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
 from ganvas.modelfile import WEIGHTS, find_model, load_weights, read_config, read_weights, save_model
 from ganvas.options import STRICT
+from ganvas.training.config import Count, CountOrZero
 
 GENERATOR = "generator"
 
@@ -43,14 +45,14 @@ class DigitModelConfig:
     __pydantic_config__ = STRICT
 
     preset: Preset
-    image_size: int
-    channels: int
-    num_classes: int
-    latent_dim: int
+    image_size: Count
+    channels: Count
+    num_classes: CountOrZero
+    latent_dim: Count
     latent: Latent
     norm: Norm
-    base_channels: int | None
-    extra_layers: int
+    base_channels: Count | None
+    extra_layers: CountOrZero
     pixel_range: PixelRange
     classes: tuple[str, ...]
     data: str
@@ -78,7 +80,19 @@ def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
             extra_layers=config.extra_layers,
         )
     except ValueError as error:
-        raise UserError(f"--preset {config.preset}: {error}. Use --preset dcgan for other pictures.") from None
+        ours = config.preset == "dcgan"
+        advice = "Give one of these as --image-size." if ours else "Use --preset dcgan for other pictures."
+        raise UserError(f"--preset {config.preset}: {error}. {advice}") from None
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed of noise that torch does not take everywhere.
+
+    Raises:
+        UserError: With the seeds that are allowed.
+    """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed}: give 0 to 2^63 - 1.")
 
 
 class Sampler:

@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcgan.config import Preset
 from dcgan.layers import SameConv2d, SameConvTranspose2d
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.layers import LEAKY_SLOPE, BatchNorm2d, DownBlock, UpBlock, make_upsampling
 
-Preset = Literal["dcgan", "mlp", "conditional", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"]
 Norm = Literal["batch", "none"]
 Start = Literal["normal", "glorot", "truncated-normal"]
 
@@ -151,12 +151,16 @@ def build_networks(
     Raises:
         ValueError: The preset does not take these values.
     """
+    if extra_layers and preset != "dcgan-5x5":
+        raise ValueError(f"only dcgan-5x5 takes extra_layers, got {extra_layers}")
     if preset == "dcgan":
         return _dcgan(image_size, channels, num_classes, latent_dim, norm or "batch", base_channels or 64)
     if (image_size, channels) != (DOCUMENT_SIZE, 1):
         raise ValueError(f"{preset} draws 28 x 28 gray pictures, not {image_size} x {image_size} with {channels}")
     if bool(num_classes) != (preset == "conditional"):
         raise ValueError(f"{preset} {'needs' if preset == 'conditional' else 'takes no'} classes, got {num_classes}")
+    if preset != "dcgan-5x5" and base_channels is not None:
+        raise ValueError(f"{preset} has filters of its own, got base_channels {base_channels}")
     if preset in ("mlp", "conditional"):
         return _mlp(num_classes, latent_dim, norm or "batch")
     if preset == "dcgan-upsample":

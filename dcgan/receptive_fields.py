@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dcgan.config import Preset
 from dcgan.layers import SameConv2d, SameConvTranspose2d
-from dcgan.networks import Discriminator, Generator, build_networks
+from dcgan.networks import DOCUMENT_SIZE, Discriminator, Generator, build_networks
 from ganvas.data.images import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.sheet import contact_sheet
@@ -57,6 +57,8 @@ def run_receptive_field(options: "ReceptiveField") -> int:
         UserError: An option is out of its range or does not go with --preset, or the drawing cannot be written.
     """
     if options.preset is None:
+        if options.image_size is not None:
+            raise UserError("--image-size: is for a preset's pictures. Give --preset, too, or leave it out.")
         layers = 3 if options.layers is None else options.layers
         stack = ReceptiveFieldOptions(
             layers, options.target, options.json, options.image, options.out, options.row, options.column
@@ -67,7 +69,8 @@ def run_receptive_field(options: "ReceptiveField") -> int:
     wrong = [f"--{name}" for name in given if getattr(options, name) is not None]
     if wrong:
         raise UserError(f"{', '.join(wrong)}: a preset's layers are its own. Leave it out, or leave out --preset.")
-    _describe_preset(options.preset, options.image_size, options.out, as_json=options.json)
+    image_size = DOCUMENT_SIZE if options.image_size is None else options.image_size
+    _describe_preset(options.preset, image_size, options.out, as_json=options.json)
     return 0
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcgan.grid import grid
-from dcgan.model import DigitModelConfig, Sampler, load_sampler
+from dcgan.model import DigitModelConfig, Sampler, load_sampler, require_seed
 from ganvas.data.images import read_image, write_image
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, write_file
@@ -54,8 +54,7 @@ def _check(options: "Sample") -> None:
         raise UserError(f"--rows {options.rows} --cols {options.cols}: give at least 1 of each.")
     if options.interpolate and options.cols < 2:
         raise UserError("--interpolate --cols 1: a row has two ends. Give --cols 2 or more.")
-    if not 0 <= options.seed < 2**63:
-        raise UserError(f"--seed {options.seed}: give 0 to 2^63 - 1.")
+    require_seed(options.seed)
 
 
 def _draw(options: "Sample") -> dict[str, Any]:
@@ -163,10 +162,15 @@ def _class(label: str, config: DigitModelConfig) -> int:
 
 def _animate(options: "Sample") -> dict[str, Any]:
     """Make an animation of the pictures that the training drew from the same noise all along."""
-    if options.labels is not None or options.interpolate:
+    useless = [
+        f"--{name}"
+        for name in ("rows", "cols", "seed", "labels", "interpolate")
+        if getattr(options, name) != getattr(type(options), name)
+    ]
+    if useless:
         raise UserError(
-            f"{options.out}: {options.out.suffix} is for the animation of a training, which takes no --labels and no "
-            "--interpolate. For a grid of pictures, give a name that ends with .png."
+            f"{options.out}: {options.out.suffix} is for the animation of a training, whose pictures are drawn "
+            f"already; it takes no {', '.join(useless)}. For a grid of pictures, give a name that ends with .png."
         )
     files = sorted((options.model / "samples").glob("step-*.png"))
     if not files:

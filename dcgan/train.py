@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
 from dcgan.config import DcganConfig, check
-from dcgan.data import PictureDataset, Pictures, load_pictures, without_first
+from dcgan.data import PictureDataset, Pictures, choose, load_pictures, without_first
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import DigitModelConfig, Sampler, build, save_sampler
@@ -30,6 +30,7 @@ from ganvas.training.watch import CollapseWatch, Sight
 SAMPLE_ROWS, SAMPLE_COLUMNS, SAMPLE_SCALE = 8, 10, 2
 VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in a second or two
 REAL_PICTURES = 10_000  # that validation compares with
+FEWEST_PICTURES = 2  # that have a spread
 WATCHED_PICTURES = 256  # their spread is then known to about 3%
 ADVICE = (
     "What helps: pictures in [-1, 1] (--pixel-range signed), batch norm (--norm batch), --start normal, a smaller "
@@ -81,7 +82,7 @@ class Dcgan:
             bf16=self.precision == "bf16",
         )
         self._distance = PixelFrechet(data.pictures[:REAL_PICTURES])
-        self._watch = CollapseWatch(data.pictures[:WATCHED_PICTURES], ADVICE)
+        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], ADVICE)
         self._judge = find_cached(data)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -111,11 +112,14 @@ class Dcgan:
         """Look whether the pictures become alike, and, where a classifier is at hand, which classes are drawn."""
         with self._sampler() as sampler:
             pictures = sampler.sample(WATCHED_PICTURES, seed=2)
-        sight = self._watch.look(pictures, losses)
-        if self._judge is not None and not self.spec.num_classes:
-            labels, _ = self._judge.predict(pictures)
-            sight.values["label_entropy"] = label_entropy(labels, len(self.data.classes))
-        return sight
+        if self._judge is None or self.data.labels is None or self.spec.num_classes:
+            return self._watch.look(pictures, losses)
+        K = len(self.data.classes)
+        labels, _ = self._judge.predict(pictures)
+        entropy = label_entropy(labels, K)
+        # As many even classes as have this entropy, over those of the real pictures.
+        sight = self._watch.look(pictures, losses, kinds=2 ** (entropy - label_entropy(self.data.labels, K)))
+        return Sight(sight.values | {"label_entropy": entropy}, sight.warnings)
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""
@@ -143,6 +147,8 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     options = config.data
     data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
     data = without_first(data, options.leave_out)
+    if len(data.pictures) < FEWEST_PICTURES:
+        raise UserError(f"--data {options.data}: leaves {len(data.pictures)} picture to learn from. Give more.")
 
     def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
         compiled = config.hardware.compile and can_compile(fabric.device.type, say)

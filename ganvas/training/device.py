@@ -55,8 +55,8 @@ def can_compile(device: str, warn: Callable[[str], object]) -> bool:
         layer = torch.compile(torch.nn.Conv2d(1, 1, 3).to(device))
         layer(torch.ones(1, 1, 4, 4, device=device)).sum().backward()
     except Exception as error:  # whatever goes wrong inside a compiler
-        reason = str(error).strip().splitlines()
-        warn(f"--compile: torch.compile does not work here ({reason[0] if reason else error!r}). Going on without it.")
+        reason = " ".join(str(error).split("\n")[:2]).strip()  # the second line is often the one that says it
+        warn(f"--compile: torch.compile does not work here ({reason or repr(error)}). Going on without it.")
         return False
     return True
 

@@ -26,6 +26,7 @@ class ImagePool(nn.Module):
         self.register_buffer("pictures", torch.zeros(size, *shape))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
         self._count: int | None = None  # ``filled`` on the host, so that no step waits for the device
+        self.register_load_state_dict_post_hook(_forget_count)
 
     @torch.no_grad()
     def forward(self, fresh: Tensor) -> Tensor:
@@ -49,3 +50,7 @@ class ImagePool(nn.Module):
                 given.append(picture)
         self.filled.fill_(self._count)
         return torch.stack(given).contiguous(memory_format=torch.channels_last)
+
+
+def _forget_count(pool: nn.Module, incompatible_keys: object) -> None:
+    pool._count = None  # type: ignore[assignment]

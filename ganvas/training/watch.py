@@ -50,7 +50,7 @@ def _total_variance(pictures: Tensor) -> float:
 
 
 class CollapseWatch:
-    """Warns when generated pictures are alike in two looks in a row, or when the discriminator has won.
+    """Warns when generated pictures are alike, or of few kinds, in two looks in a row; or when D has won.
 
     Each thing is said once. One look is not enough: every generator draws nearly one picture in its first steps.
 
@@ -64,25 +64,29 @@ class CollapseWatch:
         self._looks_alike = 0
         self._won = False
 
-    def look(self, pictures: Tensor, losses: Mapping[str, float]) -> Sight:
+    def look(self, pictures: Tensor, losses: Mapping[str, float], *, kinds: float | None = None) -> Sight:
         """Look at freshly generated pictures and the latest mean losses.
 
         Args:
             pictures: [N, C, H, W] in the range of the real ones.
             losses: With loss_d, and accuracy_real and accuracy_fake, the shares that the discriminator judged right.
+            kinds: How many kinds of pictures are drawn, over those of the real ones; where somebody can tell.
         """
         ratio = diversity(pictures, self._real)
-        warnings = [*self._judge_diversity(ratio), *self._judge_accuracy(losses)]
+        warnings = [*self._judge_diversity(ratio, kinds), *self._judge_accuracy(losses)]
         return Sight({"diversity": ratio}, warnings)
 
-    def _judge_diversity(self, ratio: float) -> list[str]:
+    def _judge_diversity(self, ratio: float, kinds: float | None) -> list[str]:
+        found, least = f"their spread is {ratio:.0%} of the real ones'", ratio
+        if kinds is not None:
+            found, least = f"{found}, and they are of {kinds:.0%} as many kinds", min(ratio, kinds)
         had_collapsed = self._looks_alike >= 2
-        alike = ratio < (RECOVERED if had_collapsed else COLLAPSED)
+        alike = least < (RECOVERED if had_collapsed else COLLAPSED)
         self._looks_alike = self._looks_alike + 1 if alike else 0
         if had_collapsed and not alike:
-            return [f"The pictures differ again: their spread is {ratio:.0%} of the real ones'."]
+            return [f"The pictures differ again: {found}."]
         if self._looks_alike == 2:
-            return [f"Mode collapse: the spread of the pictures is {ratio:.0%} of the real ones'. {self._advice}"]
+            return [f"Mode collapse: the pictures are alike; {found}. {self._advice}"]
         return []
 
     def _judge_accuracy(self, losses: Mapping[str, float]) -> list[str]:

@@ -47,6 +47,12 @@ def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
     assert changed["schedule.steps"] == 6000
 
 
+def test_the_slides_claim_has_its_control(tmp_path):
+    named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
+    control, changed = named["mlp"], named["mlp-no-norm"]
+    assert {key for key in control if control[key] != changed[key]} == {"model.norm"}
+
+
 def test_the_figure(tmp_path):
     curve = [{"step": step, "coverage": 10 - step // 500, "entropy": 3.3 - step / 1000} for step in range(0, 3000, 500)]
     draw(

@@ -41,16 +41,28 @@ def test_inversion_is_certain_where_the_identity_pass_shows_it():
     assert "--seed" in said[1][0]
 
 
-def test_a_negative_translation_alone_is_no_inversion():
+@pytest.mark.parametrize("has_identity", [True, False])
+def test_a_negative_translation_alone_is_a_hint(has_identity):
     """Satellite and terrain are truly anticorrelated in a third of the tiles."""
-    watch = CycleWatch("lsgan")
-    assert looks(watch, views(fake=-pictures(0))) == [[], [], []]
+    watch = CycleWatch("lsgan", has_identity=has_identity)
+    said = looks(watch, views(fake=-pictures(0)))
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "a2b: perhaps" in said[1][0]
+    assert "Look at the samples" in said[1][0]
+    assert "a2b: colours are inverted" not in said[1][0]
     assert watch.look(views(fake=-pictures(0)), {}).values["correlation_source_a2b"] == pytest.approx(-1)
 
 
-def test_without_an_identity_pass_it_is_a_hint():
-    said = looks(CycleWatch("lsgan", has_identity=False), views(fake=-pictures(0)))
-    assert "Look at the samples" in said[1][0]
+def test_what_is_certain_is_not_also_hinted_at():
+    said = looks(CycleWatch("lsgan"), views(fake=-pictures(0), identity=-pictures(1)))
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "colours are inverted" in said[1][0]
+
+
+def test_without_an_identity_pass_nothing_is_certain():
+    watch = CycleWatch("lsgan", has_identity=False)
+    assert looks(watch, views(identity=-pictures(1))) == [[], [], []]
+    assert "correlation_identity_a2b" not in watch.look(views(), {}).values
 
 
 def test_an_output_that_equals_its_input():

@@ -43,24 +43,26 @@ class TestData:
     def test_pictures_cut_short(self, dcgan, tmp_path, own_digits):
         root, pictures, _ = own_digits
         pictures.write_bytes(pictures.read_bytes()[:-100])
-        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), pictures.name)
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), f"{pictures}: is cut short")
 
     def test_a_gzip_file_cut_short(self, dcgan, tmp_path, own_digits):
         root, pictures, _ = own_digits
         packed = pictures.with_name(f"{pictures.name}.gz")
         packed.write_bytes(gzip.compress(pictures.read_bytes())[:-200])
         pictures.unlink()
-        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), packed.name)
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), f"{packed}: cannot be unpacked")
 
     def test_the_wrong_magic_number(self, dcgan, tmp_path, own_digits):
         root, pictures, _ = own_digits
         pictures.write_bytes(struct.pack(">I", 4711) + pictures.read_bytes()[4:])
-        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), pictures.name)
+        said = f"{pictures}: begins with 00 00 12 67; expected 00 00 08 03"
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), said)
 
     def test_labels_out_of_range(self, dcgan, tmp_path, own_digits):
         root, _, labels = own_digits
         labels.write_bytes(labels.read_bytes()[:-1] + b"\x0b")
-        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), labels.name, "11")
+        said = f"{labels}: label 39 is 11; expected 0 to 9"
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), said)
 
     def test_mixed_sizes(self, dcgan, tmp_path, folder_writer):
         folder_writer(tmp_path / "set" / "a", each=2, size=16)
@@ -73,7 +75,12 @@ class TestData:
 
     def test_a_size_that_no_preset_draws(self, dcgan, tmp_path, folder_writer):
         folder = folder_writer(tmp_path / "set", size=20)
-        refused(self.train(dcgan, tmp_path, "--data", folder), "image_size is 20", "28, 16, 32, 64 and 128")
+        result = self.train(dcgan, tmp_path, "--data", folder)
+        refused(result, "image_size is 20", "28, 16, 32, 64 and 128", "Give one of these as --image-size")
+
+    def test_a_single_picture(self, dcgan, tmp_path, folder_writer):
+        folder = folder_writer(tmp_path / "set", classes=1, each=1)
+        refused(self.train(dcgan, tmp_path, "--data", folder), f"{folder}: leaves 1 picture to learn from")
 
     def test_labels_that_are_not_there(self, dcgan, tmp_path, folder_writer):
         folder = folder_writer(tmp_path / "set", classes=1)
@@ -95,6 +102,10 @@ class TestOptions:
             ("--gan-loss hinge --label-smoothing 0.1", "no labels to smooth"),
             ("--preset dcgan-5x5", "--leave-out 5000: mnist has 200 pictures"),
             ("--preset dcgan-transpose --image-size 32", "28 x 28 gray"),
+            ("--preset mlp --batch-size 1", "--batch-size 1: batch norm of dense layers"),
+            ("--preset conditional --batch-size 1", "Give 2 or more, or --norm none"),
+            ("--channels 2", "--channels 2: mnist is gray"),
+            ("--leave-out 199", "leaves 1 picture"),
             ("--label-smoothing 1", "label_smoothing"),
             ("--latent-dim 0", "latent_dim"),
         ],
@@ -108,6 +119,11 @@ class TestModels:
         result = dcgan("sample", trained_conditional, tmp_path / "x.png", "--labels", "3,11")
         refused(result, "11", "0 to 9")
         assert not (tmp_path / "x.png").exists()
+
+    @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+    def test_a_seed_that_torch_does_not_take(self, dcgan, trained, tmp_path, seed):
+        for command in (["sample", trained, tmp_path / "x.png"], ["evaluate", trained]):
+            refused(dcgan(*command, "--seed", seed), f"--seed {seed}: give 0 to 2^63 - 1")
 
     def test_no_model(self, dcgan, tmp_path):
         for command in (["sample", tmp_path / "none", tmp_path / "x.png"], ["evaluate", tmp_path / "none"]):

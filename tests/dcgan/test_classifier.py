@@ -191,6 +191,17 @@ def test_a_cache_that_cannot_be_written_costs_a_line(sets, tmp_path, capsys, mon
     assert "GANVAS_CACHE" in capsys.readouterr().err
 
 
+def test_without_a_home_training_goes_on_and_a_measurement_asks_for_a_place(sets, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("GANVAS_CACHE")
+    monkeypatch.setattr(classifier.Path, "home", homeless)
+    assert find_cached(sets[0]) is None
+    with pytest.raises(UserError, match="Set GANVAS_CACHE to a folder"):
+        cached_classifier(*sets)
+
+
 def test_below_the_bar_nothing_is_judged_or_kept(sets, tmp_path):
     train, test = (shuffled(replace(data, name="mnist")) for data in sets)
     with pytest.raises(UserError, match=r"mnist is right on \d+\.\d\d% .* 99\.0% is needed"):

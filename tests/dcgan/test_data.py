@@ -1,5 +1,7 @@
 """Pictures from named sets and folders, and their way into the network and back."""
 
+import socket
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dcgan.data import PictureDataset, Pictures, load_pictures, to_network, to_uint8, without_first
+from dcgan.data import PictureDataset, Pictures, choose, load_pictures, to_network, to_uint8, without_first
+from ganvas.data.images import write_image
 from ganvas.errors import UserError
 
 
@@ -38,7 +41,8 @@ def test_the_published_sets(published_data, name):
         assert data.classes[data.labels[0]] == "ankle boot"
 
 
-def test_mnist5k_is_split_evenly_and_needs_no_network():
+def test_mnist5k_is_split_evenly_and_needs_no_network(monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     train, test = load_pictures("mnist5k"), load_pictures("mnist5k", "test")
     assert train.labels.bincount().tolist() == [400] * 10
     assert test.labels.bincount().tolist() == [100] * 10
@@ -51,8 +55,12 @@ def test_sizes_of_named_sets(digits):
     padded = load_pictures("mnist", root=digits, image_size=32).pictures
     assert torch.equal(padded[:, :, 2:-2, 2:-2], own)
     assert padded.sum() == own.sum()
-    assert load_pictures("mnist", root=digits, image_size=16).pictures.shape[-2:] == (16, 16)
-    assert load_pictures("mnist", root=digits, channels=3).pictures.shape[1] == 3
+    for size, channels in ((16, 1), (64, 3)):
+        scaled = load_pictures("mnist", root=digits, image_size=size, channels=channels).pictures
+        assert scaled.shape == (200, channels, size, size)
+        assert scaled.float().mean().item() == pytest.approx(own.float().mean().item(), rel=0.05)
+    colour = load_pictures("mnist", root=digits, channels=3).pictures
+    assert all(torch.equal(colour[:, channel], own[:, 0]) for channel in range(3))
 
 
 def test_a_folder_of_classes(folder_writer, tmp_path):
@@ -93,6 +101,30 @@ def test_16_bit_pictures_keep_their_brightness(tmp_path):
     assert (load_pictures(str(tmp_path)).pictures == 200).all()
 
 
+@pytest.mark.parametrize("image_size", [None, 16])
+def test_pictures_of_many_channels(tmp_path, image_size):
+    values = np.arange(20 * 20 * 5, dtype=np.uint8).reshape(20, 20, 5) // 5 * 5 + np.arange(5, dtype=np.uint8)
+    for name in ("a.tif", "b.npy"):
+        write_image(tmp_path / name, values)
+    pictures = load_pictures(str(tmp_path), image_size=image_size).pictures
+    assert pictures.shape == (2, 5, image_size or 20, image_size or 20)
+    if image_size is None:
+        np.testing.assert_array_equal(pictures[0].permute(1, 2, 0), values)
+
+
+def test_floats_are_taken_from_0_to_1(tmp_path):
+    np.save(tmp_path / "a.npy", np.float32([[0, 0.2], [0.5, 1]]))
+    assert load_pictures(str(tmp_path)).pictures.flatten().tolist() == [0, 51, 128, 255]
+
+
+def test_a_choice_is_by_chance_and_always_the_same():
+    chosen = choose(1000, 300)
+    assert len(set(chosen.tolist())) == 300
+    assert torch.equal(chosen, choose(1000, 300))
+    assert 400 < chosen.float().mean() < 600
+    assert sorted(choose(7, 300).tolist()) == list(range(7))
+
+
 class TestBadInput:
     def check(self, said, *arguments, **options):
         with pytest.raises(UserError) as caught:
@@ -108,6 +140,23 @@ class TestBadInput:
         for i, size in enumerate([(16, 16), (16, 16), (20, 16)]):
             Image.new("L", size).save(tmp_path / f"{i}.png")
         self.check(["2 pictures are 16 x 16", "2.png is not", "--image-size"], tmp_path)
+
+    def test_mixed_sizes_of_classes_name_the_class(self, folder_writer, tmp_path):
+        folder = folder_writer(tmp_path / "set", classes=2, each=2)
+        Image.new("RGB", (20, 20)).save(folder / "class-1" / "0.png")
+        self.check([f"{folder}: 3 pictures are 16 x 16", "class-1", "0.png is not"], folder)
+
+    @pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, float("nan"))])
+    def test_floats_out_of_range(self, tmp_path, low, high):
+        np.save(tmp_path / "a.npy", np.float32([[low, high], [low, low]]))
+        self.check(["a.npy: holds values from", "floats from 0 to 1"], tmp_path)
+
+    def test_channels_that_do_not_fit(self, tmp_path, digits):
+        write_image(tmp_path / "five.tif", np.zeros((16, 16, 5), np.uint8))
+        self.check(["pictures of 5 channels, and 3 are wanted", "--channels"], tmp_path, channels=3)
+        write_image(tmp_path / "one.png", np.zeros((16, 16, 1), np.uint8))
+        self.check(["pictures of 1 and of 5 channels, and 5 are wanted"], tmp_path)
+        self.check(["--channels 2: mnist is gray"], "mnist", root=digits, channels=2)
 
     def test_no_squares(self, tmp_path):
         Image.new("L", (20, 16)).save(tmp_path / "a.png")

@@ -61,6 +61,8 @@ def test_another_modules_model_is_sent_there(trained, tmp_path):
         ({"image_size": 30}, "image_size is 30"),
         ({"preset": "mlp", "image_size": 32}, "28 x 28 gray"),
         ({"base_channels": 8}, "do not fit"),
+        ({"base_channels": -4}, "base_channels is -4"),
+        ({"latent_dim": 0}, "latent_dim is 0"),
         ({"weights_sha256": "0" * 64}, "is damaged"),
         ({"wings": 2}, "wings: there is no such option"),
     ],

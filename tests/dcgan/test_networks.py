@@ -1,6 +1,8 @@
 """The presets against the figures that their documents printed, and against their layers counted by hand."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +37,15 @@ def test_totals_are_those_that_keras_printed(preset, generator, discriminator):
 def test_trainable_totals(preset, trainable):
     networks = build_networks(preset)
     assert tuple(sum(p.numel() for p in network.parameters()) for network in networks) == trainable
+
+
+def test_the_guide_gives_these_totals():
+    guide = (Path(__file__).parents[2] / "docs" / "dcgan.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| ([\d,]+) \| ([\d,]+) \|$", guide, re.MULTILINE)
+    assert {name for name, *_ in rows} == set(PRESETS)
+    for name, *totals in rows:
+        found = [keras_total(network) for network in build_networks(name, num_classes=classes(name))]
+        assert [int(total.replace(",", "")) for total in totals] == found, name
 
 
 def test_our_totals_from_the_formula():
@@ -92,6 +103,8 @@ def test_other_sizes_are_refused(size):
         ("dcgan-5x5", {"channels": 3}, "28 x 28 gray"),
         ("conditional", {}, "needs classes"),
         ("dcgan-upsample", {"num_classes": 10}, "takes no classes"),
+        ("mlp", {"base_channels": 32}, "has filters of its own, got base_channels 32"),
+        ("dcgan", {"extra_layers": 1}, "only dcgan-5x5 takes extra_layers, got 1"),
     ],
 )
 def test_what_a_document_does_not_have_is_refused(preset, options, said):

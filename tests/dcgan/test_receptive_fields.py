@@ -184,6 +184,7 @@ class TestCommand:
         [
             (["--preset", "mlp", "--image-size", 32], "28 x 28 gray"),
             (["--preset", "dcgan", "--image-size", 30], "image_size is 30"),
+            (["--image-size", 64], "--image-size: is for a preset's pictures"),
             (["--layers", 0], "--layers is 0; allowed are 1 to 6\n"),
             (["--preset", "dcgan", "--layers", 2], "--layers: a preset's layers are its own"),
             (["--preset", "mlp", "--out", "x.png"], "nothing to draw"),

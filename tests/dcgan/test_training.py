@@ -1,15 +1,19 @@
 """Training through the real command line: what a run leaves, exact repeats, resume, every preset and option."""
 
 import json
+import socket
 
+import numpy as np
 import pytest
 import torch
 
 from dcgan.config import PRESETS
 from dcgan.model import load_sampler
-from ganvas.data.images import read_image
+from ganvas.data.images import read_image, write_image
 from ganvas.files import sha256
 from ganvas.tensorfile import load_tensors
+
+TINY = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "6", "--sample-every-steps", "3"]
 
 
 def model_digest(run):
@@ -111,6 +115,30 @@ def test_a_folder_of_colour_pictures_trains(dcgan, folder_writer, tmp_path):
     assert (config.channels, config.image_size, config.classes) == (3, 16, ("class-0", "class-1", "class-2"))
 
 
+def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
+    (tmp_path / "set").mkdir()
+    for i in range(8):
+        write_image(
+            tmp_path / "set" / f"{i}.tif", np.full((16, 16, 5), 20 * i, np.uint8) + np.arange(5, dtype=np.uint8)
+        )
+    code, _, err = dcgan("train", "--data", tmp_path / "set", "--out", tmp_path / "run", *TINY)
+    assert code == 0, err
+    assert load_sampler(tmp_path / "run").sample(3, seed=0).shape == (3, 5, 16, 16)
+    code, _, err = dcgan("sample", tmp_path / "run", tmp_path / "drawn.png")
+    assert (code, "does not hold 5 channels" in err) == (2, True)
+    assert dcgan("sample", tmp_path / "run", tmp_path / "drawn.tif")[0] == 0
+    assert read_image(tmp_path / "drawn.tif").shape[2] == 5
+
+
+def test_mnist5k_from_training_to_a_drawn_grid_with_the_network_away(dcgan, tmp_path, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    code, _, err = dcgan("train", "--data", "mnist5k", "--out", tmp_path / "run", *TINY)
+    assert code == 0, err
+    assert "4000 pictures of mnist5k" in err
+    assert dcgan("sample", tmp_path / "run", tmp_path / "drawn.png")[0] == 0
+    assert read_image(tmp_path / "drawn.png").std() > 1
+
+
 def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     """Rates this small teach nothing: the first pictures stay, and they are alike."""
     code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
@@ -121,13 +149,27 @@ def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     assert [line["step"] for line in warned] == [6]
 
 
-def test_where_a_classifier_is_at_hand_the_entropy_of_the_classes_is_recorded(train, tmp_path, monkeypatch):
+def test_the_watch_compares_with_all_kinds_of_pictures_though_they_come_sorted(dcgan, tmp_path):
+    """300 black pictures, then 300 white ones: the first 256 alone would have no spread to compare with."""
+    for label, gray in enumerate((0, 255)):
+        (tmp_path / "set" / str(label)).mkdir(parents=True)
+        for i in range(300):
+            write_image(tmp_path / "set" / str(label) / f"{i}.png", np.full((16, 16, 1), gray, np.uint8))
+    code, _, err = dcgan("train", "--data", tmp_path / "set", "--out", tmp_path / "run", *TINY, "--lr", "1e-9")
+    assert code == 0, err
+    assert all(line["diversity"] < 0.1 for line in metrics(tmp_path / "run") if "diversity" in line)
+
+
+def test_where_a_classifier_is_at_hand_few_classes_are_recorded_and_warned_of(train, tmp_path, monkeypatch):
     class OnlyOnes:
         def predict(self, pictures):
             return torch.ones(len(pictures), dtype=torch.long), torch.ones(len(pictures))
 
     monkeypatch.setattr("dcgan.train.find_cached", lambda data: OnlyOnes())
-    assert train(tmp_path / "run")[0] == 0
+    code, _, err = train(tmp_path / "run")
+    assert code == 0
+    assert err.count("Mode collapse") == 1
+    assert "10% as many kinds" in err
     seen = [line["label_entropy"] for line in metrics(tmp_path / "run") if "diversity" in line]
     assert seen == [0, 0]
     assert train(tmp_path / "conditional", "--conditional")[0] == 0  # it draws what it is asked for

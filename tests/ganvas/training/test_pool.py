@@ -70,6 +70,15 @@ def test_it_goes_on_from_a_file_as_if_it_had_not_stopped(tmp_path):
         assert given_back[0] == given_back[1]
 
 
+def test_a_used_pool_takes_over_what_a_file_holds():
+    one, used = ImagePool(3, (2, 3, 3)), ImagePool(3, (2, 3, 3))
+    one(numbered(0, 1))
+    used(numbered(10, 3))
+    used.load_state_dict(one.state_dict())
+    assert numbers(used(numbered(1, 2))) == [1, 2]
+    assert numbers(used.pictures) == [0, 1, 2]
+
+
 def test_what_is_given_is_not_changed_by_what_comes_later():
     pool = ImagePool(1, (2, 3, 3))
     torch.manual_seed(0)

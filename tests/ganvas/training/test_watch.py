@@ -45,6 +45,21 @@ def test_collapse_is_said_at_the_second_look_and_once_and_so_is_its_end():
     assert "differ again" in said[4][0]
 
 
+def test_few_kinds_are_a_collapse_though_their_pictures_differ():
+    eye = watch()
+    said = [eye.look(pictures(200, 0.9), {}, kinds=kinds).warnings for kinds in (1.0, 0.3, 0.3, 0.3, 0.55, 0.7)]
+    assert [len(each) for each in said] == [0, 0, 1, 0, 0, 1]
+    assert "Mode collapse" in said[2][0]
+    assert "30% as many kinds" in said[2][0]
+    assert "Do this." in said[2][0]
+    assert "differ again" in said[5][0]
+
+
+def test_alike_pictures_are_a_collapse_though_a_classifier_sees_many_kinds():
+    eye = watch()
+    assert [len(eye.look(pictures(200, 0.1), {}, kinds=1.0).warnings) for _ in range(2)] == [0, 1]
+
+
 def test_a_discriminator_that_has_won_is_said_once_each_time():
     eye, healthy = watch(), pictures(200, 1.0)
     given = [(1.0, 1.0, 0.03), (1.0, 0.9995, 0.001), (1.0, 1.0, 0.001), (0.9, 1.0, 0.001), (1.0, 1.0, 0.0005)]

@@ -1,0 +1,78 @@
+"""The presets' settings against the documents', one by one, and against their rule of a rate that never falls."""
+
+from dataclasses import replace
+
+import pytest
+
+from dcgan.config import PRESETS, preset
+from ganvas.options import to_json
+from ganvas.training.config import flatten
+from ganvas.training.schedule import make_schedule
+
+KERAS = {
+    "start": "glorot",
+    "step_order": "keras",
+    "batch_size": 200,
+    "epochs": 10,
+    "steps": None,
+    "lr": 1e-3,
+    "beta1": 0.9,
+    "eps": 1e-7,
+    "latent": "normal",
+    "norm": "batch",
+    "pixel_range": "signed",
+    "leave_out": 0,
+    "conditional": False,
+}
+KERAS_GAN = KERAS | {"lr": 2e-4, "beta1": 0.5}  # what 001 links; its own optimiser is lost
+DOCUMENTS = {
+    "mlp": KERAS_GAN,
+    "conditional": KERAS_GAN | {"conditional": True},
+    "dcgan-upsample": KERAS,
+    "dcgan-transpose": KERAS | {"batch_size": 128, "steps": 20_000},
+    "dcgan-5x5": KERAS
+    | {
+        "start": "truncated-normal",
+        "step_order": "fresh",
+        "batch_size": 256,
+        "steps": 20_000,
+        "lr": 1e-4,
+        "eps": 1e-8,
+        "latent": "uniform",
+        "norm": "none",
+        "pixel_range": "unit",
+        "leave_out": 5000,
+    },
+}
+
+
+def settings(name):
+    """All options of a preset, by their last names."""
+    return {key.rpartition(".")[2]: value for key, value in flatten(to_json(preset(name))).items()}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_settings_are_the_documents(name):
+    everywhere = {"beta2": 0.999, "latent_dim": 100, "gan_loss": "vanilla", "label_smoothing": 0, "ema": 0}
+    found = settings(name)
+    expected = DOCUMENTS[name] | everywhere | {"preset": name, "precision": "fp32"}
+    if expected["steps"]:
+        del expected["epochs"]  # steps go before them
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_all_documents_are_there():
+    assert {*DOCUMENTS, "dcgan"} == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_rate_of_no_preset_falls(name):
+    for config in (preset(name).schedule, replace(preset(name).schedule, steps=700)):  # --steps 700
+        schedule = make_schedule(config, steps_per_epoch=300)
+        assert {schedule.factor(step) for step in range(0, schedule.total_steps, 10)} == {1.0}
+
+
+def test_ours_has_radfords_momentum_and_an_average():
+    ours = settings("dcgan")
+    assert ours == settings(None)
+    assert (ours["start"], ours["beta1"], ours["batch_size"], ours["ema"]) == ("normal", 0.5, 128, 0.999)
