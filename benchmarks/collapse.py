@@ -19,10 +19,8 @@ from benchmarks.kill_and_resume import has_checkpoint
 from dcgan.classifier import Judge, cached_classifier
 from dcgan.data import load_pictures
 from dcgan.evaluate import coverage_and_entropy
-from dcgan.model import Sampler, build, load_sampler
+from dcgan.model import load_sampler
 from ganvas.files import read_json, write_json
-from ganvas.modelfile import load_weights
-from ganvas.tensorfile import load_tensors
 
 PICTURES = 2000
 
@@ -107,21 +105,12 @@ def train(plan: Plan, options: Options) -> None:
 
 def measure(run: Path, judge: Judge, known: list[dict[str, float]]) -> list[dict[str, float]]:
     """Count the classes that each checkpoint's generator draws; what is ``known`` is not measured again."""
-    config = load_sampler(run).config
-    network, _ = build(config)
     done = {record["step"]: record for record in known}
     for folder in sorted((run / "checkpoints").glob("step-*")):
         step = int(folder.name.removeprefix("step-"))
         if step in done:
             continue
-        averaged = folder / "G_ema.safetensors"
-        if averaged.exists():
-            tensors = load_tensors(averaged).items()
-            weights = {k.removeprefix("network."): v for k, v in tensors if k.startswith("network.")}
-        else:
-            weights = load_tensors(folder / "G.safetensors")
-        load_weights(network, weights, str(folder))
-        coverage, entropy = coverage_and_entropy(Sampler(config, network).sample(PICTURES, seed=0), judge)
+        coverage, entropy = coverage_and_entropy(load_sampler(folder).sample(PICTURES, seed=0), judge)
         done[step] = {"step": step, "coverage": coverage, "entropy": entropy}
     return [done[step] for step in sorted(done)]
 

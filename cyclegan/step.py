@@ -165,7 +165,7 @@ class CycleGanStep:
         total, losses = loss_d, {f"loss_d_{domain}": loss_d}
         if self.gan_loss == "wgangp":
             losses[f"loss_gp_{domain}"] = gradient_penalty(D, real, fake)
-            total = total + self.weights.lambda_gp * losses[f"loss_gp_{domain}"]
+            total = total + 0.5 * self.weights.lambda_gp * losses[f"loss_gp_{domain}"]  # lambda stays relative
         return total, losses
 
     def _run(self, G: nn.Module, pictures: Sequence[Tensor]) -> list[Tensor]:

@@ -269,7 +269,7 @@ def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
         better = f" ({metric.better} is better)" if metric.better else ""
         cells = (_cell(scores.get(name), metric.decimals) for scores in columns.values())
         table.add_row(f"{metric.label}{better}", *cells)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table)
     classifier = result["classifier"]
     console.print(

@@ -1,6 +1,5 @@
 """A digit model on disk and in use: its folder, and the sampler that draws from it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from dcgan.data import PixelRange, to_uint8
 from dcgan.networks import Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
-from ganvas.modelfile import WEIGHTS, find_model, load_weights, read_config, read_weights, save_model
+from ganvas.modelfile import find_model, load_weights, read_config, read_weights, save_model
 from ganvas.options import STRICT
 from ganvas.training.config import Count, CountOrZero
 
@@ -166,7 +165,7 @@ def load_sampler(path: Path, device: str = "cpu") -> Sampler:
     """Read a model.
 
     Args:
-        path: A run folder, a checkpoint folder or a model folder.
+        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder.
         device: Where to draw.
 
     Raises:
@@ -174,7 +173,7 @@ def load_sampler(path: Path, device: str = "cpu") -> Sampler:
     """
     folder = find_model(path)
     config = read_config(folder, DigitModelConfig, ("dcgan",))
-    weights: Mapping[str, Tensor] = read_weights(folder, config.weights_sha256).get(GENERATOR, {})
+    weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
     generator, _ = build(config)
-    load_weights(generator, weights, str(folder / WEIGHTS))
+    load_weights(generator, weights, str(path))
     return Sampler(config, generator, device)

@@ -103,7 +103,7 @@ def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_js
         }
         print(json.dumps(record, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     if layers:
         print_table(console, f"{preset}: discriminator", layers, (image_size, image_size))
     console.print(_in_words(layers, image_size))

@@ -107,7 +107,8 @@ def _unknown(gan_loss: str) -> ValueError:
 def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Mean squared distance of D's gradient norm from 1, between real and fake pictures (unweighted).
 
-    Runs in float32 whatever the surroundings' precision: second derivatives do not survive bfloat16.
+    Runs in float32 whatever the surroundings' precision: second derivatives do not survive bfloat16. A compiled network
+    runs as it was written here, since compiled code has no second derivatives.
 
     Args:
         score: The discriminator, or a function that calls it; [N, C, H, W] to scores of any shape.
@@ -123,7 +124,7 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     real, fake = real.detach().float(), fake.detach().float()
     t = torch.rand(real.shape[0], 1, 1, 1, device=real.device)  # one point a picture on the line from fake to real
     between = torch.lerp(fake, real, t).requires_grad_()
-    with torch.autocast(real.device.type, enabled=False):
+    with torch.compiler.set_stance("force_eager"), torch.autocast(real.device.type, enabled=False):
         scores = score(between)
         (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)  # [N, C, H, W]
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

@@ -24,7 +24,7 @@ from ganvas.tensorfile import load_tensors, save_tensors
 
 KINDS = ("pix2pix", "cyclegan", "dcgan")
 PictureType = Literal["uint8", "uint16", "float32"]
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
 
 Config = TypeVar("Config")
 
@@ -156,19 +156,21 @@ def load_model(path: Path) -> tuple[ModelConfig, dict[str, nn.Module]]:
     """Read a translator: its config, and its generators in eval mode on the CPU.
 
     Args:
-        path: A run folder, a checkpoint folder or a model folder.
+        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder.
 
     Raises:
         UserError: It is missing or damaged, or its weights do not fit its architecture.
     """
     folder = find_model(path)
     config = read_config(folder, ModelConfig, ("pix2pix", "cyclegan"))
-    weights = read_weights(folder, config.weights_sha256)
+    weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
     for way, spec in config.networks.items():
         generator = build_generator(spec)
-        load_weights(generator, weights.get(way, {}), str(folder / WEIGHTS))
+        load_weights(generator, weights[way], str(path))
         generators[str(way)] = generator.eval()
+    if is_checkpoint(path):
+        config = replace(config, training={"step": int(path.name.removeprefix("step-"))})
     return config, generators
 
 
@@ -190,19 +192,46 @@ def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str]) 
     return from_json(config_class, values, str(folder / CONFIG))
 
 
-def read_weights(folder: Path, digest: str) -> dict[str, dict[str, Tensor]]:
-    """Read the weights of a model folder: by network, then by parameter.
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a folder is a checkpoint of a training."""
+    return path.name.startswith("step-") and (path / CHECKPOINT).is_file()
+
+
+def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, dict[str, Tensor]]:
+    """Read the weights of some networks: by network, then by parameter.
+
+    Args:
+        path: A run, a checkpoint or a model folder. Of a checkpoint, the running average where one was kept.
+        networks: Their names, as `save_model` was given them.
+        digest: SHA-256 of the model folder's weights.
 
     Raises:
-        UserError: They are damaged: their SHA-256 is not ``digest``.
+        UserError: They are missing or damaged.
     """
-    if sha256(folder / WEIGHTS) != digest:
-        raise UserError(f"{folder / WEIGHTS}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
-    weights: dict[str, dict[str, Tensor]] = {}
-    for name, value in load_tensors(folder / WEIGHTS).items():
+    if is_checkpoint(path):
+        return {network: _from_checkpoint(path, network) for network in networks}
+    file = find_model(path) / WEIGHTS
+    if sha256(file) != digest:
+        raise UserError(f"{file}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
+    weights: dict[str, dict[str, Tensor]] = {network: {} for network in networks}
+    for name, value in load_tensors(file).items():
         network, _, parameter = name.partition(".")
         weights.setdefault(network, {})[parameter] = value
     return weights
+
+
+def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
+    """Read a generator of a checkpoint, where it has the network's own name, or "G" if there is only one."""
+    digests = read_json(folder / CHECKPOINT, "a checkpoint").get("files", {})
+    names = (f"{network}_ema", network, "G_ema", "G")
+    found = next((name for name in names if f"{name}.safetensors" in digests), "G")
+    file = folder / f"{found}.safetensors"
+    if not file.is_file() or sha256(file) != digests.get(file.name):
+        raise UserError(f"{file}: is missing or damaged. Take another checkpoint, or the run's folder.")
+    weights = load_tensors(file)
+    if not found.endswith("_ema"):
+        return weights
+    return {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:

@@ -190,7 +190,7 @@ def _print_tables(
     """Print one table a network, for people."""
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False)
     if choice:
         sees = f"{choice.size} x {choice.size} pixels"
         verdict = "exactly" if choice.exact else f"the nearest to {options.target}: no number of layers gives that"

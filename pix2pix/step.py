@@ -78,7 +78,7 @@ class Pix2PixStep:
         total, losses = loss_d, {"loss_d": loss_d}
         if self.gan_loss == "wgangp":
             losses["loss_gp"] = gradient_penalty(self.D, real_pair, fake_pair)
-            total = total + self.weights.lambda_gp * losses["loss_gp"]
+            total = total + 0.5 * self.weights.lambda_gp * losses["loss_gp"]  # halved with it: lambda stays relative
         self.optimizer_d.zero_grad()
         total.backward()
         self.optimizer_d.step()

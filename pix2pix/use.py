@@ -163,7 +163,7 @@ def _print_scores(result: Mapping[str, Any]) -> None:
         table.add_column("median colours", justify="right")
     for name in result["metrics"]:
         table.add_row(name, *(_cell(result[key][name]) for key in ("metrics", "baseline") if key in result))
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     if "l1_minus_baseline" in result:
         console.print(f"L1 minus the baseline's, by picture: {_cell(result['l1_minus_baseline'])}")

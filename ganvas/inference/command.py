@@ -33,7 +33,8 @@ def translate_files(translator: Translator, source: Path, target: Path, *, as_js
     if as_json:
         print(json.dumps({"written": [str(path) for path in done], "failed": failures}))
     else:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"{len(done)} pictures written to {target}")
+        console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{len(done)} pictures written to {target}")
     if failures:
         raise UserError(f"{len(failures)} of {len(jobs)} pictures failed:\n  " + "\n  ".join(failures))
     return 0

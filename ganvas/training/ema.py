@@ -25,12 +25,11 @@ class Ema(nn.Module):
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._count = 0  # on the host, so that no step waits for the device
+        self.register_load_state_dict_post_hook(_count_again)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take the network's weights and running statistics into the average."""
-        if self._count == 0:
-            self._count = int(self.updates)  # just built, or just read from a checkpoint
         keep = min(self.decay, (1 + self._count) / (10 + self._count))
         self._count += 1
         self.updates.fill_(self._count)
@@ -44,3 +43,9 @@ class Ema(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the averaged network."""
         return self.network(x)
+
+
+def _count_again(ema: nn.Module, _: object) -> None:
+    """Take the count over from a checkpoint that was just read."""
+    assert isinstance(ema, Ema)
+    ema._count = int(ema.updates)

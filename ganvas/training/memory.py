@@ -5,12 +5,12 @@ import sys
 import torch
 
 
-def peak_memory_gb() -> float:
-    """Give the most memory used so far in GB: the GPU's where one is used, else the process's; 0 where unknown."""
+def peak_memory_gb() -> float | None:
+    """Give the most memory used so far in GB: the GPU's where one is used, else the process's; None where unknown."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e9
     if sys.platform == "win32":
-        return 0.0
+        return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

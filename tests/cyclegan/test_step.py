@@ -218,6 +218,17 @@ def test_the_gradient_penalty_enters_ds_gradient_by_its_weight():
     torch.testing.assert_close(twice - none, 2 * (once - none), rtol=1e-3, atol=1e-4)
 
 
+def test_the_penalty_is_weighed_against_the_whole_adversarial_loss(monkeypatch):
+    """Gulrajani et al. 2017, Eq. 3: D's loss is halved with its penalty, or lambda would count twice."""
+    monkeypatch.setattr("cyclegan.step.gradient_penalty", lambda D, real, fake: D(fake).mean() - D(real).mean())
+    found = []
+    for lambda_gp in (0.0, 10.0):
+        nets = networks()
+        make_step(nets, gan_loss="wgangp", weights=Weights(lambda_gp=lambda_gp))(batch())
+        found.append(torch.cat([p.grad.flatten() for p in nets.D_a.parameters()]))
+    torch.testing.assert_close(found[1], 11 * found[0], rtol=1e-3, atol=1e-5)
+
+
 def test_bf16_stays_near_fp32():
     first, second = (make_step(networks(), bf16=bf16)(batch()) for bf16 in (False, True))
     for name, value in first.items():

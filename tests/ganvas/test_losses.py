@@ -206,3 +206,21 @@ def test_l1_of_half_precision_is_float32() -> None:
 def test_l1_does_not_broadcast() -> None:
     with pytest.raises(ValueError, match=r"output is \(4, 3, 5, 6\) and target is \(1, 3, 5, 6\)"):
         l1_loss(pictures(0), pictures(1, 1))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_the_penalty_of_a_compiled_discriminator() -> None:
+    """Compiled code has no second derivatives; the penalty's gradient is the plain network's."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.LeakyReLU(0.2), nn.Conv2d(2, 1, 3))
+    real, fake = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
+    gradients = []
+    for network in (plain, torch.compile(plain, backend="aot_eager")):
+        plain.zero_grad()
+        network(real).sum().backward()  # compiled by now
+        plain.zero_grad()
+        torch.manual_seed(1)
+        gradient_penalty(network, real, fake).backward()
+        gradients.append(plain[0].weight.grad.clone())
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().max() > 1e-3

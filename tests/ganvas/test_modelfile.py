@@ -13,6 +13,8 @@ from ganvas.modelfile import (
     load_model,
     save_model,
 )
+from ganvas.training.checkpoint import Checkpoint, save_checkpoint
+from ganvas.training.ema import Ema
 
 SPEC = NetworkSpec("unet", {"base_channels": 4, "num_levels": 2}, "map", "terrain")
 CONFIG = ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 32, True), "picture", {"step": 5})
@@ -28,8 +30,7 @@ def saved(tmp_path):
 
 def test_a_model_comes_back_as_it_was(saved):
     run, generator = saved
-    (run / "checkpoints" / "step-00000005").mkdir(parents=True)
-    for path in (run, run / "model", run / "checkpoints" / "step-00000005"):
+    for path in (run, run / "model"):
         config, networks = load_model(path)
         assert config.networks == CONFIG.networks
         assert (config.statistics, config.training) == ("picture", {"step": 5})
@@ -37,6 +38,23 @@ def test_a_model_comes_back_as_it_was(saved):
         for name, value in generator.state_dict().items():
             assert torch.equal(networks["a2b"].state_dict()[name], value), name
     assert (run / "model" / "README.md").read_text() == "# card\n"
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_checkpoint_is_its_own_step_not_the_best(saved, averaged):
+    run, _ = saved
+    networks = {"G": build_generator(SPEC), "D": torch.nn.Linear(1, 1)}
+    if averaged:
+        networks["G_ema"] = Ema(build_generator(SPEC), 0.9)
+    folder = save_checkpoint(run, Checkpoint(7, {name: net.state_dict() for name, net in networks.items()}, {}))
+    config, found = load_model(folder)
+    assert config.training == {"step": 7}
+    expected = networks["G_ema"].network if averaged else networks["G"]
+    for name, value in expected.state_dict().items():
+        assert torch.equal(found["a2b"].state_dict()[name], value), name
+    (folder / ("G_ema.safetensors" if averaged else "G.safetensors")).write_bytes(b"cut")
+    with pytest.raises(UserError, match="is missing or damaged"):
+        load_model(folder)
 
 
 def test_both_directions_in_one_file(tmp_path):

@@ -87,6 +87,17 @@ def test_gradient_penalty_enters_ds_gradient():
     assert (gradients[0.0] - gradients[10.0]).abs().max() > 1e-2
 
 
+def test_the_penalty_is_weighed_against_the_whole_adversarial_loss(monkeypatch):
+    """Gulrajani et al. 2017, Eq. 3: D's loss is halved with its penalty, or lambda would count twice."""
+    monkeypatch.setattr("pix2pix.step.gradient_penalty", lambda D, real, fake: D(fake).mean() - D(real).mean())
+    gradients = {}
+    for lambda_gp in (0.0, 10.0):
+        G, D = networks()
+        make_step(G, D, gan_loss="wgangp", weights=Weights(lambda_gp=lambda_gp))(batch())
+        gradients[lambda_gp] = torch.cat([p.grad.flatten() for p in D.parameters()])
+    torch.testing.assert_close(gradients[10.0], 11 * gradients[0.0], rtol=1e-3, atol=1e-5)
+
+
 def test_training_lowers_the_l1_loss():
     G, D = networks()
     step, data = make_step(G, D, Adam), batch(1)

@@ -46,6 +46,17 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_stopped():
     assert torch.equal(unbroken.network.weight, second.network.weight)
 
 
+def test_an_average_that_was_used_takes_the_count_of_the_checkpoint():
+    saved, used = Ema(network(0.0), 0.95), Ema(network(0.0), 0.95)
+    for _ in range(13):
+        saved.update(network(1.0))
+    used.update(network(1.0))
+    used.load_state_dict(saved.state_dict())
+    used.update(network(0.0))
+    saved.update(network(0.0))
+    assert torch.equal(used.network.weight, saved.network.weight)
+
+
 def test_running_statistics_are_averaged_and_counts_taken():
     norm = BatchNorm2d(2)
     ema = Ema(nn.Sequential(norm), 0.5)
