@@ -47,6 +47,9 @@ class DataConfig:
     """Channels of domain a."""
     channels_b: Count = 3
     """Channels of domain b."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A picture that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
+    counted."""
 
 
 @dataclass(frozen=True)

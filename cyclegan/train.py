@@ -1,5 +1,6 @@
 """CycleGAN training: from options to a finished run folder."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from cyclegan.watch import CycleWatch, View
 from ganvas.data.augment import Augmentation
 from ganvas.data.images import to_array
 from ganvas.data.paired import dataset_info, splits
+from ganvas.data.skipping import SkippingDataset, Skips, read_all
+from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
@@ -26,7 +29,7 @@ from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.pool import ImagePool
-from ganvas.training.run import Say, loading_workers, run_training
+from ganvas.training.run import Say, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
 
 SAMPLE_PICTURES = 3  # of each domain
@@ -41,16 +44,28 @@ class CycleGan:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
+        store: Keeps decoded pictures.
+        say: Takes a line for the user.
         compiled: Train compiled networks.
     """
 
-    def __init__(self, config: CycleGanConfig, fabric: Fabric, run: Path, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        config: CycleGanConfig,
+        fabric: Fabric,
+        run: Path,
+        *,
+        store: PictureStore | None,
+        say: Say,
+        compiled: bool = False,
+    ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
         root, model = config.data.data, config.model
-        self.training_set = _pictures(config, "train", augment=True)
+        self.training_set = _pictures(config, "train", store, augment=True)
         there = splits(root)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
-        self.held_out = _pictures(config, self.held_out_split, augment=False)
+        self.held_out = _pictures(config, self.held_out_split, store, augment=False)
+        self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
         self.specs = generator_specs(config, self.domains["a"], self.domains["b"])
@@ -79,7 +94,7 @@ class CycleGan:
             pool_b,
             gan_loss=model.gan_loss,
             weights=Weights(model.lambda_cycle, model.lambda_identity, model.lambda_gp),
-            join_generators=model.norm != "batch" and not model.dropout,
+            join_generators=model.norm != "batch" and not model.dropout and not model.checkpointing,
             join_discriminators=config.discriminator.discriminator_norm != "batch",
             accumulate=model.accumulate,
             checkpointing=model.checkpointing,
@@ -155,7 +170,7 @@ class CycleGan:
         """Give at most ``count`` fixed pictures of a domain, evenly over it, as networks take them: [N, C, S, S]."""
         length = len(self.held_out.files[domain])
         chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
-        return torch.stack([self.held_out.prepared(domain, index) for index in chosen])
+        return torch.stack(read_all(lambda place: self.held_out.prepared(domain, place), chosen, length, self._skips))
 
     @torch.no_grad()
     def _outputs(self, name: str, source: Tensor) -> Tensor:
@@ -177,18 +192,24 @@ def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
     check(config)
+    with contextlib.ExitStack() as stack:
 
-    def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data]:
-        compiled = config.hardware.compile and can_compile(fabric.device.type, say)
-        model = CycleGan(config, fabric, run, compiled=compiled)
-        _say_what(say, model)
-        workers = loading_workers(config.hardware, fabric)
-        return model, Data(model.training_set, len(model.training_set), config.data.batch_size, workers)
+        def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data]:
+            compiled = config.hardware.compile and can_compile(fabric.device.type, say)
+            store = stack.enter_context(shared_store(config.hardware, fabric))
+            model = CycleGan(config, fabric, run, store=store, say=say, compiled=compiled)
+            _say_what(say, model)
+            return model, _data(config, model.training_set, fabric)
 
-    return run_training("cyclegan", config, run, build, resume=resume, describe_best=_describe_best)
+        return run_training("cyclegan", config, run, build, resume=resume, describe_best=_describe_best)
 
 
-def _pictures(config: CycleGanConfig, split: str, *, augment: bool) -> UnpairedDataset:
+def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> Data:
+    dataset = pictures if config.data.on_error == "stop" else SkippingDataset(pictures, len(pictures))
+    return Data(dataset, len(pictures), config.data.batch_size, loading_workers(config.hardware, fabric))
+
+
+def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
     data = config.data
     load_size = round(data.image_size * 286 / 256) if data.load_size is None else data.load_size
@@ -203,7 +224,7 @@ def _pictures(config: CycleGanConfig, split: str, *, augment: bool) -> UnpairedD
         channels_a=data.channels_a,
         channels_b=data.channels_b,
         seed=config.seed,
-        cache_bytes=int(config.hardware.cache_gb * 1e9 / max(1, config.hardware.workers or 0)),
+        store=store,
     )
 
 

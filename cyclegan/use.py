@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ganvas.data.images import read_image, to_array, to_tensor, write_image
+from ganvas.data.listing import Files
 from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
@@ -54,13 +55,13 @@ def run_evaluate(options: "Evaluate") -> int:
     """
     device = choose_device(options.device)
     translators = {way: load(options.model, direction=way, device=device) for way in ("a2b", "b2a")}
-    files = dict(zip("ab", find_domains(options.data, options.split), strict=True))
-    paired = are_pairs(options.data, options.split)
-    files = {domain: _evenly(found, options.limit) for domain, found in files.items()}
+    found = zip("ab", find_domains(options.data, options.split), strict=True)
+    files = {domain: _evenly(every, options.limit) for domain, every in found}
     real = {
         domain: [to_tensor(read_image(path, translators[way].preprocessing.source_channels)) for path in files[domain]]
         for domain, way in (("a", "a2b"), ("b", "b2a"))
     }
+    paired = are_pairs(options.data, options.split) and _sizes(real["a"]) == _sizes(real["b"])
     result: dict[str, Any] = {
         "model": str(options.model),
         "data": str(options.data),
@@ -98,12 +99,16 @@ def run_evaluate(options: "Evaluate") -> int:
     return 0
 
 
-def _evenly(files: list[Path], limit: int | None) -> list[Path]:
+def _evenly(files: Files, limit: int | None) -> list[Path]:
     """Choose at most ``limit`` files, evenly over all of them."""
     if limit is not None and limit < 1:
         raise UserError(f"--limit is {limit}; at least 1 picture is needed.")
     count = len(files) if limit is None else min(limit, len(files))
     return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+
+
+def _sizes(pictures: list[Tensor]) -> list[torch.Size]:
+    return [picture.shape[-2:] for picture in pictures]
 
 
 def _translated(translator: Translator, pictures: list[Tensor]) -> list[Tensor]:
@@ -157,7 +162,7 @@ def _rows(
 
 def _print_scores(result: Mapping[str, Any], domains: Mapping[str, str]) -> None:
     a, b = domains.get("a", "A"), domains.get("b", "B")
-    console = Console()
+    console = Console(markup=False)
     table = Table(title=f"{result['pictures']} pictures of {result['split']}; a is {a}, b is {b}", title_justify="left")
     table.add_column("metric")
     table.add_column("model", justify="right")

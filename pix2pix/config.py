@@ -32,7 +32,8 @@ class DataConfig:
     __pydantic_config__ = STRICT
 
     data: Path = Path()
-    """Data set of pairs: DIR/train with A|B pictures, DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b."""
+    """Data set of pairs: DIR/train with A|B pictures, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or
+    WebDataset's shards DIR/train-*.tar."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """a2b translates A (left) to B (right)."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
@@ -50,6 +51,9 @@ class DataConfig:
     """Channels of the source pictures."""
     target_channels: Count = 3
     """Channels of the target pictures."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A pair that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
+    counted."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """pix2pix training: from options to a finished run folder."""
 
+import contextlib
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from ganvas.data.augment import Augmentation
 from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
+from ganvas.data.skipping import SkippingDataset, Skips, read_all
+from ganvas.data.store import PictureStore
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelfile import ModelConfig as ModelFileConfig
@@ -22,7 +25,7 @@ from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
-from ganvas.training.run import Say, loading_workers, run_training
+from ganvas.training.run import Say, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
 from pix2pix.config import Pix2PixConfig, check
 from pix2pix.networks import build_networks, generator_spec
@@ -39,14 +42,28 @@ class Pix2Pix:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
+        store: Keeps decoded pictures.
+        say: Takes a line for the user.
         compiled: Train compiled networks.
     """
 
-    def __init__(self, config: Pix2PixConfig, fabric: Fabric, run: Path, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        config: Pix2PixConfig,
+        fabric: Fabric,
+        run: Path,
+        *,
+        store: PictureStore | None,
+        say: Say,
+        compiled: bool = False,
+    ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
         root = config.data.data
-        self.training_set = _pairs(config, "train", augment=True)
-        self.held_out, self.held_out_split = _held_out(config)
+        self.training_set = _pairs(config, "train", store, augment=True)
+        # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
+        self.held_out_split = "val" if "val" in splits(root) else "train"
+        self.held_out = _pairs(config, self.held_out_split, store, augment=False)
+        self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         a, b = domains.get("a", "A"), domains.get("b", "B")
         source, target = (a, b) if config.data.direction == "a2b" else (b, a)
@@ -109,8 +126,7 @@ class Pix2Pix:
     def sample(self) -> np.ndarray:
         """Draw source, output and target of the first held-out pairs."""
         rows = []
-        for index in _spread(len(self.held_out), SAMPLE_PICTURES):
-            pair = self.held_out[0, index]
+        for pair in self._held_out_pairs(SAMPLE_PICTURES):
             output = self._outputs(pair["source"][None], self.statistics)[0]
             pictures = (pair["source"], output, pair["target"])
             rows.append([to_array(picture, np.uint8) for picture in pictures])
@@ -140,7 +156,7 @@ class Pix2Pix:
         return any(isinstance(module, BatchNorm2d) for module in self.generator.modules())
 
     def _score(self, mode: Statistics) -> dict[str, float]:
-        pairs = [self.held_out[0, index] for index in _spread(len(self.held_out), VALIDATION_PICTURES)]
+        pairs = self._held_out_pairs(VALIDATION_PICTURES)
         outputs = [self._outputs(pair["source"][None], mode) for pair in pairs]
         targets = [pair["target"][None] for pair in pairs]
         scores = {
@@ -152,6 +168,12 @@ class Pix2Pix:
         if len({target.shape for target in targets}) == 1:
             scores["val_swd"] = sliced_wasserstein(torch.cat(outputs), torch.cat(targets)).mean
         return scores
+
+    def _held_out_pairs(self, count: int) -> list[Batch]:
+        """Give at most ``count`` held-out pairs, evenly over all of them, the same at each call."""
+        length = len(self.held_out)
+        chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
+        return read_all(lambda place: self.held_out[0, place], chosen, length, self._skips)
 
     @torch.no_grad()
     def _outputs(self, source: Tensor, mode: Statistics) -> Tensor:
@@ -172,18 +194,25 @@ def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
     check(config)
+    with contextlib.ExitStack() as stack:
 
-    def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data]:
-        compiled = config.hardware.compile and can_compile(fabric.device.type, say)
-        model = Pix2Pix(config, fabric, run, compiled=compiled)
-        _say_what(say, config, fabric, model)
-        workers = loading_workers(config.hardware, fabric)
-        return model, Data(model.training_set, len(model.training_set), config.data.batch_size, workers)
+        def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data]:
+            compiled = config.hardware.compile and can_compile(fabric.device.type, say)
+            store = stack.enter_context(shared_store(config.hardware, fabric))
+            model = Pix2Pix(config, fabric, run, store=store, say=say, compiled=compiled)
+            _say_what(say, config, fabric, model)
+            return model, _data(config, model.training_set, fabric)
 
-    return run_training("pix2pix", config, run, build, resume=resume, describe_best=_describe_best)
+        return run_training("pix2pix", config, run, build, resume=resume, describe_best=_describe_best)
 
 
-def _pairs(config: Pix2PixConfig, split: str, *, augment: bool) -> PairedDataset:
+def _data(config: Pix2PixConfig, pairs: PairedDataset, fabric: Fabric) -> Data:
+    dataset = pairs if config.data.on_error == "stop" else SkippingDataset(pairs, len(pairs))
+    workers = loading_workers(config.hardware, fabric)
+    return Data(dataset, len(pairs), config.data.batch_size, workers, pairs.pairs.shard_sizes)
+
+
+def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
     data = config.data
     load_size = round(data.image_size * 286 / 256) if data.load_size is None else data.load_size
@@ -201,19 +230,8 @@ def _pairs(config: Pix2PixConfig, split: str, *, augment: bool) -> PairedDataset
         source_channels=data.source_channels,
         target_channels=data.target_channels,
         seed=config.seed,
-        cache_bytes=int(config.hardware.cache_gb * 1e9 / max(1, config.hardware.workers or 0)),
+        store=store,
     )
-
-
-def _held_out(config: Pix2PixConfig) -> tuple[PairedDataset, str]:
-    """Open what is validated and drawn on: val; without one, training pictures are drawn and nothing is validated."""
-    split = "val" if "val" in splits(config.data.data) else "train"
-    return _pairs(config, split, augment=False), split
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """Choose at most ``count`` indices, evenly over the whole length, the same at each call."""
-    return sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
 
 
 def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:

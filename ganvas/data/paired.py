@@ -1,13 +1,14 @@
-"""Data sets of pairs, in three layouts.
+"""Data sets of pairs, in four layouts.
 
     DIR/train/x.jpg                   A left, B right
     DIR/trainA/x.jpg, trainB/x.png    equal stems
     DIR/train/a/x.jpg, train/b/x.png  equal stems
+    DIR/train-000000.tar, …           shards of either; see `ganvas.data.shards`
 
 Splits are train, val and test; ``DIR/dataset.json`` may name domains, licence and legend.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,21 +17,52 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PairTransform
-from ganvas.data.images import fit_channels, list_images, read_image, to_tensor
+from ganvas.data.images import fit_channels, read_image, to_tensor
+from ganvas.data.listing import Files, picture_names, require_own_stems, stem
+from ganvas.data.shards import Member, Members, find_members, find_shards
+from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 from ganvas.files import read_json
 
 SPLITS = ("train", "val", "test")
-LAYOUTS = "DIR/train with A|B pictures, DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b"
+LAYOUTS = (
+    "DIR/train with A|B pictures, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or shards DIR/train-*.tar"
+)
 
 
 @dataclass(frozen=True)
 class Pair:
     """The file or files of one pair; without ``b``, ``a`` holds both pictures side by side."""
 
-    name: str
-    a: Path
-    b: Path | None = None
+    a: Path | Member
+    b: Path | Member | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that both files share, without suffix."""
+        return self.a.stem
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a split, by number; without ``b``, ``a`` holds both pictures side by side."""
+
+    a: Files | Members
+    b: Files | Members | None = None
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, index: int) -> Pair:
+        return Pair(self.a[index], None if self.b is None else self.b[index])
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """Pairs in each shard; empty where there are none."""
+        return self.a.shard_sizes if isinstance(self.a, Members) else ()
 
 
 def dataset_info(root: Path) -> Mapping[str, Any]:
@@ -45,63 +77,71 @@ def dataset_info(root: Path) -> Mapping[str, Any]:
 
 def splits(root: Path) -> list[str]:
     """Tell which of train, val and test a data set has."""
-    return [split for split in SPLITS if (root / split).is_dir() or (root / f"{split}A").is_dir()]
+    return [
+        split
+        for split in SPLITS
+        if (root / split).is_dir() or (root / f"{split}A").is_dir() or find_shards(root, split)
+    ]
 
 
-def find_pairs(root: Path, split: str) -> list[Pair]:
-    """List the pairs of a split, sorted by name.
+def find_pairs(root: Path, split: str) -> Pairs:
+    """List the pairs of a split, sorted by name; of shards, in the order in which they lie.
 
     Raises:
         UserError: The folder or split is missing or empty, there in more than one layout, a picture has no partner,
-            or two have one name.
+            two have one name, or a shard cannot be read.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
-    one = root / split
+    one, shards = root / split, find_shards(root, split)
     folders = [
         (a, b)
         for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b"))
         if a.is_dir() or b.is_dir()
     ]
-    if len(folders) > 1 or (folders and one.is_dir() and list_images(one)):
+    names = picture_names(one) if one.is_dir() else []
+    if len(folders) + bool(names) + bool(shards) > 1:
         raise UserError(f"{root}: {split} is there in more than one layout. Keep one of: {LAYOUTS}.")
+    if shards:
+        return Pairs(*find_members(shards))
     if folders:
         return _matched(*folders[0])
     if not one.is_dir():
         there = ", ".join(splits(root)) or "none"
         raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")
-    files = _by_name(one)
-    if not files:
+    if not names:
         raise UserError(f"{one}: holds no pictures. Expected {LAYOUTS}.")
-    return [Pair(name, file) for name, file in files.items()]
+    require_own_stems(one, sorted(names, key=stem))
+    return Pairs(Files(one, names))
 
 
-def _matched(a: Path, b: Path) -> list[Pair]:
+def _matched(a: Path, b: Path) -> Pairs:
     for folder, other in ((a, b), (b, a)):
         if not folder.is_dir():
             raise UserError(f"{folder}: is missing, while {other} is there. A data set of pairs needs both.")
-    sides = [_by_name(folder) for folder in (a, b)]
-    alone = [sorted(sides[0].keys() - sides[1].keys()), sorted(sides[1].keys() - sides[0].keys())]
-    if any(alone):
-        found = "; ".join(
-            f"only in {folder}: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            for folder, names in zip((a, b), alone, strict=True)
-            if names
-        )
-        raise UserError(f"{a.parent}: pictures without a partner of the same name ({found}). Add or remove them.")
-    if not sides[0]:
+    first, second = (_by_stem(folder) for folder in (a, b))
+    if len(first) != len(second) or any(stem(x) != stem(y) for x, y in zip(first, second, strict=True)):
+        raise _unmatched(a, b, first, second)
+    if not first:
         raise UserError(f"{a}: holds no pictures, nor does {b.name}.")
-    return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+    return Pairs(Files(a, first), Files(b, second))
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """List pictures by their names without suffix, which is what partners share and results are called by."""
-    found: dict[str, Path] = {}
-    for file in list_images(folder):
-        other = found.setdefault(file.stem, file)
-        if other is not file:
-            raise UserError(f"{folder}: {other.name} and {file.name} differ only in the suffix. Rename or remove one.")
-    return found
+def _by_stem(folder: Path) -> list[str]:
+    names = sorted(picture_names(folder), key=stem)
+    require_own_stems(folder, names)
+    return names
+
+
+def _unmatched(a: Path, b: Path, first: list[str], second: list[str]) -> UserError:
+    sides = [set(map(stem, names)) for names in (first, second)]
+    alone = [sorted(sides[0] - sides[1]), sorted(sides[1] - sides[0])]
+    found = "; ".join(
+        f"only in {folder}: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for folder, names in zip((a, b), alone, strict=True)
+        if names
+    )
+    return UserError(f"{a.parent}: pictures without a partner of the same name ({found}). Add or remove them.")
 
 
 class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -115,7 +155,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         source_channels: Channels of the source pictures.
         target_channels: Channels of the target pictures.
         seed: Of the augmentation.
-        cache_bytes: Decoded pictures are kept in memory until they take so much; each process has its own.
+        store: Keeps decoded pictures, at the scale from which pieces are cut; None decodes them each time.
 
     Raises:
         UserError: As `find_pairs`.
@@ -131,15 +171,14 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         source_channels: int = 3,
         target_channels: int = 3,
         seed: int = 0,
-        cache_bytes: int = 2 * 10**9,
+        store: PictureStore | None = None,
     ) -> None:
         self.pairs = find_pairs(root, split)
         self._transform = PairTransform(augmentation) if augmentation else None
         self._backwards = direction == "b2a"
         self._channels = (source_channels, target_channels)
         self._seed = seed
-        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._cache_left = cache_bytes
+        self._store = store
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -147,7 +186,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """Give {"source": [C, H, W] in [-1, 1], "target": [C', H, W] in [-1, 1], "index": int} for (epoch, index)."""
         epoch, index = key
-        source, target = self.pair(index)
+        source, target = self._scaled(self.pairs[index])
         if self._transform is not None:
             try:
                 source, target = self._transform(source, target, (self._seed, epoch, index))
@@ -165,26 +204,37 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         Raises:
             UserError: A picture cannot be read or has other channels, or the two differ in size.
         """
-        if index in self._cache:
-            return self._cache[index]
-        pair = self._decode(self.pairs[index])
-        size = sum(picture.nbytes for picture in pair)
-        if size <= self._cache_left:
-            self._cache[index] = pair
-            self._cache_left -= size
-        return pair
+        return self._decode(self.pairs[index])
+
+    def _scaled(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """Give source and target at the scale from which pieces are cut."""
+        scale = self._transform.scaled if self._transform else lambda picture: picture
+        load_size = self._transform.augmentation.load_size if self._transform else None
+        files = [_identity(picture) for picture in (pair.a, pair.b) if picture is not None]
+        key = repr((files, self._channels, self._backwards, load_size))
+        source, target = kept(self._store, key, lambda: [scale(picture) for picture in self._decode(pair)])
+        return source, target
 
     def _decode(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         first, second = reversed(self._channels) if self._backwards else self._channels
         if pair.b is None:
-            a, b = split_halves(read_image(pair.a), pair.a)
-            a, b = fit_channels(a, first, pair.a), fit_channels(b, second, pair.a)
+            where = Path(str(pair.a))
+            a, b = split_halves(_read(pair.a), where)
+            a, b = fit_channels(a, first, where), fit_channels(b, second, where)
         else:
-            a, b = read_image(pair.a, first), read_image(pair.b, second)
+            a, b = _read(pair.a, first), _read(pair.b, second)
             if a.shape[:2] != b.shape[:2]:
                 sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
                 raise UserError(f"{pair.a} and {pair.b}: the halves of the pair differ in size ({sizes}).")
         return (b, a) if self._backwards else (a, b)
+
+
+def _identity(picture: Path | Member) -> tuple[object, ...]:
+    return (*identity(picture.shard), picture.name) if isinstance(picture, Member) else identity(picture)
+
+
+def _read(picture: Path | Member, channels: int | None = None) -> np.ndarray:
+    return picture.read(channels) if isinstance(picture, Member) else read_image(picture, channels)
 
 
 def split_halves(both: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,12 @@
 """The order of the samples, as a function of (seed, epoch) alone: a run can go on from any step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
 Key = tuple[int, int]
+WINDOW = 4096  # our choice: a gigabyte of 256 KB files, which an operating system keeps in memory
 
 
 def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
@@ -13,21 +14,44 @@ def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
     return -(-length // (batch_size * world_size))
 
 
+def epoch_order(length: int, seed: int, epoch: int, shard_sizes: Sequence[int] = ()) -> np.ndarray:
+    """Give the order in which an epoch visits ``length`` samples: a permutation drawn from (seed, epoch).
+
+    Samples in shards are read as from a stream: shards in a new order each epoch, one after the other, and samples
+    shuffled within windows of `WINDOW` of them, so that what is read at a time lies together.
+
+    Args:
+        length: Samples.
+        seed: Of the permutations.
+        epoch: Counted from 0.
+        shard_sizes: Samples of each shard, which are numbered one after the other; none if they lie anywhere.
+    """
+    chance = np.random.default_rng([seed, epoch])
+    if not shard_sizes:
+        return chance.permutation(length)
+    shards = np.split(np.arange(length), np.cumsum(shard_sizes)[:-1])
+    stream = np.concatenate([shards[number] for number in chance.permutation(len(shards))])
+    for start in range(0, length, WINDOW):
+        chance.shuffle(stream[start : start + WINDOW])
+    return stream
+
+
 class ResumableBatchSampler(Sampler[list[Key]]):
     """Batches of (epoch, index) keys for the steps from ``start_step`` to ``stop_step - 1``.
 
-    Epoch e visits the samples in the order of a permutation drawn from (seed, e). Its last step is filled up from the
-    head of the same permutation, so that all batches have one size. Nothing is remembered from step to step: step s
-    has the same keys wherever one starts.
+    Epoch e visits the samples in the order of `epoch_order`. Its last step is filled up from the head of the same
+    order, so that all batches have one size. Nothing is remembered from step to step: step s has the same keys wherever
+    one starts.
 
     Args:
         length: Samples in the data set.
         batch_size: Samples a step and process.
-        seed: Of the permutations.
+        seed: Of the orders.
         start_step: First step, counted from 0 over all epochs.
         stop_step: Step before which to stop.
         rank: This process's number.
         world_size: Processes that share each step.
+        shard_sizes: As in `epoch_order`.
     """
 
     def __init__(
@@ -40,10 +64,12 @@ class ResumableBatchSampler(Sampler[list[Key]]):
         start_step: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        shard_sizes: Sequence[int] = (),
     ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.start_step, self.stop_step = start_step, stop_step
         self.rank, self.world_size = rank, world_size
+        self.shard_sizes = shard_sizes
 
     def __len__(self) -> int:
         return self.stop_step - self.start_step
@@ -54,7 +80,7 @@ class ResumableBatchSampler(Sampler[list[Key]]):
         for step in range(self.start_step, self.stop_step):
             epoch, position = divmod(step, per_epoch)
             if epoch != current:
-                current, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                current, order = epoch, epoch_order(self.length, self.seed, epoch, self.shard_sizes)
             first = (position * self.world_size + self.rank) * self.batch_size
             places = np.arange(first, first + self.batch_size) % self.length
             yield [(epoch, int(index)) for index in order[places]]

@@ -12,18 +12,21 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PictureTransform
-from ganvas.data.images import list_images, read_image, to_tensor
+from ganvas.data.images import read_image, to_tensor
+from ganvas.data.listing import Files, picture_names
 from ganvas.data.paired import splits
+from ganvas.data.shards import find_shards
+from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 
 LAYOUTS = "DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b"
 
 
-def find_domains(root: Path, split: str) -> tuple[list[Path], list[Path]]:
-    """List the pictures of both domains of a split, sorted by path.
+def find_domains(root: Path, split: str) -> tuple[Files, Files]:
+    """List the pictures of both domains of a split, sorted by name.
 
     Raises:
-        UserError: The folder or split is missing, a domain is missing or empty, or the pictures lie side by side.
+        UserError: The folder or split is missing, a domain is missing or empty, or the pictures are pairs.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
@@ -31,7 +34,7 @@ def find_domains(root: Path, split: str) -> tuple[list[Path], list[Path]]:
     for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b")):
         if a.is_dir() or b.is_dir():
             return _pictures(a, b), _pictures(b, a)
-    if one.is_dir() and list_images(one):
+    if find_shards(root, split) or (one.is_dir() and picture_names(one)):
         raise UserError(
             f"{one}: holds pictures that are not divided into two domains, such as pairs side by side. Pairs are for "
             f"the command pix2pix; cyclegan expects {LAYOUTS}."
@@ -40,13 +43,13 @@ def find_domains(root: Path, split: str) -> tuple[list[Path], list[Path]]:
     raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")
 
 
-def _pictures(domain: Path, other: Path) -> list[Path]:
+def _pictures(domain: Path, other: Path) -> Files:
     if not domain.is_dir():
         raise UserError(f"{domain}: is missing, while {other} is there. Both domains are needed.")
-    files = list_images(domain)
-    if not files:
+    names = picture_names(domain)
+    if not names:
         raise UserError(f"{domain}: holds no pictures. Both domains are needed.")
-    return files
+    return Files(domain, names)
 
 
 def are_pairs(root: Path, split: str) -> bool:
@@ -68,7 +71,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         channels_a: Channels of domain a.
         channels_b: Channels of domain b.
         seed: Of partners and augmentation.
-        cache_bytes: Decoded pictures are kept in memory until they take so much; each process has its own.
+        store: Keeps decoded pictures, at the scale from which pieces are cut; None decodes them each time.
 
     Raises:
         UserError: As `find_domains`.
@@ -83,14 +86,13 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         channels_a: int = 3,
         channels_b: int = 3,
         seed: int = 0,
-        cache_bytes: int = 2 * 10**9,
+        store: PictureStore | None = None,
     ) -> None:
         self.files = dict(zip("ab", find_domains(root, split), strict=True))
         self._channels = {"a": channels_a, "b": channels_b}
         self._transform = PictureTransform(augmentation) if augmentation else None
         self._seed = seed
-        self._cache: dict[Path, np.ndarray] = {}
-        self._cache_left = cache_bytes
+        self._store = store
 
     def __len__(self) -> int:
         return max(map(len, self.files.values()))
@@ -107,26 +109,20 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Give one picture of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
         return to_tensor(self._moved(domain, index, (0, index)))
 
-    def picture(self, domain: str, index: int) -> np.ndarray:
-        """Give a picture as it is, [H, W, C].
-
-        Raises:
-            UserError: It cannot be read, or has other channels.
-        """
-        path = self.files[domain][index]
-        if path in self._cache:
-            return self._cache[path]
-        picture = read_image(path, self._channels[domain])
-        if picture.nbytes <= self._cache_left:
-            self._cache[path] = picture
-            self._cache_left -= picture.nbytes
-        return picture
-
     def _moved(self, domain: str, index: int, key: tuple[int, ...]) -> np.ndarray:
-        picture = self.picture(domain, index)
+        path = self.files[domain][index]
+        picture = self._scaled(path, self._channels[domain])
         if self._transform is None:
             return picture
         try:
             return self._transform(picture, (self._seed, *key))
         except UserError as error:
-            raise UserError(f"{self.files[domain][index]}: {error}") from None
+            raise UserError(f"{path}: {error}") from None
+
+    def _scaled(self, path: Path, channels: int) -> np.ndarray:
+        """Give a picture at the scale from which pieces are cut."""
+        scale = self._transform.scaled if self._transform else lambda picture: picture
+        load_size = self._transform.augmentation.load_size if self._transform else None
+        key = repr((identity(path), channels, load_size))
+        (picture,) = kept(self._store, key, lambda: [scale(read_image(path, channels))])
+        return picture

@@ -79,7 +79,8 @@ class HardwareConfig:
     workers: CountOrZero | None = None
     """Processes that load pictures; by default none on a CPU and up to 4 beside a GPU."""
     cache_gb: NotNegative = 2.0
-    """Decoded pictures of a split are kept in memory up to this many GB; all loading processes share it."""
+    """Decoded pictures are kept in a temporary file up to this many GB, read like memory, that all processes share; 0
+    keeps none."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,10 @@ RESUMABLE_CHANGES = frozenset(
     f"{group}.{name}"
     for group, kind in (("hardware", HardwareConfig), ("logging", LoggingConfig))
     for name in kind.__dataclass_fields__
-) | {f"schedule.{name}" for name in ("epochs", "decay_epochs", "steps", "decay_steps")}
+) | {
+    *(f"schedule.{name}" for name in ("epochs", "decay_epochs", "steps", "decay_steps")),
+    "data.on_error",  # whoever was stopped by a bad picture may go on without it
+}
 
 
 def forbidden_changes(before: object, after: object) -> list[str]:

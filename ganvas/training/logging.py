@@ -18,6 +18,11 @@ from ganvas.training.watch import Sight
 METRICS = "metrics.jsonl"
 
 
+def say_plainly(message: str) -> None:
+    """Print a line for the user from a process that keeps no log."""
+    Console(stderr=True).print(message, soft_wrap=True, highlight=False, markup=False)
+
+
 class RunLog:
     """The records of one run, cut back to the step it continues from.
 
@@ -88,7 +93,7 @@ class RunLog:
 
     def say(self, message: str) -> None:
         """Print a line for the user, above the progress bar."""
-        self._console.print(message, soft_wrap=True, highlight=False)
+        self._console.print(message, soft_wrap=True, highlight=False, markup=False)
 
     def samples(self, step: int, sheet: np.ndarray) -> None:
         """Write a sample sheet, uint8 [H, W, 3], to samples/ and TensorBoard."""

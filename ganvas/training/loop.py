@@ -9,7 +9,7 @@ import math
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
+from ganvas.data.skipping import Skips
 from ganvas.errors import UserError
 from ganvas.modelfile import load_weights
 from ganvas.training.checkpoint import (
@@ -33,7 +34,7 @@ from ganvas.training.checkpoint import (
     save_checkpoint,
 )
 from ganvas.training.config import LoggingConfig, ScheduleConfig
-from ganvas.training.logging import RunLog
+from ganvas.training.logging import RunLog, say_plainly
 from ganvas.training.optimizer import Adam
 from ganvas.training.schedule import Plateau, Schedule, make_schedule
 from ganvas.training.watch import Sight
@@ -76,17 +77,22 @@ class Data:
         length: Its samples, an epoch.
         batch_size: Samples a step and device.
         workers: Loading processes.
+        shard_sizes: Samples of each shard, where they lie in shards.
     """
 
     dataset: Dataset[Batch]
     length: int
     batch_size: int
     workers: int
+    shard_sizes: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands beside its networks: what a checkpoint keeps as JSON."""
+    """Where a run stands beside its networks: what a checkpoint keeps as JSON.
+
+    ``skipped`` counts how often, in all processes, a picture could not be read and another took its place.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -94,6 +100,7 @@ class Progress:
     best_step: int | None = None
     best_metrics: dict[str, float] | None = None
     plateau: Plateau = field(default_factory=Plateau)
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,7 @@ def train(
     base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainable.optimizers.items()}
     progress = Progress() if resume_from is None else _restore(trainable, resume_from)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
+    skips = Skips(say_plainly if log is None else log.say)
     window = _Window(progress.step)
     began = time.monotonic() - progress.seconds
     losses: dict[str, float] = {}
@@ -134,6 +142,7 @@ def train(
     def save(progress: Progress, *, validate: bool) -> Progress:
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
         _require_finite_weights(trainable.networks, progress.step, run)
+        progress = replace(progress, skipped=progress.skipped + _summed(skips.taken_count(), fabric))
         if log is not None:
             progress = _validated(trainable, progress, log) if validate else progress
             log.sync()
@@ -144,6 +153,7 @@ def train(
     try:
         with _Signals() as stop:
             for step, batch in enumerate(_batches(data, seed, progress.step, schedule, fabric), start=progress.step):
+                skips.note_batch(batch)
                 # The whole state of chance of this step, whatever was drawn before it.
                 torch.manual_seed(_mix(seed, step, fabric.global_rank))
                 factor = schedule.factor(step) * progress.plateau.factor
@@ -249,7 +259,7 @@ def _validated(trainable: Trainable, progress: Progress, log: RunLog) -> Progres
     if progress.best_score is not None and score >= progress.best_score:
         return replace(progress, plateau=plateau)
     trainable.save_model(progress.step, metrics)
-    return Progress(progress.step, progress.seconds, score, progress.step, dict(metrics), plateau)
+    return replace(progress, best_score=score, best_step=progress.step, best_metrics=dict(metrics), plateau=plateau)
 
 
 def _batches(data: Data, seed: int, start: int, schedule: Schedule, fabric: Fabric) -> Iterator[Batch]:
@@ -261,6 +271,7 @@ def _batches(data: Data, seed: int, start: int, schedule: Schedule, fabric: Fabr
         stop_step=schedule.total_steps,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        shard_sizes=data.shard_sizes,
     )
     loader: Iterable[Batch] = DataLoader(
         data.dataset,
@@ -365,6 +376,14 @@ def _agreed(stop: _Signals, fabric: Fabric, step: int, every: int) -> bool:
     asked = fabric.all_reduce(torch.tensor(float(stop.number), device=fabric.device), reduce_op="max")
     stop.number = int(asked) if isinstance(asked, Tensor) else 0
     return stop.number != 0
+
+
+def _summed(count: int, fabric: Fabric) -> int:
+    """Add up a count over all processes."""
+    if fabric.world_size == 1:
+        return count
+    total = fabric.all_reduce(torch.tensor(count, device=fabric.device), reduce_op="sum")
+    return int(total) if isinstance(total, Tensor) else count
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

@@ -1,13 +1,15 @@
 """A training from the command line's point of view: the run's folder, the loop, and what is said before and after."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from ganvas.data.store import PictureStore, temporary_store
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, recover_folder, write_json
 from ganvas.options import to_json
@@ -61,7 +63,7 @@ def run_training(
     Raises:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
-    say = Console(stderr=True, soft_wrap=True, highlight=False).print
+    say = Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print
     _prepare(run, resume)
     checkpoint = newest_whole_checkpoint(run, say) if resume else None
     fabric = make_fabric(config.hardware)
@@ -92,6 +94,16 @@ def loading_workers(hardware: HardwareConfig, fabric: Fabric) -> int:
     return min(4, os.cpu_count() or 1) if fabric.device.type != "cpu" else 0
 
 
+@contextlib.contextmanager
+def shared_store(hardware: HardwareConfig, fabric: Fabric) -> Iterator[PictureStore | None]:
+    """Open the store of decoded pictures that the processes of this machine share; none where nothing is to be kept."""
+    if not hardware.cache_gb:
+        yield None
+        return
+    with temporary_store(int(hardware.cache_gb * 1e9), fabric.broadcast) as store:
+        yield store
+
+
 def _silence(line: str) -> None:
     """Say nothing: the first process speaks for all."""
 
@@ -118,7 +130,14 @@ def _say_outcome(
         command = resume_command(program, run)
         say(f"Stopped after step {progress.step}; everything is saved. Continue with:\n  {command}")
         return 128 + outcome.signal_number
-    say(f"Done: {progress.step} steps in {progress.seconds / 60:.1f} minutes, peak memory {peak_memory_gb():.1f} GB.")
+    memory = peak_memory_gb()
+    peak = "" if memory is None else f", peak memory {memory:.1f} GB"
+    say(f"Done: {progress.step} steps in {progress.seconds / 60:.1f} minutes{peak}.")
+    if progress.skipped:
+        say(
+            f"Pictures skipped because they could not be read: {progress.skipped}, each time counted. "
+            "python -m data_scripts check names all of them."
+        )
     if progress.best_metrics:
         first, *more = describe_best(progress.best_metrics)
         say("\n".join([f"Best model: step {progress.best_step}, {first}", *more]))

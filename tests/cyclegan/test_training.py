@@ -1,15 +1,19 @@
 """Training through the real command line: what a run leaves, exact repeats and resumes, pools included."""
 
 import json
+import re
+from functools import partial
 
 import pytest
 import torch
 
 import ganvas
-from ganvas.data.images import read_image
+from ganvas.data.images import read_image, write_image
 from ganvas.errors import UserError
 from ganvas.files import sha256
 from ganvas.modelfile import load_model
+from ganvas.nn.patchgan import PatchDiscriminator
+from ganvas.nn.resnet import ResNetGenerator
 from ganvas.tensorfile import load_tensors
 
 
@@ -79,12 +83,64 @@ def test_each_option_trains(train, tmp_path, options):
     assert all(torch.isfinite(value).all() for value in load_tensors(tmp_path / "run/model/model.safetensors").values())
 
 
+@pytest.mark.parametrize(
+    ("options", "in_generators", "in_discriminators"),
+    [
+        ("", {1, 2}, {1, 2}),
+        ("--norm batch", {1}, {1, 2}),
+        ("--dropout 0.5", {1}, {1, 2}),
+        ("--checkpointing", {1}, {1, 2}),
+        ("--discriminator-norm batch", {1, 2}, {1}),
+    ],
+)
+def test_passes_are_joined_only_where_the_result_stays_the_same(
+    train, tmp_path, monkeypatch, options, in_generators, in_discriminators
+):
+    """And not with --checkpointing, where a joined pass would hold the inner values of two pictures at a time."""
+    seen = {ResNetGenerator: set(), PatchDiscriminator: set()}
+    for kind, sizes in seen.items():
+
+        def recorded(network, pictures, forward=kind.forward, sizes=sizes):
+            sizes.add(len(pictures))
+            return forward(network, pictures)
+
+        monkeypatch.setattr(kind, "forward", recorded)
+    code, _, err = train(tmp_path / "run", *options.split(), "--steps", 1)
+    assert code == 0, err
+    assert seen == {ResNetGenerator: in_generators, PatchDiscriminator: in_discriminators}
+
+
+def test_where_torch_cannot_compile_training_goes_on_with_one_warning(train, trained, tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    code, _, err = train(tmp_path / "run", "--compile")
+    assert code == 0, err
+    assert err.count("--compile: torch.compile does not work here (no C++ compiler). Going on without it.") == 1
+    assert model_digest(tmp_path / "run") == model_digest(trained)
+    done = re.search(r"Done: 6 steps in \S+ minutes, peak memory (\S+) GB\.", err)
+    assert 0.1 < float(done.group(1)) < 50
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's compiler silences it where it is no error
+def test_compiled_networks_learn_alike_and_are_saved_under_their_own_names(train, trained, tmp_path, monkeypatch):
+    """With torch's own operations behind the compiled graphs: no C++ compiler is needed."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    code, _, err = train(tmp_path / "run", "--compile")
+    assert code == 0, err
+    first, expected = (next(line for line in metrics(run) if "loss_g" in line) for run in (tmp_path / "run", trained))
+    assert {name: first[name] for name in first if name.startswith("loss_")} == pytest.approx(
+        {name: expected[name] for name in expected if name.startswith("loss_")}, rel=0.02
+    )
+    for name in ("G_ab", "G_ab.adam", "D_a"):
+        files = [run / "checkpoints/step-00000006" / f"{name}.safetensors" for run in (tmp_path / "run", trained)]
+        assert load_tensors(files[0]).keys() == load_tensors(files[1]).keys()
+
+
 def test_channels_may_differ(cyclegan, train, own_domains, tmp_path):
     for path in own_domains.glob("*A/*.png"):
-        picture = read_image(path)[..., :1]
-        from ganvas.data.images import write_image
-
-        write_image(path, picture)
+        write_image(path, read_image(path)[..., :1])
     options = ("--channels-a", 1, "--lambda-identity", 0)
     code, _, err = train(tmp_path / "run", *options, data=own_domains)
     assert code == 0, err
@@ -106,34 +162,14 @@ def test_the_best_model_is_kept_by_val(train, domains_with_truth, tmp_path):
     assert load_model(tmp_path / "run")[0].training["step"] == min(scores, key=scores.get)
 
 
-LONG = [
-    "--image-size",
-    "16",
-    "--num-blocks",
-    "1",
-    "--base-channels",
-    "4",
-    "--discriminator-channels",
-    "4",
-    "--threads",
-    "1",
-]
-LONG += [
-    "--patch-layers",
-    "1",
-    "--pool-size",
-    "10",
-    "--steps",
-    "100",
-    "--save-every-steps",
-    "3",
-    "--log-every-steps",
-    "1",
-]
+LONG = """
+    --image-size 16 --num-blocks 1 --base-channels 4 --discriminator-channels 4 --patch-layers 1 --pool-size 10
+    --threads 1 --steps 100 --save-every-steps 3 --log-every-steps 1
+"""
 
 
 def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, killed_and_resumed, domains, tmp_path):
-    arguments, run = ["train", "--data", domains, *LONG], tmp_path / "killed"
+    arguments, run = ["train", "--data", domains, *LONG.split()], tmp_path / "killed"
     code, _, err = cyclegan(*arguments, "--out", tmp_path / "unbroken")
     assert code == 0, err
     code, err = killed_and_resumed("cyclegan", arguments, run, kills=3, longest=0.7)
@@ -146,7 +182,18 @@ def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, killed_
 
 def test_two_processes_train(process, domains, tmp_path):
     pair = process(
-        "train", "--data", domains, *LONG, "--steps", 4, "--device", "cpu", "--devices", 2, "--out", tmp_path / "run"
+        "train",
+        "--data",
+        domains,
+        *LONG.split(),
+        "--steps",
+        4,
+        "--device",
+        "cpu",
+        "--devices",
+        2,
+        "--out",
+        tmp_path / "run",
     )
     _, err = pair.communicate(timeout=240)
     assert pair.returncode == 0, err

@@ -5,8 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from ganvas.data.images import read_image
+from ganvas.data.images import read_image, to_tensor
 from ganvas.evaluation.metrics import l1
 from ganvas.inference.translator import load
 
@@ -25,6 +26,13 @@ def test_the_direction_must_be_said(cyclegan, trained, domains, tmp_path):
     code, _, err = cyclegan("translate", trained, domains / "testA", tmp_path / "out")
     assert code == 2
     assert "--direction" in err
+
+
+def test_only_a2b_and_b2a_are_directions(cyclegan, trained, domains, tmp_path):
+    code, _, err = cyclegan("translate", trained, domains / "testA", tmp_path / "out", "--direction", "AtoB")
+    assert code == 2
+    assert all(word in err for word in ("AtoB", "a2b", "b2a"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_evaluate_without_truth(cyclegan, trained, domains):
@@ -46,8 +54,6 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     result = json.loads(out)
     assert {f"{m}_{w}" for m in ("l1", "psnr", "ssim") for w in ("a2b", "b2a")} <= set(result["metrics"])
     translator, scores = load(tmp_path / "run", direction="a2b"), []
-    from ganvas.data.images import to_tensor
-
     for i in range(3):
         a, b = (to_tensor(read_image(domains_with_truth / f"test{d}" / f"{i}.png"))[None] for d in "AB")
         scores.append(l1(translator.translate_tensor(a), b).item())
@@ -56,6 +62,29 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
     assert result["baselines"]["flat a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
     assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
+
+
+def test_equal_names_of_pictures_of_other_sizes_are_no_pairs(cyclegan, trained, own_domains):
+    for folder, sizes in (("testA", (20, 20)), ("testB", (20, 28))):
+        shutil.rmtree(own_domains / folder)
+        (own_domains / folder).mkdir()
+        for i, size in enumerate(sizes):
+            Image.new("RGB", (size, size), (i, 0, 0)).save(own_domains / folder / f"{i}.png")
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    assert not {"l1_a2b", "l1_b2a"} & set(json.loads(out)["metrics"])
+
+
+@pytest.mark.parametrize(("limit", "pictures"), [(1, 2), (2, 4), (99, 5)])
+def test_a_limit_holds_for_each_domain(cyclegan, trained, domains, limit, pictures):
+    code, out, err = cyclegan("evaluate", trained, "--data", domains, "--limit", limit, "--json")
+    assert code == 0, err
+    assert json.loads(out)["pictures"] == pictures
+
+
+def test_a_limit_of_nothing_is_refused(cyclegan, trained, domains):
+    code, _, err = cyclegan("evaluate", trained, "--data", domains, "--limit", 0)
+    assert (code, "--limit is 0" in err) == (2, True)
 
 
 def test_report(cyclegan, trained):
@@ -73,7 +102,9 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
     code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
     assert code == 2
     assert "direction b2a is not in this model; it has a2b" in err
-    assert cyclegan("translate", tmp_path / "model", domains / "testA", tmp_path / "out", "--direction", "a2b")[0] == 0
+    for way, expected in (("a2b", 0), ("b2a", 2)):
+        arguments = (tmp_path / "model", domains / "testA", tmp_path / way, "--direction", way)
+        assert cyclegan("translate", *arguments)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -95,12 +126,38 @@ def test_options_that_do_not_go_together(train, tmp_path, options, said):
     assert err.count("error:") == 1
 
 
-def test_bad_folders(train, own_domains, tmp_path):
-    code, _, err = train(tmp_path / "run", data=tmp_path / "none")
-    assert (code, "no such folder" in err) == (2, True)
-    shutil.rmtree(own_domains / "trainB")
+def no_folder(root):
+    shutil.rmtree(root)
+
+
+def no_domain(root):
+    shutil.rmtree(root / "trainB")
+
+
+def empty_domain(root):
+    no_domain(root)
+    (root / "trainB").mkdir()
+
+
+def side_by_side(root):
+    no_domain(root)
+    (root / "trainA").rename(root / "train")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (no_folder, "there is no such folder"),
+        (no_domain, "trainB: is missing, while"),
+        (empty_domain, "trainB: holds no pictures"),
+        (side_by_side, "Pairs are for the command pix2pix"),
+    ],
+)
+def test_bad_folders(train, own_domains, tmp_path, spoil, said):
+    spoil(own_domains)
     code, _, err = train(tmp_path / "run", data=own_domains)
-    assert (code, "trainB: is missing" in err) == (2, True)
+    assert (code, err.count("error:")) == (2, 1)
+    assert said in err
     assert not (tmp_path / "run" / "model").exists()
 
 

@@ -1,12 +1,15 @@
 import json
+import os
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ganvas.data import paired
 from ganvas.data.augment import Augmentation
 from ganvas.data.paired import PairedDataset, dataset_info, find_pairs, splits
+from ganvas.data.store import temporary_store
 from ganvas.errors import UserError
 
 rng = np.random.default_rng(0)
@@ -87,35 +90,75 @@ def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tm
         native[0, 2]
 
 
-def test_the_cache_keeps_to_its_budget_when_the_first_picture_is_small(tmp_path, monkeypatch):
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the files that are decoded from here on."""
+    files = []
+    original = paired.read_image
+    monkeypatch.setattr(paired, "read_image", lambda path, *rest: (files.append(path.stem), original(path, *rest))[1])
+    return files
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation(30, 16), Augmentation(None, 16), Augmentation(20, 20)])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16, np.float32])
+def test_a_store_changes_nothing_and_lets_each_file_be_decoded_once(tmp_path, decoded, augmentation, depth):
     (tmp_path / "train").mkdir()
-    for i, size in enumerate([(2, 1), (20, 10), (20, 10), (40, 10)]):
+    for i in range(3):
+        both = np.concatenate([A[i], B[i]], axis=1).astype(depth) / (256 if depth == np.float32 else 1)
+        np.save(tmp_path / "train" / f"{i}.npy", both.astype(depth))
+    with temporary_store(10**7) as store:
+        kept, anew = (PairedDataset(tmp_path, "train", augmentation=augmentation, store=s) for s in (store, None))
+        for epoch in range(3):
+            for i in range(3):
+                one, other = kept[epoch, i], anew[epoch, i]
+                assert torch.equal(one["source"], other["source"])
+                assert torch.equal(one["target"], other["target"])
+    assert sorted(decoded) == sorted([*"012" * 3, *"012"])
+
+
+def test_what_does_not_fit_into_the_store_is_decoded_each_time(tmp_path, decoded):
+    (tmp_path / "train").mkdir()
+    for i, size in enumerate([(2, 1), (200, 100), (200, 100), (400, 100), (2, 1)]):
         Image.new("RGB", size).save(tmp_path / "train" / f"{i}.png")
-    decoded = []
-    original = paired.read_image
-    monkeypatch.setattr(paired, "read_image", lambda path, *rest: (decoded.append(path), original(path, *rest))[1])
-    data = PairedDataset(tmp_path, "train", augmentation=None, cache_bytes=6 + 600 + 599)
-    for _ in range(3):
-        for i in range(4):
-            data.pair(i)
-    counts = [sum(path.stem == str(i) for path in decoded) for i in range(4)]
-    assert counts == [1, 1, 3, 3]  # the third is one byte too large for what is left
+    with temporary_store(100_000) as store:  # one of 60,000 bytes and the small ones
+        data = PairedDataset(tmp_path, "train", augmentation=None, store=store)
+        for _ in range(3):
+            for i in range(5):
+                data[0, i]
+    assert [decoded.count(str(i)) for i in range(5)] == [1, 1, 3, 3, 1]
 
 
-def test_the_cache_decodes_once_within_its_budget_and_changes_nothing(tmp_path, monkeypatch):
+def test_a_file_that_changed_is_decoded_anew_and_one_that_vanished_is_an_error(tmp_path, decoded):
+    root = write("folders", tmp_path)
+    with temporary_store(10**7) as store:
+        data = PairedDataset(root, "train", augmentation=None, store=store)
+        before = data[0, 1]["target"]
+        changed = root / "trainB" / "1.bmp"
+        Image.fromarray(B[2]).save(changed)  # of the same size
+        os.utime(changed, ns=(0, 10**18))
+        assert torch.equal(data[0, 1]["target"], data[0, 2]["target"])
+        assert not torch.equal(data[0, 1]["target"], before)
+        changed.unlink()
+        with pytest.raises(UserError, match=r"1\.bmp: there is no such picture"):
+            data[0, 1]
+
+
+def test_directions_and_channels_do_not_share_what_is_kept(tmp_path):
     root = write("side by side", tmp_path)
-    decoded = []
-    original = paired.read_image
-    monkeypatch.setattr(paired, "read_image", lambda path, *rest: (decoded.append(path), original(path, *rest))[1])
-    whole = 3 * 2 * A[0].nbytes
-    results = {}
-    for budget in (whole, whole - 1, 0):
-        data = PairedDataset(root, "train", augmentation=Augmentation(30, 16), cache_bytes=budget)
-        decoded.clear()
-        results[budget] = [data[epoch, i]["source"].numpy() for epoch in range(2) for i in range(3)]
-        assert len(decoded) == {whole: 3, whole - 1: 4, 0: 6}[budget]  # what does not fit is decoded in each epoch
-    first, *others = results.values()
-    assert all(np.array_equal(x, y) for other in others for x, y in zip(first, other, strict=True))
+    Image.fromarray(A[0][..., 0]).save(root / "train" / "0.png")
+    with temporary_store(10**7) as store:
+        options = [
+            {"direction": "a2b"},
+            {"direction": "b2a"},
+            {"direction": "a2b", "target_channels": 1},
+        ]
+        shapes = []
+        for each in options:
+            kept, anew = (PairedDataset(root, "train", augmentation=None, store=s, **each)[0, 0] for s in (store, None))
+            assert torch.equal(kept["source"], anew["source"])
+            assert torch.equal(kept["target"], anew["target"])
+            shapes.append([kept[name].shape[0] for name in ("source", "target")])
+    assert shapes == [[3, 3], [3, 3], [3, 1]]
 
 
 def test_missing_halves_are_named(tmp_path):

@@ -1,7 +1,8 @@
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
+from ganvas.data.sampling import WINDOW, ResumableBatchSampler, epoch_order, steps_per_epoch
 
 lengths, batches, worlds = st.integers(1, 23), st.integers(1, 5), st.integers(1, 4)
 
@@ -46,3 +47,48 @@ def test_order_depends_on_seed_and_epoch():
 def test_steps_per_epoch():
     assert [steps_per_epoch(n, 4) for n in (1, 4, 5, 8)] == [1, 1, 2, 2]
     assert steps_per_epoch(100, 4, 3) == 9
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(sum), st.integers(0, 3), st.integers(0, 3))
+def test_samples_in_shards_are_all_visited_once_an_epoch(sizes, seed, epoch):
+    order = epoch_order(sum(sizes), seed, epoch, sizes)
+    assert sorted(order.tolist()) == list(range(sum(sizes)))
+    assert np.array_equal(order, epoch_order(sum(sizes), seed, epoch, sizes))
+
+
+def test_a_window_of_the_order_reads_from_neighbouring_samples_of_few_shards():
+    sizes = [3000] * 10
+    orders = [epoch_order(30_000, 0, epoch, sizes) for epoch in range(3)]
+    first_shards = set()
+    for order in orders:
+        for start in range(0, 30_000, WINDOW):
+            window = np.sort(order[start : start + WINDOW])
+            pieces = np.split(window, np.flatnonzero(np.diff(window) != 1) + 1)
+            assert len(pieces) <= 3  # runs of neighbours: the end of a shard, perhaps a whole one, the start of another
+            assert not np.array_equal(window, order[start : start + WINDOW])
+        first_shards.add(order[0] // 3000)
+    assert len(first_shards) > 1
+    assert not np.array_equal(orders[0], orders[1])
+
+
+def test_a_set_of_one_window_is_shuffled_as_a_whole():
+    """Each sample is as often in the first half as in the second: 200 epochs, five standard deviations."""
+    firsts = np.zeros(100)
+    for epoch in range(200):
+        firsts[epoch_order(100, 0, epoch, [50, 50])[:50]] += 1
+    assert np.abs(firsts - 100).max() < 5 * np.sqrt(200 / 4)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), batches, worlds, st.floats(0, 1))
+def test_processes_share_the_samples_of_shards_and_go_on_from_any_step(sizes, batch, world, share):
+    length = sum(sizes)
+    steps = steps_per_epoch(length, batch, world)
+    start, seen = round(share * 2 * steps), []
+    for rank in range(world):
+        options = {"seed": 1, "rank": rank, "world_size": world, "shard_sizes": sizes}
+        whole = list(ResumableBatchSampler(length, batch, stop_step=2 * steps, **options))
+        rest = list(ResumableBatchSampler(length, batch, start_step=start, stop_step=2 * steps, **options))
+        assert whole[start:] == rest
+        seen += [index for keys in whole[:steps] for _, index in keys]
+    assert set(seen) == set(range(length))
+    assert len(seen) - length < batch * world

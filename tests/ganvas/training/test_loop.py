@@ -71,12 +71,20 @@ class Toy:
         self.saved.append(step)
 
 
-def run_toy(run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None, batch_size=2):
+class Holed(Numbers):
+    """Sample 3 stands for itself and for 2, which cannot be read."""
+
+    def __getitem__(self, key):
+        epoch, index = key
+        return {**super().__getitem__((epoch, 3 if index == 2 else index)), "skipped": "2: bad" * (index == 2)}
+
+
+def run_toy(run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None, batch_size=2, data=None):
     run.mkdir(exist_ok=True)
     toy = Toy(run, scores)
     if hook:
         toy.hook = hook
-    data = Numbers(5)
+    data = data or Numbers(5)
     outcome = train(
         toy,
         Data(data, 5, batch_size, 0),
@@ -236,6 +244,23 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path):
     resumed, _, _ = run_toy(tmp_path / "run", save=2, resume=True)
     assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
     assert newest_whole_checkpoint(tmp_path / "run", print).step == 12
+
+
+def test_what_was_skipped_is_counted_over_deaths_and_resumes_and_never_reaches_the_step(tmp_path, capsys):
+    options = {"steps": 10, "batch_size": 1}
+    _, whole, _ = run_toy(tmp_path / "whole", data=Holed(5), scores=[0.5, 0.6, 0.4], **options)
+    assert whole.progress.skipped == 2  # once in each of two epochs
+    assert whole.progress.best_step == 10
+    assert capsys.readouterr().err.count("Skipped: 2: bad") == 1
+    with pytest.raises(UserError):
+        run_toy(tmp_path / "run", data=Holed(5), hook=_stop_at_7, scores=[0.5], **options)
+    _, resumed, _ = run_toy(tmp_path / "run", data=Holed(5), resume=True, scores=[0.6, 0.4], **options)
+    assert resumed.progress.skipped == 2
+
+
+def _stop_at_7(step):
+    if step == 7:
+        raise UserError("stopped")
 
 
 def test_resume_where_there_is_nothing(tmp_path):

@@ -1,0 +1,226 @@
+"""Speed of loading pairs: a plain PIL and torchvision loader and ganvas's own, in one process and in turn.
+
+    python -m benchmarks.load                        its own A|B pairs, JPEG of 1200x600 pixels
+    python -m benchmarks.load --data DIR             another data set of A|B pictures
+    python -m benchmarks.load --workers 2            with loading processes, as many for both
+    python -m benchmarks.load --listing 1000000      time and memory to open a folder of so many names, A|B and in two
+
+Both scale to 286 pixels, cut 256 at random, mirror half of them and give tensors in [-1, 1], one pair at a time. The
+plain loader is what one writes after reading torchvision's documentation. A turn is a pass over the pairs by the plain
+loader, one by ours with an empty store (cold), and ten more by ours (warm), as in a training. Prints pairs/s (medians)
+and their ratios to the plain ones with a 95% interval over the turns.
+"""
+
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import functional as F
+
+from benchmarks.train_step import ratio_interval
+from ganvas.data.augment import Augmentation
+from ganvas.data.paired import PairedDataset, find_pairs
+from ganvas.data.sampling import ResumableBatchSampler
+from ganvas.data.store import PictureStore, temporary_store
+from ganvas.errors import UserError
+
+LOAD_SIZE, CROP_SIZE = 286, 256
+WIDTH, HEIGHT = 1200, 600
+QUALITY = 90
+STORE_BYTES = 2 * 10**9
+WARM_PASSES = 10  # one takes some hundredths of a second
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the loading of pairs."""
+
+    data: Path | None = None
+    """Data set with A|B pictures in DIR/train; by default pairs of noise and shapes are drawn."""
+    pairs: int = 60
+    """Pairs that a pass loads."""
+    turns: int = 7
+    """Measured turns; at least 7."""
+    workers: int = 0
+    """Loading processes."""
+    listing: int = 0
+    """Measure instead how a folder of so many names is opened."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+class PlainPairs(Dataset[dict[str, Tensor]]):
+    """A|B pictures as torchvision's documentation would have them loaded.
+
+    Args:
+        files: The pictures.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+        self._resize = transforms.Resize((LOAD_SIZE, LOAD_SIZE), transforms.InterpolationMode.BICUBIC)
+        self._normalize = transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Give {"source": [3, 256, 256] in [-1, 1], "target": the same}."""
+        both = Image.open(self.files[index]).convert("RGB")
+        W, H = both.size
+        halves = [both.crop((0, 0, W // 2, H)), both.crop((W // 2, 0, W, H))]
+        pictures = [self._resize(half) for half in halves]
+        top, left, height, width = transforms.RandomCrop.get_params(pictures[0], (CROP_SIZE, CROP_SIZE))
+        mirrored = random.random() < 0.5
+        pictures = [F.crop(picture, top, left, height, width) for picture in pictures]
+        pictures = [F.hflip(picture) if mirrored else picture for picture in pictures]
+        source, target = (self._normalize(F.to_tensor(picture)) for picture in pictures)
+        return {"source": source, "target": target}
+
+
+def plain_loader(files: list[Path], workers: int) -> DataLoader[dict[str, Tensor]]:
+    """Make a pass of the plain loader."""
+    return DataLoader(PlainPairs(files), batch_size=1, shuffle=True, num_workers=workers)
+
+
+def our_loader(root: Path, pairs: int, workers: int, store: PictureStore, epochs: range) -> Iterable[dict[str, Tensor]]:
+    """Make passes of ours, as a training makes them."""
+    dataset = PairedDataset(root, "train", augmentation=Augmentation(LOAD_SIZE, CROP_SIZE), store=store)
+    sampler = ResumableBatchSampler(pairs, 1, seed=0, start_step=epochs.start * pairs, stop_step=epochs.stop * pairs)
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+
+
+def measure(root: Path, pairs: int, turns: int, workers: int) -> dict[str, object]:
+    """Measure both loaders in turn.
+
+    Args:
+        root: A data set of A|B pictures.
+        pairs: How many of them a pass loads.
+        turns: Turns that count. One before them, without loading processes, does not: it pays for imports.
+        workers: Loading processes.
+    """
+    files = sorted((root / "train").iterdir())[:pairs]
+    times: dict[str, list[float]] = {"plain": [], "cold": [], "warm": []}
+    for turn in range(turns + 1):
+        processes = workers if turn else 0
+        times["plain"].append(_passed(plain_loader(files, processes)))
+        with temporary_store(STORE_BYTES) as store:
+            for name, epochs in (("cold", range(1)), ("warm", range(1, 1 + WARM_PASSES))):
+                loader = our_loader(root, len(files), processes, store, epochs)
+                times[name].append(_passed(loader) / len(epochs))
+    counted = {name: seconds[1:] for name, seconds in times.items()}
+    result: dict[str, object] = {"pairs": len(files), "turns": turns, "workers": workers}
+    for name, seconds in counted.items():
+        result[f"{name}_pairs_per_second"] = len(files) / statistics.median(seconds)
+    for name in ("cold", "warm"):
+        ratios = [plain / ours for plain, ours in zip(counted["plain"], counted[name], strict=True)]
+        low, high = ratio_interval(ratios)
+        result |= {f"{name}_ratio": statistics.median(ratios), f"{name}_low": low, f"{name}_high": high}
+    return result
+
+
+def _passed(loader: Iterable[dict[str, Tensor]]) -> float:
+    """Time a loader from the first pair asked for to the last one received."""
+    began = time.perf_counter()
+    for batch in loader:
+        assert batch["source"].shape == (1, 3, CROP_SIZE, CROP_SIZE)
+    return time.perf_counter() - began
+
+
+def draw_pairs(root: Path, count: int) -> Path:
+    """Write A|B pictures with the detail of photographs: coarse blobs, fine texture, a little noise."""
+    (root / "train").mkdir(parents=True)
+    chance = np.random.default_rng(0)
+    for number in range(count):
+        picture = np.zeros((HEIGHT, WIDTH, 3))
+        for cells, weight in ((8, 0.5), (40, 0.3), (200, 0.15)):
+            coarse = Image.fromarray(chance.integers(0, 256, (cells, 2 * cells, 3), dtype=np.uint8))
+            picture += weight * np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+        picture += chance.normal(0, 4, picture.shape)
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / "train" / f"{number}.jpg", quality=QUALITY)
+    return root
+
+
+def measure_listing(count: int) -> list[dict[str, object]]:
+    """Open folders of ``count`` empty files: one of A|B pictures, and two of equal stems."""
+    results = []
+    for folders in (["train"], ["trainA", "trainB"]):
+        with tempfile.TemporaryDirectory() as root:
+            for folder in folders:
+                (Path(root) / folder).mkdir()
+                for number in range(count):
+                    os.close(os.open(Path(root) / folder / f"picture-{number:07d}.jpg", os.O_CREAT | os.O_WRONLY))
+            results.append({"layout": " and ".join(folders), **_opened(Path(root))})
+    return results
+
+
+def _opened(root: Path) -> dict[str, object]:
+    """Open a data set twice: for the time, and for the most memory that Python and NumPy hold meanwhile."""
+    began = time.perf_counter()
+    pairs = len(find_pairs(root, "train"))
+    seconds = time.perf_counter() - began
+    tracemalloc.start()
+    try:
+        find_pairs(root, "train")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return {"pairs": pairs, "seconds": seconds, "peak_mb": peak / 1e6}
+
+
+def main() -> int:
+    """Run the benchmark; give the exit code."""
+    options = tyro.cli(Options, prog="python -m benchmarks.load")
+    if options.listing:
+        listings = measure_listing(options.listing)
+        print(json.dumps(listings) if options.json else "\n".join(map(_describe_listing, listings)))
+        return 0
+    if options.turns < 7:
+        print("--turns is below 7: fewer say nothing on a noisy machine.", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)  # one process against one process
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            root = options.data or draw_pairs(Path(folder) / "pairs", options.pairs)
+            result = measure(root, options.pairs, options.turns, options.workers)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+    print(json.dumps(result) if options.json else _describe(result))
+    return 0
+
+
+def _describe(result: dict[str, object]) -> str:
+    head = f"{result['pairs']} pairs a pass, {result['turns']} turns, {result['workers']} loading processes"
+    rows = [f"| plain | {result['plain_pairs_per_second']:.1f} | 1 |"]
+    rows += [
+        f"| ganvas, {name} | {result[f'{name}_pairs_per_second']:.1f} "
+        f"| {result[f'{name}_ratio']:.2f} [{result[f'{name}_low']:.2f}, {result[f'{name}_high']:.2f}] |"
+        for name in ("cold", "warm")
+    ]
+    return "\n".join([head, "| loader | pairs/s | ratio [95%] |", "| --- | --- | --- |", *rows])
+
+
+def _describe_listing(result: dict[str, object]) -> str:
+    return (
+        f"{result['layout']}: {result['pairs']} pairs in {result['seconds']:.1f} s, {result['peak_mb']:.0f} MB at most"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Pairs in tar shards, as WebDataset writes them: a few large files in place of a million small ones.
+
+    DIR/train-000000.tar, train-000001.tar, …    the split's name, a dash, anything
+        NAME.jpg                                 A left, B right
+        NAME.a.jpg, NAME.b.png                   or two files, in one shard
+
+Other members are passed over. A shard is read in place, by offset, and nothing is unpacked: every picture can be had by
+its number, so that the division among processes and workers and a resume in mid-epoch are those of every other data
+set, exact and without reading what came before. What a stream gives, large files read from neighbour to neighbour,
+comes from the order of the numbers instead (`ganvas.data.sampling.epoch_order`). The shards have to lie where files can
+be opened and sought in: disks, one or several, or a network's file system.
+
+Where each member lies is found once and kept beside the shard, as ``train-000000.tar.index.json``; where that cannot be
+written, it is found anew at each start.
+"""
+
+import json
+import re
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ganvas.data.images import read_image
+from ganvas.data.listing import Names, is_picture, stem
+from ganvas.errors import UserError
+from ganvas.files import read_json, write_file
+from ganvas.options import FORMAT_VERSION
+
+SIDES = (".a", ".b")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture inside of a shard.
+
+    Attributes:
+        shard: The tar file.
+        name: Its name in there.
+        offset: Where its bytes begin.
+        size: How many they are.
+    """
+
+    shard: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.name}"
+
+    @property
+    def stem(self) -> str:
+        """Its name as a file's could be: without suffix and side, and in no folder."""
+        name = stem(self.name)
+        return re.sub(r"[/\\:]+", "_", name[:-2] if name.endswith(SIDES) else name)
+
+    @property
+    def suffix(self) -> str:
+        """The picture's format, as a file's suffix."""
+        return f".{self.name.rpartition('.')[2]}"
+
+    def read_bytes(self) -> bytes:
+        """Read it as it lies in the shard."""
+        with self.shard.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+    def read(self, channels: int | None = None) -> np.ndarray:
+        """Decode it to [H, W, C], as `read_image` does for a file.
+
+        It is copied into a file first: the decoders of some formats take nothing else, and beside decoding that costs
+        next to nothing.
+
+        Raises:
+            UserError: As `read_image`, or the shard is gone.
+        """
+        try:
+            content = self.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self}: the shard cannot be read ({error.strerror}). Put it back.") from None
+        with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:
+            copy = Path(folder) / f"picture{self.suffix}"
+            copy.write_bytes(content)
+            try:
+                return read_image(copy, channels)
+            except UserError as error:
+                raise UserError(str(error).replace(str(copy), str(self))) from None
+
+
+class Members:
+    """Members of shards, by number.
+
+    Args:
+        shards: The tar files.
+        names: Their members' names, shard by shard.
+        places: For each member its shard's number, its offset and its size, [N, 3].
+    """
+
+    def __init__(self, shards: Sequence[Path], names: Names, places: np.ndarray) -> None:
+        self._shards, self._names, self._places = tuple(shards), names, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Member:
+        shard, offset, size = self._places[index].tolist()
+        return Member(self._shards[shard], self._names[index], offset, size)
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """How many there are in each shard."""
+        return tuple(np.bincount(self._places[:, 0], minlength=len(self._shards)).tolist())
+
+
+def find_shards(root: Path, split: str) -> list[Path]:
+    """List the shards of a split, sorted by name."""
+    return sorted(root.glob(f"{split}-*.tar"))
+
+
+def find_members(shards: Sequence[Path]) -> tuple[Members, Members | None]:
+    """Find the pictures of both sides, in the order in which they lie; without a second side, each holds a whole pair.
+
+    Raises:
+        UserError: A shard cannot be read, a picture has no partner, two pairs of a shard have one name, there are pairs
+            in one file beside pairs in two, or there is no picture.
+    """
+    names: list[list[str]] = [[], []]
+    places: list[list[np.ndarray]] = [[], []]
+    for number, shard in enumerate(shards):
+        index = read_index(shard)
+        for side, chosen in enumerate(_sides(shard, index.names)):
+            names[side] += [index.names[i] for i in chosen]
+            here = index.places[chosen]
+            places[side].append(np.insert(here, 0, number, axis=1))
+    if not names[0]:
+        raise UserError(f"{shards[0]}: holds no pictures. Expected NAME.jpg (A|B), or NAME.a.jpg and NAME.b.png.")
+    if names[1] and len(names[0]) != len(names[1]):
+        raise UserError(
+            f"{shards[0].parent}: some shards hold NAME.a and NAME.b, others A|B pictures. Use one of both."
+        )
+    first, second = (Members(shards, Names(names[side]), np.concatenate(places[side])) for side in (0, 1))
+    return first, second if len(second) else None
+
+
+def _sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Tell which members are first pictures and which are their partners; without partners, the second is empty."""
+    found: dict[str, int] = {}
+    for number, name in enumerate(names):
+        other = found.setdefault(stem(name), number)
+        if other != number:
+            raise UserError(f"{shard}: {names[other]} and {name} differ only in the suffix. Rename or remove one.")
+    sided = {name for name in found if name.endswith(SIDES)}
+    if not sided:
+        return list(found.values()), []
+    alone = [name for name in found if name not in sided or _partner(name) not in sided]
+    if alone:
+        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+        raise UserError(
+            f"{shard}: pictures without a partner in this shard ({', '.join(alone[:3])}{more}). Expected NAME.a and "
+            "NAME.b of each, or A|B pictures alone."
+        )
+    first = [name for name in found if name.endswith(SIDES[0])]
+    return [found[name] for name in first], [found[_partner(name)] for name in first]
+
+
+def _partner(name: str) -> str:
+    a, b = SIDES
+    return name.removesuffix(a) + b if name.endswith(a) else name.removesuffix(b) + a
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the pictures of one shard lie.
+
+    Attributes:
+        names: Their names.
+        places: Offset and size of each, [N, 2].
+    """
+
+    names: list[str]
+    places: np.ndarray
+
+
+def read_index(shard: Path) -> Index:
+    """Find where a shard's pictures lie: by the file beside it, if that was written for the shard as it is now.
+
+    Raises:
+        UserError: The shard cannot be read, or is no plain tar file.
+    """
+    path = shard.with_name(f"{shard.name}.index.json")
+    try:
+        status = shard.stat()
+    except OSError as error:
+        raise UserError(f"{shard}: cannot be read ({error.strerror}).") from None
+    header = {"format_version": FORMAT_VERSION, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    with suppress(UserError, KeyError, ValueError):
+        values = read_json(path, "an index of a shard")
+        if header.items() <= values.items():
+            return Index(values["names"], np.array(values["places"], dtype=np.int64).reshape(-1, 2))
+    index = _scan(shard, status.st_size)
+    with suppress(UserError):
+        values = header | {"names": index.names, "places": index.places.tolist()}
+        write_file(path, json.dumps(values).encode())
+    return index
+
+
+def _scan(shard: Path, size: int) -> Index:
+    """Go from header to header."""
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            found = [each for each in tar if each.isreg() and not each.issparse() and _is_picture(each.name)]
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it anew.") from None
+    cut = next((each.name for each in found if each.offset_data + each.size > size), None)
+    if cut is not None:
+        raise UserError(f"{shard}: ends in the midst of {cut}. Copy it again.")
+    places = np.array([(each.offset_data, each.size) for each in found], dtype=np.int64)
+    return Index([each.name for each in found], places.reshape(-1, 2))
+
+
+def _is_picture(name: str) -> bool:
+    return is_picture(name.rpartition("/")[2])

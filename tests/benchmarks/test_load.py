@@ -1,0 +1,63 @@
+"""The loaders that are compared do the same work, and the figures are those of the passes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import load
+from benchmarks.load import PlainPairs, draw_pairs, measure, measure_listing, our_loader, plain_loader
+from ganvas.data.store import temporary_store
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return draw_pairs(tmp_path_factory.mktemp("load") / "pairs", 2)
+
+
+def test_pairs_are_jpegs_of_the_size_and_weight_of_published_maps(pairs):
+    for file in (pairs / "train").iterdir():
+        with Image.open(file) as picture:
+            assert (picture.format, picture.size, picture.mode) == ("JPEG", (1200, 600), "RGB")
+        assert 100_000 < file.stat().st_size < 500_000
+
+
+def test_both_loaders_give_tensors_of_one_kind(pairs):
+    with temporary_store(10**7) as store:
+        ours = list(our_loader(pairs, 2, 0, store, range(2)))
+    assert len(ours) == 4
+    plain = list(plain_loader(sorted((pairs / "train").iterdir()), 0))
+    for batch in ours + plain:
+        for side in ("source", "target"):
+            assert batch[side].shape == (1, 3, 256, 256)
+            assert batch[side].dtype == torch.float32
+            assert -1 <= batch[side].min() < -0.2 < 0.2 < batch[side].max() <= 1
+
+
+def test_the_plain_loader_keeps_its_pairs_aligned_and_moves_them(tmp_path):
+    half = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    Image.fromarray(np.concatenate([half, half], axis=1)).save(tmp_path / "x.png")
+    data = PlainPairs([tmp_path / "x.png"])
+    seen = [data[0] for _ in range(8)]
+    assert all(torch.equal(pair["source"], pair["target"]) for pair in seen)
+    assert not all(torch.equal(pair["source"], seen[0]["source"]) for pair in seen)
+
+
+def test_rates_and_ratios_are_medians_over_the_turns(pairs, monkeypatch):
+    seconds = iter([9.0, 9.0, 9.0, 2.0, 1.0, 2.5, 4.0, 2.0, 5.0, 8.0, 2.0, 5.0])
+    monkeypatch.setattr(load, "_passed", lambda loader: next(seconds))
+    result = measure(pairs, 2, 3, 0)
+    assert result["plain_pairs_per_second"] == 2 / 4
+    assert result["cold_pairs_per_second"] == 2 / 2
+    assert result["warm_pairs_per_second"] == 2 / 0.5
+    assert (result["cold_ratio"], result["warm_ratio"]) == (2, 8)
+    assert result["cold_low"] == 2
+    assert result["warm_high"] == 16
+
+
+def test_a_listing_tells_its_pairs_time_and_memory():
+    for result, layout in zip(measure_listing(2000), ("train", "trainA and trainB"), strict=True):
+        assert result["layout"] == layout
+        assert result["pairs"] == 2000
+        assert 0 < result["seconds"] < 1
+        assert 0.05 < result["peak_mb"] < 20

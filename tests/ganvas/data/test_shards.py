@@ -1,0 +1,212 @@
+"""Tar shards: the pairs in them, and everything that can be wrong with them."""
+
+import io
+import json
+import os
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ganvas.data import shards as shards_module
+from ganvas.data.augment import Augmentation
+from ganvas.data.paired import PairedDataset, find_pairs, splits
+from ganvas.data.store import temporary_store
+from ganvas.errors import UserError
+
+
+def encoded(value, size=(8, 6), kind="png"):
+    content = io.BytesIO()
+    Image.new("RGB", size, (value, value, value)).save(content, kind)
+    return content.getvalue()
+
+
+def write_tar(path, members, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", **options) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def gray(picture):
+    return int(picture[0, 0, 0])
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two shards of pairs in two files, with values 0, 1, 2 and 100 more for the target."""
+    for shard, numbers in ((0, (2, 0)), (1, (1,))):
+        members = [("readme.txt", b"nothing")]
+        for number in numbers:
+            members += [
+                (f"{number}.a.png", encoded(number)),
+                (f"{number}.json", b"{}"),
+                (f"{number}.b.webp", encoded(100 + number, kind="webp")),
+            ]
+        write_tar(tmp_path / f"train-{shard:06d}.tar", members)
+    return tmp_path
+
+
+def test_pairs_come_in_the_order_in_which_they_lie(root):
+    assert splits(root) == ["train"]
+    pairs = find_pairs(root, "train")
+    assert [pair.name for pair in pairs] == ["2", "0", "1"]
+    assert pairs.shard_sizes == (2, 1)
+    data = PairedDataset(root, "train", augmentation=None)
+    values = [tuple(gray(picture) for picture in data.pair(index)) for index in range(3)]
+    assert values == [(2, 102), (0, 100), (1, 101)]
+    back = PairedDataset(root, "train", augmentation=None, direction="b2a")
+    assert gray(back.pair(0)[0]) == 102
+
+
+def test_pictures_side_by_side_and_in_folders_of_the_archive(tmp_path):
+    both = np.concatenate([np.full((6, 8, 3), value, np.uint8) for value in (7, 9)], axis=1)
+    content = io.BytesIO()
+    Image.fromarray(both).save(content, "png")
+    write_tar(tmp_path / "val-x.tar", [("./deep/one.png", content.getvalue()), ("../../two.png", content.getvalue())])
+    data = PairedDataset(tmp_path, "val", augmentation=None)
+    assert [gray(picture) for picture in data.pair(0)] == [7, 9]
+    assert [data.name(index) for index in range(2)] == ["._deep_one", ".._.._two"]  # never a path that leads out
+
+
+def test_shards_give_the_bytes_that_files_give(root, tmp_path):
+    for number in range(3):
+        for side, kind, value in (("A", "png", number), ("B", "webp", 100 + number)):
+            folder = tmp_path / "files" / f"train{side}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.{kind}").write_bytes(encoded(value, kind=kind))
+    options = {"augmentation": Augmentation(6, 4)}
+    with temporary_store(10**6) as store:
+        sharded = PairedDataset(root, "train", **options, store=store)
+        files = PairedDataset(tmp_path / "files", "train", **options)
+        for _ in range(2):
+            for index in range(3):
+                same = files[0, int(sharded.name(index))]
+                source, target = sharded._scaled(sharded.pairs[index])
+                expected = files._scaled(files.pairs[int(sharded.name(index))])
+                assert np.array_equal(source, expected[0])
+                assert np.array_equal(target, expected[1])
+                assert sharded[0, index]["source"].shape == same["source"].shape
+
+
+def test_all_formats_can_be_read_from_a_shard(tmp_path):
+    array = io.BytesIO()
+    np.save(array, np.full((4, 8, 5), 3, np.uint16))
+    tiff = io.BytesIO()
+    Image.fromarray(np.full((4, 8), 5, np.uint16)).save(tiff, "tiff")
+    write_tar(tmp_path / "train-0.tar", [("x.npy", array.getvalue())])
+    assert (
+        PairedDataset(tmp_path, "train", augmentation=None, source_channels=5, target_channels=5).pair(0)[0].max() == 3
+    )
+    write_tar(tmp_path / "val-0.tar", [("x.tif", tiff.getvalue())])
+    assert PairedDataset(tmp_path, "val", augmentation=None).pair(0)[0].dtype == np.uint16
+
+
+class TestIndex:
+    def test_it_is_kept_beside_the_shard_and_used(self, root, monkeypatch):
+        before = [pair.a for pair in find_pairs(root, "train")]
+        assert (root / "train-000000.tar.index.json").is_file()
+        monkeypatch.setattr(shards_module, "_scan", lambda *_: pytest.fail("the index was not used"))
+        assert [pair.a for pair in find_pairs(root, "train")] == before
+
+    def test_a_shard_that_changed_is_read_anew(self, root):
+        find_pairs(root, "train")
+        write_tar(root / "train-000001.tar", [("5.a.png", encoded(5)), ("5.b.png", encoded(6))])
+        assert [pair.name for pair in find_pairs(root, "train")] == ["2", "0", "5"]
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", '{"format_version": 1}', '{"size": "x"}'])
+    def test_a_damaged_index_is_made_anew(self, root, content):
+        find_pairs(root, "train")
+        index = root / "train-000000.tar.index.json"
+        index.write_text(content)
+        assert len(find_pairs(root, "train")) == 3
+        assert json.loads(index.read_text())["names"] == ["2.a.png", "2.b.webp", "0.a.png", "0.b.webp"]
+
+    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="folders cannot be locked against this user")
+    def test_a_folder_that_cannot_be_written_does_not_matter(self, root):
+        root.chmod(0o500)
+        try:
+            assert len(find_pairs(root, "train")) == 3
+            assert not list(root.glob("*.json"))
+        finally:
+            root.chmod(0o700)
+
+    def test_an_index_that_cannot_be_written_does_not_matter(self, root, monkeypatch):
+        def full(path, content):
+            raise UserError(f"{path}: No space left on device")
+
+        monkeypatch.setattr(shards_module, "write_file", full)
+        assert len(find_pairs(root, "train")) == 3
+
+
+class TestBadShards:
+    def refused(self, root, *said):
+        with pytest.raises(UserError) as caught:
+            find_pairs(root, "train")
+        for words in said:
+            assert words in str(caught.value)
+
+    def test_a_missing_partner(self, tmp_path):
+        members = [(f"{name}.a.png", b"") for name in "vwxyz"] + [("z.b.png", b"")]
+        write_tar(tmp_path / "train-0.tar", members)
+        self.refused(tmp_path, "train-0.tar: pictures without a partner in this shard (v.a, w.a, x.a and 1 more)")
+
+    def test_pairs_in_one_file_beside_pairs_in_two(self, tmp_path):
+        write_tar(tmp_path / "train-0.tar", [("x.a.png", b""), ("x.b.png", b""), ("y.png", b"")])
+        self.refused(tmp_path, "without a partner in this shard (y)")
+        write_tar(tmp_path / "train-0.tar", [("x.a.png", b""), ("x.b.png", b"")])
+        write_tar(tmp_path / "train-1.tar", [("y.png", b"")])
+        self.refused(tmp_path, "some shards hold NAME.a and NAME.b, others A|B pictures")
+
+    def test_one_name_twice(self, tmp_path):
+        write_tar(tmp_path / "train-0.tar", [("x.png", b""), ("x.jpg", b"")])
+        self.refused(tmp_path, "x.png and x.jpg differ only in the suffix")
+
+    def test_no_pictures(self, tmp_path):
+        write_tar(tmp_path / "train-0.tar", [("x.txt", b"")])
+        self.refused(tmp_path, "train-0.tar: holds no pictures")
+
+    def test_beside_another_layout(self, root):
+        (root / "trainA").mkdir()
+        self.refused(root, "more than one layout")
+
+    def test_no_tar(self, tmp_path):
+        (tmp_path / "train-0.tar").write_bytes(b"not a tar" * 100)
+        self.refused(tmp_path, "train-0.tar: is no uncompressed tar file")
+
+    def test_a_compressed_tar(self, tmp_path):
+        with tarfile.open(tmp_path / "train-0.tar", "w:gz") as tar:
+            tar.addfile(tarfile.TarInfo("x.png"))
+        self.refused(tmp_path, "train-0.tar: is no uncompressed tar file")
+
+    def test_a_shard_that_was_cut_off(self, root):
+        shard = root / "train-000000.tar"
+        whole = shard.read_bytes()
+        for length in (700, 1600, 2000):
+            shard.write_bytes(whole[:length])
+            self.refused(root, "train-000000.tar")
+
+    def test_links_and_devices_are_no_pictures(self, tmp_path):
+        with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
+            for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+                info = tarfile.TarInfo(f"{kind.decode()}.png")
+                info.type, info.linkname = kind, "/etc/passwd"
+                tar.addfile(info)
+        self.refused(tmp_path, "holds no pictures")
+
+    def test_an_unreadable_picture_is_named_with_its_shard(self, tmp_path):
+        write_tar(tmp_path / "train-0.tar", [("bad.png", b"not a picture")])
+        with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is no picture"):
+            PairedDataset(tmp_path, "train", augmentation=None).pair(0)
+
+    def test_a_shard_that_vanished(self, root):
+        data = PairedDataset(root, "train", augmentation=None)
+        (root / "train-000001.tar").unlink()
+        assert torch.is_tensor(data[0, 0]["source"])
+        with pytest.raises(UserError, match=r"train-000001\.tar/1\.a\.png: the shard cannot be read"):
+            data[0, 2]

@@ -1,0 +1,172 @@
+"""Where pairs come from: shards, the store of decoded ones, and what happens to those that cannot be read."""
+
+import json
+import re
+import shutil
+import tempfile
+
+import pytest
+from PIL import Image
+
+from data_scripts.__main__ import main as data_scripts
+from ganvas.data import paired
+from ganvas.data.paired import find_pairs
+from ganvas.files import sha256
+
+
+def model_digest(run):
+    return sha256(run / "model" / "model.safetensors")
+
+
+def cut_back(run, step):
+    """Make a run look as if it had been killed after a step."""
+    for folder in (run / "checkpoints").iterdir():
+        if folder.name > f"step-{step:08d}":
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def shards(pairs, tmp_path_factory):
+    """The pairs in three training shards and one each for val and test."""
+    root = tmp_path_factory.mktemp("shards") / "set"
+    assert data_scripts(["shards", str(pairs), str(root), "--pairs-per-shard", "2"]) == 0
+    return root
+
+
+class TestShards:
+    def test_a_training_on_shards_ends_and_repeats_with_workers_and_after_a_death(
+        self, train, pix2pix, shards, tmp_path
+    ):
+        code, _, err = train(tmp_path / "run", data=shards)
+        assert code == 0, err
+        assert "6 pairs" in err
+        assert train(tmp_path / "workers", "--workers", 2, data=shards)[0] == 0
+        shutil.copytree(tmp_path / "run", tmp_path / "killed")
+        cut_back(tmp_path / "killed", 4)
+        assert pix2pix("train", "--out", tmp_path / "killed", "--resume")[0] == 0
+        digests = {model_digest(tmp_path / name) for name in ("run", "workers", "killed")}
+        assert len(digests) == 1
+
+    def test_the_scores_are_those_of_the_same_pairs_in_files(self, pix2pix, trained, pairs, shards, tmp_path):
+        shutil.copytree(trained, tmp_path / "run")  # an evaluation leaves its result in the run
+        scores = []
+        for data in (pairs, shards):
+            code, out, err = pix2pix("evaluate", tmp_path / "run", "--data", data, "--json")
+            assert code == 0, err
+            scores.append({each["name"]: each["l1"] for each in json.loads(out)["per_picture"]})
+        assert scores[0] == scores[1]
+        assert len(scores[0]) == 3
+
+
+class TestStore:
+    def test_it_changes_nothing(self, train, trained, tmp_path):
+        assert train(tmp_path / "run", "--cache-gb", 0)[0] == 0
+        assert model_digest(tmp_path / "run") == model_digest(trained)
+
+    def test_a_run_leaves_nothing_in_the_temporary_folder(self, train, tmp_path, monkeypatch):
+        (tmp_path / "tmp").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        assert train(tmp_path / "run", "--steps", 2)[0] == 0
+        assert train(tmp_path / "other", data=tmp_path / "nowhere")[0] == 2
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def spoil(root, *numbers, split="train"):
+    for number in numbers:
+        (root / split / f"{number}.png").write_text("not a picture")
+
+
+def skipped(err):
+    """Read the number at the end; None where nothing was skipped."""
+    found = re.search(r"Pictures skipped because they could not be read: (\d+)", err)
+    return found and int(found[1])
+
+
+class TestOnError:
+    def test_a_bad_picture_is_skipped_said_once_and_counted(self, train, own_pairs, tmp_path):
+        spoil(own_pairs, 3)
+        code, _, err = train(tmp_path / "run", "--on-error", "skip", "--steps", 18, data=own_pairs)
+        assert code == 0, err
+        assert err.count("3.png: is no picture") == 1
+        assert skipped(err) == 3  # three epochs of six pairs
+
+    def test_without_bad_pictures_it_changes_nothing(self, train, trained, tmp_path):
+        code, _, err = train(tmp_path / "run", "--on-error", "skip", "--workers", 1)
+        assert code == 0, err
+        assert skipped(err) is None
+        assert model_digest(tmp_path / "run") == model_digest(trained)
+
+    def test_a_run_that_dies_and_resumes_skips_the_same(self, train, pix2pix, own_pairs, tmp_path):
+        spoil(own_pairs, 1, 4)
+        arguments = ["--on-error", "skip", "--steps", 12]
+        assert train(tmp_path / "whole", *arguments, data=own_pairs)[0] == 0
+        code, _, err = train(tmp_path / "killed", *arguments, "--workers", 2, "--keep-checkpoints", 9, data=own_pairs)
+        assert code == 0, err
+        assert skipped(err) == 4
+        cut_back(tmp_path / "killed", 6)
+        code, _, err = pix2pix("train", "--out", tmp_path / "killed", "--resume")
+        assert code == 0, err
+        assert skipped(err) == 4
+        assert model_digest(tmp_path / "killed") == model_digest(tmp_path / "whole")
+
+    def test_a_run_that_was_stopped_goes_on_without_the_bad_picture(self, train, pix2pix, own_pairs, tmp_path):
+        run, last = tmp_path / "run", tmp_path / "last.png"
+        assert train(run, "--steps", 4, data=own_pairs)[0] == 0
+        visited = find_pairs(own_pairs, "train")
+        shutil.move(visited[0].a, last)
+        shutil.copyfile(visited[1].a, visited[0].a)
+        visited[0].a.write_text("not a picture")
+        longer = ["train", "--out", run, "--resume", "--steps", 12]
+        code, _, err = pix2pix(*longer)
+        assert code == 2
+        assert f"{visited[0].a.name}: is no picture" in err
+        code, _, err = pix2pix(*longer, "--on-error", "skip")
+        assert code == 0, err
+        assert (run / "checkpoints" / "step-00000012").is_dir()
+
+    @pytest.mark.parametrize("arguments", [[], ["--on-error", "skip"]])
+    def test_a_picture_that_vanished_after_it_was_listed(self, train, own_pairs, tmp_path, monkeypatch, arguments):
+        def lose(root, split):
+            found = find_pairs(root, split)
+            (root / split / "0.png").unlink()
+            return found
+
+        monkeypatch.setattr(paired, "find_pairs", lose)
+        code, _, err = train(tmp_path / "run", *arguments, data=own_pairs)
+        assert "0.png: there is no such picture" in err
+        if arguments:
+            assert code == 0, err
+            for split in ("train", "val"):
+                assert err.count(f"{own_pairs / split / '0.png'}: there is no such picture") == 1
+            assert skipped(err) == 1
+        else:
+            assert code == 2
+            assert err.count("error:") == 1
+
+    def test_pictures_of_a_wrong_size_are_skipped(self, train, own_pairs, tmp_path):
+        Image.new("RGB", (7, 4)).save(own_pairs / "train" / "0.png")
+        Image.new("RGB", (16, 8)).save(own_pairs / "train" / "1.png")
+        code, _, err = train(tmp_path / "run", "--on-error", "skip", "--load-size", 0, data=own_pairs)
+        assert code == 0, err
+        assert "0.png: is 7 pixels wide" in err
+        assert "1.png: the picture is 8x8 pixels, smaller than the 32" in err
+
+    def test_a_set_without_a_good_picture_is_an_error(self, train, own_pairs, tmp_path):
+        spoil(own_pairs, *range(6))
+        code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_pairs)
+        assert code == 2
+        assert "Nor can the 5 after it be read" in err
+        assert not (tmp_path / "run" / "checkpoints").exists()
+
+    def test_two_processes_count_together_and_share_a_store(self, process, own_pairs, tmp_path, monkeypatch):
+        spoil(own_pairs, 0, 4)
+        (tmp_path / "tmp").mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+        options = ["--image-size", "32", "--levels", "3", "--base-channels", "4", "--discriminator-channels", "4"]
+        options += ["--patch-layers", "1", "--threads", "1", "--steps", "6", "--save-every-steps", "3"]
+        options += ["--device", "cpu", "--devices", "2", "--data", own_pairs, "--on-error", "skip"]
+        together = process("train", *options, "--out", tmp_path / "run")
+        _, err = together.communicate(timeout=240)
+        assert together.returncode == 0, err
+        assert skipped(err) == 4  # two epochs, whichever process met them
+        assert list((tmp_path / "tmp").glob("ganvas-*")) == []
