@@ -52,6 +52,15 @@ class PictureTransform:
         """
         return self.alike([picture], key)[0]
 
+    def scaled(self, picture: np.ndarray) -> np.ndarray:
+        """Give a picture [H, W, C] at the size from which pieces are cut: the part that is alike for all keys.
+
+        Transforming what this gives is the same as transforming the picture.
+        """
+        if self.augmentation.load_size is None:
+            return picture
+        return _in_range(self._resize(image=picture)["image"], picture)
+
     def alike(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
         """Transform pictures of equal height and width in the same way.
 
@@ -72,12 +81,15 @@ class PictureTransform:
         return [_in_range(moved[name], before) for name, before in {"image": first, **named}.items()]
 
     @cached_property
+    def _resize(self) -> Any:
+        size = self.augmentation.load_size
+        return _albumentations().Resize(size, size, interpolation=2, area_for_downscale="image")
+
+    @cached_property
     def _geometry(self) -> Any:
         A = _albumentations()
         options = self.augmentation
-        steps = []
-        if options.load_size is not None:
-            steps.append(A.Resize(options.load_size, options.load_size, interpolation=2, area_for_downscale="image"))
+        steps = [] if options.load_size is None else [self._resize]
         if options.load_size != options.crop_size:
             steps.append(A.RandomCrop(options.crop_size, options.crop_size))
         if options.flip:
@@ -119,6 +131,10 @@ class PairTransform:
             self._colour.set_random_seed(int(np.random.SeedSequence(key).generate_state(2)[1]))
             source = self._colour(image=source)["image"]
         return source, target
+
+    def scaled(self, picture: np.ndarray) -> np.ndarray:
+        """Give either picture of a pair as `PictureTransform.scaled` does."""
+        return self._move.scaled(picture)
 
     @cached_property
     def _colour(self) -> Any:
