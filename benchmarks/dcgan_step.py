@@ -43,8 +43,11 @@ def plain_networks(image_size: int) -> tuple[nn.Module, nn.Module]:
     if image_size != 28:
         raise ValueError("the plain networks are written for 28 pixels")
     G = nn.Sequential(
-        nn.Linear(100, 7 * 7 * 128, bias=False),
-        nn.Unflatten(1, (128, 7, 7)),
+        nn.Linear(100, 3 * 3 * 256, bias=False),
+        nn.Unflatten(1, (256, 3, 3)),
+        nn.BatchNorm2d(256),
+        nn.ReLU(),
+        nn.ConvTranspose2d(256, 128, 4, 2, 1, output_padding=1, bias=False),
         nn.BatchNorm2d(128),
         nn.ReLU(),
         nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),

@@ -162,7 +162,7 @@ def times_written(generator: Generator, image_size: int) -> Tensor:
         if isinstance(layer, nn.Upsample):
             start //= 2
         elif isinstance(layer, nn.ConvTranspose2d):
-            start = -(-start // layer.stride[0])
+            start = -(-(start - int(layer.output_padding[0])) // layer.stride[0])
     with torch.no_grad():
         return _counting(generator)(torch.ones(1, 1, start, start, dtype=torch.float64))[0, 0]
 
@@ -180,9 +180,11 @@ def _counting(network: nn.Module) -> nn.Sequential:
             layer = SameConv2d(1, 1, kernel, stride)
         elif isinstance(module, SameConvTranspose2d):
             layer = SameConvTranspose2d(1, 1, kernel, stride, output_size=module.size)
+        elif isinstance(module, nn.ConvTranspose2d):
+            more = int(module.output_padding[0])
+            layer = nn.ConvTranspose2d(1, 1, kernel, stride, module.padding[0], more)  # type: ignore[arg-type]
         else:
-            plain = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.ConvTranspose2d
-            layer = plain(1, 1, kernel, stride=stride, padding=module.padding)  # type: ignore[arg-type]
+            layer = nn.Conv2d(1, 1, kernel, stride, module.padding)  # type: ignore[arg-type]
         nn.init.ones_(layer.weight)
         layer.bias = None
         layers.append(layer)

@@ -97,18 +97,21 @@ class DownConv2d(nn.Conv2d):
 
 
 class UpConv2d(nn.ConvTranspose2d):
-    """Stride-2 4x4 transposed convolution: [N, C_in, H, W] to [N, C_out, 2H, 2W].
+    """Stride-2 4x4 transposed convolution: [N, C_in, H, W] to [N, C_out, 2H, 2W], or to 2H + 1, 2W + 1 if ``odd``.
 
     A plain ``nn.ConvTranspose2d(in, out, 4, stride=2, padding=1)`` but for the way small maps are computed on a CPU.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, *, odd: bool = False) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size=4, stride=2, padding=1, output_padding=int(odd), bias=bias
+        )
+        self.odd = odd
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve; ``output_size`` is there for the signature of the base class."""
         N, _, H, W = x.shape
-        if output_size is None and matrix_form.prefers_matrix_form(self, N * H * W):
+        if output_size is None and not self.odd and matrix_form.prefers_matrix_form(self, N * H * W):
             return matrix_form.up(x, self.weight)
         return super().forward(x, output_size)
 
@@ -196,7 +199,7 @@ class DownBlock(nn.Sequential):
 
 
 class UpBlock(nn.Sequential):
-    """Double height and width: ReLU, transposed convolution 4x4 stride 2, norm, dropout.
+    """Double height and width (to an ``odd`` size, one more): ReLU, transposed convolution 4x4 stride 2, norm, dropout.
 
     With ``upsampling="resize"`` (nearest neighbour, then a 3x3 convolution) no checkerboard can arise: every
     output pixel is reached by the same number of weights (Odena et al. 2016).
@@ -211,27 +214,30 @@ class UpBlock(nn.Sequential):
         dropout: float = 0.0,
         upsampling: Upsampling = "transpose",
         bias: bool | None = None,
+        odd: bool = False,
     ) -> None:
         bias = needs_bias(norm) if bias is None else bias
         super().__init__(
             nn.ReLU(inplace=True),
-            make_upsampling(in_channels, out_channels, upsampling=upsampling, bias=bias),
+            make_upsampling(in_channels, out_channels, upsampling=upsampling, bias=bias, odd=odd),
             make_norm(norm, out_channels),
         )
         if dropout:
             self.append(nn.Dropout(dropout))
 
 
-def make_upsampling(in_channels: int, out_channels: int, *, upsampling: Upsampling, bias: bool) -> nn.Module:
-    """Build what doubles height and width: [N, C_in, H, W] to [N, C_out, 2H, 2W]."""
+def make_upsampling(
+    in_channels: int, out_channels: int, *, upsampling: Upsampling, bias: bool, odd: bool = False
+) -> nn.Module:
+    """Build what doubles height and width: [N, C_in, H, W] to [N, C_out, 2H, 2W], or one more of each if ``odd``."""
     if upsampling == "transpose":
-        return UpConv2d(in_channels, out_channels, bias=bias)
-    if upsampling == "resize":
+        return UpConv2d(in_channels, out_channels, bias=bias, odd=odd)
+    if upsampling == "resize" and not odd:
         return nn.Sequential(
             nn.Upsample(scale_factor=2, mode="nearest"),
             nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias),
         )
-    raise ValueError(f"upsampling is {upsampling!r}; allowed are 'transpose' and 'resize'")
+    raise ValueError(f"upsampling is {upsampling!r}; allowed are 'transpose' and, for even sizes, 'resize'")
 
 
 class ResidualBlock(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dcgan.config import PRESETS
-from dcgan.networks import build_networks, keras_total, start_size, start_weights
+from dcgan.networks import build_networks, keras_total, stage_sizes, start_weights
 
 
 def classes(preset):
@@ -49,9 +49,9 @@ def test_the_guide_gives_these_totals():
 
 
 def test_our_totals_from_the_formula():
-    """28 pixels: 7x7x128 → 14x14x64 → 28x28x1; batch norm has a scale and a shift, and no bias beside it."""
+    """28 pixels: 3x3x256 → 7x7x128 → 14x14x64 → 28x28x1; batch norm has a scale and a shift, and no bias beside it."""
     G, D = build_networks()
-    up = 100 * 7 * 7 * 128 + 2 * 128 + 128 * 64 * 16 + 2 * 64 + 64 * 16 + 1
+    up = 100 * 3 * 3 * 256 + 2 * 256 + 256 * 128 * 16 + 2 * 128 + 128 * 64 * 16 + 2 * 64 + 64 * 16 + 1
     down = 64 * 16 + 64 + 64 * 128 * 16 + 2 * 128 + 128 * 256 * 16 + 2 * 256 + 3 * 3 * 256 + 1
     assert [sum(p.numel() for p in network.parameters()) for network in (G, D)] == [up, down]
 
@@ -86,8 +86,11 @@ def test_ours_draws_every_size_and_channel_count(size, channels):
     pictures = G(torch.randn(2, 100), torch.tensor([0, 2]))
     assert pictures.shape == (2, channels, size, size)
     assert D(pictures, torch.tensor([0, 2])).shape == (2,)
-    start, levels = start_size(size)
-    assert start * 2**levels == size
+
+
+def test_stages():
+    assert stage_sizes(28) == [28, 14, 7, 3]
+    assert stage_sizes(128) == [128, 64, 32, 16, 8, 4]
 
 
 @pytest.mark.parametrize("size", [8, 27, 30, 48, 256])

@@ -89,7 +89,7 @@ READ = {  # from the last convolution's outputs back to the picture
 }
 OUTPUTS = {"dcgan": 3, "dcgan-upsample": 4, "dcgan-transpose": 4, "dcgan-5x5": 7}
 WRITTEN = {  # from the middle of the generator to the picture
-    "dcgan": (7, [(4, 2, 14, 1), (4, 2, 28, 1)]),
+    "dcgan": (3, [(4, 2, 7, 1), (4, 2, 14, 1), (4, 2, 28, 1)]),
     "dcgan-transpose": (7, [(3, 2, 14), (3, 1, 14), (3, 2, 28)]),
     "dcgan-5x5": (4, [(5, 2, 7), (5, 2, 14), (5, 2, 28)]),
 }
@@ -131,7 +131,7 @@ def test_one_5x5_layer_of_stride_2_is_a_checkerboard():
 @pytest.mark.parametrize("preset", CONVOLUTIONAL)
 def test_4x4_stride_2_writes_evenly_and_others_do_not(preset):
     G, _ = build_networks(preset)
-    inner = times_written(G, 28)[10:-10, 10:-10]
+    inner = times_written(G, 28)[8:16, 8:16]  # the last of 7 rows of "dcgan" is written less, and shows up to here
     even = preset in ("dcgan", "dcgan-upsample")
     assert (inner.min() == inner.max()) == even
 

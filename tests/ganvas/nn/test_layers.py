@@ -235,7 +235,7 @@ def test_transposed_convolution_is_torchs() -> None:
 
 
 def test_unknown_upsampling() -> None:
-    with pytest.raises(ValueError, match=r"'bilinear'.*'transpose' and 'resize'"):
+    with pytest.raises(ValueError, match=r"'bilinear'.*'transpose' and, for even sizes, 'resize'"):
         make_upsampling(1, 1, upsampling="bilinear", bias=True)
 
 
