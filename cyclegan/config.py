@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
 from ganvas.options import STRICT
 from ganvas.training.config import (
@@ -20,7 +21,9 @@ from ganvas.training.config import (
     Share,
     check_discriminator,
     check_length,
+    check_levels,
     check_sizes,
+    parse_range,
 )
 
 Preset = Literal["horse2zebra", "earth64"]
@@ -36,17 +39,25 @@ class DataConfig:
     """Data set without pairs: DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
     """Pixels a side in training."""
+    augment: AugmentPreset = "paper"
+    """none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
+    shifted a little. The next two options override it."""
     load_size: Annotated[int, Field(ge=0, le=8192)] | None = None
     """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
-    286/256 of it, as in the published code. 0 keeps the picture's own scale."""
+    286/256 of it, as in the published code; with --augment none just --image-size. 0 keeps the picture's own scale."""
     flip: bool = True
-    """Mirror half of the pictures left to right."""
+    """Mirror half of the pictures left to right, where --augment does; --no-flip leaves it out."""
     batch_size: Count = 1
     """Pictures of each domain a step (and device)."""
     channels_a: Count = 3
     """Channels of domain a."""
     channels_b: Count = 3
     """Channels of domain b."""
+    value_range: str | None = None
+    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
+    Negative ones need an equals sign: --value-range=-100:8900."""
+    value_range_b: str | None = None
+    """The same of domain b, where its range is another."""
     on_error: Literal["stop", "skip"] = "stop"
     """A picture that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
     counted."""
@@ -61,7 +72,7 @@ class ModelConfig:
     generator: Literal["resnet", "unet"] = "resnet"
     """Architecture of both generators."""
     num_blocks: Count | None = None
-    """Residual blocks; by default the paper's 6 up to 128 pixels and 9 from there on."""
+    """Residual blocks; by default the paper's 6 up to 128 pixels and 9 above."""
     levels: Annotated[int, Field(ge=1, le=12)] | None = None
     """Levels of the U-Net; by default as many as bring --image-size to one pixel, at most 8."""
     base_channels: Count = 64
@@ -148,4 +159,16 @@ def check(config: CycleGanConfig) -> None:
         raise UserError(f"--accumulate {model.accumulate} does not divide --batch-size {data.batch_size}.")
     check_discriminator(config.discriminator, data.image_size, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
+    check_levels(model.levels, data.image_size)
     check_length(config.schedule)
+    ranges(data)
+
+
+def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Give the ranges of both domains' pictures; None is the whole range of a file's type.
+
+    Raises:
+        UserError: An option is no range.
+    """
+    both = parse_range("--value-range", data.value_range)
+    return both, parse_range("--value-range-b", data.value_range_b) or both

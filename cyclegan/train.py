@@ -10,20 +10,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cyclegan.config import CycleGanConfig, check
+from cyclegan.config import CycleGanConfig, check, ranges
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
-from ganvas.data.augment import Augmentation
+from ganvas.data.augment import Augmentation, chosen_augmentation
 from ganvas.data.images import to_array
 from ganvas.data.paired import dataset_info, splits
-from ganvas.data.skipping import SkippingDataset, Skips, read_all
+from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelfile import ModelConfig as ModelFileConfig
-from ganvas.modelfile import Preprocessing, save_model
+from ganvas.modelfile import Preprocessing, picture_type, save_model
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -160,11 +160,30 @@ class CycleGan:
         config = ModelFileConfig(
             kind="cyclegan",
             networks={way: self.specs[name] for name, way in DIRECTIONS.items()},
-            preprocessing=Preprocessing(data.channels_a, data.channels_b, data.image_size, resized=data.load_size != 0),
+            preprocessing=self._preprocessing(),
             training={"step": step, "metrics": dict(metrics), "data": info.get("name", data.data.name)},
         )
         networks: dict[str, nn.Module] = {way: self.generator(name) for name, way in DIRECTIONS.items()}
         save_model(self.run / "model", config, networks, _card(self.config, config, info))
+
+    def _preprocessing(self) -> Preprocessing:
+        data = self.config.data
+        range_a, range_b = ranges(data)
+        first = {domain: self._first(domain) for domain in "ab"}
+        return Preprocessing(
+            data.channels_a,
+            data.channels_b,
+            data.image_size,
+            resized=data.load_size != 0,
+            source_range=range_a,
+            target_range=range_b,
+            source_type=picture_type(first["a"]),
+            target_type=picture_type(first["b"]),
+        )
+
+    def _first(self, domain: str) -> np.ndarray:
+        count = len(self.training_set.files[domain])
+        return readable(lambda index: self.training_set.picture(domain, index), 0, count)[0]
 
     def _held_out(self, domain: str, count: int) -> Tensor:
         """Give at most ``count`` fixed pictures of a domain, evenly over it, as networks take them: [N, C, S, S]."""
@@ -212,17 +231,20 @@ def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
     data = config.data
-    load_size = round(data.image_size * 286 / 256) if data.load_size is None else data.load_size
-    if augment:
-        augmentation = Augmentation(load_size or None, data.image_size, data.flip)
-    else:
-        augmentation = Augmentation(None if data.load_size == 0 else data.image_size, data.image_size, flip=False)
+    augmentation = chosen_augmentation(
+        data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(data.data)
+    )
+    range_a, range_b = ranges(data)
+    scale = None if data.load_size == 0 else data.image_size
+    whole = Augmentation(scale, data.image_size, flip=False, legend=augmentation.legend)
     return UnpairedDataset(
         data.data,
         split,
-        augmentation=augmentation,
+        augmentation=augmentation if augment else whole,
         channels_a=data.channels_a,
         channels_b=data.channels_b,
+        range_a=range_a,
+        range_b=range_b,
         seed=config.seed,
         store=store,
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ganvas.data.images import read_image, to_array, to_tensor, write_image
+from ganvas.data.images import to_array, to_tensor, write_image
 from ganvas.data.listing import Files
 from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
@@ -58,8 +58,8 @@ def run_evaluate(options: "Evaluate") -> int:
     found = zip("ab", find_domains(options.data, options.split), strict=True)
     files = {domain: _evenly(every, options.limit) for domain, every in found}
     real = {
-        domain: [to_tensor(read_image(path, translators[way].preprocessing.source_channels)) for path in files[domain]]
-        for domain, way in (("a", "a2b"), ("b", "b2a"))
+        domain: [to_tensor(there.read(path).array, there.preprocessing.source_range) for path in files[domain]]
+        for domain, there in (("a", translators["a2b"]), ("b", translators["b2a"]))
     }
     paired = are_pairs(options.data, options.split) and _sizes(real["a"]) == _sizes(real["b"])
     result: dict[str, Any] = {

@@ -814,6 +814,7 @@ def describe(
         "domains": {"a": a, "b": b},
         "licence": LICENCE,
         "source": SOURCE,
+        **({"pairs": True} if config.unpaired else {}),  # the test pictures are, under equal names
         **({"legend": LEGEND} if a == "map" else {}),
         "settings": config.settings,
         "pictures": dict(counts),

@@ -10,8 +10,9 @@ A model is told by its folder alone: nobody has to repeat the options of its tra
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+import numpy as np
 from torch import Tensor, nn
 
 from ganvas.errors import UserError
@@ -55,6 +56,8 @@ class Preprocessing:
         target_range: The same of what comes out, or of domain b. None gives pictures the type of their source.
         target_type: Type of the target pictures in training, which translations get where a range is given.
         source_type: The same of the source pictures, for a cyclegan model's way back.
+        source_folders: Where several pictures make one source: their folders' names, in the order of their channels.
+        target_folder: The folder of the targets beside those.
     """
 
     __pydantic_config__ = STRICT
@@ -67,6 +70,8 @@ class Preprocessing:
     target_range: tuple[float, float] | None = None
     source_type: PictureType = "uint8"
     target_type: PictureType = "uint8"
+    source_folders: tuple[str, ...] = ()
+    target_folder: str = "b"
 
     def backwards(self) -> "Preprocessing":
         """Give the same of the other direction."""
@@ -102,6 +107,18 @@ class ModelConfig:
     statistics: Statistics = "running"
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
+
+
+def picture_type(picture: np.ndarray) -> PictureType:
+    """Name the type of a picture, as a model file does.
+
+    Raises:
+        ValueError: It is none of the three that pictures have.
+    """
+    for name in get_args(PictureType):
+        if picture.dtype.name == name:
+            return name
+    raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
 
 
 def build_generator(spec: NetworkSpec) -> nn.Module:

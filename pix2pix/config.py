@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from pydantic import Field
 
+from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
 from ganvas.options import STRICT
 from ganvas.training.config import (
@@ -19,7 +21,9 @@ from ganvas.training.config import (
     Share,
     check_discriminator,
     check_length,
+    check_levels,
     check_sizes,
+    parse_range,
 )
 
 Preset = Literal["maps", "demo"]
@@ -38,19 +42,33 @@ class DataConfig:
     """a2b translates A (left) to B (right)."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
     """Pixels a side in training."""
+    augment: AugmentPreset = "paper"
+    """none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
+    shifted a little, and the colours of 8-bit sources changed a little. The next three options override it."""
     load_size: Annotated[int, Field(ge=0, le=8192)] | None = None
     """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
-    286/256 of it, as in the paper. 0 keeps the picture's own scale."""
+    286/256 of it, as in the paper; with --augment none just --image-size. 0 keeps the picture's own scale."""
     flip: bool = True
-    """Mirror half of the pairs left to right."""
-    colour: NotNegative = 0.0
-    """Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none."""
+    """Mirror half of the pairs left to right, where --augment does; --no-flip leaves it out."""
+    colour: NotNegative | None = None
+    """Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none; by default 0.2
+    with --augment strong and 0 with the others."""
     batch_size: Count = 1
     """Pairs a step (and device)."""
     source_channels: Count = 3
     """Channels of the source pictures."""
     target_channels: Count = 3
     """Channels of the target pictures."""
+    value_range: str | None = None
+    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
+    Negative ones need an equals sign: --value-range=-100:8900."""
+    target_range: str | None = None
+    """The same of the target pictures, where theirs is another. Translations get it, in the targets' type."""
+    source: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Several sources: a folder DIR/train/NAME each, whose pictures of equal names are stacked into the channels of
+    the source; repeat the option. Every split needs the same folders."""
+    target: str = "b"
+    """With --source: the folder of the targets, DIR/train/NAME."""
     on_error: Literal["stop", "skip"] = "stop"
     """A pair that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
     counted."""
@@ -134,4 +152,18 @@ def check(config: Pix2PixConfig) -> None:
         raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train by. Give one of them a weight.")
     check_discriminator(config.discriminator, data.image_size, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
+    check_levels(model.levels, data.image_size)
     check_length(config.schedule)
+    ranges(data)
+    if data.source and data.direction != "a2b":
+        raise UserError("--source and --direction b2a: name the folders the other way round instead.")
+
+
+def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Give the ranges of source and target pictures; None is the whole range of a file's type.
+
+    Raises:
+        UserError: An option is no range.
+    """
+    both = parse_range("--value-range", data.value_range)
+    return both, parse_range("--target-range", data.target_range) or both

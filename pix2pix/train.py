@@ -11,15 +11,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ganvas.data.augment import Augmentation
+from ganvas.data.augment import Augmentation, chosen_augmentation
 from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
-from ganvas.data.skipping import SkippingDataset, Skips, read_all
+from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelfile import ModelConfig as ModelFileConfig
-from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
+from ganvas.modelfile import NetworkSpec, Preprocessing, picture_type, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
@@ -27,7 +27,7 @@ from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
-from pix2pix.config import Pix2PixConfig, check
+from pix2pix.config import Pix2PixConfig, check, ranges
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights
 
@@ -143,14 +143,29 @@ class Pix2Pix:
         config = ModelFileConfig(
             kind="pix2pix",
             networks={data.direction: self.spec},
-            preprocessing=Preprocessing(
-                data.source_channels, data.target_channels, data.image_size, resized=data.load_size != 0
-            ),
+            preprocessing=self._preprocessing(),
             statistics=self.statistics,
             training={"step": step, "metrics": dict(metrics), "data": info.get("name", data.data.name)},
         )
         card = _card(self.config, config, info)
         save_model(self.run / "model", config, {data.direction: self.generator}, card)
+
+    def _preprocessing(self) -> Preprocessing:
+        data = self.config.data
+        source_range, target_range = ranges(data)
+        (source, target), _ = readable(self.training_set.pair, 0, len(self.training_set))
+        return Preprocessing(
+            data.source_channels,
+            data.target_channels,
+            data.image_size,
+            resized=data.load_size != 0,
+            source_range=source_range,
+            target_range=target_range,
+            source_type=picture_type(source),
+            target_type=picture_type(target),
+            source_folders=data.source,
+            target_folder=data.target,
+        )
 
     def _has_batch_norm(self) -> bool:
         return any(isinstance(module, BatchNorm2d) for module in self.generator.modules())
@@ -215,20 +230,28 @@ def _data(config: Pix2PixConfig, pairs: PairedDataset, fabric: Fabric) -> Data:
 def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
     data = config.data
-    load_size = round(data.image_size * 286 / 256) if data.load_size is None else data.load_size
-    if augment:
-        augmentation = Augmentation(load_size or None, data.image_size, data.flip, data.colour)
-    elif data.load_size == 0:
-        augmentation = None
-    else:
-        augmentation = Augmentation(data.image_size, data.image_size, False, 0.0)
+    augmentation = chosen_augmentation(
+        data.augment,
+        data.image_size,
+        load_size=data.load_size,
+        flip=data.flip,
+        colour=data.colour,
+        info=dataset_info(data.data),
+    )
+    source_range, target_range = ranges(data)
+    size = data.image_size
+    whole = None if data.load_size == 0 else Augmentation(size, size, flip=False, legend=augmentation.legend)
     return PairedDataset(
         data.data,
         split,
-        augmentation=augmentation,
+        augmentation=augmentation if augment else whole,
         direction=data.direction,
         source_channels=data.source_channels,
         target_channels=data.target_channels,
+        source_range=source_range,
+        target_range=target_range,
+        sources=data.source,
+        target=data.target,
         seed=config.seed,
         store=store,
     )

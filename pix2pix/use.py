@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from ganvas.data.images import to_array, to_tensor, write_image
+from ganvas.data.images import holds, to_array, to_tensor, write_image
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.evaluation.baseline import MedianColours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
@@ -58,13 +58,14 @@ def run_evaluate(options: "Evaluate") -> int:
     pairs = _open_pairs(translator, options.data, options.split)
     info = dataset_info(options.data)
     names, sources, targets, outputs = [], [], [], []
+    how = translator.preprocessing
     progress = Console(stderr=True)
     for index in track(range(len(pairs)), "translating", console=progress, disable=len(pairs) < 2):
         source, target = pairs.pair(index)
         names.append(pairs.name(index))
         sources.append(source)
-        targets.append(to_tensor(target))
-        outputs.append(translator.translate_tensor(to_tensor(source)[None])[0])
+        targets.append(to_tensor(target, how.target_range))
+        outputs.append(translator.translate_tensor(to_tensor(source, how.source_range)[None])[0])
 
     result: dict[str, Any] = {
         "model": str(options.model),
@@ -86,7 +87,10 @@ def run_evaluate(options: "Evaluate") -> int:
         result["l1_minus_baseline"] = vars(difference)
     if options.out is not None:
         for name, output, source in zip(names, outputs, sources, strict=True):
-            write_image(options.out / f"{name}.png", to_array(output, source.dtype))
+            picture = translator.as_picture(output, source.dtype)
+            exactly = how.target_range is not None
+            suffix = ".png" if holds(".png", picture, exactly=exactly) else ".tif"
+            write_image(options.out / f"{name}{suffix}", picture)
     if options.sheet is not None:
         write_image(options.sheet, _sheet(translator, sources, outputs, targets))
     _save_evaluation(options.model, result)
@@ -98,14 +102,18 @@ def run_evaluate(options: "Evaluate") -> int:
 
 
 def _open_pairs(translator: Translator, data: Path, split: str) -> PairedDataset:
-    preprocessing = translator.preprocessing
+    how = translator.preprocessing
     return PairedDataset(
         data,
         split,
         augmentation=None,
         direction="a2b" if "a2b" in translator.config.networks else "b2a",
-        source_channels=preprocessing.source_channels,
-        target_channels=preprocessing.target_channels,
+        source_channels=how.source_channels,
+        target_channels=how.target_channels,
+        source_range=how.source_range,
+        target_range=how.target_range,
+        sources=how.source_folders,
+        target=how.target_folder,
     )
 
 
@@ -133,7 +141,7 @@ def _baseline(
     info: Mapping[str, Any], translator: Translator, sources: list[np.ndarray], targets: list[Tensor]
 ) -> list[Tensor] | None:
     """Predict by the trivial baseline, where the source is the drawn domain whose legend the data set tells."""
-    if "legend" not in info or "a2b" not in translator.config.networks:
+    if "legend" not in info or "a2b" not in translator.config.networks or translator.preprocessing.source_range:
         return None
     arrays = [to_array(target, np.uint8) for target in targets]
     colours = MedianColours.fit(sources, arrays, info["legend"])
@@ -145,7 +153,11 @@ def _sheet(
 ) -> np.ndarray:
     spec = next(iter(translator.config.networks.values()))
     chosen = np.unique(np.linspace(0, len(sources) - 1, min(SHEET_ROWS, len(sources))).round().astype(int))
-    rows = [[sources[i], to_array(outputs[i], np.uint8), to_array(targets[i], np.uint8)] for i in chosen]
+    shown = [to_tensor(sources[i], translator.preprocessing.source_range) for i in chosen]
+    rows = [
+        [to_array(picture, np.uint8) for picture in (source, outputs[i], targets[i])]
+        for i, source in zip(chosen, shown, strict=True)
+    ]
     return contact_sheet(rows, [spec.source, "output", spec.target])
 
 

@@ -1,33 +1,149 @@
-"""Augmentation of pairs, on albumentations: geometry to both pictures alike, colour to the source alone."""
+"""Augmentation of pictures and pairs, on albumentations: geometry to both pictures alike, colour to the source alone.
+
+`PRESETS` has it by name:
+
+    none      the whole picture, scaled to the size of training; nothing is left to chance
+    paper     scaled to 286, 256 cut out at random, half of them mirrored (Isola et al. 2017, Sec. 6.2)
+    strong    as paper; half of them also turned, zoomed and shifted a little, and the source's colours changed a little
+
+No preset blurs or adds noise: where a translator is to sharpen or to clean its source, that would change the task.
+
+Drawn maps and label pictures have flat colours, one a class. Cubic interpolation would mix two classes into a colour
+that may mean a third. So under strong, a picture that shows the colours of the data set's legend is scaled and turned
+by taking nearest neighbours, and its colours stay. (The paper scales maps like photographs; so do paper and none.)
+
+Nothing heavy is imported here before it is needed: command lines take the names of the presets from this file.
+"""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ganvas.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AugmentPreset = Literal["none", "paper", "strong"]
+Colour = tuple[int, int, int]  # 8-bit red, green, blue
+
+CUBIC, NEAREST, NEAREST_EXACT, REFLECT_101 = 2, 0, 6, 4  # OpenCV's flags; NEAREST resizes half a pixel off the middle
+FLAT_SHARE = 0.5  # of a picture's pixels have colours of the legend, exactly: the rest may be lines and letters
+LOOKED_AT = 4  # every fourth row and column tell that
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Small turns, zooms and shifts; what comes in at the borders is reflected.
+
+    Each picture that is moved is sampled once more, so the others let a network see them as sharp as it will in use.
+
+    Attributes:
+        share: Share of pictures that are moved, 0 to 1.
+        turn: Degrees to either side.
+        zoom: Largest change of scale, as a share of it.
+        shift: Largest shift to each side, as a share of the height and width.
+    """
+
+    share: float = 0.5
+    turn: float = 10.0
+    zoom: float = 0.1
+    shift: float = 0.05
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a pair.
-
-    The paper's: scale to 286, cut 256 at random, mirror half of them (Isola et al. 2017, Sec. 6.2).
+    """What is done to a picture or a pair; by default the paper's (Isola et al. 2017, Sec. 6.2).
 
     Attributes:
         load_size: Pixels a side that both pictures are scaled to; None keeps their own scale.
         crop_size: Pixels a side of the piece that is cut at random.
         flip: Mirror half of the pairs left to right.
         colour: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none.
+        colour_is_optional: Leave a source as it is where a change of colour has no meaning, instead of refusing it:
+            where it is not 8-bit with 1 or 3 channels, and where its colours are the legend's.
+        motion: Small turns, zooms and shifts; None for none.
+        legend: Colours that have a meaning each; pictures that show them are not interpolated.
     """
 
     load_size: int | None = 286
     crop_size: int = 256
     flip: bool = True
     colour: float = 0.0
+    colour_is_optional: bool = False
+    motion: Motion | None = None
+    legend: tuple[Colour, ...] = ()
+
+
+PRESETS: Mapping[AugmentPreset, Augmentation] = {
+    "none": Augmentation(load_size=256, flip=False),
+    "paper": Augmentation(),
+    "strong": Augmentation(colour=0.2, colour_is_optional=True, motion=Motion()),
+}
+
+
+def chosen_augmentation(
+    preset: AugmentPreset,
+    image_size: int,
+    *,
+    load_size: int | None = None,
+    flip: bool = True,
+    colour: float | None = None,
+    info: Mapping[str, Any],
+) -> Augmentation:
+    """Fit a preset to a size of training and a data set, and let options override it.
+
+    Args:
+        preset: Its name.
+        image_size: Pixels a side of the pieces that are cut.
+        load_size: Pixels a side that pictures are scaled to before; None takes the preset's share of ``image_size``, 0
+            keeps the pictures' own scale.
+        flip: False leaves mirroring out of the preset.
+        colour: Strength of the changes of the source's colours; None takes the preset's, where they have a meaning.
+        info: What the data set's dataset.json says; strong heeds a legend in it.
+
+    Raises:
+        UserError: The legend is no colours by name.
+    """
+    base = PRESETS[preset]
+    assert base.load_size is not None
+    if load_size is None:
+        load_size = round(image_size * base.load_size / base.crop_size)
+    return replace(
+        base,
+        load_size=load_size or None,
+        crop_size=image_size,
+        flip=base.flip and flip,
+        colour=base.colour if colour is None else colour,
+        colour_is_optional=base.colour_is_optional and colour is None,
+        legend=_legend(info) if preset == "strong" else (),
+    )
+
+
+def _legend(info: Mapping[str, Any]) -> tuple[Colour, ...]:
+    """Give the colours of a description's legend, which is [red, green, blue] by the name of a class."""
+    legend = info.get("legend", {})
+    if not isinstance(legend, Mapping) or not all(map(_is_colour, legend.values())):
+        raise UserError(
+            f"dataset.json: the legend is {legend!r}; expected [red, green, blue] with values from 0 to 255 by name."
+        )
+    return tuple((red, green, blue) for red, green, blue in legend.values())
+
+
+def _is_colour(values: object) -> bool:
+    return isinstance(values, list | tuple) and [isinstance(v, int) and 0 <= v <= 255 for v in values] == [True] * 3
+
+
+def is_flat(picture: np.ndarray, legend: Sequence[Colour]) -> bool:
+    """Tell whether a picture [H, W, C] is drawn in the legend's colours, with at most lines and letters beside them."""
+    if picture.dtype != "uint8" or picture.shape[2] != 3:
+        return False
+    some = picture[::LOOKED_AT, ::LOOKED_AT]
+    return sum(float((some == colour).all(axis=2).mean()) for colour in legend) >= FLAT_SHARE
 
 
 class PictureTransform:
@@ -59,10 +175,10 @@ class PictureTransform:
         """
         if self.augmentation.load_size is None:
             return picture
-        return _in_range(self._resize(image=picture)["image"], picture)
+        return self._applied(self._scale, [picture])[0]
 
     def alike(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
-        """Transform pictures of equal height and width in the same way.
+        """Transform one or two pictures of equal height and width in the same way.
 
         Raises:
             UserError: They are smaller than the piece to cut.
@@ -74,27 +190,41 @@ class PictureTransform:
                 f"the picture is {W}x{H} pixels, smaller than the {size} to cut from it. "
                 "Use a smaller --image-size, or let --load-size scale the pictures."
             )
-        self._geometry.set_random_seed(int(np.random.SeedSequence(list(key)).generate_state(2)[0]))
-        first, *others = pictures
-        named = {f"other{number}": other for number, other in enumerate(others)}
-        moved = self._geometry(image=first, **named)
-        return [_in_range(moved[name], before) for name, before in {"image": first, **named}.items()]
+        seeds = _Seeds.of(key)
+        if self.augmentation.load_size is None and self.augmentation.motion:
+            pictures = _neighbourhood(pictures, 2 * size, seeds.neighbourhood)
+        self._geometry.set_random_seed(seeds.geometry)
+        return self._applied(self._geometry, pictures)
+
+    def _applied(self, transform: Any, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Apply a transform of albumentations: an "image" is interpolated, a "mask" sampled by nearest neighbours."""
+        import numpy as np
+
+        kinds = ["mask" if is_flat(picture, self.augmentation.legend) else "image" for picture in pictures]
+        names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
+        if "image" in kinds:
+            names[kinds.index("image")] = "image"
+        named = dict(zip(names, pictures, strict=True))
+        # It takes the size from "image", so there must be one.
+        moved = transform(**{"image": np.zeros((*pictures[0].shape[:2], 1), np.uint8), **named})
+        return [_in_range(moved[name], picture) for name, picture in named.items()]
 
     @cached_property
-    def _resize(self) -> Any:
-        size = self.augmentation.load_size
-        return _albumentations().Resize(size, size, interpolation=2, area_for_downscale="image")
+    def _scale(self) -> Any:
+        return _composed([_resize(self.augmentation.load_size)])
 
     @cached_property
     def _geometry(self) -> Any:
         A = _albumentations()
         options = self.augmentation
-        steps = [] if options.load_size is None else [self._resize]
+        steps = [] if options.load_size is None else [_resize(options.load_size)]
+        if options.motion:
+            steps.append(_affine(options.motion))
         if options.load_size != options.crop_size:
             steps.append(A.RandomCrop(options.crop_size, options.crop_size))
         if options.flip:
             steps.append(A.HorizontalFlip(p=0.5))
-        return A.Compose(steps, additional_targets={"other0": "image"})
+        return _composed(steps)
 
 
 class PairTransform:
@@ -121,20 +251,33 @@ class PairTransform:
         Raises:
             UserError: A picture is smaller than the piece to cut, or colour is asked for where it has no meaning.
         """
+        changes_colour = self.changes_colour(source)
         source, target = self._move.alike([source, target], key)
-        if self.augmentation.colour:
-            if source.shape[2] not in (1, 3) or source.dtype != np.uint8:
-                raise UserError(
-                    f"--colour works on 8-bit pictures of 1 or 3 channels; these have {source.shape[2]} of "
-                    f"{source.dtype}. Leave it out."
-                )
-            self._colour.set_random_seed(int(np.random.SeedSequence(key).generate_state(2)[1]))
+        if changes_colour:
+            self._colour.set_random_seed(_Seeds.of(key).colour)
             source = self._colour(image=source)["image"]
         return source, target
 
     def scaled(self, picture: np.ndarray) -> np.ndarray:
         """Give either picture of a pair as `PictureTransform.scaled` does."""
         return self._move.scaled(picture)
+
+    def changes_colour(self, source: np.ndarray) -> bool:
+        """Tell whether the colours of a source [H, W, C] are changed.
+
+        Raises:
+            UserError: They are to be, and that has no meaning.
+        """
+        options = self.augmentation
+        if not options.colour:
+            return False
+        has_meaning = source.shape[2] in (1, 3) and source.dtype == "uint8"
+        if not has_meaning and not options.colour_is_optional:
+            raise UserError(
+                f"--colour works on 8-bit pictures of 1 or 3 channels; these have {source.shape[2]} of "
+                f"{source.dtype}. Leave it out."
+            )
+        return has_meaning and not (options.colour_is_optional and is_flat(source, options.legend))
 
     @cached_property
     def _colour(self) -> Any:
@@ -144,9 +287,57 @@ class PairTransform:
         )
 
 
+class _Seeds(NamedTuple):
+    """Independent seeds from one key."""
+
+    geometry: int
+    colour: int
+    neighbourhood: int
+
+    @classmethod
+    def of(cls, key: Sequence[int]) -> _Seeds:
+        import numpy as np
+
+        return cls(*map(int, np.random.SeedSequence(list(key)).generate_state(3)))
+
+
+def _neighbourhood(pictures: Sequence[np.ndarray], size: int, seed: int) -> list[np.ndarray]:
+    """Cut at most ``size`` pixels a side out of all pictures, so that no large picture is turned as a whole."""
+    import numpy as np
+
+    H, W = pictures[0].shape[:2]
+    top, left = np.random.default_rng(seed).integers([max(1, H - size + 1), max(1, W - size + 1)])
+    return [picture[top : top + size, left : left + size] for picture in pictures]
+
+
+def _composed(steps: list[Any]) -> Any:
+    """Make one transform of several, for one or two pictures of either kind."""
+    targets = {f"{kind}{number}": kind for kind in ("image", "mask") for number in (0, 1)}
+    return _albumentations().Compose(steps, additional_targets=targets)
+
+
+def _resize(size: int | None) -> Any:
+    return _albumentations().Resize(
+        size, size, interpolation=CUBIC, mask_interpolation=NEAREST_EXACT, area_for_downscale="image"
+    )
+
+
+def _affine(motion: Motion) -> Any:
+    return _albumentations().Affine(
+        rotate=(-motion.turn, motion.turn),
+        scale=(1 - motion.zoom, 1 + motion.zoom),
+        keep_ratio=True,
+        translate_percent=(-motion.shift, motion.shift),
+        interpolation=CUBIC,
+        mask_interpolation=NEAREST,
+        border_mode=REFLECT_101,
+        p=motion.share,
+    )
+
+
 def _in_range(scaled: np.ndarray, original: np.ndarray) -> np.ndarray:
     """Keep floats in the range they came in: cubic interpolation overshoots at edges, and only integers saturate."""
-    return scaled.clip(original.min(), original.max()) if scaled.dtype == np.float32 else scaled
+    return scaled.clip(original.min(), original.max()) if scaled.dtype == "float32" else scaled
 
 
 def _albumentations() -> Any:

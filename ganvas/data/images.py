@@ -6,6 +6,7 @@ An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
 ORIENTATION = 0x0112  # tag of EXIF
 ValueRange = tuple[float, float]
+TOLERANCE = 1e-3  # beyond [0, 1]: what resampling leaves
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 _one_at_a_time = threading.Lock()
@@ -122,6 +124,62 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
         raise UserError(
             f"{path}: has {picture.shape[2]} channels, {channels} are expected. Convert the file, or train with as "
             "many channels (--source-channels, --target-channels)."
+        )
+    return picture
+
+
+def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
+    """Read pictures of one size and type and join their channels; the tags are the first one's.
+
+    Args:
+        paths: The files.
+        channels: Channels wanted in all.
+
+    Raises:
+        UserError: A file cannot be read, they differ in size or type, or have other channels in all.
+    """
+    pictures = [read_picture(path) for path in paths]
+    kinds = {(picture.array.shape[:2], picture.array.dtype.name) for picture in pictures}
+    if len(kinds) > 1:
+        found = ", ".join(
+            f"{path} {p.array.shape[1]}x{p.array.shape[0]} {p.array.dtype}"
+            for path, p in zip(paths, pictures, strict=True)
+        )
+        raise UserError(f"These pictures are to be stacked, and differ in size or type: {found}. Make them alike.")
+    holes = np.logical_or.reduce([picture.holes for picture in pictures])
+    joined = np.concatenate([picture.array for picture in pictures], axis=2)
+    if joined.shape[2] != channels:
+        each = " + ".join(str(picture.array.shape[2]) for picture in pictures)
+        raise UserError(
+            f"{', '.join(map(str, paths))}: have {each} = {joined.shape[2]} channels, {channels} are expected. Give "
+            f"--source-channels {joined.shape[2]}."
+        )
+    return Picture(joined, pictures[0].tags, holes)
+
+
+def require_range(picture: np.ndarray, value_range: ValueRange | None, path: Path) -> np.ndarray:
+    """Refuse values that the network cannot be given; give the picture back.
+
+    Args:
+        picture: [H, W, C].
+        value_range: As in `to_tensor`; without one, floats have to lie in [0, 1].
+        path: Where it was read from, for the message.
+
+    Raises:
+        UserError: There are values that are not finite, or floats beyond [0, 1] without a range.
+    """
+    if picture.dtype != np.float32:
+        return picture
+    low, high = float(picture.min()), float(picture.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UserError(
+            f"{path}: has values that are not finite (NaN or infinite). Fill them, or name the value of pixels without "
+            "data in the file, as GeoTIFF does."
+        )
+    if value_range is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
+        raise UserError(
+            f"{path}: has values from {low:g} to {high:g}, while floats are taken to lie in 0 to 1. Give the range of "
+            "all pictures, such as --value-range 0:9000."
         )
     return picture
 

@@ -8,7 +8,7 @@
 Splits are train, val and test; ``DIR/dataset.json`` may name domains, licence and legend.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PairTransform
-from ganvas.data.images import fit_channels, read_image, to_tensor
+from ganvas.data.images import ValueRange, fit_channels, read_image, read_stacked, require_range, to_tensor
 from ganvas.data.listing import Files, picture_names, require_own_stems, stem
 from ganvas.data.shards import Member, Members, find_members, find_shards
 from ganvas.data.store import PictureStore, identity, kept
@@ -32,10 +32,17 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """The file or files of one pair; without ``b``, ``a`` holds both pictures side by side."""
+    """The files of one pair.
+
+    Attributes:
+        a: A; without ``b`` it holds both pictures side by side.
+        b: B.
+        more: More sources, whose channels follow those of ``a``.
+    """
 
     a: Path | Member
     b: Path | Member | None = None
+    more: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -45,16 +52,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of a split, by number; without ``b``, ``a`` holds both pictures side by side."""
+    """The pairs of a split, by number; files are as in `Pair`."""
 
     a: Files | Members
     b: Files | Members | None = None
+    more: tuple[Files, ...] = ()
 
     def __len__(self) -> int:
         return len(self.a)
 
     def __getitem__(self, index: int) -> Pair:
-        return Pair(self.a[index], None if self.b is None else self.b[index])
+        more = tuple(files[index] for files in self.more)
+        return Pair(self.a[index], None if self.b is None else self.b[index], more)
 
     def __iter__(self) -> Iterator[Pair]:
         return (self[index] for index in range(len(self)))
@@ -115,10 +124,25 @@ def find_pairs(root: Path, split: str) -> Pairs:
     return Pairs(Files(one, names))
 
 
+def find_stacked_pairs(root: Path, split: str, sources: Sequence[str], target: str) -> Pairs:
+    """List pairs with several sources, DIR/SPLIT/SOURCE/x.png each, and one target, DIR/SPLIT/TARGET/x.png.
+
+    Raises:
+        UserError: A folder is missing or empty, named twice, or a picture has no partner in another.
+    """
+    if len({*sources, target}) <= len(sources):
+        raise UserError(f"--source {' --source '.join(sources)} --target {target}: one folder is named twice.")
+    folders = [root / split / name for name in (*sources, target)]
+    first = _matched(folders[0], folders[-1])
+    more = [_matched(folders[0], folder).b for folder in folders[1:-1]]
+    return Pairs(first.a, first.b, tuple(files for files in more if isinstance(files, Files)))
+
+
 def _matched(a: Path, b: Path) -> Pairs:
     for folder, other in ((a, b), (b, a)):
         if not folder.is_dir():
-            raise UserError(f"{folder}: is missing, while {other} is there. A data set of pairs needs both.")
+            there = ", while it is there" if other.is_dir() else ", too"
+            raise UserError(f"{folder}: is missing; it belongs to {other}{there}. A data set of pairs needs both.")
     first, second = (_by_stem(folder) for folder in (a, b))
     if len(first) != len(second) or any(stem(x) != stem(y) for x, y in zip(first, second, strict=True)):
         raise _unmatched(a, b, first, second)
@@ -154,6 +178,11 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         direction: "a2b" makes A the source, "b2a" B.
         source_channels: Channels of the source pictures.
         target_channels: Channels of the target pictures.
+        source_range: The values of the source that become -1 and 1, as in `ganvas.data.images.to_tensor`.
+        target_range: The same of the target.
+        sources: Folders of a split whose pictures are stacked into the channels of the source; empty for the usual
+            layouts.
+        target: The folder of the targets beside ``sources``.
         seed: Of the augmentation.
         store: Keeps decoded pictures, at the scale from which pieces are cut; None decodes them each time.
 
@@ -170,10 +199,15 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         direction: Literal["a2b", "b2a"] = "a2b",
         source_channels: int = 3,
         target_channels: int = 3,
+        source_range: ValueRange | None = None,
+        target_range: ValueRange | None = None,
+        sources: Sequence[str] = (),
+        target: str = "b",
         seed: int = 0,
         store: PictureStore | None = None,
     ) -> None:
-        self.pairs = find_pairs(root, split)
+        self.pairs = find_stacked_pairs(root, split, sources, target) if sources else find_pairs(root, split)
+        self._ranges = (source_range, target_range)
         self._transform = PairTransform(augmentation) if augmentation else None
         self._backwards = direction == "b2a"
         self._channels = (source_channels, target_channels)
@@ -192,7 +226,8 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
                 source, target = self._transform(source, target, (self._seed, epoch, index))
             except UserError as error:
                 raise UserError(f"{self.pairs[index].a}: {error}") from None
-        return {"source": to_tensor(source), "target": to_tensor(target), "index": index}
+        source_range, target_range = self._ranges
+        return {"source": to_tensor(source, source_range), "target": to_tensor(target, target_range), "index": index}
 
     def name(self, index: int) -> str:
         """Give a pair's name: the file's stem."""
@@ -210,7 +245,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Give source and target at the scale from which pieces are cut."""
         scale = self._transform.scaled if self._transform else lambda picture: picture
         load_size = self._transform.augmentation.load_size if self._transform else None
-        files = [_identity(picture) for picture in (pair.a, pair.b) if picture is not None]
+        files = [_identity(picture) for picture in (pair.a, pair.b, *pair.more) if picture is not None]
         key = repr((files, self._channels, self._backwards, load_size))
         source, target = kept(self._store, key, lambda: [scale(picture) for picture in self._decode(pair)])
         return source, target
@@ -221,12 +256,17 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
             where = Path(str(pair.a))
             a, b = split_halves(_read(pair.a), where)
             a, b = fit_channels(a, first, where), fit_channels(b, second, where)
+        elif pair.more and isinstance(pair.a, Path):
+            a, b = read_stacked([pair.a, *pair.more], first).array, _read(pair.b, second)
         else:
             a, b = _read(pair.a, first), _read(pair.b, second)
             if a.shape[:2] != b.shape[:2]:
                 sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
                 raise UserError(f"{pair.a} and {pair.b}: the halves of the pair differ in size ({sizes}).")
-        return (b, a) if self._backwards else (a, b)
+        source, target = (b, a) if self._backwards else (a, b)
+        for picture, value_range in zip((source, target), self._ranges, strict=True):
+            require_range(picture, value_range, Path(str(pair.a)))
+        return source, target
 
 
 def _identity(picture: Path | Member) -> tuple[object, ...]:

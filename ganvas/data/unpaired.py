@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PictureTransform
-from ganvas.data.images import read_image, to_tensor
+from ganvas.data.images import ValueRange, read_image, require_range, to_tensor
 from ganvas.data.listing import Files, picture_names
-from ganvas.data.paired import splits
+from ganvas.data.paired import dataset_info, splits
 from ganvas.data.shards import find_shards
 from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
@@ -53,9 +53,12 @@ def _pictures(domain: Path, other: Path) -> Files:
 
 
 def are_pairs(root: Path, split: str) -> bool:
-    """Tell whether both domains of a split show the same under equal names, as the test pictures of earth do."""
+    """Tell whether both domains of a split show the same under equal names, as the test pictures of earth do.
+
+    Names alone do not tell (many sets are numbered): DIR/dataset.json has to say "pairs": true.
+    """
     a, b = find_domains(root, split)
-    return [path.stem for path in a] == [path.stem for path in b]
+    return bool(dataset_info(root).get("pairs")) and [path.stem for path in a] == [path.stem for path in b]
 
 
 class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -70,6 +73,8 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         augmentation: What is done to each picture by itself; None gives whole pictures as they are.
         channels_a: Channels of domain a.
         channels_b: Channels of domain b.
+        range_a: The values of domain a that become -1 and 1, as in `ganvas.data.images.to_tensor`.
+        range_b: The same of domain b.
         seed: Of partners and augmentation.
         store: Keeps decoded pictures, at the scale from which pieces are cut; None decodes them each time.
 
@@ -85,11 +90,14 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         augmentation: Augmentation | None,
         channels_a: int = 3,
         channels_b: int = 3,
+        range_a: ValueRange | None = None,
+        range_b: ValueRange | None = None,
         seed: int = 0,
         store: PictureStore | None = None,
     ) -> None:
         self.files = dict(zip("ab", find_domains(root, split), strict=True))
         self._channels = {"a": channels_a, "b": channels_b}
+        self._ranges = {"a": range_a, "b": range_b}
         self._transform = PictureTransform(augmentation) if augmentation else None
         self._seed = seed
         self._store = store
@@ -103,11 +111,19 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         longer, shorter = ("a", "b") if len(self.files["a"]) >= len(self.files["b"]) else ("b", "a")
         partner = int(np.random.default_rng([self._seed, epoch, index]).integers(len(self.files[shorter])))
         places = {longer: index, shorter: partner}
-        return {domain: to_tensor(self._moved(domain, places[domain], (*key, "ab".index(domain)))) for domain in "ab"}
+        return {domain: self._tensor(domain, places[domain], (*key, "ab".index(domain))) for domain in "ab"}
+
+    def picture(self, domain: str, index: int) -> np.ndarray:
+        """Give a picture of a domain as it is, [H, W, C]."""
+        return read_image(self.files[domain][index], self._channels[domain])
 
     def prepared(self, domain: str, index: int) -> torch.Tensor:
         """Give one picture of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
-        return to_tensor(self._moved(domain, index, (0, index)))
+        return self._tensor(domain, index, (0, index))
+
+    def _tensor(self, domain: str, index: int, key: tuple[int, ...]) -> torch.Tensor:
+        moved = self._moved(domain, index, key)
+        return to_tensor(require_range(moved, self._ranges[domain], self.files[domain][index]), self._ranges[domain])
 
     def _moved(self, domain: str, index: int, key: tuple[int, ...]) -> np.ndarray:
         path = self.files[domain][index]

@@ -23,7 +23,7 @@ def translate_files(translator: Translator, source: Path, target: Path, *, as_js
     Raises:
         UserError: No pictures, or pictures that could not be read or written.
     """
-    jobs = _jobs(source, target)
+    jobs = _jobs(_source_folder(source, translator), target)
     done, failures = [], []
     for picture, translation in track(jobs, "translating", console=Console(stderr=True), disable=len(jobs) < 2):
         try:
@@ -38,6 +38,17 @@ def translate_files(translator: Translator, source: Path, target: Path, *, as_js
     if failures:
         raise UserError(f"{len(failures)} of {len(jobs)} pictures failed:\n  " + "\n  ".join(failures))
     return 0
+
+
+def _source_folder(source: Path, translator: Translator) -> Path:
+    """Give the folder whose pictures are listed: the first of those that are stacked, where the model takes several."""
+    folders = translator.preprocessing.source_folders
+    if folders and not (source / folders[0]).is_dir():
+        raise UserError(
+            f"{source}: the model takes {len(folders)} pictures at once. Give the folder that holds their folders "
+            f"{', '.join(folders)}."
+        )
+    return source / folders[0] if folders else source
 
 
 def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:

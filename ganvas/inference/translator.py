@@ -5,11 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.data.images import holds, list_images, read_picture, to_array, to_tensor, write_image
+from ganvas.data.images import (
+    IMAGE_SUFFIXES,
+    Picture,
+    holds,
+    list_images,
+    read_picture,
+    read_stacked,
+    require_range,
+    to_array,
+    to_tensor,
+    write_image,
+)
 from ganvas.errors import UserError
 from ganvas.modelfile import ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
@@ -93,10 +105,13 @@ class Translator:
         for picture in pictures:
             if picture.shape[2] != wanted:
                 raise UserError(f"the picture has {picture.shape[2]} channels, the model takes {wanted}.")
+        source = torch.stack([to_tensor(picture, self.preprocessing.source_range) for picture in pictures])
+        return [self.as_picture(one, pictures[0].dtype) for one in self.translate_tensor(source)]
+
+    def as_picture(self, output: Tensor, source_type: DTypeLike) -> np.ndarray:
+        """Give an output [C, H, W] in [-1, 1] as [H, W, C] of the source's type, or in the model's range and type."""
         how = self.preprocessing
-        source = torch.stack([to_tensor(picture, how.source_range) for picture in pictures])
-        kind = pictures[0].dtype if how.target_range is None else np.dtype(how.target_type)
-        return [to_array(one, kind, how.target_range) for one in self.translate_tensor(source)]
+        return to_array(output, source_type if how.target_range is None else how.target_type, how.target_range)
 
     @torch.inference_mode()
     def translate_tensor(self, source: Tensor) -> Tensor:
@@ -123,13 +138,28 @@ class Translator:
             raise UserError(f"{source}: holds no pictures. Give a folder of pictures or one picture.")
         return [self.translate_file(file, target / file.name) for file in files]
 
+    def read(self, source: Path) -> Picture:
+        """Read a source picture, or all that make one: those of its name in the folders beside its own.
+
+        Raises:
+            UserError: One is missing or cannot be read, or they are not what the model takes.
+        """
+        how = self.preprocessing
+        if how.source_folders:
+            beside = [_namesake(source.parent.parent / folder, source.stem) for folder in how.source_folders]
+            picture = read_stacked(beside, how.source_channels)
+        else:
+            picture = read_picture(source, how.source_channels)
+        require_range(picture.array, how.source_range, source)
+        return picture
+
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
 
         Returns:
             The file written: ``target``, or a TIFF of that name where its format does not hold the picture.
         """
-        picture = read_picture(source, self.preprocessing.source_channels)
+        picture = self.read(source)
         output, tags = picture.tags.punched(self.translate_batch([picture.array])[0], picture.holes)
         if not holds(target.suffix, output, exactly=self.preprocessing.target_range is not None):
             target = target.with_suffix(".tif")
@@ -157,6 +187,13 @@ def load(
     """
     config, generators = load_model(Path(path))
     return Translator(config, generators, direction=direction, device=device, size=size, paper=paper, seed=seed)
+
+
+def _namesake(folder: Path, stem: str) -> Path:
+    found = [folder / f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES) if (folder / f"{stem}{suffix}").is_file()]
+    if len(found) != 1:
+        raise UserError(f"{folder}: has {len(found)} pictures called {stem}; one is expected, beside the others.")
+    return found[0]
 
 
 def _resized(x: Tensor, H: int, W: int) -> Tensor:

@@ -4,6 +4,7 @@ The command line and a run's config.json are made from these classes. The module
 what is theirs.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -142,6 +143,34 @@ def check_sizes(load_size: int | None, image_size: int) -> None:
     """
     if load_size is not None and 0 < load_size < image_size:
         raise UserError(f"--load-size {load_size} is smaller than --image-size {image_size}.")
+
+
+def check_levels(levels: int | None, image_size: int) -> None:
+    """Refuse a U-Net that would have to pad its pictures to a multiple of more than their size.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    most = (image_size - 1).bit_length()
+    if levels is not None and levels > most:
+        raise UserError(f"--levels {levels}: {most} bring --image-size {image_size} to one pixel. Give at most {most}.")
+
+
+def parse_range(option: str, text: str | None) -> tuple[float, float] | None:
+    """Read a range of pixel values, "LOW:HIGH"; None stays None.
+
+    Raises:
+        UserError: It is no range.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"{option} {text}: give the least and the greatest value, such as {option} 0:4095.")
+    return low, high
 
 
 def check_length(schedule: ScheduleConfig) -> None:

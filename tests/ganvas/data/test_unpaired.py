@@ -87,7 +87,10 @@ def test_equal_names_are_pairs(root):
     assert not are_pairs(root, "train")
     for domain in ("testA", "testB"):
         write(root / domain, [1, 2])
+    assert not are_pairs(root, "test")  # many sets are numbered
+    (root / "dataset.json").write_text('{"pairs": true}')
     assert are_pairs(root, "test")
+    assert not are_pairs(root, "train")
 
 
 class TestBadInput:

@@ -1,0 +1,142 @@
+"""Pictures that are not 8-bit colour: bands, ranges, heights, several sources; from the files to the translations."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from rasterio.transform import from_origin
+
+from ganvas.data.images import write_image
+
+SMALL = [
+    "--image-size",
+    "32",
+    "--load-size",
+    "0",
+    "--levels",
+    "4",
+    "--base-channels",
+    "4",
+    "--discriminator-channels",
+    "4",
+    "--patch-layers",
+    "1",
+]
+FEW = ["--steps", 4, "--save-every-steps", 4, "--sample-every-steps", 4, "--threads", 1]
+
+
+def geotiff(path, bands, no_data=None):
+    """[H, W, C] as a GeoTIFF of rasterio's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    H, W, C = bands.shape
+    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": no_data}
+    with rasterio.open(path, "w", height=H, width=W, count=C, dtype=bands.dtype, compress="lzw", **where) as file:
+        file.write(np.moveaxis(bands, 2, 0))
+
+
+@pytest.fixture
+def satellite(tmp_path):
+    """Five bands of 12 bits and the heights in metres that go with them; a corner of the first is without data."""
+    chance = np.random.default_rng(0)
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        for number in range(count):
+            bands = chance.integers(1, 4096, (40, 48, 5), dtype=np.uint16)
+            bands[:4, :4] = 0
+            heights = bands.mean(axis=2, keepdims=True).astype(np.float32) * 2 - 500
+            geotiff(tmp_path / "data" / split / "a" / f"{number}.tif", bands, no_data=0)
+            geotiff(tmp_path / "data" / split / "b" / f"{number}.tif", heights)
+    return tmp_path / "data"
+
+
+def test_five_bands_to_heights_and_back_on_the_map(pix2pix, satellite, tmp_path):
+    run = tmp_path / "run"
+    channels = ["--source-channels", 5, "--target-channels", 1]
+    ranges = ["--value-range", "0:4095", "--target-range=-500:7700"]
+    code, _, err = pix2pix("train", "--data", satellite, "--out", run, *channels, *ranges, *SMALL, *FEW)
+    assert code == 0, err
+    how = json.loads((run / "model" / "config.json").read_text())["preprocessing"]
+    assert (how["source_range"], how["target_range"]) == ([0, 4095], [-500, 7700])
+    assert (how["source_type"], how["target_type"]) == ("uint16", "float32")
+
+    code, _, err = pix2pix("translate", run, satellite / "test" / "a", tmp_path / "out")
+    assert code == 0, err
+    for number in range(2):
+        with rasterio.open(tmp_path / "out" / f"{number}.tif") as file:
+            assert (file.count, file.dtypes[0], file.shape) == (1, "float32", (40, 48))
+            assert file.crs == rasterio.CRS.from_epsg(32633)
+            assert file.transform == from_origin(500_000, 5_000_000, 10, 10)
+            heights = file.read(1)
+            assert file.nodata == 0
+        assert (heights[:4, :4] == 0).all()
+        assert -500 <= heights.min() < heights.max() <= 7700
+        assert tifffile.imread(tmp_path / "out" / f"{number}.tif").shape == (40, 48)  # another library
+
+    code, out, err = pix2pix("evaluate", run, "--data", satellite, "--json", "--out", tmp_path / "evaluated")
+    assert code == 0, err
+    assert 0 < json.loads(out)["metrics"]["l1"]["mean"] < 2
+    assert sorted(path.name for path in (tmp_path / "evaluated").iterdir()) == ["0.tif", "1.tif"]
+
+
+def test_floats_without_a_range_are_refused_with_the_range_they_have(pix2pix, satellite, tmp_path):
+    channels = ["--source-channels", 5, "--target-channels", 1]
+    code, _, err = pix2pix("train", "--data", satellite, "--out", tmp_path / "run", *channels, *SMALL, *FEW)
+    assert code == 2
+    assert "values from" in err
+    assert "--value-range" in err
+
+
+@pytest.fixture
+def stacked(tmp_path):
+    """Two gray sources, radar and sun, and a target that is their difference; stems are equal, formats are not."""
+    chance = np.random.default_rng(1)
+    for split in ("train", "test"):
+        for number in range(3):
+            radar, sun = chance.integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
+            for folder, suffix, picture in (("radar", "png", radar), ("sun", "bmp", sun), ("b", "png", radar - sun)):
+                write_image(tmp_path / "data" / split / folder / f"{number}.{suffix}", picture)
+    return tmp_path / "data"
+
+
+def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
+    run, how = tmp_path / "run", ["--source", "radar", "--source", "sun", "--source-channels", 2]
+    code, _, err = pix2pix(
+        "train", "--data", stacked, "--out", run, *how, "--target-channels", 1, *SMALL, *FEW, "--no-flip"
+    )
+    assert code == 0, err
+    code, _, err = pix2pix("translate", run, stacked / "test", tmp_path / "out")
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+    code, out, err = pix2pix("evaluate", run, "--data", stacked, "--json")
+    assert code == 0, err
+    assert json.loads(out)["pictures"] == 3
+
+    (stacked / "test" / "sun" / "1.bmp").unlink()
+    code, _, err = pix2pix("translate", run, stacked / "test", tmp_path / "again")
+    assert code == 2
+    assert "sun: has 0 pictures called 1" in err
+    code, _, err = pix2pix("translate", run, stacked / "test" / "radar", tmp_path / "again")
+    assert code == 2
+    assert "radar, sun" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--source", "radar", "--source", "moon", "--source-channels", 2], "moon: is missing"),
+        (["--source", "radar", "--source", "radar"], "is named twice"),
+        (["--source", "radar", "--source", "sun", "--source-channels", 3], "have 1 + 1 = 2 channels, 3 are expected"),
+        (["--source", "radar", "--direction", "b2a"], "--source and --direction b2a"),
+        (["--value-range", "5"], "--value-range 5: give the least and the greatest value"),
+        (["--target-range", "9:1"], "--target-range 9:1: give the least"),
+        (["--levels", "6"], "--levels 6: 5 bring --image-size 32 to one pixel"),
+    ],
+)
+def test_bad_options(pix2pix, stacked, tmp_path, options, said):
+    code, _, err = pix2pix(
+        "train", "--data", stacked, "--out", tmp_path / "run", "--target-channels", 1, *SMALL, *FEW, *options
+    )
+    assert code == 2
+    assert said in err
+    assert not (tmp_path / "run" / "model").exists()
