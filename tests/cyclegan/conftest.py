@@ -51,6 +51,7 @@ def domains_with_truth(tmp_path_factory):
         (root / f"test{domain}").mkdir()
         for i in range(3):
             Image.fromarray(draw(i, colours)).save(root / f"test{domain}" / f"{i}.png")
+    (root / "dataset.json").write_text('{"pairs": true}')
     return root
 
 

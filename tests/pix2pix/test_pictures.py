@@ -10,20 +10,8 @@ from rasterio.transform import from_origin
 
 from ganvas.data.images import write_image
 
-SMALL = [
-    "--image-size",
-    "32",
-    "--load-size",
-    "0",
-    "--levels",
-    "4",
-    "--base-channels",
-    "4",
-    "--discriminator-channels",
-    "4",
-    "--patch-layers",
-    "1",
-]
+SIZES = ["--image-size", "32", "--load-size", "0", "--levels", "4", "--patch-layers", "1"]
+SMALL = [*SIZES, "--base-channels", "4", "--discriminator-channels", "4"]
 FEW = ["--steps", 4, "--save-every-steps", 4, "--sample-every-steps", 4, "--threads", 1]
 
 
