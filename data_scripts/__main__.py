@@ -1,15 +1,30 @@
-"""``python -m data_scripts NAME [options]``: each name is a file in here with a ``main(argv)``."""
+"""``python -m data_scripts NAME [options]``: each name is a file in here with a ``main(argv)``, or a published set."""
 
+import importlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from data_scripts.sets import SETS, for_people
 from ganvas.console import run_command
 
+
+@dataclass(frozen=True)
+class Script:
+    """A module with a ``main(argv)``, and what it does."""
+
+    module: str
+    what: str
+
+
 SCRIPTS = {
-    "earth": "maps and terrain of the whole Earth, from PyPI's basemap; needs no network",
-    "mnist": "70,000 digits, downloaded; or the files that are there, checked",
-    "fashion-mnist": "70,000 pieces of clothing, in the same form",
-    "check": "tell what a data set holds and what is wrong with it",
+    "list": Script("data_scripts.sets", "all data sets that can be had, with size and licence"),
+    "earth": Script("data_scripts.earth", "maps and terrain of the whole Earth, from PyPI's basemap; needs no network"),
+    "mnist": Script("data_scripts.mnist", "70,000 digits, downloaded; or the files that are there, checked"),
+    "fashion-mnist": Script("data_scripts.fashion_mnist", "70,000 pieces of clothing, in the same form"),
+    "shards": Script("data_scripts.shards", "pack a data set of pairs into tar shards, for sets of very many files"),
+    "check": Script("data_scripts.check", "tell what a data set holds and what is wrong with it"),
+    "preview": Script("data_scripts.preview", "draw what a training sees, and prove that pairs stay aligned"),
 }
 
 
@@ -20,29 +35,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    # Written out: a name from the command line never becomes a module's name.
-    if name == "earth":
-        from data_scripts import earth
+    if name in SCRIPTS:
+        # A name from the command line never becomes a module's name: the table has it.
+        code: int = importlib.import_module(SCRIPTS[name].module).main(rest)
+        return code
+    if name in SETS:
+        from data_scripts import published
 
-        return earth.main(rest)
-    if name == "mnist":
-        from data_scripts import mnist
-
-        return mnist.main(rest)
-    if name == "fashion-mnist":
-        from data_scripts import fashion_mnist
-
-        return fashion_mnist.main(rest)
-    if name == "check":
-        from data_scripts import check
-
-        return check.main(rest)
-    listing = "\n".join(f"  {script:<14} {what}" for script, what in SCRIPTS.items())
+        return published.main(name, rest)
     if name in ("-h", "--help"):
-        print(f"usage: python -m data_scripts NAME [options]\n\n{listing}\n\nNAME --help tells a script's options.")
+        print(f"usage: python -m data_scripts NAME [options]\n\n{_listing()}\n\nNAME --help tells a script's options.")
         return 0
-    print(f"data_scripts: error: there is no script {name!r}. There are:\n{listing}", file=sys.stderr)
+    print(f"data_scripts: error: there is no script {name!r}. There are:\n{_listing()}", file=sys.stderr)
     return 2
+
+
+def _listing() -> str:
+    scripts = [(name, script.what) for name, script in SCRIPTS.items()]
+    sets = [
+        (name, f"{' and '.join(each.domains)}, {each.layout}; {for_people(each.size)} to download")
+        for name, each in SETS.items()
+    ]
+    return "\n".join(f"  {name:<24}{what}" for name, what in (*scripts, *sets))
 
 
 if __name__ == "__main__":

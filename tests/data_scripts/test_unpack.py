@@ -1,0 +1,255 @@
+"""Archives that were made to do harm, and archives that came to harm."""
+
+import io
+import struct
+import tarfile
+import warnings
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_scripts.unpack import MAXIMUM_FILES, BadArchive, Budget, budget_of, unpack
+
+FILES = {"set/train/1.jpg": b"one", "set/train/2.jpg": b"two" * 1000, "set/val/1.jpg": b"", "set/val/ö.jpg": b"three"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder to unpack into, with room around it that must stay empty."""
+    (tmp_path / "around" / "folder").mkdir(parents=True)
+    return tmp_path / "around" / "folder"
+
+
+def as_it_is(path):
+    return path
+
+
+def tar_gz(path, members):
+    """Write members given as (name, content) or as TarInfo."""
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+                continue
+            name, content = member
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def zipped(path, members):
+    """Write members given as (name or ZipInfo, content)."""
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        warnings.simplefilter("ignore", UserWarning)  # of names that are there twice
+        for name, content in members:
+            file.writestr(name, content)
+    return path
+
+
+WRITERS = {"tar": tar_gz, "zip": zipped}
+both_kinds = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+
+
+def content_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def is_refused(archive, folder, match, **options):
+    with pytest.raises(BadArchive, match=match) as error:
+        unpack(archive, folder, as_it_is, **options)
+    assert str(error.value).startswith(f"{archive}: ")
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "something was written outside"
+
+
+@both_kinds
+def test_files_come_out_as_they_went_in(tmp_path, folder, write):
+    sizes = []
+    counts = unpack(write(tmp_path / "a", FILES.items()), folder, as_it_is, written=sizes.append)
+    assert content_of(folder) == FILES
+    assert counts == {"set/train": 2, "set/val": 2}
+    assert sum(sizes) == sum(map(len, FILES.values()))
+
+
+@both_kinds
+def test_members_go_where_they_are_told_or_are_left_out(tmp_path, folder, write):
+    def place(path):
+        return PurePosixPath("b", path.name) if path.parent.name == "val" else None
+
+    assert unpack(write(tmp_path / "a", FILES.items()), folder, place) == {"b": 2}
+    assert content_of(folder) == {"b/1.jpg": b"", "b/ö.jpg": b"three"}
+
+
+def test_folders_and_leading_dots_are_common_and_harmless(tmp_path, folder):
+    directory = tarfile.TarInfo("./set")
+    directory.type = tarfile.DIRTYPE
+    unpack(tar_gz(tmp_path / "a", [directory, ("./set/1.jpg", b"one")]), folder, as_it_is)
+    assert content_of(folder) == {"set/1.jpg": b"one"}
+
+
+@both_kinds
+@pytest.mark.parametrize(
+    "name",
+    ["../x.jpg", "set/../../x.jpg", "/tmp/x.jpg", "C:/x.jpg", "c:x.jpg", "..\\x.jpg", "set\\x.jpg", "\\\\host\\x.jpg"],
+)
+def test_a_name_that_leads_out_condemns_the_archive(tmp_path, folder, write, name):
+    archive = write(tmp_path / "a", [("set/1.jpg", b"one"), (name, b"bad")])
+    is_refused(archive, folder, "a path that leads out of its folder")
+
+
+def test_names_are_looked_at_even_of_members_that_are_left_out(tmp_path, folder):
+    with pytest.raises(BadArchive, match="leads out"):
+        unpack(tar_gz(tmp_path / "a", [("../x.txt", b"bad")]), folder, lambda path: None)
+    directory = tarfile.TarInfo("../../x")
+    directory.type = tarfile.DIRTYPE
+    is_refused(tar_gz(tmp_path / "b", [directory]), folder, "leads out")
+    is_refused(zipped(tmp_path / "c", [("../x/", b"")]), folder, "leads out")
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["set/nul", "set/CON.jpg", "com1.png", "new\nline.jpg", "bell\a.jpg"])
+def test_a_name_that_some_systems_cannot_hold_is_refused(tmp_path, folder, write, name):
+    is_refused(write(tmp_path / "a", [(name, b"bad")]), folder, "a name that not every system allows")
+
+
+def test_a_file_without_a_name_is_refused(tmp_path, folder):
+    is_refused(tar_gz(tmp_path / "a", [("./", b"")]), folder, "a file without a name")
+
+
+@both_kinds
+def test_characters_that_windows_has_no_use_for_are_replaced(tmp_path, folder, write):
+    names = ["2011-06-19 19:38:13.jpg", "what?.jpg", "nullable.jpg", "commons.jpg"]
+    unpack(write(tmp_path / "a", [(name, b"") for name in names]), folder, as_it_is)
+    assert set(content_of(folder)) == {"2011-06-19 19_38_13.jpg", "what_.jpg", "nullable.jpg", "commons.jpg"}
+
+
+@both_kinds
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.jpg", "a.jpg"),
+        ("a.jpg", "A.JPG"),
+        ("ö.jpg", "o\u0308.jpg"),
+        ("at 19:38.jpg", "at 19_38.jpg"),
+        ("x/a", "X/a"),
+    ],
+)
+def test_two_files_of_one_name_are_refused(tmp_path, folder, write, names):
+    is_refused(write(tmp_path / "a", [(name, b"") for name in names]), folder, "two files that would both be")
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"?"]
+)
+def test_a_tar_with_anything_but_files_and_folders_is_refused(tmp_path, folder, kind):
+    member = tarfile.TarInfo("set/x.jpg")
+    member.type, member.linkname = kind, "/etc/passwd"
+    is_refused(tar_gz(tmp_path / "a", [("set/1.jpg", b"one"), member]), folder, "a link or a device, 'set/x.jpg'")
+
+
+def test_a_file_is_not_written_through_a_link(tmp_path, folder):
+    """The usual attack: a link that leads out, then a file behind it."""
+    link = tarfile.TarInfo("set")
+    link.type, link.linkname = tarfile.SYMTYPE, ".."
+    is_refused(tar_gz(tmp_path / "a", [link, ("set/x.jpg", b"bad")]), folder, "a link")
+
+
+@pytest.mark.parametrize("mode", [0o120777, 0o020666, 0o010666])
+def test_a_zip_with_a_link_or_device_is_refused(tmp_path, folder, mode):
+    member = zipfile.ZipInfo("set/x.jpg")
+    member.create_system, member.external_attr = 3, mode << 16
+    is_refused(zipped(tmp_path / "a", [(member, b"/etc/passwd")]), folder, "a link or a device")
+
+
+def test_an_encrypted_or_oddly_packed_zip_is_refused(tmp_path, folder):
+    with zipfile.ZipFile(tmp_path / "a", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("x.jpg", b"one")
+    is_refused(tmp_path / "a", folder, "encrypted or packed in an uncommon way at 'x.jpg'")
+    content = bytearray(zipped(tmp_path / "b", [("x.jpg", b"one")]).read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + place] |= 1
+    (tmp_path / "b").write_bytes(content)
+    is_refused(tmp_path / "b", folder, "encrypted or packed in an uncommon way at 'x.jpg'")
+
+
+@both_kinds
+def test_a_bomb_goes_out_at_the_limit(tmp_path, folder, write):
+    """100 MB of zeros in 100 kB."""
+    archive = write(tmp_path / "a", [("x.jpg", bytes(100_000_000))])
+    assert archive.stat().st_size < 200_000
+    is_refused(archive, folder, "unpacks to far more than an archive of pictures does")
+    assert sum(map(len, content_of(folder).values())) <= budget_of(archive).size < 100_000_000
+
+
+@both_kinds
+def test_many_small_bombs_share_one_limit(tmp_path, folder, write):
+    archive = write(tmp_path / "a", [(f"{number}.jpg", bytes(1_000_000)) for number in range(20)])
+    is_refused(archive, folder, "far more", budget=Budget(10_000_000, 100))
+    assert sum(map(len, content_of(folder).values())) <= 10_000_000
+
+
+def test_a_bomb_in_a_tars_headers_is_one_too(tmp_path, folder):
+    archive = tar_gz(tmp_path / "a", [("x" * 20_000_000, b"")])  # a long name is kept in a header of its own
+    is_refused(archive, folder, "far more", budget=Budget(10_000_000, 100))
+
+
+def test_a_zip_that_lies_about_sizes_does_not_get_past_the_limit(tmp_path, folder):
+    archive = zipped(tmp_path / "a", [("x.jpg", bytes(50_000_000))])
+    content = bytearray(archive.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 3)
+    archive.write_bytes(content)
+    with pytest.raises(BadArchive):
+        unpack(archive, folder, as_it_is, budget=Budget(10_000_000, 100))
+    assert sum(map(len, content_of(folder).values())) <= 10_000_000
+
+
+@both_kinds
+def test_files_are_counted_whether_they_are_wanted_or_not(tmp_path, folder, write):
+    archive = write(tmp_path / "a", [(f"{number}.txt", b"") for number in range(11)])
+    assert unpack(archive, folder, lambda path: None, budget=Budget(1_000_000, 11)) == {}
+    with pytest.raises(BadArchive, match="far more"):
+        unpack(archive, folder, lambda path: None, budget=Budget(1_000_000, 10))
+    assert budget_of(archive).files == MAXIMUM_FILES > 138_767  # edges2handbags has so many
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>moved</html>", b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06", b"\x00" * 99]
+)
+def test_what_is_no_archive_is_told(tmp_path, folder, content):
+    (tmp_path / "a").write_bytes(content)
+    is_refused(tmp_path / "a", folder, "neither a tar.gz nor a zip archive|damaged or cut short")
+
+
+@both_kinds
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 0.999))
+def test_a_cut_archive_is_never_taken_for_a_whole_one(tmp_path_factory, write, share):
+    place = tmp_path_factory.mktemp("cut")
+    archive = write(place / "a", FILES.items())
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(BadArchive):
+        unpack(archive, place, as_it_is)
+
+
+@both_kinds
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 0.999), value=st.integers(0, 255))
+def test_nothing_wrong_comes_out_of_a_damaged_archive(tmp_path_factory, write, share, value):
+    place = tmp_path_factory.mktemp("damaged")
+    archive = write(place / "a", FILES.items())
+    content = bytearray(archive.read_bytes())
+    content[int(len(content) * share)] = value
+    archive.write_bytes(content)
+    (place / "folder").mkdir()
+    try:
+        unpack(archive, place / "folder", as_it_is)
+    except BadArchive as error:
+        assert str(archive) in str(error)
+    else:
+        came_out = list(content_of(place / "folder").values())
+        assert set(came_out) <= set(FILES.values())
+        assert write is zipped or sorted(came_out) == sorted(FILES.values())
