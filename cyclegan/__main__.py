@@ -11,6 +11,7 @@ import tyro
 from cyclegan.config import CycleGanConfig, Preset, preset
 from ganvas.console import run_command
 from ganvas.errors import UserError
+from ganvas.inference.convert_command import ExportOptions, ImportBothOptions, run_export, run_import_both
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
 
@@ -84,6 +85,8 @@ Command = (
     Annotated[Translate, tyro.conf.subcommand("translate")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+    | Annotated[ImportBothOptions, tyro.conf.subcommand("import")]
     | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
 )
@@ -111,6 +114,10 @@ def _run(arguments: list[str]) -> int:
         from cyclegan.use import run_evaluate
 
         return run_evaluate(command)
+    if isinstance(command, ExportOptions):
+        return run_export(command)
+    if isinstance(command, ImportBothOptions):
+        return run_import_both(command)
     if isinstance(command, ReceptiveFieldOptions):
         from cyclegan.use import run_receptive_field
 

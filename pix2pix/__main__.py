@@ -10,6 +10,7 @@ import tyro
 
 from ganvas.console import run_command
 from ganvas.errors import UserError
+from ganvas.inference.convert_command import ExportOptions, ImportOptions, run_export, run_import
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
 from pix2pix.config import Pix2PixConfig, Preset, preset
@@ -86,6 +87,8 @@ Command = (
     Annotated[Translate, tyro.conf.subcommand("translate")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+    | Annotated[ImportOptions, tyro.conf.subcommand("import")]
     | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
 )
@@ -113,6 +116,10 @@ def _run(arguments: list[str]) -> int:
         from pix2pix.use import run_evaluate
 
         return run_evaluate(command)
+    if isinstance(command, ExportOptions):
+        return run_export(command)
+    if isinstance(command, ImportOptions):
+        return run_import(command)
     if isinstance(command, ReceptiveFieldOptions):
         from pix2pix.use import run_receptive_field
 

@@ -66,7 +66,7 @@ def export_onnx(
             raise UserError(f"{path}: ONNX needs the package {package}. Run: pip install 'ganvas[onnx]'")
     if weights == "int8" and not pictures:
         raise UserError(f"{path}: int8 chooses its scales by real pictures. Give a folder of them.")
-    real = [to_tensor(picture, translator.preprocessing.source_range)[None] for picture in pictures]
+    real = _as_seen(translator, pictures)
     with _written_aside(path) as aside:
         _write_onnx(_Half(translator.network) if weights == "fp16" else translator.network, translator, aside)
         if weights == "int8":
@@ -83,13 +83,19 @@ def export_program(translator: Translator, path: Path, *, pictures: Sequence[np.
     Raises:
         UserError: The place cannot be written, or the program computes something else; it is not written then.
     """
-    real = [to_tensor(picture, translator.preprocessing.source_range)[None] for picture in pictures]
+    real = _as_seen(translator, pictures)
     with _written_aside(path) as aside:
         torch.export.save(_traced(translator.network, translator), aside)
         program = torch.export.load(aside).module()
         found = _compare(translator, program, real)
         _refuse(found, path, "the program")
     return found
+
+
+def _as_seen(translator: Translator, pictures: Sequence[np.ndarray]) -> list[Tensor]:
+    """Give pictures as the network sees them: [1, C, H, W] each."""
+    values = (to_tensor(picture, translator.preprocessing.source_range)[None] for picture in pictures)
+    return [translator.network_input(source) for source in values]
 
 
 class _Half(nn.Module):

@@ -35,15 +35,24 @@ class PeerNetwork:
 
     Attributes:
         network: With its weights, in eval mode.
-        spec: What a generator was built from; None for a discriminator.
         name: What that tool calls the network: "unet_256", "resnet_9blocks", "n_layers" or "pixel".
         description: What was found, for people.
     """
 
     network: nn.Module
-    spec: NetworkSpec | None
     name: str
     description: str
+
+
+@dataclass(frozen=True)
+class PeerGenerator(PeerNetwork):
+    """A generator out of a .pth file.
+
+    Attributes:
+        spec: What it was built from.
+    """
+
+    spec: NetworkSpec
 
 
 def load_peer(
@@ -64,11 +73,9 @@ def load_peer(
         device: Where it runs.
 
     Raises:
-        UserError: As `read_peer`, or the file holds a discriminator.
+        UserError: As `read_generator`.
     """
-    found = read_peer(Path(path), netG)
-    if found.spec is None:
-        raise UserError(f"{path}: holds {found.description}, which translates nothing. Take the file of a generator.")
+    found = read_generator(Path(path), netG)
     config = describe({"a2b": found.spec}, image_size, statistics)
     return Translator(config, {"a2b": found.network}, device=device)
 
@@ -77,7 +84,7 @@ def describe(
     generators: dict[Literal["a2b", "b2a"], NetworkSpec], image_size: int, statistics: Statistics
 ) -> ModelConfig:
     """Say of generators of that tool what a model file says: its pictures are scaled, and have 8 bits."""
-    forth = generators["a2b"].arguments
+    forth = generators.get("a2b", next(iter(generators.values()))).arguments
     return ModelConfig(
         kind="pix2pix" if len(generators) == 1 else "cyclegan",
         networks=generators,
@@ -85,6 +92,18 @@ def describe(
         statistics=statistics,
         training={"data": "unknown", "imported_from": "pytorch-CycleGAN-and-pix2pix"},
     )
+
+
+def read_generator(path: Path, name: str | None = None) -> PeerGenerator:
+    """Read a generator of pytorch-CycleGAN-and-pix2pix.
+
+    Raises:
+        UserError: As `read_peer`, or the file holds a discriminator.
+    """
+    found = read_peer(path, name)
+    if not isinstance(found, PeerGenerator):
+        raise UserError(f"{path}: holds {found.description}, which translates nothing. Take the file of a generator.")
+    return found
 
 
 def read_peer(path: Path, name: str | None = None) -> PeerNetwork:
@@ -98,6 +117,7 @@ def read_peer(path: Path, name: str | None = None) -> PeerNetwork:
         UserError: The file is missing, damaged, carries code, holds another kind of network, or none called ``name``.
     """
     weights = _load(path)
+    found: PeerNetwork
     if "model.model.0.weight" in weights:
         found = _unet(weights, path)
     elif "model.10.conv_block.1.weight" in weights:
@@ -165,7 +185,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
-def _unet(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+def _unet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
     levels = max(key.count(".model.") for key in weights)
     modules = _unet_modules(levels)
     first, last = weights["model.model.0.weight"], weights.get("model.model.3.weight")
@@ -193,7 +213,7 @@ def _unet_modules(levels: int) -> dict[str, str]:
     return modules
 
 
-def _resnet(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+def _resnet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
     blocks = len({key.split(".")[1] for key in weights if ".conv_block." in key})
     with_dropout = "model.10.conv_block.6.weight" in weights and weights["model.10.conv_block.6.weight"].ndim == 4
     modules = _resnet_modules(blocks, with_dropout)
@@ -226,13 +246,13 @@ def _generator(
     weights: Mapping[str, Tensor],
     path: Path,
     name: str,
-) -> PeerNetwork:
+) -> PeerGenerator:
     spec = NetworkSpec(architecture, arguments, "A", "B")
     network = build_generator(spec)
     _fill(network, modules, weights, path, arguments["norm"])
     channels = f"{arguments['in_channels']} to {arguments['out_channels']} channels"
     description = f"{name}, {channels}, ngf {arguments['base_channels']}, norm {arguments['norm']}"
-    return PeerNetwork(network.eval(), spec, name, description)
+    return PeerGenerator(network.eval(), name, description, spec)
 
 
 def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
@@ -250,7 +270,7 @@ def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
     name = "pixel" if kind == "pixel" else "n_layers"
     layered = "" if kind == "pixel" else f" with {layers} stride-2 layers"
     description = f"a {kind} discriminator{layered}, {first.shape[1]} channels, ndf {first.shape[0]}, norm {norm}"
-    return PeerNetwork(network.eval(), None, name, description)
+    return PeerNetwork(network.eval(), name, description)
 
 
 def _discriminator_modules(kind: Literal["patch", "pixel"], layers: int) -> dict[str, str]:

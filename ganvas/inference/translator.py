@@ -117,14 +117,16 @@ class Translator:
     def translate_tensor(self, source: Tensor) -> Tensor:
         """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] float32 in [-1, 1] on the CPU."""
         H, W = source.shape[-2:]
-        x = source.to(self.device, memory_format=torch.channels_last)
-        S = self.preprocessing.image_size
-        if self._resize and (H, W) != (S, S):
-            x = _resized(x, S, S)
+        x = self.network_input(source.to(self.device, memory_format=torch.channels_last))
         if self.paper:
             torch.manual_seed(self.seed)
         y = self.network(x).float()
         return _resized(y, H, W).clamp(-1, 1).cpu()
+
+    def network_input(self, source: Tensor) -> Tensor:
+        """Scale [N, C, H, W] to what the network was trained with, where the training scaled."""
+        S = self.preprocessing.image_size
+        return _resized(source, S, S) if self._resize else source
 
     def translate_folder(self, source: Path | str, target: Path | str) -> list[Path]:
         """Translate every picture of a folder (or one file) into another folder, under the same names.

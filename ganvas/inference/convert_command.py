@@ -1,0 +1,179 @@
+"""The commands ``export`` and ``import`` of the modules: a model for other runtimes, other tools' weights for this one.
+
+Nothing heavy is imported before the options are parsed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from ganvas.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ganvas.inference.translator import Translator
+    from ganvas.nn.layers import Statistics
+
+CARD = """# A translator from pytorch-CycleGAN-and-pix2pix
+
+- {}
+- Data, settings and licence: as whoever trained it says
+"""
+MAX_SIZE = 8192
+REAL_PICTURES = 16  # to compare on and, for int8, to choose scales by
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a model for another runtime: ONNX, a torch.export program, or weights that pytorch-CycleGAN-and-pix2pix
+    loads. What was written is compared with the model first."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    output: tyro.conf.Positional[Path | None] = None
+    """OUT.onnx or OUT.pt2."""
+    peer: Path | None = None
+    """Write OUT.pth for pytorch-CycleGAN-and-pix2pix instead."""
+    direction: Literal["a2b", "b2a"] | None = None
+    """Which way, of a model that translates both."""
+    weights: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Of an ONNX file: fp16 halves it; int8 quarters it, computes in whole numbers, and needs --data."""
+    data: Path | None = None
+    """A folder of source pictures to compare on; int8 chooses its scales by them."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Make a model folder of a generator that pytorch-CycleGAN-and-pix2pix trained."""
+
+    weights: tyro.conf.Positional[Path]
+    """Its file, such as latest_net_G.pth. Nothing in it is run."""
+    output: tyro.conf.Positional[Path]
+    """The model folder to write."""
+    direction: Literal["a2b", "b2a"] = "a2b"
+    """Its --direction: a2b is AtoB, b2a is BtoA."""
+    image_size: int = 256
+    """Pixels a side that pictures are scaled to before the network: its --load_size when testing."""
+    statistics: Literal["picture", "running"] = "picture"
+    """What batch norm normalises by: picture as that tool does, running as it does with --eval."""
+
+
+@dataclass(frozen=True)
+class ImportBothOptions:
+    """Make a model folder of both generators of a CycleGAN that pytorch-CycleGAN-and-pix2pix trained."""
+
+    weights_ab: tyro.conf.Positional[Path]
+    """The file of the generator from A to B: latest_net_G_A.pth. Nothing in it is run."""
+    weights_ba: tyro.conf.Positional[Path]
+    """The file of the generator from B to A: latest_net_G_B.pth."""
+    output: tyro.conf.Positional[Path]
+    """The model folder to write."""
+    image_size: int = 256
+    """Pixels a side that pictures are scaled to before the network: its --load_size when testing."""
+    statistics: Literal["picture", "running"] = "picture"
+    """What batch norm normalises by: picture as that tool does, running as it does with --eval."""
+
+
+def run_export(options: ExportOptions) -> int:
+    """Export one direction of a model; give the exit code.
+
+    Raises:
+        UserError: No model, no or two outputs, a format that is not known, or what is written differs.
+    """
+    from ganvas.inference.translator import load
+
+    if (options.output is None) == (options.peer is None):
+        raise UserError("export: give one output: OUT.onnx, OUT.pt2, or --peer OUT.pth.")
+    translator = load(options.model, direction=options.direction)
+    if options.peer is not None:
+        said = _export_peer(translator, options.peer)
+    else:
+        assert options.output is not None
+        said = _export_runtime(translator, options.output, options)
+    if options.json:
+        print(json.dumps(said))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in said.items()))
+    return 0
+
+
+def _export_peer(translator: "Translator", path: Path) -> dict[str, str | float]:
+    from ganvas.inference.peer import write_peer
+
+    name = write_peer(path, translator.network, translator.spec)
+    return {"written": str(path), "load it with": f"--netG {name} --norm {translator.spec.arguments.get('norm')}"}
+
+
+def _export_runtime(translator: "Translator", path: Path, options: ExportOptions) -> dict[str, str | float]:
+    from ganvas.inference.export import export_onnx, export_program
+
+    pictures = _pictures(translator, options.data)
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        found = export_onnx(translator, path, weights=options.weights, pictures=pictures)
+    elif suffix == ".pt2" and options.weights == "fp32":
+        found = export_program(translator, path, pictures=pictures)
+    elif suffix == ".pt2":
+        raise UserError(f"--weights {options.weights}: is for .onnx; a program keeps the model's own.")
+    else:
+        raise UserError(f"{path}: give a name that ends with .onnx or .pt2, or --peer OUT.pth.")
+    return {
+        "written": str(path),
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        "largest difference": found.largest,
+        "mean difference": found.mean,
+    }
+
+
+def _pictures(translator: "Translator", folder: Path | None) -> "list[np.ndarray]":
+    from ganvas.data.images import list_images
+
+    if folder is None:
+        return []
+    files = list_images(folder)
+    if not files:
+        raise UserError(f"{folder}: holds no pictures.")
+    every = max(1, len(files) // REAL_PICTURES)
+    return [translator.read(file).array for file in files[::every][:REAL_PICTURES]]
+
+
+def run_import(options: ImportOptions) -> int:
+    """Import one generator; give the exit code.
+
+    Raises:
+        UserError: The file holds no generator, or the folder cannot be written.
+    """
+    return _write({options.direction: options.weights}, options.output, options.image_size, options.statistics)
+
+
+def run_import_both(options: ImportBothOptions) -> int:
+    """Import both generators of a CycleGAN; give the exit code.
+
+    Raises:
+        UserError: A file holds no generator, or the folder cannot be written.
+    """
+    files: Mapping[Literal["a2b", "b2a"], Path] = {"a2b": options.weights_ab, "b2a": options.weights_ba}
+    return _write(files, options.output, options.image_size, options.statistics)
+
+
+def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size: int, statistics: "Statistics") -> int:
+    from ganvas.inference.peer import describe, read_generator
+    from ganvas.modelfile import save_model
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: is there already. Give the name of a new folder.")
+    if not 1 <= image_size <= MAX_SIZE:
+        raise UserError(f"--image-size {image_size}: give 1 to {MAX_SIZE} pixels.")
+    found = {way: read_generator(path) for way, path in files.items()}
+    lines = [f"{way}: {one.description}, from {files[way].name}" for way, one in found.items()]
+    config = describe({way: one.spec for way, one in found.items()}, image_size, statistics)
+    save_model(output, config, {way: one.network for way, one in found.items()}, CARD.format("\n- ".join(lines)))
+    print("\n".join([*lines, f"written: {output}"]))
+    return 0
