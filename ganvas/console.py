@@ -9,6 +9,10 @@ from ganvas.errors import UserError
 USER_ERROR = 2
 
 
+# pytorch-CycleGAN-and-pix2pix's words for directions, which many fingers know.
+DIRECTIONS = {"AtoB": "a2b", "BtoA": "b2a"}
+
+
 def run_command(program: str, command: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command line and give the process's exit code.
 
@@ -19,7 +23,7 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = _own_words([argument for argument in arguments if argument != "--debug"])
     try:
         return command(arguments)
     except UserError as error:
@@ -35,3 +39,16 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
         return 130
     print(f"{program}: error: {message}", file=sys.stderr)
     return USER_ERROR
+
+
+def _own_words(arguments: Sequence[str]) -> list[str]:
+    """Put our words for directions in the place of another tool's."""
+    words = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if before == "--direction":
+            argument = DIRECTIONS.get(argument, argument)
+        elif option == "--direction":
+            argument = option + equals + DIRECTIONS.get(value, value)
+        words.append(argument)
+    return words

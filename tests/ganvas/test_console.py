@@ -47,3 +47,10 @@ def test_mistakes_of_ours_are_not_hidden(error):
 
 def test_ctrl_c():
     assert run_command("x", failing(KeyboardInterrupt()), []) == 130
+
+
+def test_another_tools_words_for_directions():
+    seen = []
+    given = ["AtoB", "--direction", "AtoB", "--direction=BtoA", "--data", "BtoA", "--direction", "both"]
+    run_command("x", lambda arguments: seen.extend(arguments) or 0, given)
+    assert seen == ["AtoB", "--direction", "a2b", "--direction=b2a", "--data", "BtoA", "--direction", "both"]
