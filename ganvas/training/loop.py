@@ -132,7 +132,7 @@ def train(
     """
     schedule = make_schedule(schedule_config, steps_per_epoch(data.length, data.batch_size, fabric.world_size))
     base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainable.optimizers.items()}
-    progress = Progress() if resume_from is None else _restore(trainable, resume_from)
+    progress = Progress() if resume_from is None else _restore(trainable, resume_from, fabric.global_rank)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
     skips = Skips(say_plainly if log is None else log.say)
     window = _Window(progress.step)
@@ -143,10 +143,11 @@ def train(
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
         _require_finite_weights(trainable.networks, progress.step, run)
         progress = replace(progress, skipped=progress.skipped + _summed(skips.taken_count(), fabric))
+        elsewhere = _of_other_processes(trainable, fabric)
         if log is not None:
             progress = _validated(trainable, progress, log) if validate else progress
             log.sync()
-            save_checkpoint(run, Checkpoint(progress.step, _tensors(trainable), asdict(progress)))
+            save_checkpoint(run, Checkpoint(progress.step, _tensors(trainable) | elsewhere, asdict(progress)))
             remove_old(run, logging.keep_checkpoints, progress.best_step)
         return fabric.broadcast(progress)  # the learning rate follows the plateau in every process
 
@@ -230,11 +231,12 @@ def _compare_environment(checkpoint: Checkpoint, warn: Warn) -> None:
         warn(f"The checkpoint was made elsewhere ({', '.join(changed)}): results go on well, but not to the same byte.")
 
 
-def _restore(trainable: Trainable, checkpoint: Checkpoint) -> Progress:
+def _restore(trainable: Trainable, checkpoint: Checkpoint, rank: int) -> Progress:
     where = f"checkpoint of step {checkpoint.step}"
     try:
         for name, network in trainable.networks.items():
-            load_weights(network, checkpoint.tensors[name], where)
+            tensors = checkpoint.tensors.get(f"{name}.rank{rank}", checkpoint.tensors[name])
+            load_weights(network, tensors, where)
         for name, optimizer in trainable.optimizers.items():
             optimizer.load_named_moments(dict(checkpoint.tensors[f"{name}.adam"]))
         state = dict(checkpoint.state)
@@ -246,6 +248,18 @@ def _restore(trainable: Trainable, checkpoint: Checkpoint) -> Progress:
 def _tensors(trainable: Trainable) -> dict[str, dict[str, Tensor]]:
     tensors = {name: dict(network.state_dict()) for name, network in trainable.networks.items()}
     return tensors | {f"{name}.adam": optimizer.named_moments() for name, optimizer in trainable.optimizers.items()}
+
+
+def _of_other_processes(trainable: Trainable, fabric: Fabric) -> dict[str, dict[str, Tensor]]:
+    """Gather the state of what is no network, such as image pools: only those differ from process to process."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, module in trainable.networks.items():
+        if fabric.world_size == 1 or next(module.parameters(), None) is not None:
+            continue
+        gathered = {key: torch.as_tensor(fabric.all_gather(value)) for key, value in module.state_dict().items()}
+        for rank in range(1, fabric.world_size):
+            found[f"{name}.rank{rank}"] = {key: value[rank] for key, value in gathered.items()}
+    return found
 
 
 def _validated(trainable: Trainable, progress: Progress, log: RunLog) -> Progress:

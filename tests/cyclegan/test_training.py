@@ -180,21 +180,21 @@ def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, killed_
         assert len({sha256(folder / f"{name}.safetensors") for folder in last}) == 1, name
 
 
-def test_two_processes_train(process, domains, tmp_path):
-    pair = process(
-        "train",
-        "--data",
-        domains,
-        *LONG.split(),
-        "--steps",
-        4,
-        "--device",
-        "cpu",
-        "--devices",
-        2,
-        "--out",
-        tmp_path / "run",
-    )
-    _, err = pair.communicate(timeout=240)
-    assert pair.returncode == 0, err
-    assert load_model(tmp_path / "run")[0].training["step"] == 4
+def test_two_processes_go_on_with_their_own_pools(process, domains, tmp_path):
+    """Each process shows D fakes of its own: a resumed run has to find them again, and ends with the same bytes."""
+
+    def run(out, *options):
+        pair = process("train", "--out", tmp_path / out, *options)
+        _, err = pair.communicate(timeout=240)
+        assert pair.returncode == 0, err
+
+    small_pool = LONG.replace("--pool-size 10", "--pool-size 1").split()  # full, and so in use, after one step
+    start = ["--data", domains, *small_pool, "--device", "cpu", "--devices", 2, "--save-every-steps", 3]
+    run("unbroken", *start, "--steps", 6, "--decay-steps", 0)
+    run("stopped", *start, "--steps", 3, "--decay-steps", 0)
+    run("stopped", "--resume", "--steps", 6, "--decay-steps", 0)
+    assert {file.name for file in (tmp_path / "stopped" / "checkpoints" / "step-00000003").glob("pool_*")} == {
+        f"pool_{domain}{rank}.safetensors" for domain in "ab" for rank in ("", ".rank1")
+    }
+    files = [tmp_path / name / "model" / "model.safetensors" for name in ("unbroken", "stopped")]
+    assert files[0].read_bytes() == files[1].read_bytes()
