@@ -90,7 +90,7 @@ class DcganConfig:
     # after 1,500 steps where 5e-4 left 9.5. It does not fall: the average of the weights takes its noise away, and
     # after 2,814 steps a constant rate had 3.2 where one that fell in the second half had 4.0.
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, ema=0.999))
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=12, decay_epochs=0, decay_steps=0))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=10, decay_epochs=0, decay_steps=0))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -1,7 +1,9 @@
 import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,11 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from ganvas.data.augment import Augmentation, PairTransform
+from ganvas.data import augment
+from ganvas.data.augment import (
+    PRESETS,
+    Augmentation,
+    AugmentPreset,
+    PairTransform,
+    PictureTransform,
+    chosen_augmentation,
+    is_flat,
+)
+from ganvas.data.images import FULL_RANGE
 from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.errors import UserError
 
 ROOT = Path(__file__).parents[3]
+LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
 def coordinates(height, width, channels, dtype):
@@ -128,9 +141,241 @@ def test_too_small_to_cut():
         PairTransform(Augmentation(None, 32))(a, a, (0, 0, 0))
 
 
+def disc(height, width, y, x, radius):
+    down, across = np.ogrid[:height, :width]
+    return (down - y) ** 2 + (across - x) ** 2 <= radius**2
+
+
+def drawn(shape, channels, dtype, colours=None):
+    """Draw a disc's shape [H, W] in a type of picture; or in two colours, as on a map."""
+    low, high = colours or (np.full(channels, share * FULL_RANGE[np.dtype(dtype)]) for share in (0.25, 0.75))
+    return np.where(shape[:, :, None], high, low).astype(dtype)
+
+
+def middle(picture):
+    """Centre of what `drawn` drew with no colours given."""
+    ink = (picture[:, :, -1] / FULL_RANGE[picture.dtype] - 0.25).clip(0)
+    return np.array([np.average(places, weights=ink) for places in np.indices(ink.shape)])
+
+
+class TestPresets:
+    def test_each_has_a_name_of_the_option(self):
+        assert get_args(AugmentPreset) == tuple(PRESETS) == ("none", "paper", "strong")
+
+    def test_the_names_cost_no_heavy_import(self):
+        code = (
+            "import sys, ganvas.data.augment; assert not {'numpy', 'albumentations', 'torch', 'cv2'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+    @pytest.mark.parametrize(
+        ("preset", "load_size", "flip", "colour"),
+        [("none", 128, False, 0), ("paper", 143, True, 0), ("strong", 143, True, 0.2)],
+    )
+    def test_they_decide_what_no_option_says(self, preset, load_size, flip, colour):
+        found = chosen_augmentation(preset, 128, info={})
+        assert (found.load_size, found.crop_size, found.flip, found.colour) == (load_size, 128, flip, colour)
+
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_options_override_them(self, preset):
+        found = chosen_augmentation(preset, 64, load_size=70, flip=False, colour=0.4, info={})
+        assert (found.load_size, found.crop_size, found.flip, found.colour) == (70, 64, False, 0.4)
+        assert chosen_augmentation(preset, 64, load_size=0, info={}).load_size is None
+        assert chosen_augmentation(preset, 64, colour=0.0, info={}).colour == 0
+
+    def test_paper_is_what_it_was_before_there_were_presets(self):
+        """Three steps of albumentations with a seed from the key; byte for byte."""
+        A = augment._albumentations()
+        resize = A.Resize(143, 143, interpolation=2, area_for_downscale="image")
+        before = A.Compose([resize, A.RandomCrop(128, 128), A.HorizontalFlip(p=0.5)], additional_targets={"b": "image"})
+        transform = PairTransform(chosen_augmentation("paper", 128, info={"legend": LEGEND}))
+        rng = np.random.default_rng(0)
+        for index, (height, width) in enumerate([(90, 128), (143, 143), (300, 200), (128, 128)]):
+            a, b = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
+            a[:] = LEGEND["land"]
+            before.set_random_seed(int(np.random.SeedSequence((7, 3, index)).generate_state(2)[0]))
+            expected = before(image=a, b=b)
+            source, target = transform(a, b, (7, 3, index))
+            assert source.tobytes() == expected["image"].tobytes()
+            assert target.tobytes() == expected["b"].tobytes()
+
+    def test_none_leaves_nothing_to_chance(self):
+        picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        transform = PairTransform(chosen_augmentation("none", 32, info={}))
+        results = [transform(picture, picture, (seed, 0, seed)) for seed in range(8)]
+        assert all(np.array_equal(picture, results[0][0]) for pair in results for picture in pair)
+
+    @pytest.mark.parametrize(
+        "legend", ["red", {"land": "red"}, {"land": [1, 2]}, {"land": [1, 2, 256]}, {"land": 5}, [1]]
+    )
+    def test_a_legend_without_colours_is_refused_where_it_is_heeded(self, legend):
+        with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
+            chosen_augmentation("strong", 64, info={"legend": legend})
+        assert chosen_augmentation("paper", 64, info={"legend": legend}).legend == ()
+
+
+class TestStrong:
+    @settings(max_examples=40)
+    @given(data=st.data())
+    def test_a_landmark_goes_to_the_same_place_in_both(self, data):
+        kinds = st.tuples(st.sampled_from([np.uint8, np.uint16, np.float32]), st.integers(1, 14))
+        height, width = (data.draw(st.integers(60, 140)) for _ in range(2))
+        load_size = data.draw(st.sampled_from([None, 0, 48]))  # the preset's, their own scale, no room to cut
+        first, second = data.draw(kinds), data.draw(kinds)
+        augmentation = chosen_augmentation("strong", 48, load_size=load_size, colour=0.0, info={})
+        moved = PairTransform(augmentation)
+        key = tuple(data.draw(st.integers(0, 2**32)) for _ in range(3))
+        # A disc that nothing cuts off: around the place in the middle of the result.
+        places = np.moveaxis(np.indices((height, width), dtype=np.float32), 0, 2)
+        y, x = moved(places, places, key)[0][24, 24]
+        shape = disc(height, width, y, x, min(height, width) / 10)
+        source, target = moved(drawn(shape, first[1], first[0]), drawn(shape, second[1], second[0]), key)
+        assert (source.dtype, target.dtype) == (first[0], second[0])
+        assert (source.shape, target.shape) == ((48, 48, first[1]), (48, 48, second[1]))
+        found, other = middle(source), middle(target)
+        assert np.hypot(*(found - other)) < 0.05
+        assert np.hypot(*(found - 24)) < 2
+
+    @given(index=st.integers(0, 10**6), size=st.integers(90, 130))
+    def test_pictures_in_flat_colours_move_like_photographs_and_get_no_other_colours(self, index, size):
+        transform = PairTransform(chosen_augmentation("strong", 64, info={"legend": LEGEND}))
+        rng = np.random.default_rng(index)
+        shape = disc(size, size, size / 2, size / 2, size / 5)
+        source = drawn(shape, 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        source[rng.random((size, size)) < 0.1] = (10, 20, 30)  # lines and letters
+        map_before = {tuple(colour) for colour in source.reshape(-1, 3).tolist()}
+        moved, photo = transform(source, drawn(shape, 5, np.uint16), (0, 0, index))
+        assert {tuple(colour) for colour in moved.reshape(-1, 3).tolist()} <= map_before
+        lake = (moved == LEGEND["lake"]).all(axis=2)
+        ground = (moved == LEGEND["land"]).all(axis=2)
+        bright = photo[:, :, 4] > 32768
+        assert (lake & ~bright).sum() + (ground & bright).sum() < 0.05 * lake.size  # half a pixel along the disc's edge
+
+    def test_nearest_neighbours_are_off_to_all_sides_alike(self):
+        transform = PairTransform(chosen_augmentation("strong", 64, info={"legend": LEGEND}))
+        shape = disc(130, 130, 65, 65, 30)
+        source, target = drawn(shape, 3, np.uint8, (LEGEND["land"], LEGEND["lake"])), drawn(shape, 1, np.float32)
+        apart = []
+        for index in range(80):
+            moved, photo = transform(source, target, (0, 0, index))
+            lake = (moved == LEGEND["lake"]).all(axis=2)
+            apart.append([places[lake].mean() for places in np.indices(lake.shape)] - middle(photo))
+        assert np.abs(np.mean(apart, axis=0)).max() < 0.05
+
+    def test_two_pictures_in_flat_colours_stay_equal(self):
+        transform = PairTransform(chosen_augmentation("strong", 64, info={"legend": LEGEND}))
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        for index in range(20):
+            source, target = transform(a, a, (0, 0, index))
+            assert np.array_equal(source, target)
+            assert {tuple(c) for c in source.reshape(-1, 3).tolist()} <= {tuple(LEGEND["land"]), tuple(LEGEND["lake"])}
+
+    def test_paper_mixes_flat_colours_as_the_paper_does(self):
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        moved, _ = PairTransform(chosen_augmentation("paper", 64, info={"legend": LEGEND}))(a, a, (0, 0, 0))
+        assert len(np.unique(moved.reshape(-1, 3), axis=0)) > 10
+
+    @pytest.mark.parametrize("share", [0.4, 0.6])
+    def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colours(self, share):
+        picture = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
+        picture[: round(100 * share)] = LEGEND["land"]
+        assert is_flat(picture, [tuple(LEGEND["land"])]) == (share > 0.5)
+        assert not is_flat(picture.astype(np.uint16), [tuple(LEGEND["land"])])
+        assert not is_flat(picture[:, :, :1], [tuple(LEGEND["land"])])
+        assert not is_flat(picture, [])
+
+    def test_half_are_turned_zoomed_and_shifted_within_their_limits(self):
+        """An affine map is fitted to where pixels come from."""
+        augmentation = chosen_augmentation("strong", 64, load_size=64, flip=False, info={})
+        places = np.moveaxis(np.indices((64, 64), dtype=np.float32), 0, 2)
+        inner = np.indices((24, 24)).reshape(2, -1).T + 20.0  # what is reflected at the borders follows no affine map
+        turns, zooms, shifts = [], [], []
+        for index in range(300):
+            moved = PictureTransform(augmentation)(places, (0, 0, index))[20:44, 20:44].reshape(-1, 2)
+            (a, b), (c, d), _ = fit = np.linalg.lstsq(np.c_[inner, np.ones(len(inner))], moved, rcond=None)[0]
+            assert np.abs(np.c_[inner, np.ones(len(inner))] @ fit - moved).max() < 0.1
+            turns.append(np.degrees(np.arctan2(b - c, a + d)))
+            zooms.append(1 / np.sqrt(a * d - b * c))
+            assert np.allclose((a, b), (d, -c), atol=0.01)  # no shear, and one zoom for height and width
+            shifts.append(np.array([31.5, 31.5, 1]) @ fit - 31.5)
+        still = np.abs(turns) < 1e-6
+        assert 115 <= still.sum() <= 185  # four standard deviations are 35
+        assert 9 < max(turns) < 10.1
+        assert -10.1 < min(turns) < -9
+        assert 0.89 < min(zooms) < 0.92
+        assert 1.08 < max(zooms) < 1.11
+        assert 2.5 < np.abs(shifts).max() < 3.2 * 1.2  # 5% of 64, in the scale of the original
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    def test_borders_are_reflected_and_not_filled(self, dtype):
+        augmentation = chosen_augmentation("strong", 64, load_size=64, info={})
+        picture = np.full((64, 64, 5), 0.5 * FULL_RANGE[np.dtype(dtype)]).astype(dtype)
+        for index in range(40):
+            moved = PictureTransform(augmentation)(picture, (0, 0, index))
+            assert np.abs(moved.astype(float) - picture).max() <= 1e-6 * FULL_RANGE[np.dtype(dtype)] + (
+                dtype != np.float32
+            )
+
+    def test_colour_changes_the_source_alone_and_a_little(self):
+        transform = PairTransform(
+            replace(chosen_augmentation("strong", 32, load_size=32, info={}), motion=None, flip=False)
+        )
+        picture = np.random.default_rng(0).integers(60, 190, (32, 32, 3), dtype=np.uint8)
+        changes = []
+        for index in range(30):
+            source, target = transform(picture, picture, (0, 0, index))
+            assert np.array_equal(target, picture)
+            changes.append(np.abs(source.astype(int) - picture).mean())
+        assert 3 < np.mean(changes) < 40
+        assert np.ptp(changes) > 3
+
+    @pytest.mark.parametrize(
+        ("channels", "dtype", "legend"),
+        [(5, np.uint8, {}), (3, np.uint16, {}), (3, np.float32, {}), (3, np.uint8, {"grey": [9, 9, 9]})],
+    )
+    def test_colour_is_left_out_where_it_has_no_meaning(self, channels, dtype, legend):
+        augmentation = replace(chosen_augmentation("strong", 32, load_size=32, info={"legend": legend}), motion=None)
+        picture = np.full((32, 32, channels), 9, dtype)
+        for index in range(10):
+            source, _ = PairTransform(augmentation)(picture, picture, (0, 0, index))
+            assert np.array_equal(source, picture)
+        assert not PairTransform(augmentation).changes_colour(picture)
+
+    def test_colour_that_the_user_asked_for_is_still_refused(self):
+        transform = PairTransform(chosen_augmentation("strong", 32, colour=0.1, info={}))
+        with pytest.raises(UserError, match="--colour works on 8-bit"):
+            transform(np.zeros((32, 32, 5), np.uint8), np.zeros((32, 32, 5), np.uint8), (0, 0, 0))
+
+    @pytest.mark.parametrize("legend", [{}, LEGEND])
+    def test_what_a_store_keeps_gives_the_same(self, legend):
+        transform = PairTransform(chosen_augmentation("strong", 32, info={"legend": legend}))
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        b = np.random.default_rng(0).random((90, 80, 2), np.float32)
+        for index in range(10):
+            at_once = transform(a, b, (0, 0, index))
+            kept = transform(transform.scaled(a), transform.scaled(b), (0, 0, index))
+            assert all(np.array_equal(x, y) for x, y in zip(at_once, kept, strict=True))
+
+    def test_a_large_picture_is_cut_before_it_is_turned_and_all_of_it_is_seen(self, monkeypatch):
+        Affine = augment._albumentations().Affine
+        turned, apply = set(), Affine.apply
+
+        def spy(affine, picture, **arguments):
+            turned.add(picture.shape[:2])
+            return apply(affine, picture, **arguments)
+
+        monkeypatch.setattr(Affine, "apply", spy)
+        transform = PictureTransform(chosen_augmentation("strong", 16, load_size=0, info={}))
+        places = np.moveaxis(np.indices((90, 70), dtype=np.float32), 0, 2)
+        seen = [transform(places, (0, 0, index)).reshape(-1, 2) for index in range(300)]
+        assert turned == {(32, 32)}
+        assert np.array([piece.min(axis=0) for piece in seen]).min(axis=0).max() < 2
+        assert (np.array([piece.max(axis=0) for piece in seen]).max(axis=0) >= (86, 66)).all()
+
+
 class Pairs(Dataset):
     def __init__(self):
-        self.transform = PairTransform(Augmentation(20, 16))
+        self.transform = PairTransform(chosen_augmentation("strong", 16, info={}))
 
     def __getitem__(self, key):
         a = np.random.default_rng(key[1]).integers(0, 256, (24, 24, 3), dtype=np.uint8)
