@@ -81,7 +81,7 @@ class Dcgan:
             label_smoothing=config.model.label_smoothing,
             bf16=self.precision == "bf16",
         )
-        self._distance = PixelFrechet(data.pictures[:REAL_PICTURES])
+        self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
         self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], ADVICE)
         self._judge = find_cached(data)
 
