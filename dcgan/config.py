@@ -86,9 +86,9 @@ class DcganConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    # Our choices, by trial on MNIST with a generator that began at 7 x 7: a rate of 1e-3, five times Radford's (Sec. 4),
-    # left a Fréchet distance of 7.3 after 1,500 steps where 5e-4 left 9.5. It does not fall: the average of the weights
-    # takes its noise away, and after 2,814 steps a constant rate had 3.2 where one that fell in the second half had 4.0.
+    # Our choices, by trial on MNIST with a generator that began at 7 x 7: a rate of 1e-3, five times Radford's
+    # (Sec. 4), left a Fréchet distance of 7.3 after 1,500 steps where 5e-4 left 9.5. It does not fall: the average of
+    # the weights takes its noise away, and after 2,814 steps a constant rate had 3.2, one that fell in half 4.0.
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, ema=0.999))
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=10, decay_epochs=0, decay_steps=0))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
