@@ -12,6 +12,7 @@ from cyclegan.config import CycleGanConfig, Preset, preset
 from ganvas.console import run_command
 from ganvas.errors import UserError
 from ganvas.inference.convert_command import ExportOptions, ImportBothOptions, run_export, run_import_both
+from ganvas.inference.serve_command import ServeOptions, run_serve
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
 
@@ -87,6 +88,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ExportOptions, tyro.conf.subcommand("export")]
     | Annotated[ImportBothOptions, tyro.conf.subcommand("import")]
+    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
     | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
 )
@@ -118,6 +120,8 @@ def _run(arguments: list[str]) -> int:
         return run_export(command)
     if isinstance(command, ImportBothOptions):
         return run_import_both(command)
+    if isinstance(command, ServeOptions):
+        return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):
         from cyclegan.use import run_receptive_field
 

@@ -11,6 +11,7 @@ import tyro
 from ganvas.console import run_command
 from ganvas.errors import UserError
 from ganvas.inference.convert_command import ExportOptions, ImportOptions, run_export, run_import
+from ganvas.inference.serve_command import ServeOptions, run_serve
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
 from pix2pix.config import Pix2PixConfig, Preset, preset
@@ -89,6 +90,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ExportOptions, tyro.conf.subcommand("export")]
     | Annotated[ImportOptions, tyro.conf.subcommand("import")]
+    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
     | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
 )
@@ -120,6 +122,8 @@ def _run(arguments: list[str]) -> int:
         return run_export(command)
     if isinstance(command, ImportOptions):
         return run_import(command)
+    if isinstance(command, ServeOptions):
+        return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):
         from pix2pix.use import run_receptive_field
 

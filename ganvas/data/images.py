@@ -383,9 +383,10 @@ def to_tensor(picture: np.ndarray, value_range: ValueRange | None = None) -> Ten
     low, high = value_range or (0.0, FULL_RANGE[picture.dtype])
     # In place and in NumPy: many small pictures a second would wait for torch's threads.
     values = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.float32)
-    values -= np.float32(low)
-    values *= np.float32(2 / (high - low))
-    values -= 1
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so
+        values -= np.float32(low)
+        values *= np.float32(2 / (high - low))
+        values -= 1
     return torch.from_numpy(values if value_range is None else values.clip(-1, 1))
 
 

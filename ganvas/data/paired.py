@@ -141,8 +141,8 @@ def find_stacked_pairs(root: Path, split: str, sources: Sequence[str], target: s
 def _matched(a: Path, b: Path) -> Pairs:
     for folder, other in ((a, b), (b, a)):
         if not folder.is_dir():
-            there = ", while it is there" if other.is_dir() else ", too"
-            raise UserError(f"{folder}: is missing; it belongs to {other}{there}. A data set of pairs needs both.")
+            while_there = f", while {other} is there" if other.is_dir() else f", and so is {other}"
+            raise UserError(f"{folder}: is missing{while_there}. A data set of pairs needs both.")
     first, second = (_by_stem(folder) for folder in (a, b))
     if len(first) != len(second) or any(stem(x) != stem(y) for x, y in zip(first, second, strict=True)):
         raise _unmatched(a, b, first, second)
