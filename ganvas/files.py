@@ -68,22 +68,38 @@ def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file aside, flush it to the disk, and rename it into place.
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Write a file aside, then put it in its place in one rename.
+
+    Yields:
+        A place beside ``path``, with its suffix. When the block ends well, what lies there becomes ``path``; when it
+        raises, it is removed and ``path`` stays as it was.
 
     Raises:
         UserError: The disk is full, or the place is not writable.
     """
-    aside = path.with_name(f".{path.name}.new-{os.getpid()}")
+    aside = path.with_name(f".{path.stem}.new-{os.getpid()}{path.suffix}")
     try:
-        aside.write_bytes(content)
-        _flush(aside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
         aside.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file aside, flush it to the disk, and rename it into place.
+
+    Raises:
+        UserError: The disk is full, or the place is not writable.
+    """
+    with new_file(path) as aside:
+        aside.write_bytes(content)
+        _flush(aside)
 
 
 def write_json(path: Path, values: object) -> None:

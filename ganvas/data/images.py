@@ -3,11 +3,9 @@
 An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [C, H, W] float32 in [-1, 1].
 """
 
-import os
 import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from torch import Tensor
 
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
-from ganvas.files import cannot_write
+from ganvas.files import new_file
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
@@ -310,18 +308,11 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None) -> No
         picture = to_array(to_tensor(picture), np.uint8)
     elif suffix == ".png" and picture.dtype == np.float32:
         picture = to_array(to_tensor(picture), np.uint16)
-    aside = path.with_name(f".{path.stem}.new-{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(aside, np.ascontiguousarray(picture), tags or Tags())
-        aside.replace(path)
-    except ValueError as error:  # Pillow's, for a WebP of too many pixels a side
-        raise UserError(f"{path}: the format does not hold this picture ({error}). Choose another.") from None
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
+    with new_file(path) as aside:
+        try:
+            _encode(aside, np.ascontiguousarray(picture), tags or Tags())
+        except ValueError as error:  # Pillow's, for a WebP of too many pixels a side
+            raise UserError(f"{path}: the format does not hold this picture ({error}). Choose another.") from None
 
 
 def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:

@@ -9,7 +9,6 @@ import copy
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from ganvas.data.images import to_tensor
 from ganvas.errors import UserError
-from ganvas.files import cannot_write
+from ganvas.files import new_file
 from ganvas.inference.translator import Translator
 
 Weights = Literal["fp32", "fp16", "int8"]
@@ -67,7 +66,7 @@ def export_onnx(
     if weights == "int8" and not pictures:
         raise UserError(f"{path}: int8 chooses its scales by real pictures. Give a folder of them.")
     real = _as_seen(translator, pictures)
-    with _written_aside(path) as aside:
+    with new_file(path) as aside:
         _write_onnx(_Half(translator.network) if weights == "fp16" else translator.network, translator, aside)
         if weights == "int8":
             _quantize(aside, [source.numpy() for source in real])
@@ -84,7 +83,7 @@ def export_program(translator: Translator, path: Path, *, pictures: Sequence[np.
         UserError: The place cannot be written, or the program computes something else; it is not written then.
     """
     real = _as_seen(translator, pictures)
-    with _written_aside(path) as aside:
+    with new_file(path) as aside:
         torch.export.save(_traced(translator.network, translator), aside)
         program = torch.export.load(aside).module()
         found = _compare(translator, program, real)
@@ -107,21 +106,6 @@ class _Half(nn.Module):
 
     def forward(self, source: Tensor) -> Tensor:
         return self.network(source.half()).float()
-
-
-@contextlib.contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """Give a place beside ``path``; it becomes ``path`` when the block ends well."""
-    aside = path.with_name(f".{path.stem}.new-{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        aside.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def _traced(network: nn.Module, translator: Translator) -> torch.export.ExportedProgram:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write
+from ganvas.files import new_file
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, load_weights
 from ganvas.nn.layers import Norm, Statistics
@@ -157,14 +157,11 @@ def write_peer(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
             "norm and transposed convolutions; this generator is none of them. Export it to ONNX instead."
         )
     weights = {_renamed(key, modules): value.cpu().clone() for key, value in network.state_dict().items()}
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(weights, aside)
-        aside.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError when the disk is full
-        aside.unlink(missing_ok=True)
-        raise cannot_write(path, OSError(str(error))) from None
+    with new_file(path) as aside:
+        try:
+            torch.save(weights, aside)
+        except RuntimeError as error:  # what torch's writer says when the disk is full
+            raise OSError(str(error)) from None
     return name
 
 
