@@ -48,6 +48,12 @@ class Translate:
     """a2b translates pictures of domain A to domain B."""
     size: Literal["trained", "native"] = "trained"
     """trained scales to the size of the training pictures and back, where the training did; native never scales."""
+    tile: int | None = None
+    """Translate in tiles of so many pixels a side, blended, at the picture's own scale; for pictures of any size."""
+    overlap: int = 64
+    """Pixels that neighbouring tiles share, at most half a tile."""
+    exact: bool = False
+    """With --tile: gather the norm layers' statistics from all tiles, in many passes, not from a sample."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False

@@ -21,6 +21,7 @@ from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, 
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
 from ganvas.inference.command import translate_files
+from ganvas.inference.tiles import Tiling
 from ganvas.inference.translator import Translator, load
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
@@ -42,9 +43,13 @@ def run_translate(options: "Translate") -> int:
             written.
     """
     translator = load(
-        options.model, direction=options.direction, device=choose_device(options.device), size=options.size
+        options.model,
+        direction=options.direction,
+        device=choose_device(options.device),
+        size="native" if options.tile else options.size,
     )
-    return translate_files(translator, options.input, options.output, as_json=options.json)
+    tiling = None if options.tile is None else Tiling(options.tile, options.overlap, options.exact)
+    return translate_files(translator, options.input, options.output, as_json=options.json, tiling=tiling)
 
 
 def run_evaluate(options: "Evaluate") -> int:

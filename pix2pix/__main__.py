@@ -50,6 +50,12 @@ class Translate:
     """As the paper tests: dropout on, each picture's own batch-norm statistics."""
     seed: int = 0
     """Seed of the dropout of --paper."""
+    tile: int | None = None
+    """Translate in tiles of so many pixels a side, blended, at the picture's own scale; for pictures of any size."""
+    overlap: int = 64
+    """Pixels that neighbouring tiles share, at most half a tile."""
+    exact: bool = False
+    """With --tile: gather the norm layers' statistics from all tiles, in many passes, not from a sample."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False

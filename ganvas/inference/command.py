@@ -1,6 +1,7 @@
 """The command ``translate`` of the modules: files in, files out."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -8,10 +9,13 @@ from rich.progress import track
 
 from ganvas.data.images import IMAGE_SUFFIXES, list_images
 from ganvas.errors import UserError
+from ganvas.inference.tiles import TiledResult, Tiling, translate_tiled
 from ganvas.inference.translator import Translator
 
 
-def translate_files(translator: Translator, source: Path, target: Path, *, as_json: bool) -> int:
+def translate_files(
+    translator: Translator, source: Path, target: Path, *, as_json: bool, tiling: Tiling | None = None
+) -> int:
     """Translate a file or a folder; all good pictures are done before a bad one is complained of.
 
     Args:
@@ -19,21 +23,32 @@ def translate_files(translator: Translator, source: Path, target: Path, *, as_js
         source: A picture or a folder of pictures.
         target: A folder, where names are kept; or a file's name, for one picture.
         as_json: Print one JSON object on standard output.
+        tiling: Translate in tiles, cut like this; the translator's size has to be native.
 
     Raises:
         UserError: No pictures, or pictures that could not be read or written.
     """
+    if tiling is not None:
+        tiling.check(translator.network)
     jobs = _jobs(_source_folder(source, translator), target)
     done, failures = [], []
+    tiled: list[TiledResult] = []
     for picture, translation in track(jobs, "translating", console=Console(stderr=True), disable=len(jobs) < 2):
         try:
-            done.append(translator.translate_file(picture, translation))
+            if tiling is None:
+                done.append(translator.translate_file(picture, translation))
+            else:
+                tiled.append(translate_tiled(translator, picture, translation, tiling))
+                done.append(tiled[-1].path)
         except UserError as error:
             failures.append(str(error))
     if as_json:
-        print(json.dumps({"written": [str(path) for path in done], "failed": failures}))
+        tiles = {"tiled": [asdict(result) | {"path": str(result.path)} for result in tiled]} if tiling else {}
+        print(json.dumps({"written": [str(path) for path in done], "failed": failures} | tiles))
     else:
         console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        for result in tiled:
+            console.print(result.describe())
         console.print(f"{len(done)} pictures written to {target}")
     if failures:
         raise UserError(f"{len(failures)} of {len(jobs)} pictures failed:\n  " + "\n  ".join(failures))

@@ -1,0 +1,350 @@
+"""A page in the browser for one model: drop a picture or draw one, compare source and result, download the result.
+
+The page asks nothing of any host but its own. The download is the file that ``translate`` would write; what the page
+shows is a copy of it for the eye.
+"""
+
+import base64
+import binascii
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from ganvas.data.augment import Colour
+from ganvas.data.images import TIFF_SUFFIXES, for_the_eye, read_image, write_image
+from ganvas.data.paired import PairedDataset, dataset_info, splits
+from ganvas.data.unpaired import find_domains
+from ganvas.errors import UserError
+from ganvas.files import read_json
+from ganvas.inference.serve_command import ServeOptions
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import ModelConfig, load_model
+from ganvas.training.device import choose_device
+
+EXAMPLES = 6  # of each direction
+SHOWN_SIDE = 1024  # pixels; the preview of a larger picture is scaled down
+LOSSLESS = TIFF_SUFFIXES | {".npy"}
+BLACK_ON_WHITE: Mapping[str, Colour] = {"black": (0, 0, 0), "white": (255, 255, 255)}
+PAPERS = ("water", "white")  # what an empty sheet shows, where there is such a colour
+PNG_URL = "data:image/png;base64,"
+KEPT_SECONDS = 3600  # of uploads
+
+FONT, MONOSPACE = ["system-ui", "sans-serif"], ["monospace"]  # the system's, none from elsewhere
+CSS = """
+#pad-tools { display: flex; flex-wrap: wrap; gap: 0.5rem; align-items: center; margin-bottom: 0.5rem; }
+#pad-tools button { padding: 0.3rem 0.8rem; border: 1px solid #8888; border-radius: 0.4rem; cursor: pointer; }
+#pad-tools button[data-ink]::before { content: ""; display: inline-block; width: 1em; height: 1em; margin-right: 0.4em;
+  vertical-align: -0.12em; border: 1px solid #888; border-radius: 50%; background: var(--ink); }
+#pad-tools button[aria-pressed=true] { outline: 3px solid #f97316; }
+#pad { width: 100%; max-width: 512px; touch-action: none; cursor: crosshair; image-rendering: pixelated;
+  border: 1px solid #8888; }
+"""
+# Strokes are whole pixels of one colour, without smooth edges: the colours of a legend have a meaning each.
+SCRIPT = """<script>
+(() => {
+  let last = null;
+  const get = (id) => document.getElementById(id);
+  const sheet = (canvas) => {
+    const pen = canvas.getContext("2d");
+    if (canvas.dataset.ready) return pen;
+    pen.fillStyle = canvas.dataset.paper;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    canvas.dataset.ready = "yes";
+    return pen;
+  };
+  const place = (event, canvas) => {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top].map((v) => Math.floor(v * canvas.width / box.width));
+  };
+  const stamp = (pen, x, y, radius) => {
+    for (let dy = -radius; dy <= radius; dy++) {
+      const half = Math.floor(Math.sqrt(radius * radius - dy * dy));
+      pen.fillRect(x - half, y + dy, 2 * half + 1, 1);
+    }
+  };
+  const stroke = (event) => {
+    const canvas = get("pad"), pen = sheet(canvas), [x, y] = place(event, canvas);
+    pen.fillStyle = document.querySelector("#pad-tools [aria-pressed=true]").dataset.ink;
+    const steps = Math.max(1, Math.abs(x - last[0]), Math.abs(y - last[1]));
+    for (let i = 0; i <= steps; i++) {
+      const at = (j, end) => Math.round(last[j] + (end - last[j]) * i / steps);
+      stamp(pen, at(0, x), at(1, y), Number(get("pad-size").value));
+    }
+    last = [x, y];
+  };
+  window.drawing = () => { sheet(get("pad")); return get("pad").toDataURL("image/png"); };
+  document.addEventListener("pointerdown", (event) => {
+    if (event.target.id !== "pad" || event.button) return;
+    last = place(event, event.target);
+    stroke(event);
+  });
+  document.addEventListener("pointermove", (event) => { if (last) stroke(event); });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => {
+    if (last) get("translate-drawing").click();
+    last = null;
+  });
+  document.addEventListener("click", (event) => {
+    const brush = event.target.closest("#pad-tools button");
+    if (!brush) return;
+    if (brush.id === "pad-clear") { delete get("pad").dataset.ready; sheet(get("pad")); return; }
+    for (const one of document.querySelectorAll("#pad-tools [data-ink]")) one.ariaPressed = one === brush;
+  });
+})();
+</script>"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture to try: its file, and the direction that it is a source of."""
+
+    path: Path
+    direction: str
+
+
+def open_page(options: ServeOptions, port: int, folder: Path) -> gr.Blocks:
+    """Read a model and serve its page in threads of its own.
+
+    Args:
+        options: What the command was given.
+        port: A free port.
+        folder: Where results and examples are written.
+
+    Raises:
+        UserError: There is no model, or it takes several pictures at once.
+    """
+    Image.MAX_IMAGE_PIXELS = options.max_pixels  # whichever library reads a picture heeds it
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_require_small` says it
+    config, generators = load_model(options.model)
+    if config.preprocessing.source_folders:
+        raise UserError(f"{options.model}: takes several pictures at once, which the page cannot. Use translate.")
+    device = choose_device(options.device)
+    translators = {way: Translator(config, generators, direction=way, device=device) for way in generators}
+    data = options.data or _data_of_run(options.model)
+    examples = _examples(config, data, folder / "examples") if data and data.is_dir() else []
+    page = build_page(config, translators, _legend(config, data), examples, folder, options.max_pixels)
+    page.launch(
+        server_name=options.host,
+        server_port=port,
+        max_file_size=options.max_megabytes * 2**20,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        footer_links=[],
+        theme=gr.themes.Default(font=FONT, font_mono=MONOSPACE),
+        css=CSS,
+        head=SCRIPT,
+    )
+    return page
+
+
+def build_page(
+    config: ModelConfig,
+    translators: Mapping[str, Translator],
+    legend: Mapping[str, Colour],
+    examples: Sequence[Example],
+    folder: Path,
+    max_pixels: int,
+) -> gr.Blocks:
+    """Lay out the page and say what its parts do.
+
+    Args:
+        config: The model's.
+        translators: By direction.
+        legend: Colours by name, with which sources are drawn; empty for a model of other pictures.
+        examples: Pictures to try.
+        folder: Where results are written.
+        max_pixels: Pictures of more are refused.
+    """
+    ways = {way: f"{t.spec.source} → {t.spec.target}" for way, t in translators.items()}
+
+    def answer(path: str | None, way: str) -> Any:
+        if path is None:
+            return gr.skip(), gr.skip()
+        try:
+            return _translated(translators[way], Path(path), folder, max_pixels)
+        except UserError as error:  # the browser's user knows the name of the file, not where the server put it
+            message = str(error).replace(str(Path(path).parent), "").replace(f"/{Path(path).name}", Path(path).name)
+            raise gr.Error(escape(message), duration=None, print_exception=False) from None
+
+    def answer_drawing(drawing: str, way: str) -> Any:
+        return answer(str(_drawn(drawing, folder)), way)
+
+    def answer_example(selected: gr.SelectData) -> Any:
+        example = examples[selected.index]
+        return *answer(str(example.path), example.direction), example.direction
+
+    with gr.Blocks(title=f"ganvas: {config.kind}", analytics_enabled=False, delete_cache=(KEPT_SECONDS,) * 2) as page:
+        gr.Markdown(f"# {escape(', '.join(ways.values()))}")
+        first = next(iter(ways))
+        choices = [(words, way) for way, words in ways.items()]
+        direction = gr.Radio(choices, value=first, label="Direction", visible=len(ways) > 1, elem_id="direction")
+        with gr.Row():
+            with gr.Column():
+                with gr.Tab("Picture"):
+                    limit = f"Drop a picture (at most {max_pixels / 1e6:g} megapixels)"
+                    file = gr.File(label=limit, type="filepath", elem_id="picture")
+                    if examples:
+                        shown = [for_the_eye(read_image(example.path)) for example in examples]
+                        gallery = gr.Gallery(
+                            shown, label="Examples", columns=3, format="png", allow_preview=False, elem_id="examples"
+                        )
+                if _can_be_drawn(translators[first]):
+                    with gr.Tab("Draw"):
+                        gr.HTML(_pad(legend or BLACK_ON_WHITE, config.preprocessing.image_size))
+                        drawing = gr.Textbox(visible=False)
+                        draw = gr.Button("Translate the drawing", elem_id="translate-drawing")
+            with gr.Column():
+                slider = gr.ImageSlider(
+                    label="Source | result", format="png", interactive=False, buttons=["fullscreen"], elem_id="result"
+                )
+                download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
+        # One at a time: the network uses all cores anyway.
+        share: dict[str, Any] = {"concurrency_id": "translate", "concurrency_limit": 1, "api_visibility": "private"}
+        outputs = [slider, download]
+        gr.on([file.upload, direction.input], answer, [file, direction], outputs, **share)
+        if examples:
+            gallery.select(answer_example, None, [*outputs, direction], **share)
+        if _can_be_drawn(translators[first]):
+            read = "(_, way) => [window.drawing(), way]"
+            draw.click(answer_drawing, [drawing, direction], outputs, js=read, trigger_mode="always_last", **share)
+    return page
+
+
+def _translated(translator: Translator, source: Path, folder: Path, max_pixels: int) -> tuple[Any, Any]:
+    """Translate a file; give the slider's pictures and the download."""
+    _require_small(source, max_pixels)
+    suffix = ".tif" if source.suffix.lower() in LOSSLESS else ".png"
+    target = Path(tempfile.mkdtemp(prefix="result-", dir=folder)) / f"{source.stem}{suffix}"
+    written = translator.translate_file(source, target)
+    pictures = tuple(_preview(path) for path in (source, written))
+    return pictures, gr.DownloadButton(value=str(written), interactive=True)
+
+
+def _require_small(path: Path, max_pixels: int) -> None:
+    """Refuse a picture of too many pixels before it is decoded, and one that moves.
+
+    Raises:
+        UserError: It is one of them.
+    """
+    try:
+        with Image.open(path) as picture:
+            W, H = picture.size
+            # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither moves.
+            moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: has more than {max_pixels:,} pixels, the limit here. Scale it down.") from None
+    except (OSError, SyntaxError, ValueError):
+        return  # reading it in earnest knows more formats, and says what is wrong
+    if max_pixels < W * H:
+        raise UserError(f"{path}: has {W}x{H} pixels; the limit here is {max_pixels:,}. Scale it down.")
+    if moves:
+        raise UserError(f"{path}: is an animation. Give a single picture, such as one frame saved as PNG.")
+
+
+def _preview(path: Path) -> np.ndarray:
+    picture = Image.fromarray(for_the_eye(read_image(path)))
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    return np.asarray(picture)
+
+
+def _drawn(drawing: str, folder: Path) -> Path:
+    """Write a drawing, a PNG as a data URL, to a file."""
+    path = Path(tempfile.mkdtemp(prefix="drawing-", dir=folder)) / "drawing.png"
+    try:
+        path.write_bytes(base64.b64decode(drawing.removeprefix(PNG_URL), validate=True))
+    except binascii.Error:
+        raise gr.Error("The browser sent no drawing.", print_exception=False) from None
+    return path
+
+
+def _can_be_drawn(translator: Translator) -> bool:
+    how = translator.preprocessing
+    return how.source_channels == 3 and how.source_range is None
+
+
+def _pad(inks: Mapping[str, Colour], side: int) -> str:
+    """Draw the pad: a brush for each colour, and a sheet of ``side`` pixels a side."""
+    paper = next((name for name in PAPERS if name in inks), next(iter(inks)))
+    brush = next(name for name in inks if name != paper or len(inks) == 1)
+    codes = {name: "#" + bytes(colour).hex() for name, colour in inks.items()}
+    brushes = "".join(
+        f'<button type="button" data-ink="{code}" style="--ink: {code}" aria-pressed="{str(name == brush).lower()}">'
+        f"{escape(name)}</button>"
+        for name, code in codes.items()
+    )
+    return (
+        f'<div id="pad-tools">{brushes}<label>size <input type="range" id="pad-size" min="0" max="{max(1, side // 8)}" '
+        f'value="{side // 20}"></label><button type="button" id="pad-clear">clear</button></div>'
+        f'<canvas id="pad" width="{side}" height="{side}" data-paper="{codes[paper]}" '
+        f'style="background: {codes[paper]}"></canvas>'
+    )
+
+
+def _legend(config: ModelConfig, data: Path | None) -> Mapping[str, Colour]:
+    """Give the colours in which domain a is drawn: the model's own, or its data set's; none for another source."""
+    if "a2b" not in config.networks:
+        return {}
+    legend = config.training.get("legend") or (dataset_info(data).get("legend", {}) if data else {})
+    return {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in legend.items()}
+
+
+def _data_of_run(model: Path) -> Path | None:
+    """Give the data set that a run's config names; of a model folder by itself, none."""
+    for run in (model, model.parent, model.parent.parent):
+        file = run / "config.json"
+        if file.is_file():
+            data = read_json(file, "a run's config").get("data")
+            if isinstance(data, dict) and data.get("data"):
+                return Path(data["data"])
+    return None
+
+
+def _examples(config: ModelConfig, data: Path, folder: Path) -> list[Example]:
+    """Write sources of the data set's last split to files of their own, evenly over it.
+
+    Raises:
+        UserError: The data set is not what the model was trained on.
+    """
+    there = splits(data)
+    if not there:
+        return []
+    sources = _unpaired if config.kind == "cyclegan" else _paired
+    found = []
+    for way in config.networks:
+        for number, picture in enumerate(sources(config, data, there[-1], way)):
+            path = folder / f"{way}-{number}.{'png' if picture.dtype == np.uint8 and picture.shape[2] < 4 else 'tif'}"
+            write_image(path, picture)
+            found.append(Example(path, way))
+    return found
+
+
+def _paired(config: ModelConfig, data: Path, split: str, way: str) -> list[np.ndarray]:
+    how = config.preprocessing
+    pairs = PairedDataset(
+        data,
+        split,
+        augmentation=None,
+        direction="b2a" if way == "b2a" else "a2b",
+        source_channels=how.source_channels,
+        target_channels=how.target_channels,
+    )
+    return [pairs.pair(index)[0] for index in _spread(len(pairs))]
+
+
+def _unpaired(config: ModelConfig, data: Path, split: str, way: str) -> list[np.ndarray]:
+    how = config.preprocessing if way == "a2b" else config.preprocessing.backwards()
+    files = find_domains(data, split)[way == "b2a"]
+    return [read_image(files[index], how.source_channels) for index in _spread(len(files))]
+
+
+def _spread(count: int) -> list[int]:
+    return list(range(0, count, max(1, -(-count // EXAMPLES))))

@@ -1,0 +1,239 @@
+"""The page in a real browser, served by a process of its own."""
+
+import base64
+import io
+import json
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cyclegan.__main__ import main as cyclegan
+from ganvas.inference.translator import load
+from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
+from pix2pix.__main__ import main as pix2pix
+
+pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
+
+ROOT = Path(__file__).parents[3]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update"]
+LEGEND = {"land": [242, 239, 228], "water": [150, 200, 235], "lake": [110, 165, 225]}
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of domains map and terrain, with its data set beside it; the network has learned nothing."""
+    root = tmp_path_factory.mktemp("page")
+    (root / "data" / "test").mkdir(parents=True)
+    (root / "data" / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        both = rng.integers(0, 256, (SIDE, 2 * SIDE, 3), dtype=np.uint8)
+        Image.fromarray(both).save(root / "data" / "test" / f"{number}.png")
+    (root / "run").mkdir()
+    (root / "run" / "config.json").write_text(json.dumps({"data": {"data": str(root / "data")}}))
+    write_model(root / "run" / "model", "pix2pix", {"a2b": ("map", "terrain")})
+    return root / "run"
+
+
+def write_model(folder, kind, ways):
+    torch.manual_seed(0)
+    arguments = {"in_channels": 3, "out_channels": 3, "base_channels": 4, "num_blocks": 1}
+    specs = {way: NetworkSpec("resnet", arguments, *domains) for way, domains in ways.items()}
+    config = ModelConfig(kind, specs, Preprocessing(3, 3, image_size=SIDE, resized=True))
+    save_model(folder, config, {way: build_generator(spec) for way, spec in specs.items()}, "# A card\n")
+
+
+def start(program, *arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", program, "serve", *map(str, arguments), "--port", "0", "--device", "cpu"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, process.stdout.readline().strip()
+
+
+def stop(process):
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def address(run):
+    process, address = start("pix2pix", run, "--max-pixels", "100000")
+    assert address.startswith("http://127.0.0.1:")
+    yield address
+    assert stop(process) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.hosts = set()
+    page.on("request", lambda request: page.hosts.add(urlsplit(request.url).hostname))
+    page.goto(address)
+    page.wait_for_selector("#picture")
+    yield page
+    assert page.hosts - {None} == {"127.0.0.1"}  # None: data and blobs
+    context.close()
+
+
+def downloaded(page, folder):
+    page.wait_for_selector("#download:not([disabled])", timeout=20_000)
+    page.wait_for_function("document.querySelectorAll('#result img').length >= 2")
+    with page.expect_download() as event:
+        page.click("#download")
+    path = folder / event.value.suggested_filename
+    event.value.save_as(path)
+    return path
+
+
+def upload(page, path):
+    page.set_input_files("#picture input[type=file]", str(path))
+
+
+def test_an_uploaded_picture_comes_back_as_translate_writes_it(page, run, tmp_path):
+    source = tmp_path / "coast.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(source)
+    upload(page, source)
+    found = downloaded(page, tmp_path / "found")
+    expected = load(run).translate_file(source, tmp_path / "expected" / "coast.png")
+    assert found.name == "coast.png"
+    assert found.read_bytes() == expected.read_bytes()
+
+
+def test_16_bits_stay_16_bits(page, run, tmp_path):
+    source = tmp_path / "deep.tif"
+    deep = np.random.default_rng(2).integers(0, 65536, (40, 48), dtype=np.uint16)
+    Image.fromarray(deep).save(source)
+    upload(page, source)
+    found = downloaded(page, tmp_path / "found")
+    expected = load(run).translate_file(source, tmp_path / "expected" / "deep.tif")
+    assert found.suffix == ".tif"
+    assert found.read_bytes() == expected.read_bytes()
+
+
+def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, run, tmp_path):
+    page.get_by_role("tab", name="Draw").click()
+    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == list(LEGEND)
+    box = page.locator("#pad").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    found = np.asarray(Image.open(downloaded(page, tmp_path)))
+
+    encoded = page.evaluate("window.drawing()").partition(",")[2]
+    drawing = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
+    assert {tuple(colour) for colour in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
+    assert tuple(drawing[SIDE * 3 // 8, SIDE * 3 // 8]) == (242, 239, 228)
+    np.testing.assert_array_equal(found, load(run).translate(drawing))
+
+
+def test_an_example_of_the_data_set_is_translated(page, run, tmp_path):
+    page.locator("#examples button:has(img)").first.click()
+    found = np.asarray(Image.open(downloaded(page, tmp_path)))
+    with Image.open(run.parent / "data" / "test" / "0.png") as both:
+        np.testing.assert_array_equal(found, load(run).translate(np.asarray(both)[:, :SIDE]))
+
+
+def huge_png(path):
+    """Write the header of a PNG of 25,000 x 20,000 pixels, and next to no pixels."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 25_000, 20_000, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def animation(path):
+    first, *rest = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    first.save(path, save_all=True, append_images=rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said"),
+    [
+        ("huge.png", huge_png, "huge.png: has more than 100,000 pixels, the limit here."),
+        ("wide.png", lambda path: Image.new("RGB", (500, 300)).save(path), "wide.png: has 500x300 pixels"),
+        ("notes.txt", lambda path: path.write_text("no picture"), "notes.txt: is no picture that can be read."),
+        ("dance.gif", animation, "dance.gif: is an animation."),
+    ],
+)
+def test_a_bad_upload_is_one_message(page, name, write, said, tmp_path):
+    write(tmp_path / name)
+    upload(page, tmp_path / name)
+    toast = page.locator(".toast-body")
+    toast.first.wait_for(timeout=20_000)
+    assert toast.count() == 1
+    assert said in toast.inner_text()
+    assert "/tmp" not in toast.inner_text()
+    assert page.locator("#download").is_disabled()
+
+
+def test_a_cyclegan_model_asks_for_the_direction(browser, tmp_path):
+    write_model(tmp_path / "both", "cyclegan", {"a2b": ("horse", "zebra"), "b2a": ("zebra", "horse")})
+    process, address = start("cyclegan", tmp_path / "both")
+    source = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(source)
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_label("zebra → horse").check()
+    upload(page, source)
+    found = downloaded(page, tmp_path / "found")
+    expected = load(tmp_path / "both", direction="b2a").translate_file(source, tmp_path / "expected" / "x.png")
+    other = load(tmp_path / "both", direction="a2b").translate_file(source, tmp_path / "other" / "x.png")
+    context.close()
+    assert stop(process)[0] == 0
+    assert found.read_bytes() == expected.read_bytes() != other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "70000"], "give 0 to 65535"),
+        (["--host", "192.0.2.1", "--port", "0"], "cannot be listened at"),
+        (["--max-pixels", "0"], "give 1 or more"),
+    ],
+)
+def test_a_bad_option_is_one_message(in_process, run, options, said):
+    code, out, err = in_process(pix2pix)("serve", run, *options)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_without_gradio_the_message_names_what_to_install(in_process, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = in_process(cyclegan)("serve", tmp_path)
+    assert code == 2
+    assert "pip install 'ganvas[web]'" in err
