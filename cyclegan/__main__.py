@@ -127,7 +127,9 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ImportBothOptions):
         return run_import_both(command)
     if isinstance(command, ServeOptions):
-        return run_serve(command)
+        from ganvas.training.device import choose_device
+
+        return run_serve(command, choose_device)
     if isinstance(command, ReceptiveFieldOptions):
         from cyclegan.use import run_receptive_field
 

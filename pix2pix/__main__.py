@@ -129,7 +129,9 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ImportOptions):
         return run_import(command)
     if isinstance(command, ServeOptions):
-        return run_serve(command)
+        from ganvas.training.device import choose_device
+
+        return run_serve(command, choose_device)
     if isinstance(command, ReceptiveFieldOptions):
         from pix2pix.use import run_receptive_field
 

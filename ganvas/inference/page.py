@@ -27,7 +27,6 @@ from ganvas.files import read_json
 from ganvas.inference.serve_command import ServeOptions
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, load_model
-from ganvas.training.device import choose_device
 
 EXAMPLES = 6  # of each direction
 SHOWN_SIDE = 1024  # pixels; the preview of a larger picture is scaled down
@@ -109,11 +108,12 @@ class Example:
     direction: str
 
 
-def open_page(options: ServeOptions, port: int, folder: Path) -> gr.Blocks:
+def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr.Blocks:
     """Read a model and serve its page in threads of its own.
 
     Args:
         options: What the command was given.
+        device: Where to compute; "cpu", "cuda", "mps".
         port: A free port.
         folder: Where results and examples are written.
 
@@ -125,7 +125,6 @@ def open_page(options: ServeOptions, port: int, folder: Path) -> gr.Blocks:
     config, generators = load_model(options.model)
     if config.preprocessing.source_folders:
         raise UserError(f"{options.model}: takes several pictures at once, which the page cannot. Use translate.")
-    device = choose_device(options.device)
     translators = {way: Translator(config, generators, direction=way, device=device) for way in generators}
     data = options.data or _data_of_run(options.model)
     examples = _examples(config, data, folder / "examples") if data and data.is_dir() else []

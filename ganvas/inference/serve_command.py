@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,8 +38,12 @@ class ServeOptions:
     """Where to compute."""
 
 
-def run_serve(options: ServeOptions) -> int:
+def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int:
     """Serve the page until Ctrl-C; give the exit code.
+
+    Args:
+        options: What the command was given.
+        choose_device: Finds the device that an option means; the training's own way.
 
     Raises:
         UserError: gradio is not installed, there is no model, it takes more than a page can give, a limit is not
@@ -54,7 +59,7 @@ def run_serve(options: ServeOptions) -> int:
         os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
         from ganvas.inference.page import open_page
 
-        page = open_page(options, port, Path(folder))
+        page = open_page(options, choose_device(options.device), port, Path(folder))
         print(f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}", flush=True)
         try:
             while True:  # on Windows, Ctrl-C does not end a wait without a time

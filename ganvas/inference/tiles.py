@@ -232,8 +232,9 @@ class _SharedNorm(nn.Module):
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
+        self.eps = float(norm.eps)  # type: ignore[arg-type]
         self.weights: Tensor | None = None  # [H, W] of the tile that is gathered; None gathers nothing
-        self.half = 0
+        self.side = 0
         self.mean: Tensor | None = None  # [C], as the next
         self.variance: Tensor | None = None
         self.sums: list[Tensor | float] = [0.0, 0.0]  # of each half of the tiles: [3, C], of w, w x and w x²
@@ -245,22 +246,23 @@ class _SharedNorm(nn.Module):
             sums = [torch.einsum("chw,hw->c", y, w) for y in (torch.ones_like(x[0]), x[0], x[0].square())]
             # Each map counts by its share of the picture, whatever its resolution.
             share = self.weights.numel() / w.numel()
-            self.sums[self.half] = self.sums[self.half] + torch.stack(sums).double() * share
+            self.sums[self.side] = self.sums[self.side] + torch.stack(sums).double() * share
         if self.mean is None:
             return self.norm(x)
         scale, shift = getattr(self.norm, "weight", None), getattr(self.norm, "bias", None)
-        return F.batch_norm(x, self.mean, self.variance, scale, shift, eps=self.norm.eps)
+        return F.batch_norm(x, self.mean, self.variance, scale, shift, eps=self.eps)
 
     def settle(self) -> tuple[float, float]:
         """End a pass: take its statistics; give how far a channel moved, and how far the halves' means differ."""
-        mean, variance = _moments(sum(self.sums, torch.zeros(())))
-        deviation = (variance + self.norm.eps).sqrt()
+        gathered = [half for half in self.sums if isinstance(half, Tensor)]
+        mean, variance = _moments(torch.stack(gathered).sum(dim=0))
+        deviation = (variance + self.eps).sqrt()
         moved = math.inf
-        if self.mean is not None:
-            before = (self.variance + self.norm.eps).sqrt()
+        if self.mean is not None and self.variance is not None:
+            before = (self.variance + self.eps).sqrt()
             moves = torch.maximum((mean - self.mean).abs(), (deviation - before).abs()) / deviation
             moved = float(moves.max())
-        halves = [_moments(half)[0] for half in self.sums if isinstance(half, Tensor)]
+        halves = [_moments(half)[0] for half in gathered]
         apart = float(((halves[0] - halves[-1]) / deviation).square().mean())
         self.mean, self.variance, self.sums = mean.float(), variance.float(), [0.0, 0.0]
         return moved, apart
@@ -322,7 +324,7 @@ def gather(
         passes += 1
         for index, window in enumerate(tiles):
             for norm in norms:
-                norm.weights, norm.half = torch.from_numpy(window.weights), index % 2
+                norm.weights, norm.side = torch.from_numpy(window.weights), index % 2
             translate(window)
         moved, apart = zip(*(norm.settle() for norm in norms), strict=True)
         uncertainty = math.sqrt(sum(apart) / len(apart))
@@ -374,7 +376,7 @@ class TiffRows:
     def _decoded(self, top: int, H: int, left: int, W: int) -> np.ndarray:
         page = self._page
         contiguous, C = page.planarconfig == 1 or page.samplesperpixel == 1, page.samplesperpixel
-        if page.is_contiguous and contiguous:
+        if page.is_contiguous and contiguous and page.dtype is not None:
             kind = np.dtype(self._file.byteorder + page.dtype.char)
             offset = page.dataoffsets[0] + top * self.width * C * kind.itemsize
             self._file.filehandle.seek(offset)
@@ -440,7 +442,12 @@ def open_rows(path: Path, translator: Translator) -> Iterator[TiffRows | WholeRo
 
 def _by_windows(file: tifffile.TiffFile) -> bool:
     page = file.pages.first
-    if not _is_ours(file) or page.tags.valueof(ORIENTATION, default=1) != 1 or page.imagedepth > 1:
+    if (
+        not _is_ours(file)
+        or page.dtype is None
+        or page.tags.valueof(ORIENTATION, default=1) != 1
+        or page.imagedepth > 1
+    ):
         return False
     if math.prod(file.series[0].shape) != math.prod(page.shape):
         return False  # its channels are pages

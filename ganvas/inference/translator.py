@@ -90,6 +90,7 @@ class Translator:
         if isinstance(picture, Image.Image):
             mode = "L" if self.preprocessing.source_channels == 1 else "RGB"
             result = self.translate(np.asarray(picture.convert(mode)))
+            assert isinstance(result, np.ndarray)
             return Image.fromarray(result)
         array = picture[:, :, None] if picture.ndim == 2 else picture
         output = self.translate_batch([array])[0]
