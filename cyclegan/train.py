@@ -161,7 +161,12 @@ class CycleGan:
             kind="cyclegan",
             networks={way: self.specs[name] for name, way in DIRECTIONS.items()},
             preprocessing=self._preprocessing(),
-            training={"step": step, "metrics": dict(metrics), "data": info.get("name", data.data.name)},
+            training={
+                "step": step,
+                "metrics": dict(metrics),
+                "data": info.get("name", data.data.name),
+                **({"legend": info["legend"]} if "legend" in info else {}),  # brushes for the page that draws maps
+            },
         )
         networks: dict[str, nn.Module] = {way: self.generator(name) for name, way in DIRECTIONS.items()}
         save_model(self.run / "model", config, networks, _card(self.config, config, info))

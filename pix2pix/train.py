@@ -145,7 +145,12 @@ class Pix2Pix:
             networks={data.direction: self.spec},
             preprocessing=self._preprocessing(),
             statistics=self.statistics,
-            training={"step": step, "metrics": dict(metrics), "data": info.get("name", data.data.name)},
+            training={
+                "step": step,
+                "metrics": dict(metrics),
+                "data": info.get("name", data.data.name),
+                **({"legend": info["legend"]} if "legend" in info else {}),  # brushes for the page that draws maps
+            },
         )
         card = _card(self.config, config, info)
         save_model(self.run / "model", config, {data.direction: self.generator}, card)
