@@ -24,6 +24,11 @@ SCRIPTS = {
     "fashion-mnist": Script("data_scripts.fashion_mnist", "70,000 pieces of clothing, in the same form"),
     "shards": Script("data_scripts.shards", "pack a data set of pairs into tar shards, for sets of very many files"),
     "check": Script("data_scripts.check", "tell what a data set holds and what is wrong with it"),
+    "combine": Script("data_scripts.combine", "put the pictures of two folders side by side"),
+    "split": Script("data_scripts.split", "take pictures that are side by side apart into two folders"),
+    "resize": Script("data_scripts.resize", "scale all pictures of a folder, and of the folders in it"),
+    "grayscale": Script("data_scripts.grayscale", "pairs for colourisation from any folder of photos"),
+    "edges": Script("data_scripts.edges", "pairs of edges and photo from any folder of photos"),
     "preview": Script("data_scripts.preview", "draw what a training sees, and prove that pairs stay aligned"),
 }
 

@@ -1,0 +1,215 @@
+"""What the chores share: where they may write, how they work through many pictures, and how they name what failed.
+
+A chore's folder is filled aside and put in place at the end, so it is whole or not there. A picture that cannot be used
+stops none of the others: the folder is made without it, and the command ends with a list of all such pictures and exit
+code 2.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from ganvas.errors import UserError
+from ganvas.files import cannot_write, new_folder, recover_folder, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Format = Literal["png", "tif", "jpg", "webp"]
+DESCRIPTION = "dataset.json"
+NAMED = 3  # examples that a message names
+AT_ONCE = 1000  # pictures that are handed to the threads in one go: of a million, no queue is built
+SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Output = tuple[str, "np.ndarray | bytes"]  # a file's place in the folder, and the picture or the bytes it is to hold
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: how many files it gave, or why it gave none."""
+
+    files: int = 0
+    error: str = ""
+
+
+def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
+    """Make sure that writing a folder harms nothing; give its full path.
+
+    Args:
+        out: The folder to write.
+        inputs: Folders that are read.
+        overwrite: Whether pictures that are there may go.
+
+    Raises:
+        UserError: It is a file, not empty, in an input or around one, or holds other files than pictures.
+    """
+    out = out.resolve()
+    for folder in inputs:
+        if out.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(out):
+            raise UserError(f"--out {out} and the input {folder} are not apart. Give a folder outside the input.")
+    recover_folder(out)
+    if out.is_file():
+        raise UserError(f"--out {out} is a file. Name a folder that is new or empty.")
+    if not out.exists() or not any(out.iterdir()):
+        return out
+    if not overwrite:
+        raise UserError(f"--out {out} is not empty. Name another folder, or replace all that is in it: --overwrite.")
+    strange = next((path for path in out.rglob("*") if path.is_file() and not _may_go(path)), None)
+    if strange is not None:
+        raise UserError(
+            f"--out {out} holds {strange.relative_to(out)}, too: --overwrite replaces nothing but pictures."
+        )
+    return out
+
+
+def _may_go(path: Path) -> bool:
+    from ganvas.data.listing import is_picture
+
+    return is_picture(path.name) or path.name == DESCRIPTION or path.name in SYSTEM_FILES
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """List the pictures of a folder and its subfolders, sorted; hidden ones are passed over.
+
+    Raises:
+        UserError: There is no such folder, or no picture in it.
+    """
+    from ganvas.data.images import list_images
+
+    found = list_images(folder, recursive=True)
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not shown:
+        raise UserError(f"{folder}: holds no pictures.")
+    return shown
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """Give a picture's place in a folder without its suffix: "sub/x"."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def by_name(folder: Path, files: Sequence[Path], name: Callable[[Path, Path], str] = name_in) -> dict[str, Path]:
+    """Call each file by a name of its own.
+
+    Args:
+        folder: Where the files lie.
+        files: The files.
+        name: Gives the name of a file in a folder.
+
+    Raises:
+        UserError: Two have one name, or names that some systems take for one.
+    """
+    named: dict[str, Path] = {}
+    taken: dict[str, Path] = {}
+    for path in files:
+        own = name(folder, path)
+        other = taken.setdefault(own.casefold(), path)
+        if other is not path:
+            one, two = (each.relative_to(folder).as_posix() for each in (other, path))
+            raise UserError(f"{folder}: {one} and {two} would get one name, {own}. Rename or remove one.")
+        named[own] = path
+    return named
+
+
+def suffix_for(picture: np.ndarray, suffix: str) -> str:
+    """Give the suffix if its format holds a picture's channels and depth, else ".tif", which holds all."""
+    from ganvas.data.images import holds
+
+    return suffix if holds(suffix, picture, exactly=True) else ".tif"
+
+
+def read_description(root: Path) -> bytes | None:
+    """Read a data set's description, to be kept as it is; None where there is none."""
+    path = root / DESCRIPTION
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Put it right, or remove it.") from None
+
+
+def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], doing: str) -> Iterator[Result]:
+    """Do the work for each item, on all cores, and give the results in order; progress goes to standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders, encoders and OpenCV run outside the interpreter's lock
+        results = (
+            result
+            for start in range(0, len(items), AT_ONCE)
+            for result in pool.map(work, items[start : start + AT_ONCE])
+        )
+        yield from track(results, doing, total=len(items), console=Console(stderr=True), transient=True)
+
+
+def write_folder(
+    out: Path,
+    items: Sequence[Item],
+    make: Callable[[Item], Iterable[Output]],
+    *,
+    doing: str,
+    left_out: str = "",
+    description: bytes | Mapping[str, object] | None = None,
+) -> list[Item]:
+    """Fill a folder with what is made of each item; give the items that gave nothing.
+
+    Args:
+        out: The folder, from `require_room`.
+        items: What there is to do.
+        make: Gives the files of an item; none leaves it out.
+        doing: What the progress bar says.
+        left_out: Why an item gives nothing.
+        description: What dataset.json is to hold.
+
+    Raises:
+        UserError: The folder cannot be written; or, when the others are written, with the name of each item that
+            could not be made. When none could be, there is no folder.
+    """
+    with new_folder(out) as folder:
+        outcomes = list(in_parallel(lambda item: _write(folder, item, make), items, doing))
+        errors = [outcome.error for outcome in outcomes if outcome.error]
+        made = sum(outcome.files > 0 for outcome in outcomes)
+        if not made:
+            why = (
+                f" of {len(items) - len(errors)} pictures: {left_out}" if left_out and len(errors) < len(items) else ""
+            )
+            raise UserError("\n  ".join([f"{out}: not written, since nothing could be made{why}.", *errors]))
+        if isinstance(description, bytes):
+            (folder / DESCRIPTION).write_bytes(description)
+        elif description is not None:
+            write_json(folder / DESCRIPTION, description)
+    if errors:
+        raise UserError("\n  ".join([f"{out}: written, but {len(errors)} of {len(items)} could not be made:", *errors]))
+    return [item for item, outcome in zip(items, outcomes, strict=True) if not outcome.files]
+
+
+def _write(folder: Path, item: Item, make: Callable[[Item], Iterable[Output]]) -> Outcome:
+    """Make and write one item's files. What hinders the making concerns this item; what hinders the writing, all."""
+    from ganvas.data.images import write_image
+
+    try:
+        outputs = list(make(item))
+    except (UserError, OSError) as error:
+        return Outcome(error=str(error))
+    for place, content in outputs:
+        path = folder / place
+        if not isinstance(content, bytes):
+            write_image(path, content)
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+    return Outcome(files=len(outputs))
+
+
+def named(names: Sequence[str], separator: str = ", ") -> str:
+    """Name the first few: "a, b, c and 4 more"."""
+    return separator.join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,0 +1,108 @@
+"""Pairs made of photographs: the photograph is B, and what is computed from it is A.
+
+Photographs are copied as they are. Each goes to train, val or test by its name alone, so that those added later move
+none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from data_scripts.chores import Output, by_name, find_pictures, name_in, named, require_room, suffix_for, write_folder
+from ganvas.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def write_pairs(
+    photos: Path,
+    out: Path,
+    source: Callable[[np.ndarray], np.ndarray | None],
+    *,
+    val: float,
+    test: float,
+    overwrite: bool,
+    domains: tuple[str, str],
+    left_out: str,
+    settings: Mapping[str, object],
+) -> None:
+    """Write a data set of pairs, trainA and trainB and so on, and say what it holds.
+
+    Args:
+        photos: Folder of photographs, with subfolders if any; "sub/x" is called "sub_x".
+        out: The folder to write.
+        source: Makes A of a photograph [H, W, 3] or [H, W, 1], uint8, uint16 or float32; None leaves it out.
+        val: Share of the photographs that is held out for validation.
+        test: Share that is held out to the end.
+        overwrite: Whether pictures in ``out`` may go.
+        domains: What A and B show.
+        left_out: What is said of photographs that are left out.
+        settings: What dataset.json is to say of how A was made.
+
+    Raises:
+        UserError: No photographs, shares that leave nothing, an output that is in the way or cannot be written; or,
+            when all others are written, photographs that could not be used.
+    """
+    if val + test >= 1:
+        raise UserError(f"--val {val} and --test {test} leave nothing to train with; together they are less than 1.")
+    out = require_room(out, [photos], overwrite=overwrite)
+    names = by_name(photos, find_pictures(photos), flat_name)
+    splits = {name: split_of(name, val, test) for name in names}
+    if "train" not in splits.values():
+        raise UserError(f"{photos}: of {len(names)} photographs, none falls to train. Lower --val and --test.")
+
+    def make(name: str) -> Iterable[Output]:
+        from ganvas.data.images import read_image
+
+        photo = read_image(names[name])
+        if photo.shape[2] not in (1, 3):
+            raise UserError(f"{names[name]}: has {photo.shape[2]} channels; a photograph has 1 or 3.")
+        made = source(photo)
+        if made is not None:
+            yield f"{splits[name]}A/{name}{suffix_for(made, '.png')}", made
+            yield f"{splits[name]}B/{name}{names[name].suffix}", names[name].read_bytes()
+
+    description = {
+        "name": out.name,
+        "domains": dict(zip("ab", domains, strict=True)),
+        "direction": "a2b",
+        "settings": {**settings, "val": val, "test": test},
+    }
+    absent = write_folder(out, list(names), make, doing="making pairs", left_out=left_out, description=description)
+    counts = Counter(splits[name] for name in names.keys() - set(absent))
+    print(f"{out}: " + ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test")) + " pairs")
+    print(f"A: {domains[0]}; B: {domains[1]}")
+    if absent:
+        print(f"{len(absent)} left out: {left_out} ({named(absent)})")
+    print(f"pix2pix train --data {shlex.quote(str(out))} --source-channels 1 --out RUN")
+
+
+def flat_name(folder: Path, path: Path) -> str:
+    """Name a picture by its place, without a folder: "sub_x"."""
+    return name_in(folder, path).replace("/", "_")
+
+
+def split_of(name: str, val: float, test: float) -> str:
+    """Draw a split by a picture's name alone.
+
+    Args:
+        name: Without suffix; systems that write its letters in different ways agree.
+        val: Share of val.
+        test: Share of test.
+    """
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < test:
+        return "test"
+    return "val" if place < test + val else "train"

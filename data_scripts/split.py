@@ -1,0 +1,98 @@
+"""``python -m data_scripts split DIR --out OUT``: A|B pictures become two folders, A and B."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from data_scripts.chores import (
+    Format,
+    Output,
+    by_name,
+    find_pictures,
+    read_description,
+    require_room,
+    suffix_for,
+    write_folder,
+)
+from ganvas.errors import UserError
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Cut pictures down the middle: the left halves become A, the right ones B."""
+
+    folder: tyro.conf.Positional[Path]
+    """A data set with train, val and test, or a folder of pictures with subfolders if any."""
+    out: Path
+    """Folder to write: trainA, trainB and so on of a data set, else A and B."""
+    format: Format = "png"
+    """Of the pictures; what it does not hold in full depth becomes .tif. jpg and webp lose a little."""
+    overwrite: bool = False
+    """Replace all pictures in the folder."""
+
+
+@dataclass(frozen=True)
+class Both:
+    """An A|B picture, and the two places that its halves go to: "trainA/x", "trainB/x"."""
+
+    path: Path
+    places: tuple[str, str]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Split a folder, or a data set; give the exit code.
+
+    Raises:
+        UserError: No folder, no pictures in it, an output that is in the way or cannot be written; or, when all others
+            are written, pictures that could not be split.
+    """
+    options = tyro.cli(
+        SplitOptions, prog="python -m data_scripts split", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    out = require_room(options.out, [options.folder], overwrite=options.overwrite)
+    pictures = find_both(options.folder)
+
+    def make(both: Both) -> Iterable[Output]:
+        from ganvas.data.images import read_image
+        from ganvas.data.paired import split_halves
+
+        for place, half in zip(both.places, split_halves(read_image(both.path), both.path), strict=True):
+            yield f"{place}{suffix_for(half, f'.{options.format}')}", half
+
+    write_folder(out, pictures, make, doing="splitting", description=read_description(options.folder))
+    folders = sorted({place.split("/")[0] for both in pictures for place in both.places})
+    print(f"{out}: {len(pictures)} pairs in {', '.join(folders)}")
+    return 0
+
+
+def find_both(root: Path) -> list[Both]:
+    """List the A|B pictures of a data set or folder.
+
+    Raises:
+        UserError: There is no such folder, no picture in it, two pictures have one name, or pairs are split already.
+    """
+    from ganvas.data.listing import picture_names
+    from ganvas.data.paired import SPLITS
+
+    splits = [root / split for split in SPLITS if (root / split).is_dir()]
+    if not splits:
+        return _found(root, find_pictures(root), ("A/", "B/"))
+    pictures = [
+        both
+        for folder in splits
+        for both in _found(
+            folder, [folder / name for name in picture_names(folder)], (f"{folder.name}A/", f"{folder.name}B/")
+        )
+    ]
+    if not pictures:
+        raise UserError(f"{root}: {', '.join(folder.name for folder in splits)} hold no A|B pictures.")
+    return pictures
+
+
+def _found(folder: Path, files: Sequence[Path], sides: tuple[str, str]) -> list[Both]:
+    names = by_name(folder, files)
+    return [Both(path, (f"{sides[0]}{name}", f"{sides[1]}{name}")) for name, path in names.items()]

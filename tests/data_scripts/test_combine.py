@@ -1,0 +1,138 @@
+"""Two folders side by side, and back again without loss."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from data_scripts.__main__ import main
+from data_scripts.combine import side_by_side
+from ganvas.data.images import read_image, write_image
+from ganvas.errors import UserError
+
+
+@pytest.fixture
+def run(in_process):
+    return in_process(main)
+
+
+def noise(seed, height=6, width=8, channels=3, dtype=np.uint8):
+    values = np.random.default_rng(seed).random((height, width, channels))
+    return values.astype(dtype) if dtype == np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A data set in two folders, with a test split in the other form."""
+    for number in range(3):
+        write_image(tmp_path / "set" / "trainA" / f"x.{number}.png", noise(number))
+        write_image(tmp_path / "set" / "trainB" / f"x.{number}.tif", noise(10 + number))
+    write_image(tmp_path / "set" / "test" / "a" / "t.png", noise(20))
+    write_image(tmp_path / "set" / "test" / "b" / "t.png", noise(21))
+    (tmp_path / "set" / "dataset.json").write_text('{"name": "small"}')
+    return tmp_path / "set"
+
+
+def test_a_is_left_and_b_is_right(run, root, tmp_path):
+    code, out, err = run("combine", root, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "4 pairs" in out
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert files == ["dataset.json", "test/t.png", "train/x.0.png", "train/x.1.png", "train/x.2.png"]
+    both = read_image(tmp_path / "out" / "train" / "x.1.png")
+    assert np.array_equal(both[:, :8], noise(1))
+    assert np.array_equal(both[:, 8:], noise(11))
+    assert (tmp_path / "out" / "dataset.json").read_text() == '{"name": "small"}'
+
+
+def test_two_folders_with_subfolders(run, tmp_path):
+    for place in ("x.png", "train/x.png", "train/deep/y.png"):
+        write_image(tmp_path / "a" / place, noise(1))
+        write_image(tmp_path / "b" / place, noise(2))
+    assert run("combine", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")[0] == 0
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    assert files == ["train/deep/y.png", "train/x.png", "x.png"]
+
+
+@hypothesis.settings(max_examples=15, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
+    channels=st.sampled_from([1, 3, 5]),
+    width=st.integers(1, 9),
+    height=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_splitting_gives_back_what_was_combined(run, tmp_path_factory, dtype, channels, width, height, seed):
+    root = tmp_path_factory.mktemp("round")
+    for side in range(2):
+        write_image(root / "set" / f"train{'AB'[side]}" / "x.tif", noise(seed + side, height, width, channels, dtype))
+    assert run("combine", root / "set", "--out", root / "both")[0] == 0
+    assert run("split", root / "both", "--out", root / "again")[0] == 0
+    for side in range(2):
+        (found,) = (root / "again" / f"train{'AB'[side]}").iterdir()
+        again = read_image(found)
+        assert again.dtype == dtype
+        assert np.array_equal(again, noise(seed + side, height, width, channels, dtype))
+
+
+def test_gray_beside_colour_gets_three_channels(tmp_path):
+    write_image(tmp_path / "a.png", noise(1, channels=1))
+    write_image(tmp_path / "b.png", noise(2))
+    both = side_by_side(tmp_path / "a.png", tmp_path / "b.png")
+    assert np.array_equal(both, np.hstack([noise(1, channels=1).repeat(3, axis=2), noise(2)]))
+
+
+@pytest.mark.parametrize(
+    "other", [{"height": 7}, {"width": 9}, {"dtype": np.uint16}, {"channels": 5}], ids=["height", "width", "depth", "5"]
+)
+def test_pictures_that_are_not_alike_are_no_pair(tmp_path, other):
+    write_image(tmp_path / "a.tif", noise(1))
+    write_image(tmp_path / "b.tif", noise(2, **other))
+    with pytest.raises(UserError, match="differ"):
+        side_by_side(tmp_path / "a.tif", tmp_path / "b.tif")
+
+
+class TestBadInput:
+    def refused(self, result, *said):
+        code, _, err = result
+        assert code == 2, err
+        assert err.count("error:") == 1
+        for words in said:
+            assert words in err, err
+
+    def test_names_that_do_not_match(self, run, root, tmp_path):
+        for number in range(5):
+            write_image(root / "trainA" / f"alone{number}.png", noise(1))
+        write_image(root / "trainB" / "other.png", noise(1))
+        refused = run("combine", root, "--out", tmp_path / "out")
+        self.refused(refused, "alone0, alone1, alone2 and 2 more", "trainB: other)")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_picture_that_cannot_be_read_and_one_of_another_size(self, run, root, tmp_path):
+        (root / "trainA" / "x.0.png").write_bytes(b"no picture")
+        write_image(root / "trainB" / "x.2.tif", noise(12, height=7))
+        refused = run("combine", root, "--out", tmp_path / "out")
+        self.refused(refused, "2 of 4", "x.0.png: is no picture", "x.2.tif: differ", "8x6", "8x7")
+        names = sorted(path.name for path in (tmp_path / "out").rglob("*.png"))
+        assert names == ["t.png", "x.1.png"]
+
+    def test_one_name_twice(self, run, root, tmp_path):
+        write_image(root / "trainA" / "x.0.bmp", noise(1))
+        self.refused(run("combine", root, "--out", tmp_path / "out"), "x.0.bmp and x.0.png")
+
+    def test_folders(self, run, root, tmp_path):
+        out = tmp_path / "out"
+        self.refused(run("combine", root / "nowhere", "--out", out), "no such folder")
+        self.refused(run("combine", root / "trainA", "--out", out), "trainA: has no trainA and trainB")
+        self.refused(run("combine", root / "trainA", root / "nowhere", "--out", out), "nowhere: there is no such")
+        self.refused(run("combine", "--out", out), "0 folders")
+        self.refused(run("combine", root, "--out", root), "not apart")
+        write_image(root / "train" / "a" / "x.png", noise(1))
+        self.refused(run("combine", root, "--out", out), "both ways")
+
+    def test_nothing_is_replaced_without_being_asked_for(self, run, root, tmp_path):
+        write_image(tmp_path / "out" / "mine.png", noise(1))
+        self.refused(run("combine", root, "--out", tmp_path / "out"), "is not empty", "--overwrite")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.png"]
+        assert run("combine", root, "--out", tmp_path / "out", "--overwrite")[0] == 0
+        assert not (tmp_path / "out" / "mine.png").exists()

@@ -1,0 +1,75 @@
+"""Pictures cut down the middle; that nothing is lost is in test_combine.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_scripts.__main__ import main
+from ganvas.data.images import read_image, write_image
+from ganvas.data.paired import find_pairs
+
+
+@pytest.fixture
+def run(in_process):
+    return in_process(main)
+
+
+def halves(left, right, width=4, height=4):
+    """A picture whose halves are of one value each."""
+    return np.repeat(np.uint8([[[left] * 3], [[right] * 3]]).reshape(1, 2, 3), width, axis=1).repeat(height, axis=0)
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_a_data_set_becomes_one_that_training_reads(run, tmp_path):
+    for split, number in (("train", 1), ("train", 2), ("val", 3)):
+        write_image(tmp_path / "set" / split / f"{number}.png", halves(number, 100 + number))
+    (tmp_path / "set" / "dataset.json").write_text("{}")
+    code, out, err = run("split", tmp_path / "set", "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "3 pairs in trainA, trainB, valA, valB" in out
+    pairs = list(find_pairs(tmp_path / "out", "train"))
+    assert [pair.name for pair in pairs] == ["1", "2"]
+    assert (read_image(pairs[1].a) == 2).all()
+    assert (read_image(pairs[1].b) == 102).all()
+    assert (tmp_path / "out" / "dataset.json").read_text() == "{}"
+
+
+def test_a_plain_folder_keeps_its_subfolders(run, tmp_path):
+    write_image(tmp_path / "in" / "x.png", halves(1, 2))
+    write_image(tmp_path / "in" / "sub" / "y.png", halves(1, 2))
+    assert run("split", tmp_path / "in", "--out", tmp_path / "out", "--format", "webp")[0] == 0
+    assert files(tmp_path / "out") == ["A/sub/y.webp", "A/x.webp", "B/sub/y.webp", "B/x.webp"]
+
+
+def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
+    for number in range(4):
+        write_image(tmp_path / "in" / f"{number}.png", halves(1, 2))
+    write_image(tmp_path / "in" / "odd.png", halves(1, 2)[:, :7])
+    (tmp_path / "in" / "text.jpg").write_text("no picture")
+    command = [sys.executable, "-m", "data_scripts", "split", tmp_path / "in", "--out", tmp_path / "out"]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "2 of 6" in result.stderr
+    assert "odd.png: is 7 pixels wide" in result.stderr
+    assert "text.jpg: is no picture" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(files(tmp_path / "out")) == 8
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("trainA/x.png", None), ("train/a/x.png", "hold no A|B pictures"), ("", "no such folder")],
+)
+def test_what_is_no_set_of_such_pictures(run, tmp_path, place, said):
+    if place:
+        write_image(tmp_path / "set" / place, halves(1, 2))
+    code, _, err = run("split", tmp_path / "set", "--out", tmp_path / "out")
+    assert code == (2 if said else 0)
+    assert (said or "") in err
