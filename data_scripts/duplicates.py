@@ -82,7 +82,7 @@ def view(picture: np.ndarray) -> np.ndarray:
     if colours.dtype != np.uint8:
         colours = np.nan_to_num(colours.astype(np.float32), posinf=0, neginf=0)
         colours -= colours.min()
-        colours *= 255 / max(colours.max(), np.finfo(np.float32).tiny)
+        colours *= 255 / (colours.max() or 1)
     small = cv2.resize(colours, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(SIDE, SIDE, -1)
     return np.rint(small.mean(axis=2)).astype(np.uint8)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 # A property's first example pays for imports and for other work on the machine: time limits would only be noise.
 hypothesis.settings.register_profile("ganvas", deadline=None)
@@ -21,6 +22,15 @@ def published_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("GANVAS_DATA names no folder of published data sets")
     return Path(folder).resolve()
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """Undo what ``--threads`` of a command run in this process has set: sums are rounded otherwise after it."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -54,6 +54,12 @@ class TestRoom:
             require_room(folder, [], overwrite=True)
         assert (folder / "x.png").exists()
 
+    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+        (tmp_path / ".out.new-abc").mkdir()
+        (tmp_path / ".out.new-abc" / "x.png").write_bytes(b"")
+        require_room(tmp_path / "out", [], overwrite=False)
+        assert list(tmp_path.iterdir()) == []
+
 
 class TestNames:
     def test_pictures_in_subfolders_are_found_and_hidden_ones_are_not(self, folder):

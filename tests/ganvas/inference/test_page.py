@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from cyclegan.__main__ import main as cyclegan
+from ganvas.data.images import read_image
 from ganvas.inference.translator import load
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 from pix2pix.__main__ import main as pix2pix
@@ -115,6 +116,22 @@ def downloaded(page, folder):
     return path
 
 
+def assert_same_picture(found, expected):
+    """Compare two picture files; where processes share their work among other numbers of threads, rounding differs."""
+    assert found.suffix == expected.suffix
+    pictures = [read_image(path) for path in (found, expected)]
+    assert pictures[0].dtype == pictures[1].dtype
+    assert_close(*pictures)
+
+
+def assert_close(found, expected):
+    assert found.shape == expected.shape
+    difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    step = np.iinfo(expected.dtype).max / 255
+    assert difference.max() <= step
+    assert difference.mean() <= step / 20
+
+
 def upload(page, path):
     page.set_input_files("#picture input[type=file]", str(path))
 
@@ -126,7 +143,7 @@ def test_an_uploaded_picture_comes_back_as_translate_writes_it(page, run, tmp_pa
     found = downloaded(page, tmp_path / "found")
     expected = load(run).translate_file(source, tmp_path / "expected" / "coast.png")
     assert found.name == "coast.png"
-    assert found.read_bytes() == expected.read_bytes()
+    assert_same_picture(found, expected)
 
 
 def test_16_bits_stay_16_bits(page, run, tmp_path):
@@ -136,8 +153,7 @@ def test_16_bits_stay_16_bits(page, run, tmp_path):
     upload(page, source)
     found = downloaded(page, tmp_path / "found")
     expected = load(run).translate_file(source, tmp_path / "expected" / "deep.tif")
-    assert found.suffix == ".tif"
-    assert found.read_bytes() == expected.read_bytes()
+    assert_same_picture(found, expected)
 
 
 def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, run, tmp_path):
@@ -154,14 +170,14 @@ def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, ru
     drawing = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
     assert {tuple(colour) for colour in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
     assert tuple(drawing[SIDE * 3 // 8, SIDE * 3 // 8]) == (242, 239, 228)
-    np.testing.assert_array_equal(found, load(run).translate(drawing))
+    assert_close(found, load(run).translate(drawing))
 
 
 def test_an_example_of_the_data_set_is_translated(page, run, tmp_path):
     page.locator("#examples button:has(img)").first.click()
     found = np.asarray(Image.open(downloaded(page, tmp_path)))
     with Image.open(run.parent / "data" / "test" / "0.png") as both:
-        np.testing.assert_array_equal(found, load(run).translate(np.asarray(both)[:, :SIDE]))
+        assert_close(found, load(run).translate(np.asarray(both)[:, :SIDE]))
 
 
 def huge_png(path):
@@ -215,7 +231,9 @@ def test_a_cyclegan_model_asks_for_the_direction(browser, tmp_path):
     other = load(tmp_path / "both", direction="a2b").translate_file(source, tmp_path / "other" / "x.png")
     context.close()
     assert stop(process)[0] == 0
-    assert found.read_bytes() == expected.read_bytes() != other.read_bytes()
+    assert_same_picture(found, expected)
+    with pytest.raises(AssertionError):
+        assert_same_picture(found, other)
 
 
 @pytest.mark.parametrize(
