@@ -11,7 +11,7 @@ import tyro
 from ganvas.errors import UserError
 from ganvas.files import read_json
 from ganvas.options import from_json, validate
-from ganvas.training.config import forbidden_changes
+from ganvas.training.config import forbidden_changes, with_settings
 
 Options = TypeVar("Options")
 
@@ -56,6 +56,9 @@ def parse_train(
     first.add_argument("--preset", choices=presets)
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(arguments)
+    if known.config and (known.preset or known.resume):
+        other = "--preset" if known.preset else "--resume"
+        raise UserError(f"--config {known.config} and {other} both set every option. Leave one of them out.")
     path = known.config
     if known.resume and known.out is not None:
         path = known.out / "config.json"
@@ -63,9 +66,9 @@ def parse_train(
             raise UserError(
                 f"{known.out}: is no run that could be resumed (it has no config.json). Leave out --resume."
             )
-    default = preset(known.preset)
-    if path is not None:
-        default = from_json(config_class, read_json(path, "a run's config"), str(path))
+    run = None if path is None else from_json(config_class, read_json(path, "a run's config"), str(path))
+    named = preset(known.preset)
+    default = named if run is None else with_settings(run, named, preset(None))
     command = tyro.cli(
         train_class,
         prog=f"{program} train",
@@ -75,7 +78,7 @@ def parse_train(
     )
     options = validate(command.options)
     if command.resume:
-        changed = forbidden_changes(default, options)
+        changed = forbidden_changes(run, options)
         if changed:
             raise UserError(
                 f"--resume takes everything from the run's own config; it cannot change {', '.join(changed)}. "

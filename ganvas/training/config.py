@@ -6,13 +6,14 @@ what is theirs.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from ganvas.errors import UserError
-from ganvas.options import STRICT, to_json
+from ganvas.options import STRICT, from_json, to_json
 
+Config = TypeVar("Config")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -191,6 +192,23 @@ RESUMABLE_CHANGES = frozenset(
     *(f"schedule.{name}" for name in ("epochs", "decay_epochs", "steps", "decay_steps")),
     "data.on_error",  # whoever was stopped by a bad picture may go on without it
 }
+
+
+def with_settings(run: Config, named: Config, plain: Config) -> Config:
+    """Give a run's config as a preset would have it, so that a resumed run notices a preset that is not its own.
+
+    Args:
+        run: The run's config.
+        named: The preset's.
+        plain: That of no preset: what differs from it is what the preset sets.
+    """
+    values, preset, default = (flatten(to_json(config)) for config in (run, named, plain))
+    sets = {name for name, value in preset.items() if value != default[name]} - RESUMABLE_CHANGES
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, field = name.rpartition(".")
+        (nested.setdefault(group, {}) if group else nested)[field] = preset[name] if name in sets else value
+    return from_json(type(run), nested, "a preset")
 
 
 def forbidden_changes(before: object, after: object) -> list[str]:

@@ -1,0 +1,67 @@
+"""How train reads its options: which defaults hold, and which combinations contradict each other."""
+
+from dataclasses import replace
+
+import pytest
+
+from ganvas.errors import UserError
+from ganvas.files import write_json
+from ganvas.options import to_json
+from ganvas.training.command import parse_train
+from ganvas.training.config import with_settings
+from pix2pix.__main__ import Train
+from pix2pix.config import Pix2PixConfig, preset
+
+
+def parse(*arguments):
+    line = [str(argument) for argument in arguments]
+    return parse_train("pix2pix", Train, Pix2PixConfig, ("maps", "demo"), preset, line).options
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Make what a run of the preset demo records, with a learning rate and a length of its own."""
+
+    def record(config):
+        demo = preset("demo")
+        options = replace(
+            config,
+            optimizer=replace(demo.optimizer, lr=0.001),
+            schedule=replace(demo.schedule, steps=40),
+        )
+        (tmp_path / "run").mkdir()
+        write_json(tmp_path / "run" / "config.json", to_json(options))
+        return tmp_path / "run"
+
+    return record
+
+
+def test_the_line_of_a_run_goes_on_with_it_when_resume_is_added(run):
+    options = parse("--out", run(preset("demo")), "--preset", "demo", "--lr", "0.001", "--resume")
+    assert options == replace(
+        preset("demo"),
+        optimizer=replace(preset("demo").optimizer, lr=0.001),
+        schedule=replace(preset("demo").schedule, steps=40),  # the run's own, not the preset's
+    )
+
+
+def test_a_preset_that_is_not_the_runs_is_refused_on_resuming(run):
+    with pytest.raises(UserError, match=r"--lambda-l1 \(was 100.0, now 300.0\)"):
+        parse("--out", run(Pix2PixConfig()), "--preset", "demo", "--resume")
+
+
+@pytest.mark.parametrize("other", ["--preset=demo", "--resume"])
+def test_a_config_beside_other_defaults_is_refused(run, other):
+    folder = run(preset("demo"))
+    with pytest.raises(UserError, match=f"config.json and {other.partition('=')[0]} both set every option"):
+        parse("--out", folder, "--config", folder / "config.json", other)
+
+
+def test_a_config_gives_defaults_and_options_override_them(run):
+    options = parse("--out", "elsewhere", "--config", run(preset("demo")) / "config.json", "--batch-size", "2")
+    assert (options.data.batch_size, options.model.lambda_l1, options.optimizer.lr) == (2, 300.0, 0.001)
+
+
+def test_settings_of_no_preset_leave_a_config_as_it_is():
+    config = preset("demo")
+    assert with_settings(config, Pix2PixConfig(), Pix2PixConfig()) == config
