@@ -157,7 +157,7 @@ def train(
                 skips.note_batch(batch)
                 # The whole state of chance of this step, whatever was drawn before it.
                 torch.manual_seed(_mix(seed, step, fabric.global_rank))
-                factor = schedule.factor(step) * progress.plateau.factor
+                factor = schedule.factor(step, progress.plateau)
                 for name, optimizer in trainable.optimizers.items():
                     optimizer.set_lr(base_lr[name] * factor)
 

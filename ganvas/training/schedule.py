@@ -11,6 +11,26 @@ PLATEAU_THRESHOLD = 0.01
 
 
 @dataclass(frozen=True)
+class Plateau:
+    """Learning rate that falls when the validation metric stops improving; a value that a checkpoint keeps."""
+
+    factor: float = 1.0
+    best: float | None = None
+    waited: int = 0
+
+    def after(self, score: float) -> "Plateau":
+        """Give the state after a validation with ``score`` (lower is better)."""
+        if self.best is None or score < self.best * (1 - PLATEAU_THRESHOLD):
+            return Plateau(self.factor, score, 0)
+        if self.waited + 1 > PLATEAU_PATIENCE:
+            return Plateau(self.factor * PLATEAU_FACTOR, self.best, 0)
+        return Plateau(self.factor, self.best, self.waited + 1)
+
+
+NO_PLATEAU = Plateau()
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Length and shape of a run, in units of an epoch (``--epochs``) or a step (``--steps``).
 
@@ -33,11 +53,12 @@ class Schedule:
         """Steps of the whole run."""
         return (self.full_units + self.decay_units) * self.unit_steps
 
-    def factor(self, step: int) -> float:
+    def factor(self, step: int, plateau: Plateau = NO_PLATEAU) -> float:
         """Give the learning rate's factor at ``step``, counted from 0.
 
         "linear" is constant, then falls to 1 / (decay_units + 1) in the last unit: the published schedule of CycleGAN
-        (Zhu et al. 2017, Sec. 4), which never trains at zero. "plateau" depends on the validations; see `Plateau`.
+        (Zhu et al. 2017, Sec. 4), which never trains at zero. "plateau" depends on the validations alone, which no
+        other kind heeds; ``plateau`` is what they have led to.
         """
         unit = step // self.unit_steps
         if self.kind == "linear":
@@ -46,7 +67,7 @@ class Schedule:
             return (1 + math.cos(math.pi * unit / (self.full_units + self.decay_units))) / 2
         if self.kind == "step":
             return 0.1 ** (step // self.fall_every_steps)
-        return 1.0
+        return plateau.factor
 
 
 def make_schedule(config: ScheduleConfig, steps_per_epoch: int) -> Schedule:
@@ -57,20 +78,3 @@ def make_schedule(config: ScheduleConfig, steps_per_epoch: int) -> Schedule:
     else:
         full, decay, unit_steps = config.epochs, config.decay_epochs, steps_per_epoch
     return Schedule(full, decay, unit_steps, config.schedule, config.lr_step_epochs * steps_per_epoch)
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """Learning rate that falls when the validation metric stops improving; a value that a checkpoint keeps."""
-
-    factor: float = 1.0
-    best: float | None = None
-    waited: int = 0
-
-    def after(self, score: float) -> "Plateau":
-        """Give the state after a validation with ``score`` (lower is better)."""
-        if self.best is None or score < self.best * (1 - PLATEAU_THRESHOLD):
-            return Plateau(self.factor, score, 0)
-        if self.waited + 1 > PLATEAU_PATIENCE:
-            return Plateau(self.factor * PLATEAU_FACTOR, self.best, 0)
-        return Plateau(self.factor, self.best, self.waited + 1)

@@ -79,7 +79,9 @@ class Holed(Numbers):
         return {**super().__getitem__((epoch, 3 if index == 2 else index)), "skipped": "2: bad" * (index == 2)}
 
 
-def run_toy(run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None, batch_size=2, data=None):
+def run_toy(
+    run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None, batch_size=2, data=None, schedule=None
+):
     run.mkdir(exist_ok=True)
     toy = Toy(run, scores)
     if hook:
@@ -91,7 +93,7 @@ def run_toy(run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None
         fabric=Fabric(accelerator="cpu", devices=1),
         run=run,
         seed=3,
-        schedule_config=ScheduleConfig(steps=steps),
+        schedule_config=schedule or ScheduleConfig(steps=steps),
         logging=LoggingConfig(log_every_steps=2, sample_every_steps=4, save_every_steps=save, keep_checkpoints=keep),
         hyperparameters={"lr": 0.01},
         resume_from=newest_whole_checkpoint(run, print) if resume else None,
@@ -218,6 +220,14 @@ def test_the_best_model_and_its_checkpoint_are_kept(tmp_path):
     assert outcome.progress.best_step == 4
     assert outcome.progress.best_metrics == {"val_l1": 0.3}
     assert [p.name for p in list_checkpoints(tmp_path / "run")] == ["step-00000004", "step-00000010"]
+
+
+@pytest.mark.parametrize(("kind", "last"), [("linear", 0.01), ("plateau", 0.002)])
+def test_only_the_schedule_of_that_name_slows_down_when_validations_stop_improving(tmp_path, kind, last):
+    schedule = ScheduleConfig(steps=18, decay_steps=0, schedule=kind)
+    toy, _, _ = run_toy(tmp_path / "run", save=2, scores=[1.0] * 9, schedule=schedule)
+    assert toy.lrs[:14] == [0.01] * 14  # the first validation, and five without a gain, are waited for
+    assert toy.lrs[14:] == pytest.approx([last] * 4)
 
 
 def test_every_sample_is_seen_once_an_epoch(tmp_path):
