@@ -147,20 +147,23 @@ def write_tiff(path: Path, picture: np.ndarray, tags: Tags) -> None:
         OSError: The place cannot be written.
     """
     C = picture.shape[2]
+    tifffile.imwrite(path, picture[:, :, 0] if C == 1 else picture, **writing(tags, C))
+
+
+def writing(tags: Tags, channels: int) -> dict[str, Any]:
+    """Give the arguments of ``tifffile.imwrite`` that hold for all our files: meaning, compression and tags."""
     given = {code: value for code, (_, _, value) in tags.values.items()}
     resolution = (given[X_RESOLUTION], given[Y_RESOLUTION]) if {X_RESOLUTION, Y_RESOLUTION} <= given.keys() else None
-    tifffile.imwrite(
-        path,
-        picture[:, :, 0] if C == 1 else picture,
-        photometric="rgb" if C == 3 else "minisblack",
-        planarconfig=None if C == 1 else "contig",
-        compression="adobe_deflate",
-        predictor=True,
-        metadata=None,
-        description=given.get(DESCRIPTION),
-        software=given.get(SOFTWARE, "ganvas"),
-        datetime=given.get(DATE),
-        resolution=resolution,
-        resolutionunit=given.get(UNIT),
-        extratags=[(code, *tags.values[code], True) for code in sorted(tags.values.keys() & COPIED)],
-    )
+    return {
+        "photometric": "rgb" if channels == 3 else "minisblack",
+        "planarconfig": None if channels == 1 else "contig",
+        "compression": "adobe_deflate",
+        "predictor": True,
+        "metadata": None,
+        "description": given.get(DESCRIPTION),
+        "software": given.get(SOFTWARE, "ganvas"),
+        "datetime": given.get(DATE),
+        "resolution": resolution,
+        "resolutionunit": given.get(UNIT),
+        "extratags": [(code, *tags.values[code], True) for code in sorted(tags.values.keys() & COPIED)],
+    }
