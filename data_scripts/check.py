@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from data_scripts.duplicates import NearDuplicates, Sample
+    from ganvas.data.legend import Colour
 
 SPLITS = ("train", "val", "test")
 EXPECTED = "train/ with A|B pictures, trainA/ and trainB/, train/a and b, or the idx files of MNIST"
@@ -67,6 +68,7 @@ class Picture:
         conversion: What is converted when it is read: "palette", "CMYK", "transparency".
         has_colour: Whether any pixel's channels differ.
         digest: Of the pixels.
+        is_drawn: Whether it, or one of its halves, is in flat colours of the legend.
         error: Empty where it could be read.
     """
 
@@ -78,6 +80,7 @@ class Picture:
     conversion: str = ""
     has_colour: bool = False
     digest: str = ""
+    is_drawn: bool = False
     error: str = ""
 
 
@@ -122,6 +125,7 @@ def _inspect_pictures(root: Path, folders: Mapping[str, Path]) -> Report:
 
     from data_scripts.duplicates import SIDE, find_near_duplicates
 
+    legend, not_described = _legend(root)
     partners = _partners(folders)
     layout = _layout(folders, partners)
     places = _places(folders)
@@ -129,12 +133,13 @@ def _inspect_pictures(root: Path, folders: Mapping[str, Path]) -> Report:
     # Views of a million pictures would crowd the memory; a file's pages give way.
     with tempfile.TemporaryFile() as file:
         views = np.memmap(file, np.uint8, "w+", shape=(max(1, rows), SIDE, SIDE))
-        looked = list(in_parallel(lambda place: _look(place, views), places, "decoding"))
+        looked = list(in_parallel(lambda place: _look(place, views, list(legend.values())), places, "decoding"))
         pictures = {name: [picture for picture in looked if picture.place.folder == name] for name in folders}
         samples = list(_samples(root, layout, partners, pictures))
         near = find_near_duplicates(samples, views)
     identical = _identical(samples)
     problems = [
+        *not_described,
         *(f"{name}: holds no pictures" for name, files in pictures.items() if not files),
         *_both_ways(folders),
         *_unreadable(root, looked),
@@ -147,12 +152,24 @@ def _inspect_pictures(root: Path, folders: Mapping[str, Path]) -> Report:
         *_near_words([each for each in near if each.across_splits], "across splits"),
     ]
     notes = [
+        *_legend_notes(legend, looked),
         *_conversions(pictures),
         *_colourless(pictures),
         *_near_words([each for each in near if not each.across_splits], "within a split"),
     ]
     groups = [[sample.name for sample in group] for group in identical]
     return Report(layout, {name: _summary(files) for name, files in pictures.items()}, problems, notes, groups, near)
+
+
+def _legend(root: Path) -> tuple[Mapping[str, Colour], list[str]]:
+    """Give the legend in dataset.json, and what is wrong with that file."""
+    from ganvas.data.legend import legend_of
+    from ganvas.data.paired import dataset_info
+
+    try:
+        return legend_of(dataset_info(root)), []
+    except UserError as error:
+        return {}, [str(error).removeprefix(f"{root}/").removeprefix(f"{root}\\")]
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -241,12 +258,13 @@ def _layout(folders: Mapping[str, Path], partners: Sequence[tuple[str, str]]) ->
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def _look(place: Place, views: np.ndarray) -> Picture:
+def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     """Decode a picture, and put what is compared of it into its rows of ``views``."""
     import numpy as np
 
     from data_scripts.duplicates import view
     from ganvas.data.images import read_image
+    from ganvas.data.legend import is_flat
 
     try:
         array = read_image(place.path)
@@ -254,25 +272,29 @@ def _look(place: Place, views: np.ndarray) -> Picture:
     except UserError as error:
         return Picture(place, error=str(error).removeprefix(f"{place.path}: "))
     H, W, C = array.shape
-    if not W % len(place.views):
-        for row, part in zip(place.views, np.split(array, len(place.views), axis=1), strict=True):
-            views[row] = view(part)
+    parts = [] if W % len(place.views) else np.split(array, len(place.views), axis=1)
+    for row, part in zip(place.views, parts, strict=False):
+        views[row] = view(part)
     digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode() + array.tobytes()).hexdigest()
     has_colour = C > 1 and bool((array != array[:, :, :1]).any())
-    return Picture(place, W, H, C, str(array.dtype), conversion, has_colour, digest)
+    is_drawn = any(is_flat(part, legend) for part in parts)
+    return Picture(place, W, H, C, str(array.dtype), conversion, has_colour, digest, is_drawn)
 
 
 def _conversion(path: Path) -> str:
-    """Name what is converted when a picture is read; of files that Pillow does not know, nothing."""
-    from PIL import Image
+    """Name what is converted when a picture is read, which it can be."""
+    from PIL import Image, UnidentifiedImageError
+
+    from ganvas.data.images import TIFF_SUFFIXES
+    from ganvas.data.tiff import has_alpha
 
     try:
         with Image.open(path) as file:
             if file.has_transparency_data:
                 return "transparency"
             return {"P": "palette", "CMYK": "CMYK"}.get(file.mode, "")
-    except OSError:
-        return ""
+    except UnidentifiedImageError:  # deep, or of many channels
+        return "transparency" if path.suffix.lower() in TIFF_SUFFIXES and has_alpha(path) else ""
 
 
 def _samples(
@@ -409,6 +431,15 @@ def _near_words(near: Sequence[NearDuplicates], where: str) -> Iterable[str]:
     if near:
         examples = [f"{e.first} ~ {e.second}, {e.bits} of 64 bits differ, likeness {e.likeness:.2f}" for e in near]
         yield f"{len(near)} pairs of near-duplicates {where} ({named(examples, '; ')})"
+
+
+def _legend_notes(legend: Mapping[str, Colour], pictures: Sequence[Picture]) -> Iterable[str]:
+    """Tell what a legend does: it is heeded in pictures that show its colours exactly, which no JPEG does."""
+    drawn = sum(picture.is_drawn for picture in pictures)
+    if legend and drawn:
+        yield f"dataset.json has a legend; {drawn} of {len(pictures)} pictures are drawn in its colours"
+    elif legend:
+        yield "dataset.json has a legend, but no picture is drawn in exactly its colours, so all are interpolated"
 
 
 def _conversions(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:

@@ -8,6 +8,7 @@ code 2.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ganvas.errors import UserError
 from ganvas.files import cannot_write, new_folder, recover_folder, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
+    from ganvas.data.images import Picture
 
 Format = Literal["png", "tif", "jpg", "webp"]
 DESCRIPTION = "dataset.json"
@@ -28,14 +29,14 @@ SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Output = tuple[str, "np.ndarray | bytes"]  # a file's place in the folder, and the picture or the bytes it is to hold
+Output = tuple[str, "Picture | bytes"]  # a file's place in the folder, and the picture or the bytes it is to hold
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: how many files it gave, or why it gave none."""
+    """What became of one item: whether it gave files; if it could not, why."""
 
-    files: int = 0
+    made: bool = False
     error: str = ""
 
 
@@ -52,7 +53,7 @@ def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
     """
     out = out.resolve()
     for folder in inputs:
-        if out.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(out):
+        if _is_inside(out, folder) or _is_inside(folder.resolve(), out):
             raise UserError(f"--out {out} and the input {folder} are not apart. Give a folder outside the input.")
     recover_folder(out)
     if out.is_file():
@@ -61,7 +62,7 @@ def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
         return out
     if not overwrite:
         raise UserError(f"--out {out} is not empty. Name another folder, or replace all that is in it: --overwrite.")
-    strange = next((path for path in out.rglob("*") if path.is_file() and not _may_go(path)), None)
+    strange = next((path for path in out.rglob("*") if not _may_go(path)), None)
     if strange is not None:
         raise UserError(
             f"--out {out} holds {strange.relative_to(out)}, too: --overwrite replaces nothing but pictures."
@@ -69,9 +70,16 @@ def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
     return out
 
 
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Ask the system, since many take "Data" and "data" for one folder."""
+    return folder.exists() and any(each.exists() and each.samefile(folder) for each in (path, *path.parents))
+
+
 def _may_go(path: Path) -> bool:
     from ganvas.data.listing import is_picture
 
+    if path.is_dir() and not path.is_symlink():
+        return True
     return is_picture(path.name) or path.name == DESCRIPTION or path.name in SYSTEM_FILES
 
 
@@ -84,10 +92,9 @@ def find_pictures(folder: Path) -> list[Path]:
     from ganvas.data.images import list_images
 
     found = list_images(folder, recursive=True)
-    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not shown:
+    if not found:
         raise UserError(f"{folder}: holds no pictures.")
-    return shown
+    return found
 
 
 def name_in(folder: Path, path: Path) -> str:
@@ -110,7 +117,7 @@ def by_name(folder: Path, files: Sequence[Path], name: Callable[[Path, Path], st
     taken: dict[str, Path] = {}
     for path in files:
         own = name(folder, path)
-        other = taken.setdefault(own.casefold(), path)
+        other = taken.setdefault(_as_any_system(own), path)
         if other is not path:
             one, two = (each.relative_to(folder).as_posix() for each in (other, path))
             raise UserError(f"{folder}: {one} and {two} would get one name, {own}. Rename or remove one.")
@@ -118,11 +125,16 @@ def by_name(folder: Path, files: Sequence[Path], name: Callable[[Path, Path], st
     return named
 
 
-def suffix_for(picture: np.ndarray, suffix: str) -> str:
-    """Give the suffix if its format holds a picture's channels and depth, else ".tif", which holds all."""
-    from ganvas.data.images import holds
+def _as_any_system(name: str) -> str:
+    """Give what systems compare that take "X" for "x", and letters in two parts for those in one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
-    return suffix if holds(suffix, picture, exactly=True) else ".tif"
+
+def suffix_for(picture: Picture, suffix: str) -> str:
+    """Give the suffix if its format holds all of a picture, else ".tif", which does."""
+    from ganvas.data.images import holds_all
+
+    return suffix if holds_all(suffix, picture) else ".tif"
 
 
 def read_description(root: Path) -> bytes | None:
@@ -172,13 +184,11 @@ def write_folder(
             could not be made. When none could be, there is no folder.
     """
     with new_folder(out) as folder:
-        outcomes = list(in_parallel(lambda item: _write(folder, item, make), items, doing))
+        writer = _Writer(folder)
+        outcomes = list(in_parallel(lambda item: writer.write(make, item), items, doing))
         errors = [outcome.error for outcome in outcomes if outcome.error]
-        made = sum(outcome.files > 0 for outcome in outcomes)
-        if not made:
-            why = (
-                f" of {len(items) - len(errors)} pictures: {left_out}" if left_out and len(errors) < len(items) else ""
-            )
+        if not any(outcome.made for outcome in outcomes):
+            why = f" of {len(items) - len(errors)} pictures: {left_out}" if len(errors) < len(items) else ""
             raise UserError("\n  ".join([f"{out}: not written, since nothing could be made{why}.", *errors]))
         if isinstance(description, bytes):
             (folder / DESCRIPTION).write_bytes(description)
@@ -186,28 +196,52 @@ def write_folder(
             write_json(folder / DESCRIPTION, description)
     if errors:
         raise UserError("\n  ".join([f"{out}: written, but {len(errors)} of {len(items)} could not be made:", *errors]))
-    return [item for item, outcome in zip(items, outcomes, strict=True) if not outcome.files]
+    return [item for item, outcome in zip(items, outcomes, strict=True) if not outcome.made]
 
 
-def _write(folder: Path, item: Item, make: Callable[[Item], Iterable[Output]]) -> Outcome:
-    """Make and write one item's files. What hinders the making concerns this item; what hinders the writing, all."""
-    from ganvas.data.images import write_image
+class _Writer:
+    """Writes what is made of items into a folder, from many threads.
 
-    try:
-        outputs = list(make(item))
-    except (UserError, OSError) as error:
-        return Outcome(error=str(error))
-    for place, content in outputs:
-        path = folder / place
+    Args:
+        folder: It exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: dict[str, object] = {}
+
+    def write(self, make: Callable[[Item], Iterable[Output]], item: Item) -> Outcome:
+        """Make and write one item's files. What hinders the making concerns this item; what hinders the writing, all.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        try:
+            outputs = list(make(item))
+        except UserError as error:
+            return Outcome(error=str(error))
+        except OSError as error:
+            return Outcome(error=f"{error.filename}: cannot be read ({error.strerror}).")
+        mine = object()
+        for place, _ in outputs:
+            # Of one thread only, even when two are here at once: setdefault is one step.
+            if self._taken.setdefault(_as_any_system(place), mine) is not mine:
+                return Outcome(error=f"{place}: is made of two pictures; the other one was kept. Rename one of them.")
+        for place, content in outputs:
+            self._put(self._folder / place, content)
+        return Outcome(made=bool(outputs))
+
+    def _put(self, path: Path, content: Picture | bytes) -> None:
+        from ganvas.data.images import write_picture
+
         if not isinstance(content, bytes):
-            write_image(path, content)
-            continue
+            write_picture(path, content)
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         except OSError as error:
             raise cannot_write(path, error) from None
-    return Outcome(files=len(outputs))
 
 
 def named(names: Sequence[str], separator: str = ", ") -> str:

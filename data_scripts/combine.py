@@ -1,6 +1,7 @@
 """``python -m data_scripts combine A B --out DIR``: two folders of pictures become A|B pictures, side by side.
 
-Training needs no such step, since it takes both folders as they are; other tools do. ``split`` is the way back.
+Training needs no such step, since it takes both folders as they are; other tools do. ``split`` is the way back. Depth,
+channels, alpha and the mark of pixels without data stay; a geo-reference does not, since the pictures lie elsewhere.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ganvas.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from ganvas.data.images import Picture
+
 
 @dataclass(frozen=True)
 class CombineOptions:
@@ -39,7 +42,7 @@ class CombineOptions:
     out: Path
     """Folder to write: the pictures, or train, val and test with them."""
     format: Format = "png"
-    """Of the pictures; what it does not hold in full depth becomes .tif. jpg and webp lose a little."""
+    """Of the pictures; what it does not hold in full becomes .tif. jpg and webp lose a little."""
     overwrite: bool = False
     """Replace all pictures in the folder."""
 
@@ -123,20 +126,50 @@ def match(a: Path, b: Path, prefix: str) -> list[Pair]:
     return [Pair(f"{prefix}{name}", first[name], second[name]) for name in sorted(first)]
 
 
-def side_by_side(a: Path, b: Path) -> np.ndarray:
-    """Read two pictures and give [H, 2W, C]; where one is in colour, a gray partner gets its channels, too.
+def side_by_side(a: Path, b: Path) -> Picture:
+    """Read two pictures and give [H, 2W, C].
+
+    Where one is in colour, a gray partner gets its channels, too; where one has alpha, an opaque partner gets one.
 
     Raises:
-        UserError: One cannot be read, or they differ in size, depth or channels.
+        UserError: One cannot be read, or they differ in size, depth, channels, or the value of pixels without data.
     """
     import numpy as np
 
-    from ganvas.data.images import read_image
+    from ganvas.data.images import Picture, read_picture
 
-    pictures = [read_image(path) for path in (a, b)]
-    if {picture.shape[2] for picture in pictures} == {1, 3}:
-        pictures = [np.broadcast_to(picture, (*picture.shape[:2], 3)) for picture in pictures]
-    if len({(picture.shape, picture.dtype.name) for picture in pictures}) > 1:
-        kinds = " and ".join(f"{p.shape[1]}x{p.shape[0]}, {p.shape[2]} channels of {p.dtype}" for p in pictures)
+    pictures = [read_picture(path, keep_alpha=True) for path in (a, b)]
+    alphas = {picture.alpha for picture in pictures} - {"none"}
+    no_data = [picture.tags.no_data_alone() for picture in pictures if picture.tags.no_data is not None]
+    alpha = alphas.pop() if alphas else "none"
+    arrays = _alike([picture.array for picture in pictures], [picture.alpha != "none" for picture in pictures])
+    if alphas or len({tags.no_data for tags in no_data}) > 1 or len({(x.shape, x.dtype.name) for x in arrays}) > 1:
+        kinds = " and ".join(map(_kind, pictures))
         raise UserError(f"{a} and {b}: differ ({kinds}); side by side, they have to be alike.")
-    return np.hstack(pictures)
+    tags = no_data[0] if no_data else pictures[0].tags.no_data_alone()
+    return Picture(np.hstack(arrays), tags, np.hstack([picture.holes for picture in pictures]), alpha)
+
+
+def _alike(arrays: Sequence[np.ndarray], has_alpha: Sequence[bool]) -> list[np.ndarray]:
+    """Give two pictures [H, W, C] the channels that either has: three for gray, an opaque alpha."""
+    import numpy as np
+
+    from ganvas.data.images import FULL_RANGE
+
+    colours = [x[:, :, :-1] if alpha else x for x, alpha in zip(arrays, has_alpha, strict=True)]
+    alphas = [
+        x[:, :, -1:] if alpha else np.full((*x.shape[:2], 1), FULL_RANGE[x.dtype], x.dtype)
+        for x, alpha in zip(arrays, has_alpha, strict=True)
+    ]
+    if {x.shape[2] for x in colours} == {1, 3}:
+        colours = [np.broadcast_to(x, (*x.shape[:2], 3)) for x in colours]
+    if not any(has_alpha):
+        return colours
+    return [np.concatenate(both, axis=2) for both in zip(colours, alphas, strict=True)]
+
+
+def _kind(picture: Picture) -> str:
+    H, W, C = picture.array.shape
+    beside = [f", {picture.alpha} alpha" if picture.alpha != "none" else ""]
+    beside += [f", no data where {picture.tags.no_data:g}" if picture.tags.no_data is not None else ""]
+    return f"{W}x{H}, {C} channels of {picture.array.dtype}{''.join(beside)}"

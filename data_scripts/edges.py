@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import Field
 
-from data_scripts.photos import Share, write_pairs
+from data_scripts.photos import Recipe, Share, write_pairs
 from ganvas.errors import UserError
 from ganvas.options import validate
 
@@ -63,17 +63,13 @@ def main(argv: Sequence[str]) -> int:
     )
     if options.low > options.high:
         raise UserError(f"--low is {options.low} and --high {options.high}; the low threshold is the lower one.")
-    write_pairs(
-        options.photos,
-        options.out,
+    recipe = Recipe(
         partial(draw_edges, low=options.low, high=options.high, blur=options.blur),
-        val=options.val,
-        test=options.test,
-        overwrite=options.overwrite,
-        domains=("edges", "photo"),
-        left_out="they have no edges; lower --high or --blur",
+        ("edges", "photo"),
+        "they have no edges; lower --high or --blur",
         settings={"source": "Canny's edges", "low": options.low, "high": options.high, "blur": options.blur},
     )
+    write_pairs(options.photos, options.out, recipe, val=options.val, test=options.test, overwrite=options.overwrite)
     return 0
 
 
@@ -81,15 +77,23 @@ def draw_edges(photo: np.ndarray, *, low: float, high: float, blur: float) -> np
     """Draw a photograph's edges: [H, W, 1] uint8, 0 on 255; None where there are none.
 
     Args:
-        photo: [H, W, C] of any type.
+        photo: [H, W, C] uint8, uint16, or float32 in [0, 1].
         low: Threshold of the gradient along an edge, of 8-bit values.
         high: Threshold of the gradient where an edge begins.
         blur: Standard deviation of the blur before, in pixels.
+
+    Raises:
+        UserError: There are floats beyond [0, 1], for which the thresholds have no meaning.
     """
     import cv2
 
-    from ganvas.data.images import for_the_eye
+    from ganvas.data.images import TOLERANCE, for_the_eye
 
+    if photo.dtype == "float32" and not (photo.min() >= -TOLERANCE and photo.max() <= 1 + TOLERANCE):
+        raise UserError(
+            f"has values from {photo.min():g} to {photo.max():g}; edges are looked for in floats from 0 to 1. Scale "
+            "the values first."
+        )
     gray = cv2.cvtColor(for_the_eye(photo), cv2.COLOR_RGB2GRAY)
     if blur:
         gray = cv2.GaussianBlur(gray, (0, 0), blur)

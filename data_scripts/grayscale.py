@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.photos import Share, write_pairs
+from data_scripts.photos import Recipe, Share, write_pairs
 from ganvas.options import validate
 
 if TYPE_CHECKING:
@@ -49,17 +49,10 @@ def main(argv: Sequence[str]) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    write_pairs(
-        options.photos,
-        options.out,
-        luminance,
-        val=options.val,
-        test=options.test,
-        overwrite=options.overwrite,
-        domains=("gray", "colour"),
-        left_out="they have no colour",
-        settings={"source": "luminance, ITU-R BT.601"},
+    recipe = Recipe(
+        luminance, ("gray", "colour"), "they have no colour", settings={"source": "luminance, ITU-R BT.601"}
     )
+    write_pairs(options.photos, options.out, recipe, val=options.val, test=options.test, overwrite=options.overwrite)
     return 0
 
 

@@ -11,6 +11,7 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,33 +23,39 @@ from ganvas.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from ganvas.data.images import Picture
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-def write_pairs(
-    photos: Path,
-    out: Path,
-    source: Callable[[np.ndarray], np.ndarray | None],
-    *,
-    val: float,
-    test: float,
-    overwrite: bool,
-    domains: tuple[str, str],
-    left_out: str,
-    settings: Mapping[str, object],
-) -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """How A is made of a photograph.
+
+    Attributes:
+        make: Makes A of [H, W, 3] or [H, W, 1], uint8, uint16 or float32; None leaves the photograph out. Raises
+            `UserError` where it cannot.
+        domains: What A and B show.
+        left_out: What is said of photographs that are left out.
+        settings: What dataset.json is to say of how A was made.
+    """
+
+    make: Callable[[np.ndarray], np.ndarray | None]
+    domains: tuple[str, str]
+    left_out: str
+    settings: Mapping[str, object]
+
+
+def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: float, overwrite: bool) -> None:
     """Write a data set of pairs, trainA and trainB and so on, and say what it holds.
 
     Args:
         photos: Folder of photographs, with subfolders if any; "sub/x" is called "sub_x".
         out: The folder to write.
-        source: Makes A of a photograph [H, W, 3] or [H, W, 1], uint8, uint16 or float32; None leaves it out.
+        recipe: Makes A.
         val: Share of the photographs that is held out for validation.
         test: Share that is held out to the end.
         overwrite: Whether pictures in ``out`` may go.
-        domains: What A and B show.
-        left_out: What is said of photographs that are left out.
-        settings: What dataset.json is to say of how A was made.
 
     Raises:
         UserError: No photographs, shares that leave nothing, an output that is in the way or cannot be written; or,
@@ -63,29 +70,40 @@ def write_pairs(
         raise UserError(f"{photos}: of {len(names)} photographs, none falls to train. Lower --val and --test.")
 
     def make(name: str) -> Iterable[Output]:
-        from ganvas.data.images import read_image
-
-        photo = read_image(names[name])
-        if photo.shape[2] not in (1, 3):
-            raise UserError(f"{names[name]}: has {photo.shape[2]} channels; a photograph has 1 or 3.")
-        made = source(photo)
-        if made is not None:
-            yield f"{splits[name]}A/{name}{suffix_for(made, '.png')}", made
+        source = _made(names[name], recipe)
+        if source is not None:
+            yield f"{splits[name]}A/{name}{suffix_for(source, '.png')}", source
             yield f"{splits[name]}B/{name}{names[name].suffix}", names[name].read_bytes()
 
     description = {
         "name": out.name,
-        "domains": dict(zip("ab", domains, strict=True)),
+        "domains": dict(zip("ab", recipe.domains, strict=True)),
         "direction": "a2b",
-        "settings": {**settings, "val": val, "test": test},
+        "settings": {**recipe.settings, "val": val, "test": test},
     }
-    absent = write_folder(out, list(names), make, doing="making pairs", left_out=left_out, description=description)
+    absent = write_folder(
+        out, list(names), make, doing="making pairs", left_out=recipe.left_out, description=description
+    )
     counts = Counter(splits[name] for name in names.keys() - set(absent))
     print(f"{out}: " + ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test")) + " pairs")
-    print(f"A: {domains[0]}; B: {domains[1]}")
+    print(f"A: {recipe.domains[0]}; B: {recipe.domains[1]}")
     if absent:
-        print(f"{len(absent)} left out: {left_out} ({named(absent)})")
+        print(f"{len(absent)} left out: {recipe.left_out} ({named(absent)})")
     print(f"pix2pix train --data {shlex.quote(str(out))} --source-channels 1 --out RUN")
+
+
+def _made(path: Path, recipe: Recipe) -> Picture | None:
+    """Read a photograph and make A of it."""
+    from ganvas.data.images import plain_picture, read_image
+
+    photo = read_image(path)
+    if photo.shape[2] not in (1, 3):
+        raise UserError(f"{path}: has {photo.shape[2]} channels; a photograph has 1 or 3.")
+    try:
+        made = recipe.make(photo)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return None if made is None else plain_picture(made)
 
 
 def flat_name(folder: Path, path: Path) -> str:

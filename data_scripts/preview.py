@@ -28,15 +28,15 @@ from ganvas.data.augment import (
     PairTransform,
     PictureTransform,
     chosen_augmentation,
-    is_flat,
 )
+from ganvas.data.legend import is_flat
 from ganvas.errors import UserError
 from ganvas.options import validate
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.augment import Colour
+    from ganvas.data.legend import Colour
     from ganvas.data.paired import PairedDataset
     from ganvas.data.shards import Member
 
@@ -144,7 +144,7 @@ def _draw_domains(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
         paths = [files[index] for files, index in zip(domains, indices, strict=True)]
         pictures = [read_image(path) for path in paths]
         keys = [(options.seed, 0, index, domain) for domain, index in enumerate(indices)]
-        rows.append(_before_and_after(pictures, list(map(transform, pictures, keys)), options.image_size))
+        rows.append(_before_and_after(pictures, list(map(transform, pictures, keys)), augmentation))
         names.append(" | ".join(path.stem for path in paths))
     return Sheet(_titles(options), rows, names, ["Two domains without pairs: colours are not changed."])
 
@@ -157,7 +157,7 @@ def _draw_pairs(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
     probes: list[Probe] = []
     for index in _spread(len(pairs), options.rows):
         pair, key = pairs.pair(index), (options.seed, 0, index)
-        row = _before_and_after(pair, transform(*pair, key), options.image_size)
+        row = _before_and_after(pair, transform(*pair, key), augmentation)
         probe = Probe(probing, *pair, key)
         rows.append([*row, overlay(row[2:], probe.moved(probe.grid()))])
         names.append(f"{pairs.name(index)}: {probe.shift:.2f} px")
@@ -194,9 +194,11 @@ def _channels(file: Path | Member) -> int:
     return 3 if found.shape[2] == 1 else found.shape[2]
 
 
-def _before_and_after(pictures: Sequence[np.ndarray], moved: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-    """Give whole pictures, scaled to ``size``, and then what became of them; all 8-bit."""
-    scaled = map(PictureTransform(Augmentation(size)).scaled, pictures)
+def _before_and_after(
+    pictures: Sequence[np.ndarray], moved: Sequence[np.ndarray], augmentation: Augmentation
+) -> list[np.ndarray]:
+    """Give whole pictures, scaled to the size of the pieces, and then what became of them; all 8-bit."""
+    scaled = map(PictureTransform(replace(augmentation, load_size=augmentation.crop_size)).scaled, pictures)
     return [_visible(shown, like) for shown, like in zip((*scaled, *moved), (*pictures, *pictures), strict=True)]
 
 

@@ -1,15 +1,19 @@
 """``python -m data_scripts resize DIR --out OUT --size 256``: scale all pictures of a folder, subfolders kept.
 
 A side that shrinks is averaged by area, so that nothing flickers; one that grows is interpolated by cubics and kept
-within the picture's own values. Depth and channels stay, alpha among them; the tags of a TIFF do not, since their
-geo-reference would be wrong.
+within the picture's own values. Depth, channels and alpha stay; colours count by their alpha, so that what is invisible
+does not show. A TIFF's tags stay, too: its geo-reference and resolution follow, and a pixel that is made of one without
+data has none.
+
+If dataset.json has a legend, pictures in its flat colours are not averaged but sampled; of A|B pictures, each half by
+itself.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,8 +36,12 @@ from ganvas.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from ganvas.data.images import Picture
+    from ganvas.data.legend import Colour
+
 MOST = 32768  # pixels a side
-AT_ONCE = 4  # channels that OpenCV averages by area at once
+CHANNELS_AT_ONCE = 4  # that OpenCV averages by area
+TOUCHED = 1e-6  # share of a new pixel from which on it counts that an old one is in it: beyond rounding
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,11 @@ class ResizeOptions:
     longer: int | None = None
     """Pixels of the longer side; the other follows."""
     nearest: bool = False
-    """Take nearest neighbours: for labels and drawn maps, whose colours must not mix."""
+    """Take nearest neighbours in all pictures: for labels whose colours must not mix and are in no legend."""
     format: Format | Literal["same"] = "same"
-    """Of the pictures; what it does not hold in full depth becomes .tif."""
+    """Of the pictures; what it does not hold in full becomes .tif."""
+    huge: bool = False
+    """Read pictures of more than 89 million pixels, too; as many as there are cores are in memory at once."""
     overwrite: bool = False
     """Replace all pictures in the folder."""
 
@@ -88,10 +98,13 @@ def main(argv: Sequence[str]) -> int:
     size = parse_size(options.size, options.shorter, options.longer)
     out = require_room(options.out, [options.folder], overwrite=options.overwrite)
     pictures = find_pictures(options.folder)
+    from ganvas.data.images import huge_pictures, read_picture
+
+    colours = _legend(options.folder)
 
     def make(path: Path) -> Iterable[Output]:
-        picture = read_with_alpha(path)
-        H, W, _ = picture.shape
+        picture = read_picture(path, keep_alpha=True)
+        H, W, _ = picture.array.shape
         width, height = size.of(W, H)
         suffix = suffix_for(picture, path.suffix if options.format == "same" else f".{options.format}")
         name = f"{name_in(options.folder, path)}{suffix}"
@@ -100,12 +113,20 @@ def main(argv: Sequence[str]) -> int:
         elif max(width, height) > MOST:
             raise UserError(f"{path}: would be {width}x{height} pixels; {MOST} a side are the most.")
         else:
-            yield name, scaled(picture, width, height, nearest=options.nearest)
+            yield name, resized(picture, width, height, nearest=options.nearest, colours=colours, path=path)
 
     by_name(options.folder, pictures, _name_with_suffix if options.format == "same" else name_in)
-    write_folder(out, pictures, make, doing="resizing", description=read_description(options.folder))
+    with huge_pictures() if options.huge else nullcontext():
+        write_folder(out, pictures, make, doing="resizing", description=read_description(options.folder))
     print(f"{out}: {len(pictures)} pictures")
     return 0
+
+
+def _legend(folder: Path) -> Sequence[Colour]:
+    from ganvas.data.legend import legend_of
+    from ganvas.data.paired import dataset_info
+
+    return list(legend_of(dataset_info(folder)).values())
 
 
 def _name_with_suffix(folder: Path, path: Path) -> str:
@@ -130,47 +151,96 @@ def parse_size(size: str | None, shorter: int | None, longer: int | None) -> Siz
     return Size(width=sides[0], height=sides[-1])
 
 
-def read_with_alpha(path: Path) -> np.ndarray:
-    """Read a picture [H, W, C] with alpha as its last channel where it has one, instead of over white.
+def resized(
+    picture: Picture, width: int, height: int, *, nearest: bool, colours: Sequence[Colour], path: Path
+) -> Picture:
+    """Scale a picture, and what is known of it beside its pixels.
+
+    Args:
+        picture: Read with its alpha.
+        width: In pixels, of the new one.
+        height: Its height.
+        nearest: Whether to take nearest neighbours whatever the picture.
+        colours: Of the legend; pictures and halves of pictures in these are scaled by nearest neighbours, too.
+        path: Of the picture, for the message.
 
     Raises:
-        UserError: As `ganvas.data.images.read_image`.
+        UserError: One half is in flat colours and the other is not, and the new width does not split into halves.
     """
-    from ganvas.data.images import read_image
+    import numpy as np
 
-    picture = read_image(path)
-    if picture.shape[2] in (1, 3) and _may_have_alpha(path):
-        with suppress(UserError):  # it has none
-            return read_image(path, picture.shape[2] + 1)
-    return picture
+    from ganvas.data.images import Picture
+
+    H, W, _ = picture.array.shape
+    parts = _parts(picture.array, nearest=nearest, colours=colours)
+    if width % len(parts):
+        raise UserError(f"{path}: half of it is in colours of the legend, and {width} pixels do not split in two.")
+    scale = _scaled_over_alpha if picture.alpha == "straight" else scaled
+    halves = [scale(part, width // len(parts), height, nearest=flat) for part, flat in parts]
+    touched = np.abs(_resampled(picture.holes[:, :, None].astype(np.float32), width, height, nearest=nearest)) > TOUCHED
+    tags = picture.tags.scaled(width / W, height / H)
+    return Picture(np.concatenate(halves, axis=1), tags, touched[:, :, 0], picture.alpha)
 
 
-def _may_have_alpha(path: Path) -> bool:
-    """Look into the header; of files that Pillow does not know, a TIFF may have alpha."""
-    from PIL import Image, UnidentifiedImageError
+def _parts(array: np.ndarray, *, nearest: bool, colours: Sequence[Colour]) -> list[tuple[np.ndarray, bool]]:
+    """Give what is scaled by itself, with whether to take nearest neighbours: the picture, or its halves."""
+    from ganvas.data.legend import is_flat
 
-    try:
-        with Image.open(path) as file:
-            return file.has_transparency_data
-    except UnidentifiedImageError:
-        return path.suffix.lower() in (".tif", ".tiff")
+    middle = array.shape[1] // 2
+    if not nearest and not array.shape[1] % 2:
+        halves = [(half, is_flat(half, colours)) for half in (array[:, :middle], array[:, middle:])]
+        if halves[0][1] != halves[1][1]:
+            return halves
+    return [(array, nearest or is_flat(array, colours))]
 
 
 def scaled(picture: np.ndarray, width: int, height: int, *, nearest: bool = False) -> np.ndarray:
-    """Scale [H, W, C] of uint8, uint16 or float32 to [height, width, C] of the same type."""
+    """Scale [H, W, C] of uint8, uint16 or float32 to [height, width, C] of the same type, within its values.
+
+    Values that are not finite reach as far as the pixels they are averaged into.
+    """
+
+    return _within(_resampled(picture, width, height, nearest=nearest), picture)
+
+
+def _within(result: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Cut what cubics overshoot: keep finite values among those of the picture that they were made from."""
+    import numpy as np
+
+    finite = picture[np.isfinite(picture)]
+    return np.where(np.isfinite(result), result.clip(finite.min(), finite.max()), result) if finite.size else result
+
+
+def _scaled_over_alpha(picture: np.ndarray, width: int, height: int, *, nearest: bool) -> np.ndarray:
+    """Scale [H, W, C], straight alpha last: a colour counts by its alpha; where all is transparent, as without."""
+    import numpy as np
+
+    plain = scaled(picture, width, height, nearest=nearest)
+    alpha = picture[:, :, -1:].astype(np.float32)
+    if nearest or alpha.min() == alpha.max():
+        return plain
+    colours = _resampled(picture[:, :, :-1] * alpha, width, height, nearest=False)
+    weight = _resampled(alpha, width, height, nearest=False)
+    counts = weight > TOUCHED * alpha.max()
+    mixed = np.where(counts, colours / np.where(counts, weight, 1), plain[:, :, :-1])
+    mixed = _within(mixed, picture[:, :, :-1])
+    whole = np.rint(mixed) if picture.dtype != np.float32 else mixed
+    return np.concatenate([whole.astype(picture.dtype), plain[:, :, -1:]], axis=2)
+
+
+def _resampled(picture: np.ndarray, width: int, height: int, *, nearest: bool) -> np.ndarray:
     import cv2
     import numpy as np
 
     H, W, C = picture.shape
     steps = [((width, height), cv2.INTER_NEAREST_EXACT)]
     if not nearest:
-        small = (min(width, W), min(height, H))
-        steps = [(small, cv2.INTER_AREA), ((width, height), cv2.INTER_CUBIC)]
+        steps = [((min(width, W), min(height, H)), cv2.INTER_AREA), ((width, height), cv2.INTER_CUBIC)]
     parts = []
-    for first in range(0, C, AT_ONCE):
-        part = np.ascontiguousarray(picture[:, :, first : first + AT_ONCE])
+    for first in range(0, C, CHANNELS_AT_ONCE):
+        part = np.ascontiguousarray(picture[:, :, first : first + CHANNELS_AT_ONCE])
         for size, method in steps:
             if size != (part.shape[1], part.shape[0]):
                 part = cv2.resize(part, size, interpolation=method).reshape(size[1], size[0], -1)
         parts.append(part)
-    return np.concatenate(parts, axis=2).clip(picture.min(), picture.max())  # cubics overshoot
+    return np.concatenate(parts, axis=2)

@@ -1,10 +1,14 @@
-"""``python -m data_scripts split DIR --out OUT``: A|B pictures become two folders, A and B."""
+"""``python -m data_scripts split DIR --out OUT``: A|B pictures become two folders, A and B.
+
+Depth, channels, alpha and the mark of pixels without data stay; a geo-reference does not, since it is of the whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -20,6 +24,9 @@ from data_scripts.chores import (
 )
 from ganvas.errors import UserError
 
+if TYPE_CHECKING:
+    from ganvas.data.images import Picture
+
 
 @dataclass(frozen=True)
 class SplitOptions:
@@ -30,7 +37,7 @@ class SplitOptions:
     out: Path
     """Folder to write: trainA, trainB and so on of a data set, else A and B."""
     format: Format = "png"
-    """Of the pictures; what it does not hold in full depth becomes .tif. jpg and webp lose a little."""
+    """Of the pictures; what it does not hold in full becomes .tif. jpg and webp lose a little."""
     overwrite: bool = False
     """Replace all pictures in the folder."""
 
@@ -57,10 +64,7 @@ def main(argv: Sequence[str]) -> int:
     pictures = find_both(options.folder)
 
     def make(both: Both) -> Iterable[Output]:
-        from ganvas.data.images import read_image
-        from ganvas.data.paired import split_halves
-
-        for place, half in zip(both.places, split_halves(read_image(both.path), both.path), strict=True):
+        for place, half in zip(both.places, read_halves(both.path), strict=True):
             yield f"{place}{suffix_for(half, f'.{options.format}')}", half
 
     write_folder(out, pictures, make, doing="splitting", description=read_description(options.folder))
@@ -70,23 +74,25 @@ def main(argv: Sequence[str]) -> int:
 
 
 def find_both(root: Path) -> list[Both]:
-    """List the A|B pictures of a data set or folder.
+    """List the A|B pictures of a data set or folder, and of the folders in it.
 
     Raises:
         UserError: There is no such folder, no picture in it, two pictures have one name, or pairs are split already.
     """
-    from ganvas.data.listing import picture_names
+    from ganvas.data.images import list_images
     from ganvas.data.paired import SPLITS
 
+    ways = [(f"{split}A", f"{split}B") for split in SPLITS] + [(f"{split}/a", f"{split}/b") for split in SPLITS]
+    for a, b in ways:
+        if (root / a).is_dir() and (root / b).is_dir():
+            raise UserError(f"{root}: has {a} and {b}, and so is split already. Give a folder of A|B pictures.")
     splits = [root / split for split in SPLITS if (root / split).is_dir()]
     if not splits:
         return _found(root, find_pictures(root), ("A/", "B/"))
     pictures = [
         both
         for folder in splits
-        for both in _found(
-            folder, [folder / name for name in picture_names(folder)], (f"{folder.name}A/", f"{folder.name}B/")
-        )
+        for both in _found(folder, list_images(folder, recursive=True), (f"{folder.name}A/", f"{folder.name}B/"))
     ]
     if not pictures:
         raise UserError(f"{root}: {', '.join(folder.name for folder in splits)} hold no A|B pictures.")
@@ -96,3 +102,21 @@ def find_both(root: Path) -> list[Both]:
 def _found(folder: Path, files: Sequence[Path], sides: tuple[str, str]) -> list[Both]:
     names = by_name(folder, files)
     return [Both(path, (f"{sides[0]}{name}", f"{sides[1]}{name}")) for name, path in names.items()]
+
+
+def read_halves(path: Path) -> tuple[Picture, Picture]:
+    """Read an A|B picture and cut it down the middle.
+
+    Raises:
+        UserError: It cannot be read, or its width is odd.
+    """
+    from ganvas.data.images import Picture, read_picture
+    from ganvas.data.paired import split_halves
+
+    both = read_picture(path, keep_alpha=True)
+    tags, middle = both.tags.no_data_alone(), both.array.shape[1] // 2
+    left, right = split_halves(both.array, path)
+    return (
+        Picture(left, tags, both.holes[:, :middle], both.alpha),
+        Picture(right, tags, both.holes[:, middle:], both.alpha),
+    )

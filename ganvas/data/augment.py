@@ -8,9 +8,9 @@
 
 No preset blurs or adds noise: where a translator is to sharpen or to clean its source, that would change the task.
 
-Drawn maps and label pictures have flat colours, one a class. Cubic interpolation would mix two classes into a colour
-that may mean a third. So under strong, a picture that shows the colours of the data set's legend is scaled and turned
-by taking nearest neighbours, and its colours stay. (The paper scales maps like photographs; so do paper and none.)
+A picture that shows the flat colours of the data set's legend is scaled and turned by taking nearest neighbours (see
+`ganvas.data.legend`), and strong leaves its colours as they are. The paper, whose maps are JPEG, scales them like
+photographs; so does this file where there is no legend.
 
 Nothing heavy is imported here before it is needed: command lines take the names of the presets from this file.
 """
@@ -23,17 +23,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ganvas.data.legend import Colour, is_flat, legend_of
 from ganvas.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
 AugmentPreset = Literal["none", "paper", "strong"]
-Colour = tuple[int, int, int]  # 8-bit red, green, blue
 
 CUBIC, NEAREST, NEAREST_EXACT, REFLECT_101 = 2, 0, 6, 4  # OpenCV's flags; NEAREST resizes half a pixel off the middle
-FLAT_SHARE = 0.5  # of a picture's pixels have colours of the legend, exactly: the rest may be lines and letters
-LOOKED_AT = 4  # every fourth row and column tell that
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def chosen_augmentation(
             keeps the pictures' own scale.
         flip: False leaves mirroring out of the preset.
         colour: Strength of the changes of the source's colours; None takes the preset's, where they have a meaning.
-        info: What the data set's dataset.json says; strong heeds a legend in it.
+        info: What the data set's dataset.json says, a legend above all.
 
     Raises:
         UserError: The legend is no colours by name.
@@ -120,30 +118,8 @@ def chosen_augmentation(
         flip=base.flip and flip,
         colour=base.colour if colour is None else colour,
         colour_is_optional=base.colour_is_optional and colour is None,
-        legend=_legend(info) if preset == "strong" else (),
+        legend=tuple(legend_of(info).values()),
     )
-
-
-def _legend(info: Mapping[str, Any]) -> tuple[Colour, ...]:
-    """Give the colours of a description's legend, which is [red, green, blue] by the name of a class."""
-    legend = info.get("legend", {})
-    if not isinstance(legend, Mapping) or not all(map(_is_colour, legend.values())):
-        raise UserError(
-            f"dataset.json: the legend is {legend!r}; expected [red, green, blue] with values from 0 to 255 by name."
-        )
-    return tuple((red, green, blue) for red, green, blue in legend.values())
-
-
-def _is_colour(values: object) -> bool:
-    return isinstance(values, list | tuple) and [isinstance(v, int) and 0 <= v <= 255 for v in values] == [True] * 3
-
-
-def is_flat(picture: np.ndarray, legend: Sequence[Colour]) -> bool:
-    """Tell whether a picture [H, W, C] is drawn in the legend's colours, with at most lines and letters beside them."""
-    if picture.dtype != "uint8" or picture.shape[2] != 3:
-        return False
-    some = picture[::LOOKED_AT, ::LOOKED_AT]
-    return sum(float((some == colour).all(axis=2).mean()) for colour in legend) >= FLAT_SHARE
 
 
 class PictureTransform:

@@ -3,9 +3,12 @@
 An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [C, H, W] float32 in [-1, 1].
 """
 
+import contextlib
+import math
+import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,9 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
+LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
+JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
+ENCODING = {".jpg": JPEG, ".jpeg": JPEG, ".webp": {"quality": 95}}
 ORIENTATION = 0x0112  # tag of EXIF
 ValueRange = tuple[float, float]
 TOLERANCE = 1e-3  # beyond [0, 1]: what resampling leaves
@@ -34,7 +40,11 @@ _one_at_a_time = threading.Lock()
 
 
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """List the pictures of a folder, sorted by path; other files are passed over.
+    """List the pictures of a folder, sorted by path; other files and what is hidden are passed over.
+
+    Args:
+        folder: The folder.
+        recursive: Whether to look into its subfolders, too; links to folders are followed.
 
     Raises:
         UserError: The folder is missing, or no folder.
@@ -43,8 +53,23 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
         raise UserError(f"{folder}: there is no such folder.")
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; expected a folder of pictures.")
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+    return sorted(_images_in(folder, recursive, ()))
+
+
+def _images_in(folder: Path, recursive: bool, around: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Find pictures; ``around`` identifies the folders that this one lies in, to which a link may lead back."""
+    state = folder.stat()
+    if (here := (state.st_dev, state.st_ino)) in around:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = folder / entry.name
+            if entry.is_dir():
+                yield from _images_in(path, recursive, (*around, here)) if recursive else ()
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path
 
 
 @dataclass(frozen=True)
@@ -55,11 +80,18 @@ class Picture:
         array: [H, W, C] uint8, uint16 or float32.
         tags: Of a TIFF; else empty.
         holes: Pixels without data, [H, W] bool.
+        alpha: Whether the array's last channel is alpha, and whether the others are multiplied by it.
     """
 
     array: np.ndarray
     tags: Tags
     holes: np.ndarray
+    alpha: Alpha = "none"
+
+
+def plain_picture(array: np.ndarray) -> Picture:
+    """Give an array [H, W, C] as a picture of which there is no more to say."""
+    return Picture(array, Tags(), np.zeros(array.shape[:2], dtype=bool))
 
 
 def read_image(path: Path, channels: int | None = None) -> np.ndarray:
@@ -81,8 +113,13 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
     return read_picture(path, channels).array
 
 
-def read_picture(path: Path, channels: int | None = None) -> Picture:
+def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
     """Decode a picture as `read_image` does, and keep what its file says beside it.
+
+    Args:
+        path: The file.
+        channels: Channels wanted, as in `read_image`.
+        keep_alpha: Keep alpha as the last channel even if ``channels`` does not count it.
 
     Raises:
         UserError: As `read_image`.
@@ -92,17 +129,38 @@ def read_picture(path: Path, channels: int | None = None) -> Picture:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such picture.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: has too many pixels to be a safe picture ({error}). Scale it down first.") from None
+        raise UserError(
+            f"{path}: has too many pixels to be a safe picture ({error}). Scale it down first: python -m "
+            "data_scripts resize --huge."
+        ) from None
     except UnidentifiedImageError:
         raise UserError(f"{path}: is no picture that can be read. Remove it, or save it anew as PNG or JPEG.") from None
     except (OSError, SyntaxError, ValueError, MemoryError, cv2.error) as error:
         raise UserError(f"{path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
-    holes = tags.holes(array)
+    array, holes = _filled(array, alpha, tags)
+    if alpha != "none" and not keep_alpha and array.shape[2] != channels:
+        array, alpha = _over_white(array, premultiplied=alpha == "premultiplied"), "none"
+    return Picture(array if channels is None else fit_channels(array, channels, path), tags, holes, alpha)
+
+
+def _filled(array: np.ndarray, alpha: Alpha, tags: Tags) -> tuple[np.ndarray, np.ndarray]:
+    """Find the pixels without data, and give them the least value elsewhere; alpha has no part in either."""
+    C = array.shape[2] - (alpha != "none")
+    holes = tags.holes(array[:, :, :C])
     if holes.any():
-        array = np.where(holes[:, :, None], array[~holes].min() if not holes.all() else 0, array).astype(array.dtype)
-    if alpha != "none" and array.shape[2] != channels:
-        array = _over_white(array, premultiplied=alpha == "premultiplied")
-    return Picture(array if channels is None else fit_channels(array, channels, path), tags, holes)
+        array = array.copy()
+        array[holes, :C] = array[~holes, :C].min() if not holes.all() else 0
+    return array, holes
+
+
+@contextlib.contextmanager
+def huge_pictures() -> Iterator[None]:
+    """Let pictures of any size be read meanwhile, in all threads: Pillow's limit against decompression bombs rests."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
@@ -200,13 +258,17 @@ def _load_array(path: Path) -> np.ndarray:
 
     Raises:
         ValueError: It holds something else than a picture.
+        Image.DecompressionBombError: It has more pixels than Pillow's limit.
     """
     with path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != 3 or 0 in array.shape or array.shape[0] * array.shape[1] > (Image.MAX_IMAGE_PIXELS or np.inf):
+    if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"the array's shape is {array.shape}; expected [H, W] or [H, W, C]")
+    if array.shape[0] * array.shape[1] > (Image.MAX_IMAGE_PIXELS or math.inf):
+        pixels = array.shape[0] * array.shape[1]
+        raise Image.DecompressionBombError(f"{pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
     return array
 
 
@@ -280,7 +342,7 @@ def _as_array(picture: Image.Image) -> tuple[np.ndarray, Alpha]:
     return np.asarray(picture.convert("RGB")), "none"
 
 
-def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None) -> None:
+def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha: Alpha = "none") -> None:
     """Write [H, W, C], uint8, uint16 or float32, by the file's suffix.
 
     TIFF and .npy hold everything. PNG holds 1 to 4 channels (2 and 4 are gray and colour with alpha; 2 with 8 bits
@@ -291,6 +353,7 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None) -> No
         path: The file.
         picture: The picture.
         tags: What a TIFF is to say beside its pixels: those of the picture that this one was made from.
+        alpha: What a TIFF is to say of the last channel; in other formats the number of channels tells.
 
     Raises:
         UserError: The place cannot be written, or the format does not hold such a picture.
@@ -304,19 +367,35 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None) -> No
         raise UserError(
             f"{path}: {suffix} does not hold {picture.shape[2]} channels. Write .tif or .npy, which hold any number."
         )
+    longest, most = max(picture.shape[:2]), LONGEST_SIDE.get(suffix, math.inf)
+    if longest > most:
+        raise UserError(
+            f"{path}: the format does not hold this picture ({longest} pixels in a row; {most} are the most). Choose "
+            "another."
+        )
     if suffix in EIGHT_BITS:
         picture = to_array(to_tensor(picture), np.uint8)
     elif suffix == ".png" and picture.dtype == np.float32:
         picture = to_array(to_tensor(picture), np.uint16)
     with new_file(path) as aside:
         try:
-            _encode(aside, np.ascontiguousarray(picture), tags or Tags())
-        except ValueError as error:  # Pillow's, for a WebP of too many pixels a side
+            _encode(aside, np.ascontiguousarray(picture), tags or Tags(), alpha)
+        except ValueError as error:
             raise UserError(f"{path}: the format does not hold this picture ({error}). Choose another.") from None
 
 
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a picture with what is known of it beside its pixels, so that `read_picture` gives it back.
+
+    Raises:
+        UserError: As `write_image`.
+    """
+    array, tags = picture.tags.punched(picture.array, picture.holes)
+    write_image(path, array, tags, picture.alpha)
+
+
 def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
-    """Tell whether a format holds a picture's channels and, if it is to do so exactly, its type.
+    """Tell whether a format holds a picture's size and channels and, if it is to do so exactly, its type.
 
     Args:
         suffix: Of the file, such as ".png".
@@ -324,7 +403,7 @@ def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
         exactly: Whether bringing it to fewer bits would be wrong, as it is for values of a range of their own.
     """
     suffix, C = suffix.lower(), picture.shape[2]
-    if C not in CHANNELS.get(suffix, (C,)):
+    if C not in CHANNELS.get(suffix, (C,)) or max(picture.shape[:2]) > LONGEST_SIDE.get(suffix, math.inf):
         return False
     if suffix == ".png" and C == 2:
         return picture.dtype == np.uint8
@@ -332,14 +411,29 @@ def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
     return not exactly or suffix not in types or picture.dtype in types[suffix]
 
 
-def _encode(path: Path, picture: np.ndarray, tags: Tags) -> None:
+def holds_all(suffix: str, picture: Picture) -> bool:
+    """Tell whether a format holds a picture's pixels exactly, and alpha and pixels without data as what they are.
+
+    Args:
+        suffix: Of the file, such as ".png".
+        picture: The picture.
+    """
+    suffix = suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return True
+    means_alpha = suffix in CHANNELS and picture.array.shape[2] in (2, 4)
+    has_alpha = picture.alpha == ("straight" if means_alpha else "none")
+    return has_alpha and picture.tags.no_data is None and holds(suffix, picture.array, exactly=True)
+
+
+def _encode(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha) -> None:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         np.save(path, picture, allow_pickle=False)
     elif suffix in TIFF_SUFFIXES:
-        write_tiff(path, picture, tags)
+        write_tiff(path, picture, tags, alpha)
     elif picture.dtype == np.uint8:
-        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
+        options = ENCODING.get(suffix, {})
         Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(path, **options)
     else:
         path.write_bytes(_encode_deep_png(picture))

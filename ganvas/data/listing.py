@@ -68,7 +68,7 @@ class Files:
 def picture_names(folder: Path) -> list[str]:
     """List the names of the pictures in a folder, sorted; hidden and other files are passed over."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if is_picture(entry.name))
+        return sorted(entry.name for entry in entries if is_picture(entry.name) and not entry.is_dir())
 
 
 def is_picture(name: str) -> bool:

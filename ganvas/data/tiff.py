@@ -5,8 +5,10 @@ geographic library is needed to keep them.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +17,18 @@ import tifffile
 from PIL import Image
 
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE, ORIENTATION = 270, 282, 283, 296, 305, 306, 274
-NO_DATA = 42113
+GDAL_METADATA, NO_DATA = 42112, 42113
+STATISTICS = re.compile(r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>')  # in GDAL_METADATA
 BASELINE = {DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE}  # the writer has arguments for them
-# Maker, model, artist, host, copyright; XMP, IPTC and the colour profile; GeoTIFF's, and GDAL's metadata.
-COPIED = {271, 272, 315, 316, 33432, 700, 33723, 34675, 33550, 33922, 34264, 34735, 34736, 34737, 42112, NO_DATA}
+PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
+RASTER_TYPE, PIXEL_IS_POINT = 1025, 2  # a key and a value in GEO_KEYS
+PLACE = {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, 34736, 34737}  # GeoTIFF's
+# Maker, model, artist, host, copyright; XMP, IPTC and the colour profile.
+COPIED = {271, 272, 315, 316, 33432, 700, 33723, 34675} | PLACE | {GDAL_METADATA, NO_DATA}
 CHANNEL_AXES = {"S", "C", "Q", "I"}  # samples, channels, and pages that the file does not name otherwise
 
 Alpha = Literal["none", "straight", "premultiplied"]
+EXTRA_SAMPLE = {"straight": tifffile.EXTRASAMPLE.UNASSALPHA, "premultiplied": tifffile.EXTRASAMPLE.ASSOCALPHA}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,54 @@ class Tags:
         held = picture.dtype.kind == "f" or (whole and self.no_data <= np.iinfo(picture.dtype).max)
         value, tags = (self.no_data, self) if held else (0.0, Tags({**self.values, NO_DATA: (2, 2, "0")}, 0.0))
         return np.where(holes[:, :, None], value, picture).astype(picture.dtype), tags
+
+    def scaled(self, x: float, y: float) -> "Tags":
+        """Give the tags of the same picture at another scale: geo-reference and resolution follow.
+
+        Args:
+            x: New width by old width.
+            y: New height by old height.
+
+        Reference:
+            GeoTIFF 1.1 (OGC 19-008r4), Sec. 7.1 and Annex B: where pixels are points, they count from their middle.
+        """
+        middle = 0.5 if self._pixels_are_points() else 0.0
+        old_of_new = np.diag([1 / x, 1 / y, 1, 1])  # makes the old picture's column and row of the new one's
+        old_of_new[:2, 3] = middle / x - middle, middle / y - middle
+        values = dict(self.values)
+        for code, (kind, count, value) in self.values.items():
+            if code in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION):
+                values[code] = (kind, count, tuple(_georeference(code, value, old_of_new).ravel().tolist()))
+            elif code in (X_RESOLUTION, Y_RESOLUTION):
+                pixels, length = value
+                scaled = Fraction(pixels, length or 1) * Fraction(x if code == X_RESOLUTION else y)
+                values[code] = (kind, count, scaled.limit_denominator(2**16).as_integer_ratio())
+        return Tags(values, self.no_data)
+
+    def no_data_alone(self) -> "Tags":
+        """Give the no-data value without all else, for a picture that lies elsewhere."""
+        return Tags({code: value for code, value in self.values.items() if code == NO_DATA}, self.no_data)
+
+    def _pixels_are_points(self) -> bool:
+        _, _, keys = self.values.get(GEO_KEYS, (0, 0, ()))
+        return any(tuple(keys[i : i + 4]) == (RASTER_TYPE, 0, 1, PIXEL_IS_POINT) for i in range(4, len(keys), 4))
+
+
+def _georeference(code: int, value: Sequence[float], old_of_new: np.ndarray) -> np.ndarray:
+    """Give a tag of the geo-reference for a scaled picture.
+
+    Args:
+        code: Pixel scale, tie points (column, row, 0, and where that is), or a matrix from columns and rows to places.
+        value: What it says of the old picture.
+        old_of_new: [4, 4], from the new picture's column and row to the old one's.
+    """
+    if code == PIXEL_SCALE:
+        return np.asarray(value) * np.diag(old_of_new)[:3]
+    if code == TRANSFORMATION:
+        return np.reshape(value, (4, 4)) @ old_of_new
+    points = np.reshape(value, (-1, 6)).astype(float)
+    pixels = np.c_[points[:, :3], np.ones(len(points))] @ np.linalg.inv(old_of_new).T
+    return np.c_[pixels[:, :3], points[:, 3:]]
 
 
 @dataclass(frozen=True)
@@ -103,6 +158,17 @@ def read_tiff(path: Path, max_pixels: int | None) -> Tiff | None:
         raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
 
 
+def has_alpha(path: Path) -> bool:
+    """Tell from the header of a TIFF whether its last channel is alpha.
+
+    Raises:
+        OSError: There is no file.
+        tifffile.TiffFileError: It is no TIFF.
+    """
+    with tifffile.TiffFile(path) as file:
+        return _alpha(file.pages.first.extrasamples) != "none"
+
+
 def _is_ours(file: tifffile.TiffFile) -> bool:
     page = file.pages.first
     plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
@@ -133,6 +199,9 @@ def _alpha(extra_samples: Sequence[int]) -> Alpha:
 
 def _tags(tags: tifffile.TiffTags) -> Tags:
     values = {tag.code: (int(tag.dtype), tag.count, tag.value) for tag in tags if tag.code in BASELINE | COPIED}
+    if GDAL_METADATA in values:  # least and largest values, say, are not those of the picture that is made of this one
+        told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
+        values[GDAL_METADATA] = (2, len(told.encode()) + 1, told)
     try:
         no_data = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
     except ValueError:
@@ -140,23 +209,35 @@ def _tags(tags: tifffile.TiffTags) -> Tags:
     return Tags(values, no_data)
 
 
-def write_tiff(path: Path, picture: np.ndarray, tags: Tags) -> None:
+def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none") -> None:
     """Write [H, W, C] of uint8, uint16 or float32 without loss, with the tags of the picture that it was made from.
+
+    Args:
+        path: The file.
+        picture: The picture.
+        tags: What the file is to say beside its pixels.
+        alpha: Whether the last channel is alpha, and whether the others are multiplied by it. Without, four channels
+            are what they are in a multispectral picture, not colours with alpha.
 
     Raises:
         OSError: The place cannot be written.
     """
     C = picture.shape[2]
-    tifffile.imwrite(path, picture[:, :, 0] if C == 1 else picture, **writing(tags, C))
+    tifffile.imwrite(path, picture[:, :, 0] if C == 1 else picture, **writing(tags, C, alpha))
 
 
-def writing(tags: Tags, channels: int) -> dict[str, Any]:
-    """Give the arguments of ``tifffile.imwrite`` that hold for all our files: meaning, compression and tags."""
+def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
+    """Give tifffile's options for a picture that is written as by `write_tiff`."""
     given = {code: value for code, (_, _, value) in tags.values.items()}
     resolution = (given[X_RESOLUTION], given[Y_RESOLUTION]) if {X_RESOLUTION, Y_RESOLUTION} <= given.keys() else None
+    is_colour = channels == (3 if alpha == "none" else 4)
+    extra = [tifffile.EXTRASAMPLE.UNSPECIFIED] * (channels - (3 if is_colour else 1))
+    if alpha != "none":
+        extra[-1] = EXTRA_SAMPLE[alpha]
     return {
-        "photometric": "rgb" if channels == 3 else "minisblack",
+        "photometric": "rgb" if is_colour else "minisblack",
         "planarconfig": None if channels == 1 else "contig",
+        "extrasamples": extra or None,
         "compression": "adobe_deflate",
         "predictor": True,
         "metadata": None,

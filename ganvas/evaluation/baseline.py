@@ -1,6 +1,6 @@
 """The trivial predictors that a network must beat: one colour a class of a drawn map, or the other domain's colours."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.images import FULL_RANGE
+from ganvas.data.legend import legend_of
 from ganvas.errors import UserError
 
 
@@ -45,7 +46,9 @@ class MedianColours:
         """
         if not sources or [source.shape[:2] for source in sources] != [target.shape[:2] for target in targets]:
             raise ValueError(f"{len(sources)} sources and {len(targets)} targets; expected pairs of equal sizes")
-        colours = _legend_colours(legend)
+        if not legend:
+            raise UserError("legend: has no class. Give it in dataset.json as a colour by name, or leave it out.")
+        colours = np.array(list(legend_of({"legend": legend}).values()), dtype=np.uint8)
         classes = np.concatenate([_nearest(source, colours).ravel() for source in sources])  # [P]
         pixels = np.concatenate([target.reshape(-1, target.shape[2]) for target in targets])  # [P, C]
         overall = _median(pixels)
@@ -59,20 +62,6 @@ class MedianColours:
             UserError: The source is no colour picture.
         """
         return self.colours[_nearest(source, self.legend)]
-
-
-def _legend_colours(legend: Mapping[str, Sequence[int]]) -> np.ndarray:
-    """Give a legend's colours as [K, 3] uint8."""
-    if not legend:
-        raise UserError("legend: has no class. Give it in dataset.json as a colour by name, or leave it out.")
-    for name, colour in legend.items():
-        if not _is_colour(colour):
-            raise UserError(f"legend: {name} is {colour!r}; expected [red, green, blue] with values from 0 to 255.")
-    return np.array(list(legend.values()), dtype=np.uint8)
-
-
-def _is_colour(colour: object) -> bool:
-    return isinstance(colour, Iterable) and [isinstance(v, int) and 0 <= v <= 255 for v in colour] == [True] * 3
 
 
 def _nearest(source: np.ndarray, legend: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data_scripts.__main__ import main
+from ganvas.data.images import write_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -332,3 +333,41 @@ def test_published_horses_and_zebras(check, published_data):
     across = {(each["first"], each["second"]) for each in report["near_duplicates"] if each["across_splits"]}
     assert ("trainB/n02391049_2136.jpg", "testB/n02391049_5240.jpg") in across
     assert len(across) == 3
+
+
+LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
+
+
+@pytest.mark.parametrize(("suffix", "said"), [(".png", "2 of 4 pictures are drawn in its colours"), (".jpg", "but no")])
+def test_whether_a_legend_is_heeded(check, clean, suffix, said):
+    (clean / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
+    for number in range(2):
+        path = clean / "train" / f"{number}.png"
+        values = np.array(Image.open(path))
+        values[:, 8:], values[: number + 2, 8:12] = LEGEND["land"], LEGEND["lake"]
+        path.unlink()
+        Image.fromarray(values).save(path.with_suffix(suffix))
+    code, out, _ = check(clean)
+    assert code == 0, out
+    assert f"dataset.json has a legend{';' if suffix == '.png' else ','} {said}" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is no JSON"), ('{"legend": {"land": "green"}}', "the legend is {'land': 'green'}")]
+)
+def test_a_description_that_is_none(check, clean, text, said):
+    (clean / "dataset.json").write_text(text)
+    code, out, _ = check(clean)
+    assert code == 1
+    assert f"1 problems:\n  dataset.json: {said}" in out
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_transparency_is_noted_where_pillow_cannot_read(check, tmp_path, channels):
+    values = np.random.default_rng(1).integers(0, 65536, (8, 16, channels), dtype=np.uint16)
+    write_image(tmp_path / "train" / "x.tif", values, alpha="straight")
+    write_image(tmp_path / "train" / "y.tif", values[::-1, :, :-1])
+    code, out, _ = check(tmp_path)
+    assert code == 0, out
+    assert "train: 1 pictures are transparent" in out
+    assert "(x.tif)" in out

@@ -1,14 +1,18 @@
 """What the chores share: outputs that harm nothing, and pictures that fail without stopping the others."""
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_scripts.chores import by_name, find_pictures, in_parallel, named, require_room, suffix_for, write_folder
+from ganvas.data.images import Picture, plain_picture
+from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 
-GRAY = np.zeros((2, 3, 1), np.uint8)
+GRAY = plain_picture(np.zeros((2, 3, 1), np.uint8))
 
 
 @pytest.fixture
@@ -30,6 +34,22 @@ class TestRoom:
         (folder.parent / "link").symlink_to(folder, target_is_directory=True)
         with pytest.raises(UserError, match="not apart"):
             require_room(folder.parent / "link", [folder], overwrite=True)
+
+    @pytest.mark.parametrize("out", ["in", "in/sub", "."])
+    def test_an_input_that_is_a_link_is_the_folder_that_it_leads_to(self, folder, out):
+        (folder.parent / "other").mkdir()
+        link = folder.parent / "other" / "link"
+        link.symlink_to(folder, target_is_directory=True)
+        with pytest.raises(UserError, match="not apart"):
+            require_room(folder.parent / out, [link], overwrite=True)
+
+    def test_a_name_in_capitals_is_the_same_folder_where_the_system_says_so(self, folder, monkeypatch):
+        (folder.parent / "IN").mkdir(exist_ok=True)  # on Linux another one
+        assert require_room(folder.parent / "IN" / "x", [folder], overwrite=False)
+        identify = Path.samefile
+        monkeypatch.setattr(Path, "samefile", lambda one, other: identify(Path(str(one).replace("IN", "in")), other))
+        with pytest.raises(UserError, match="not apart"):
+            require_room(folder.parent / "IN" / "x", [folder], overwrite=False)
 
     def test_a_folder_whose_name_begins_alike_is_apart(self, folder):
         assert require_room(folder.parent / "in2", [folder], overwrite=False) == folder.parent.resolve() / "in2"
@@ -54,6 +74,14 @@ class TestRoom:
             require_room(folder, [], overwrite=True)
         assert (folder / "x.png").exists()
 
+    def test_links_to_other_than_pictures_are_never_replaced(self, folder, tmp_path):
+        (tmp_path / "out" / "sub").mkdir(parents=True)
+        (tmp_path / "out" / "x.png").symlink_to(folder / "x.png")
+        require_room(tmp_path / "out", [], overwrite=True)
+        (tmp_path / "out" / "sub" / "link").symlink_to(folder, target_is_directory=True)
+        with pytest.raises(UserError, match="link"):
+            require_room(tmp_path / "out", [], overwrite=True)
+
     def test_what_a_killed_process_left_is_removed(self, tmp_path):
         (tmp_path / ".out.new-abc").mkdir()
         (tmp_path / ".out.new-abc" / "x.png").write_bytes(b"")
@@ -75,10 +103,12 @@ class TestNames:
         files = [folder / "a.b.png", folder / "sub" / "y.jpg"]
         assert by_name(folder, files) == {"a.b": files[0], "sub/y": files[1]}
 
-    @pytest.mark.parametrize("other", ["x.jpg", "X.png"])
-    def test_two_files_of_one_name_are_refused(self, folder, other):
-        with pytest.raises(UserError, match=f"x.png and {other}"):
-            by_name(folder, [folder / "x.png", folder / other])
+    @pytest.mark.parametrize(
+        ("one", "other"), [("x.png", "x.jpg"), ("x.png", "X.png"), ("caf\u00e9.png", "cafe\u0301.png")]
+    )
+    def test_two_files_that_any_system_takes_for_one_name_are_refused(self, folder, one, other):
+        with pytest.raises(UserError, match=f"{one} and {other}"):
+            by_name(folder, [folder / one, folder / other])
 
     def test_three_are_named(self):
         assert named(["a", "b"]) == "a, b"
@@ -86,20 +116,24 @@ class TestNames:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "channels", "suffix", "expected"),
+    ("dtype", "channels", "alpha", "suffix", "expected"),
     [
-        (np.uint8, 3, ".jpg", ".jpg"),
-        (np.uint8, 4, ".png", ".png"),
-        (np.uint8, 4, ".jpg", ".tif"),
-        (np.uint16, 3, ".png", ".png"),
-        (np.uint16, 3, ".jpg", ".tif"),
-        (np.float32, 1, ".png", ".tif"),
-        (np.uint8, 5, ".png", ".tif"),
-        (np.float32, 5, ".npy", ".npy"),
+        (np.uint8, 3, "none", ".jpg", ".jpg"),
+        (np.uint8, 4, "straight", ".png", ".png"),
+        (np.uint8, 4, "none", ".png", ".tif"),
+        (np.uint8, 4, "premultiplied", ".png", ".tif"),
+        (np.uint8, 4, "straight", ".jpg", ".tif"),
+        (np.uint16, 3, "none", ".png", ".png"),
+        (np.uint16, 3, "none", ".jpg", ".tif"),
+        (np.uint16, 2, "straight", ".png", ".tif"),
+        (np.float32, 1, "none", ".png", ".tif"),
+        (np.uint8, 5, "none", ".png", ".tif"),
+        (np.float32, 5, "none", ".npy", ".npy"),
     ],
 )
-def test_depth_and_channels_decide_the_format(dtype, channels, suffix, expected):
-    assert suffix_for(np.zeros((1, 1, channels), dtype), suffix) == expected
+def test_all_that_a_picture_is_decides_the_format(dtype, channels, alpha, suffix, expected):
+    picture = Picture(np.zeros((1, 1, channels), dtype), Tags(), np.zeros((1, 1), bool), alpha)
+    assert suffix_for(picture, suffix) == expected
 
 
 def test_work_is_done_at_once_and_results_keep_their_order(monkeypatch):
@@ -135,7 +169,7 @@ class TestWriting:
 
     def test_a_file_that_vanished_is_a_failure(self, tmp_path):
         gone = tmp_path / "gone.png"
-        with pytest.raises(UserError, match=r"gone\.png"):
+        with pytest.raises(UserError, match=r"gone\.png: cannot be read \(No such file or directory\)"):
             write_folder(tmp_path / "out", [gone], lambda path: [("x.png", path.read_bytes())], doing="making")
 
     def test_when_all_fail_there_is_no_folder_and_an_old_one_stays(self, tmp_path):
@@ -170,6 +204,21 @@ class TestWriting:
         with pytest.raises(UserError, match="cannot be written"):
             write_folder(tmp_path / "out", [1], lambda _: [("x", b""), ("x/y.png", b"")], doing="making")
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    @pytest.mark.parametrize("places", [("x.tif", "x.tif"), ("sub/x.png", "sub/X.PNG")])
+    def test_of_two_pictures_for_one_place_one_is_kept_and_the_other_named(self, tmp_path, places):
+        with pytest.raises(UserError, match=r"1 of 2 could not be made:\n.*is made of two pictures"):
+            write_folder(tmp_path / "out", places, lambda place: [(place, GRAY)], doing="making")
+        assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 1
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to root")
+    def test_a_place_that_is_read_only(self, tmp_path):
+        tmp_path.chmod(0o555)
+        try:
+            with pytest.raises(UserError, match="cannot be written"):
+                write_folder(tmp_path / "out", [1], lambda _: [("x.png", GRAY)], doing="making")
+        finally:
+            tmp_path.chmod(0o755)
 
     def test_a_description_is_written_or_kept_as_it_was(self, tmp_path):
         for number, (given, expected) in enumerate([({"a": 1}, '{\n  "a": 1\n}\n'), (b"{ }", "{ }")]):

@@ -7,7 +7,8 @@ import pytest
 
 from data_scripts.__main__ import main
 from data_scripts.combine import side_by_side
-from ganvas.data.images import read_image, write_image
+from ganvas.data.images import read_image, read_picture, write_image
+from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 
 
@@ -78,8 +79,54 @@ def test_splitting_gives_back_what_was_combined(run, tmp_path_factory, dtype, ch
 def test_gray_beside_colour_gets_three_channels(tmp_path):
     write_image(tmp_path / "a.png", noise(1, channels=1))
     write_image(tmp_path / "b.png", noise(2))
-    both = side_by_side(tmp_path / "a.png", tmp_path / "b.png")
+    both = side_by_side(tmp_path / "a.png", tmp_path / "b.png").array
     assert np.array_equal(both, np.hstack([noise(1, channels=1).repeat(3, axis=2), noise(2)]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("alpha", ["straight", "premultiplied"])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_kept_and_a_partner_without_is_opaque(run, tmp_path, alpha, dtype, channels):
+    a, b = noise(1, channels=channels, dtype=dtype), noise(2, channels=3, dtype=dtype)
+    write_image(tmp_path / "set" / "trainA" / "x.tif", a, alpha=alpha)
+    write_image(tmp_path / "set" / "trainB" / "x.tif", b)
+    assert run("combine", tmp_path / "set", "--out", tmp_path / "both")[0] == 0
+    assert run("split", tmp_path / "both", "--out", tmp_path / "again")[0] == 0
+    top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    for side, expected in (("A", np.dstack([np.broadcast_to(a[..., :-1], b.shape), a[..., -1:]])),
+                           ("B", np.dstack([b, np.full((6, 8, 1), top, dtype)]))):  # fmt: skip
+        (path,) = (tmp_path / "again" / f"train{side}").iterdir()
+        again = read_picture(path, keep_alpha=True)
+        assert again.alpha == alpha
+        assert again.array.dtype == dtype
+        assert np.array_equal(again.array, expected)
+
+
+def test_pixels_without_data_stay_so(run, tmp_path):
+    tags = Tags({42113: (2, 2, "7")}, 7.0)
+    for side, place in (("A", (1, 2)), ("B", (3, 0))):
+        values = noise(1, channels=5, dtype=np.uint16) | 8
+        values[place] = 7
+        write_image(tmp_path / "set" / f"train{side}" / "x.tif", values, tags)
+    assert run("combine", tmp_path / "set", "--out", tmp_path / "both")[0] == 0
+    assert np.argwhere(read_picture(tmp_path / "both" / "train" / "x.tif").holes).tolist() == [[1, 2], [3, 8]]
+    assert run("split", tmp_path / "both", "--out", tmp_path / "again")[0] == 0
+    for side, place in (("A", [1, 2]), ("B", [3, 0])):
+        again = read_picture(tmp_path / "again" / f"train{side}" / "x.tif")
+        assert np.argwhere(again.holes).tolist() == [place]
+        assert again.tags.no_data == 7
+
+
+def test_kinds_of_alpha_and_values_without_data_do_not_mix(tmp_path):
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    for path, alpha in zip(paths, ("straight", "premultiplied"), strict=True):
+        write_image(path, noise(1, channels=4), alpha=alpha)
+    with pytest.raises(UserError, match="straight alpha and 8x6, 4 channels of uint8, premultiplied alpha"):
+        side_by_side(*paths)
+    for path, value in zip(paths, (7, 9), strict=True):
+        write_image(path, noise(1), Tags({42113: (2, 2, str(value))}, float(value)))
+    with pytest.raises(UserError, match="no data where 7 and 8x6, 3 channels of uint8, no data where 9"):
+        side_by_side(*paths)
 
 
 @pytest.mark.parametrize(

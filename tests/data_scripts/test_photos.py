@@ -195,6 +195,16 @@ class TestEdges:
         assert draw_edges(faint, **DEFAULTS) is None
         assert draw_edges(faint, low=10, high=20, blur=1.0) is not None
 
+    @pytest.mark.parametrize("values", [(0, 9000), (-1, 1), (0, np.nan)])
+    def test_floats_of_another_range_are_refused_by_name(self, run, tmp_path, values):
+        picture = np.zeros((20, 30, 1), np.float32)
+        picture[:, 15:], picture[:, :15] = values[1], values[0]
+        write_image(tmp_path / "in" / "x.tif", picture)
+        code, _, err = run("edges", tmp_path / "in", "--out", tmp_path / "out", "--val", 0, "--test", 0)
+        assert code == 2
+        assert "x.tif: has values from" in err
+        assert "floats from 0 to 1" in err
+
     def test_blur_takes_noise_away(self):
         noise = np.random.default_rng(1).integers(0, 256, (60, 60, 1), dtype=np.uint8)
         lines = [

@@ -1,14 +1,22 @@
-"""Pictures scaled: means that are exact, depth and channels that stay, places that are kept."""
+"""Pictures scaled: means that are exact, depth, channels and alpha that stay, places that are kept."""
+
+import json
+import struct
+import time
+import zlib
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import rasterio
+import tifffile
 from PIL import Image
+from rasterio.transform import from_origin
 
 from data_scripts.__main__ import main
 from data_scripts.resize import Size, parse_size, scaled
-from ganvas.data.images import read_image, write_image
+from ganvas.data.images import read_image, read_picture, write_image
 from ganvas.errors import UserError
 
 
@@ -53,6 +61,16 @@ class TestScaling:
         labels = np.random.default_rng(1).choice(np.uint8([0, 100, 255]), (32, 32, 3))
         assert set(np.unique(scaled(labels, 13, 21, nearest=True))) <= {0, 100, 255}
         assert not set(np.unique(scaled(labels, 13, 21))) <= {0, 100, 255}
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize(("width", "height"), [(5, 4), (40, 48)])
+    def test_values_that_are_not_finite_stay_where_they_are(self, value, width, height):
+        picture = noise(1, 12, 20, 1, np.float32)
+        picture[6, 8] = value
+        result = scaled(picture, width, height)
+        assert not np.isfinite(result[height // 2, width * 8 // 20 : width * 9 // 20 + 1]).all()
+        assert np.isfinite(result).mean() > 0.9
+        assert np.isfinite(result[0, 0])
 
 
 class TestSize:
@@ -156,3 +174,202 @@ class TestFolder:
         assert "line.png: would be 60000x300 pixels" in err
         assert "cut.jpg: " in err
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.png"]
+
+
+def resize(run, tmp_path, *arguments):
+    code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", *arguments)
+    assert code == 0, err
+    return {path.name: path for path in (tmp_path / "out").rglob("*.*")}
+
+
+class TestAlpha:
+    @pytest.mark.parametrize("alpha", ["straight", "premultiplied"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("channels", [2, 4, 6])
+    def test_a_tiff_keeps_it_as_what_it_is(self, run, tmp_path, channels, dtype, alpha):
+        picture = noise(1, 12, 20, channels, dtype)
+        write_image(tmp_path / "in" / "x.tif", picture, alpha=alpha)
+        small = read_picture(resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
+        assert (small.alpha, small.array.dtype, small.array.shape) == (alpha, dtype, (4, 5, channels))
+        # Colours count by their alpha; where they are multiplied by it already, a plain mean does that.
+        blocks = picture.astype(np.float64).reshape(4, 3, 5, 4, channels)
+        weight = blocks[..., -1:] if alpha == "straight" else np.ones_like(blocks[..., -1:])
+        colours = (blocks[..., :-1] * weight).sum(axis=(1, 3)) / weight.sum(axis=(1, 3))
+        tolerance = 1e-5 if dtype == np.float32 else 0.51
+        assert np.abs(small.array[..., :-1] - colours).max() <= tolerance
+        assert np.abs(small.array[..., -1] - blocks[..., -1].mean(axis=(1, 3))).max() <= tolerance
+
+    @pytest.mark.parametrize(("name", "mode"), [("x.png", "RGBA"), ("x.png", "LA"), ("x.webp", "RGBA")])
+    def test_other_formats_keep_it_too(self, run, tmp_path, name, mode):
+        (tmp_path / "in").mkdir()
+        Image.fromarray(noise(1, 12, 20, 4), "RGBA").convert(mode).save(tmp_path / "in" / name)
+        with Image.open(resize(run, tmp_path, "--size", "5x4")[name]) as file:
+            assert (file.mode, file.size) == (mode, (5, 4))
+
+    @pytest.mark.parametrize(("width", "height"), [(4, 4), (32, 32)])
+    def test_what_is_invisible_does_not_show(self, run, tmp_path, width, height):
+        picture = np.zeros((16, 16, 4), np.uint8)
+        picture[..., 1] = 255  # green, all of it transparent
+        picture[2:9, 3:10] = (200, 30, 40, 255)
+        write_image(tmp_path / "in" / "x.png", picture)
+        result = read_image(resize(run, tmp_path, "--size", f"{width}x{height}")["x.png"], 4)
+        visible = result[..., 3] > 8
+        assert visible.any()
+        assert (np.abs(result[visible][:, :3].astype(int) - (200, 30, 40)) <= 6).all()
+
+    def test_four_channels_without_alpha_stay_four(self, run, tmp_path):
+        write_image(tmp_path / "in" / "x.tif", noise(1, 12, 20, 4))
+        again = read_picture(resize(run, tmp_path, "--size", "5x4", "--format", "png")["x.tif"], keep_alpha=True)
+        assert again.alpha == "none"
+        assert again.array.shape == (4, 5, 4)
+
+    def test_a_transparent_palette_becomes_colours_with_alpha(self, run, tmp_path):
+        (tmp_path / "in").mkdir()
+        Image.fromarray(noise(1, 12, 20)[:, :, 0] % 4).convert("P").save(tmp_path / "in" / "x.png", transparency=2)
+        with Image.open(resize(run, tmp_path, "--size", "5x4")["x.png"]) as file:
+            assert file.mode == "RGBA"
+
+
+class TestTags:
+    @pytest.fixture
+    def bands(self, tmp_path):
+        """A GeoTIFF of 5 channels with one pixel without data."""
+        values = noise(1, 12, 20, 5, np.uint16) // 2
+        values[4, 6] = 65535
+        (tmp_path / "in").mkdir()
+        where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": 65535}
+        with rasterio.open(tmp_path / "in" / "x.tif", "w", height=12, width=20, count=5, dtype="uint16", **where) as f:
+            f.write(np.moveaxis(values, 2, 0))
+        return values
+
+    @pytest.mark.parametrize(("width", "height"), [(5, 4), (40, 24)])
+    def test_place_and_missing_pixels_stay(self, run, tmp_path, bands, width, height):
+        path = resize(run, tmp_path, "--size", f"{width}x{height}")["x.tif"]
+        with rasterio.open(tmp_path / "in" / "x.tif") as before, rasterio.open(path) as after:
+            assert (after.count, after.dtypes[0], after.crs, after.nodata) == (5, "uint16", before.crs, 65535)
+            assert tuple(after.bounds) == pytest.approx(tuple(before.bounds))
+            missing = np.argwhere(after.read(1) == 65535)
+            valid = after.read()[:, after.read(1) != 65535]
+        assert [4 * height // 12, 6 * width // 20] in missing.tolist()
+        reach = 1 if width == 5 else 8  # a cubic takes two pixels to each side
+        assert np.ptp(missing, axis=0).tolist() == [reach - 1, reach - 1]
+        assert len(missing) == reach**2
+        assert bands[bands < 65535].min() <= valid.min()
+        assert valid.max() <= bands[bands < 65535].max()
+
+    def test_they_go_into_a_tiff_whatever_is_asked_for(self, run, tmp_path, bands):
+        write_image(tmp_path / "in" / "y.tif", bands[..., :3])
+        assert set(resize(run, tmp_path, "--size", 4, "--format", "png")) == {"x.tif", "y.png"}
+
+    def test_resolution_follows(self, run, tmp_path):
+        (tmp_path / "in").mkdir()
+        values = noise(1, 12, 20, 1)[:, :, 0]
+        tifffile.imwrite(tmp_path / "in" / "x.tif", values, resolution=(200, 120), resolutionunit="INCH", metadata=None)
+        with Image.open(resize(run, tmp_path, "--size", "5x4")["x.tif"]) as file:
+            assert file.info["dpi"] == pytest.approx((50, 40))
+
+
+LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
+
+
+def drawn(height, width):
+    values = np.full((height, width, 3), LEGEND["land"], np.uint8)
+    values[3:9, 2:11] = LEGEND["lake"]
+    return values
+
+
+class TestLegend:
+    @pytest.fixture(autouse=True)
+    def description(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
+
+    @pytest.mark.parametrize("size", ["7x5", "31x29"])
+    def test_flat_colours_never_mix_and_photographs_do(self, run, tmp_path, size):
+        write_image(tmp_path / "in" / "trainA" / "map.png", drawn(16, 18))
+        write_image(tmp_path / "in" / "trainB" / "photo.png", noise(1, 16, 18))
+        found = resize(run, tmp_path, "--size", size)
+        colours = {tuple(colour) for colour in read_image(found["map.png"]).reshape(-1, 3).tolist()}
+        assert colours == set(map(tuple, LEGEND.values()))
+        known = {tuple(colour) for colour in noise(1, 16, 18).reshape(-1, 3).tolist()}
+        assert len({tuple(c) for c in read_image(found["photo.png"]).reshape(-1, 3).tolist()} - known) > 20
+
+    def test_each_half_of_a_pair_is_scaled_by_itself(self, run, tmp_path):
+        photo = noise(1, 16, 18)
+        write_image(tmp_path / "in" / "train" / "x.png", np.hstack([photo, drawn(16, 18)]))
+        both = read_image(resize(run, tmp_path, "--size", "12x8")["x.png"])
+        assert np.array_equal(both[:, :6], scaled(photo, 6, 8))
+        assert {tuple(c) for c in both[:, 6:].reshape(-1, 3).tolist()} == set(map(tuple, LEGEND.values()))
+
+    def test_a_width_that_does_not_split_is_refused(self, run, tmp_path):
+        write_image(tmp_path / "in" / "train" / "x.png", np.hstack([noise(1, 16, 18), drawn(16, 18)]))
+        code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", "13x8")
+        assert code == 2
+        assert "x.png: half of it is in colours of the legend, and 13 pixels do not split in two" in err
+
+    @pytest.mark.parametrize("text", ['{"legend": {"land": "green"}}', "{"])
+    def test_a_description_that_is_none_is_refused(self, run, tmp_path, text):
+        (tmp_path / "in" / "dataset.json").write_text(text)
+        write_image(tmp_path / "in" / "x.png", drawn(16, 18))
+        code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 8)
+        assert code == 2
+        assert "dataset.json: " in err
+
+
+def test_huge_pictures_are_scaled_when_that_is_asked_for(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for name in ("x.png", "deep.tif", "array.npy"):
+        write_image(tmp_path / "in" / name, noise(1, 20, 30, 3, np.uint8 if name == "x.png" else np.uint16))
+    arguments = ["resize", tmp_path / "in", "--out", tmp_path / "out", "--size", "6x4"]
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.count("resize --huge") == 3
+    assert run(*arguments, "--huge")[0] == 0
+    assert Image.MAX_IMAGE_PIXELS == 100
+    assert {read_image(path).shape for path in (tmp_path / "out").iterdir()} == {(4, 6, 3)}
+
+
+def test_a_killed_command_leaves_nothing_and_is_finished_by_the_next(start_process, run, tmp_path):
+    for number in range(30):
+        write_image(tmp_path / "in" / f"{number}.png", noise(number, 200, 200))
+    arguments = ["resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 900]
+    victim = start_process("data_scripts", *arguments)
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob(".out.new-*/*"))) < 3:
+            assert time.monotonic() < deadline
+            assert victim.poll() is None
+            time.sleep(0.005)
+    finally:
+        victim.kill()
+        victim.communicate()
+    assert victim.returncode != 0
+    assert not (tmp_path / "out").exists()
+    assert run(*arguments[:-1], 9)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert len(list((tmp_path / "out").iterdir())) == 30
+
+
+def test_two_pictures_that_become_one_are_not_lost_in_silence(run, tmp_path):
+    """A deep gray PNG with alpha becomes TIFF, since no PNG of ours holds it, and meets another of its name."""
+    (tmp_path / "in").mkdir()
+    deep = noise(2, 8, 8, 2, np.uint16)
+    content = tiny_png(deep)
+    (tmp_path / "in" / "x.png").write_bytes(content)
+    assert read_picture(tmp_path / "in" / "x.png", keep_alpha=True).array.shape == (8, 8, 2)
+    write_image(tmp_path / "in" / "x.tif", noise(1, 8, 8))
+    code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 4)
+    assert code == 2
+    assert "x.tif: is made of two pictures" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.tif"]
+
+
+def tiny_png(deep):
+    """A PNG of 16-bit gray with alpha (colour type 4), by the standard's Sec. 5 and 11.2."""
+    H, W, _ = deep.shape
+    head = struct.pack(">IIBBBBB", W, H, 16, 4, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )

@@ -47,6 +47,13 @@ def test_a_plain_folder_keeps_its_subfolders(run, tmp_path):
     assert files(tmp_path / "out") == ["A/sub/y.webp", "A/x.webp", "B/sub/y.webp", "B/x.webp"]
 
 
+def test_folders_in_a_split_are_kept(run, tmp_path):
+    for place in ("train/x.png", "train/sub/x.png"):
+        write_image(tmp_path / "set" / place, halves(1, 2))
+    assert run("split", tmp_path / "set", "--out", tmp_path / "out")[0] == 0
+    assert files(tmp_path / "out") == ["trainA/sub/x.png", "trainA/x.png", "trainB/sub/x.png", "trainB/x.png"]
+
+
 def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
     for number in range(4):
         write_image(tmp_path / "in" / f"{number}.png", halves(1, 2))
@@ -64,12 +71,21 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
-    [("trainA/x.png", None), ("train/a/x.png", "hold no A|B pictures"), ("", "no such folder")],
+    ("places", "said"),
+    [
+        (["trainA/x.png"], None),
+        (["trainA/x.png", "trainB/x.png"], "has trainA and trainB, and so is split already"),
+        (["val/a/x.png", "val/b/x.png"], "has val/a and val/b, and so is split already"),
+        (["train/x.png/"], "hold no A|B pictures"),
+        ([], "no such folder"),
+    ],
 )
-def test_what_is_no_set_of_such_pictures(run, tmp_path, place, said):
-    if place:
-        write_image(tmp_path / "set" / place, halves(1, 2))
+def test_what_is_no_set_of_such_pictures(run, tmp_path, places, said):
+    for each in places:
+        if each.endswith("/"):
+            (tmp_path / "set" / each).mkdir(parents=True)
+        else:
+            write_image(tmp_path / "set" / each, halves(1, 2))
     code, _, err = run("split", tmp_path / "set", "--out", tmp_path / "out")
     assert code == (2 if said else 0)
     assert (said or "") in err

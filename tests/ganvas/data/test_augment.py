@@ -20,7 +20,6 @@ from ganvas.data.augment import (
     PairTransform,
     PictureTransform,
     chosen_augmentation,
-    is_flat,
 )
 from ganvas.data.images import FULL_RANGE
 from ganvas.data.sampling import ResumableBatchSampler
@@ -188,11 +187,10 @@ class TestPresets:
         A = augment._albumentations()
         resize = A.Resize(143, 143, interpolation=2, area_for_downscale="image")
         before = A.Compose([resize, A.RandomCrop(128, 128), A.HorizontalFlip(p=0.5)], additional_targets={"b": "image"})
-        transform = PairTransform(chosen_augmentation("paper", 128, info={"legend": LEGEND}))
+        transform = PairTransform(chosen_augmentation("paper", 128, info={}))
         rng = np.random.default_rng(0)
         for index, (height, width) in enumerate([(90, 128), (143, 143), (300, 200), (128, 128)]):
             a, b = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
-            a[:] = LEGEND["land"]
             before.set_random_seed(int(np.random.SeedSequence((7, 3, index)).generate_state(2)[0]))
             expected = before(image=a, b=b)
             source, target = transform(a, b, (7, 3, index))
@@ -205,13 +203,19 @@ class TestPresets:
         results = [transform(picture, picture, (seed, 0, seed)) for seed in range(8)]
         assert all(np.array_equal(picture, results[0][0]) for pair in results for picture in pair)
 
-    @pytest.mark.parametrize(
-        "legend", ["red", {"land": "red"}, {"land": [1, 2]}, {"land": [1, 2, 256]}, {"land": 5}, [1]]
-    )
-    def test_a_legend_without_colours_is_refused_where_it_is_heeded(self, legend):
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_a_legend_is_heeded_by_all_and_refused_where_it_is_none(self, preset):
+        assert chosen_augmentation(preset, 64, info={"legend": LEGEND}).legend == tuple(map(tuple, LEGEND.values()))
         with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
-            chosen_augmentation("strong", 64, info={"legend": legend})
-        assert chosen_augmentation("paper", 64, info={"legend": legend}).legend == ()
+            chosen_augmentation(preset, 64, info={"legend": {"land": "red"}})
+
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_flat_colours_are_never_mixed(self, preset):
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        flat = {tuple(colour) for colour in LEGEND.values()}
+        for info, mixed in (({"legend": LEGEND}, False), ({}, True)):
+            moved, _ = PairTransform(chosen_augmentation(preset, 64, colour=0.0, info=info))(a, a, (0, 0, 0))
+            assert ({tuple(colour) for colour in moved.reshape(-1, 3).tolist()} - flat != set()) == mixed
 
 
 class TestStrong:
@@ -269,20 +273,6 @@ class TestStrong:
             source, target = transform(a, a, (0, 0, index))
             assert np.array_equal(source, target)
             assert {tuple(c) for c in source.reshape(-1, 3).tolist()} <= {tuple(LEGEND["land"]), tuple(LEGEND["lake"])}
-
-    def test_paper_mixes_flat_colours_as_the_paper_does(self):
-        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
-        moved, _ = PairTransform(chosen_augmentation("paper", 64, info={"legend": LEGEND}))(a, a, (0, 0, 0))
-        assert len(np.unique(moved.reshape(-1, 3), axis=0)) > 10
-
-    @pytest.mark.parametrize("share", [0.4, 0.6])
-    def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colours(self, share):
-        picture = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
-        picture[: round(100 * share)] = LEGEND["land"]
-        assert is_flat(picture, [tuple(LEGEND["land"])]) == (share > 0.5)
-        assert not is_flat(picture.astype(np.uint16), [tuple(LEGEND["land"])])
-        assert not is_flat(picture[:, :, :1], [tuple(LEGEND["land"])])
-        assert not is_flat(picture, [])
 
     def test_half_are_turned_zoomed_and_shifted_within_their_limits(self):
         """An affine map is fitted to where pixels come from."""

@@ -14,7 +14,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ganvas.data import images
-from ganvas.data.images import for_the_eye, holds, list_images, read_image, to_array, to_tensor, write_image
+from ganvas.data.images import (
+    Picture,
+    for_the_eye,
+    holds,
+    holds_all,
+    list_images,
+    plain_picture,
+    read_image,
+    read_picture,
+    to_array,
+    to_tensor,
+    write_image,
+    write_picture,
+)
+from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 
 FULL = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}
@@ -349,6 +363,64 @@ def test_what_formats_hold(suffix, kind, channels, somehow, exactly):
     assert holds(suffix, picture, exactly=True) == exactly
 
 
+@pytest.mark.parametrize(("suffix", "most"), [(".webp", 16383), (".jpg", 65500)])
+def test_formats_hold_sides_up_to_a_length(tmp_path, suffix, most):
+    for length, is_held in ((most, True), (most + 1, False)):
+        for shape in ((1, length, 3), (length, 1, 3)):
+            assert holds(suffix, np.zeros(shape, np.uint8), exactly=True) == is_held
+    write_image(tmp_path / f"x{suffix}", np.zeros((1, most, 3), np.uint8))
+    with pytest.raises(UserError, match=rf"{most + 1} pixels in a row; {most} are the most"):
+        write_image(tmp_path / f"y{suffix}", np.zeros((1, most + 1, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "alpha", "is_held"),
+    [
+        (".png", 4, "straight", True),
+        (".png", 4, "none", False),  # whoever reads it would take infrared for alpha
+        (".png", 4, "premultiplied", False),
+        (".png", 2, "straight", True),
+        (".webp", 4, "straight", True),
+        (".jpg", 4, "straight", False),
+        (".npy", 4, "straight", False),
+        (".npy", 4, "none", True),
+        (".png", 3, "none", True),
+        (".png", 3, "straight", False),
+        (".TIF", 4, "premultiplied", True),
+    ],
+)
+def test_formats_hold_alpha_as_what_it_is(tmp_path, suffix, channels, alpha, is_held):
+    array = np.random.default_rng(5).integers(1, 256, (4, 5, channels), dtype=np.uint8)
+    picture = Picture(array, Tags(), np.zeros((4, 5), bool), alpha)
+    assert holds_all(suffix, picture) == is_held
+    if is_held and suffix != ".webp":
+        write_picture(tmp_path / f"x{suffix}", picture)
+        again = read_picture(tmp_path / f"x{suffix}", keep_alpha=True)
+        assert again.alpha == alpha
+        assert np.array_equal(again.array, array)
+
+
+def test_tiff_alone_holds_pixels_without_data():
+    picture = Picture(RGB, Tags({}, 0.0), np.zeros(RGB.shape[:2], bool))
+    assert [suffix for suffix in (".png", ".npy", ".tif", ".tiff") if holds_all(suffix, picture)] == [".tif", ".tiff"]
+    assert holds_all(".png", plain_picture(RGB))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_alpha_is_kept_when_it_is_asked_for(tmp_path, mode):
+    whole = Image.fromarray(np.dstack([RGB, RGB[:, :, 0]]), "RGBA")
+    if mode == "P":
+        Image.fromarray(RGB[:, :, 0] % 4).convert("P").save(tmp_path / "x.png", transparency=2)
+    else:
+        whole.convert(mode).save(tmp_path / "x.png")
+    kept = read_picture(tmp_path / "x.png", keep_alpha=True)
+    with Image.open(tmp_path / "x.png") as file:
+        expected = np.asarray(file.convert("RGBA" if mode == "P" else mode))
+    assert kept.alpha == "straight"
+    assert np.array_equal(kept.array, expected)
+    assert read_picture(tmp_path / "x.png").alpha == "none"
+
+
 ANY = [(suffix, kind, channels) for suffix in (".tif", ".npy") for kind in FULL for channels in (1, 2, 3, 4, 5, 13)]
 PNG = [(".png", np.uint8, channels) for channels in (1, 2, 3, 4)] + [(".png", np.uint16, n) for n in (1, 3, 4)]
 
@@ -370,7 +442,7 @@ def test_other_channel_counts_are_refused(tmp_path):
 def test_a_write_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch):
     write_image(tmp_path / "x.png", RGB)
 
-    def full(path, picture, tags):
+    def full(path, *rest):
         path.write_bytes(b"half a picture")
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -425,6 +497,25 @@ def test_listing(tmp_path):
         list_images(tmp_path / "b.png")
     with pytest.raises(UserError, match="no such folder"):
         list_images(tmp_path / "nowhere")
+
+
+def test_listing_passes_over_folders_that_are_named_like_pictures_and_hidden_ones(tmp_path):
+    for place in ("x.png/inside.png", ".cache/thumbnail.png", "plain/y.png"):
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert list_images(tmp_path) == [tmp_path / "gone.png"]  # whoever reads it says that it is not there
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, recursive=True)]
+    assert found == ["gone.png", "plain/y.png", "x.png/inside.png"]
+
+
+def test_listing_follows_links_to_folders_but_not_in_circles(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.png").touch()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set", target_is_directory=True)
+    assert list_images(tmp_path / "set", recursive=True) == [tmp_path / "set" / "train" / "x.png"]
 
 
 @pytest.mark.parametrize(("kind", "top"), [(np.uint8, 255), (np.uint16, 65535)])

@@ -5,7 +5,6 @@ import os
 import pickle
 import time
 import tracemalloc
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -60,6 +59,16 @@ def test_pictures_are_listed_in_the_order_of_their_names(tmp_path):
     assert sorted(picture_names(tmp_path), key=stem) == ["B.png", "a.jpg", "a-b.png", "b.png"]
 
 
+class Entry:
+    """What a system tells of a file in a folder."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def is_dir(self):
+        return False
+
+
 @pytest.fixture
 def many_names(tmp_path, monkeypatch):
     """Make folders that seem to hold many names: DIR/train, or the sides of it."""
@@ -67,7 +76,7 @@ def many_names(tmp_path, monkeypatch):
     def listed(folder):
         suffix = ".png" if str(folder).endswith("B") else ".jpg"
         names = (f"picture-{number * 7919 % MANY:07d}{suffix}" for number in range(MANY))
-        return contextlib.nullcontext(SimpleNamespace(name=name) for name in names)
+        return contextlib.nullcontext(map(Entry, names))
 
     def make(*folders):
         for folder in folders:
@@ -101,8 +110,14 @@ def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
 
     def with_double(folder):
         with original(folder) as entries:
-            return contextlib.nullcontext([*entries, SimpleNamespace(name="picture-0000005.tif")])
+            return contextlib.nullcontext([*entries, Entry("picture-0000005.tif")])
 
     monkeypatch.setattr(os, "scandir", with_double)
     with pytest.raises(UserError, match=r"picture-0000005\.jpg and picture-0000005\.tif differ only in the suffix"):
         find_pairs(root, "train")
+
+
+def test_a_folder_that_is_named_like_a_picture_is_none(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")  # listed, so that whoever reads it says so
+    assert picture_names(tmp_path) == ["gone.png"]

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from rasterio.transform import from_origin
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rasterio.transform import Affine, from_origin
 
-from ganvas.data.images import read_image, read_picture, write_image
+from ganvas.data.images import read_image, read_picture, write_image, write_picture
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 
@@ -46,6 +49,20 @@ def test_the_geographic_reference_is_kept(tmp_path):
         assert after.transform == before.transform
         assert after.nodata == 65535
         assert np.array_equal(np.moveaxis(after.read(), 0, 2), BANDS[..., :3])
+
+
+def test_statistics_of_the_old_pixels_are_not_kept(tmp_path):
+    path = geotiff(tmp_path / "x.tif", BANDS)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(1, STATISTICS_MAXIMUM="3999", STATISTICS_MEAN="2000", WAVELENGTH="490 nm")
+        file.update_tags(SENSOR="eye")
+    source = read_picture(path)
+    write_image(tmp_path / "y.tif", source.array // 2, source.tags)
+    with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(tmp_path / "y.tif") as after:
+        assert before.tags(1)["STATISTICS_MAXIMUM"] == "3999"
+        assert after.tags(1) == {"WAVELENGTH": "490 nm"}
+        assert after.tags()["SENSOR"] == "eye"
+        assert after.descriptions == before.descriptions
 
 
 def test_resolution_and_description_are_kept(tmp_path):
@@ -141,3 +158,91 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data
 def test_a_picture_that_names_no_such_value_is_not_punched():
     picture = np.full((6, 9, 2), 3, np.uint8)
     assert Tags().punched(picture, np.ones((6, 9), bool))[0] is picture
+
+
+ALPHAS = [
+    (alpha, kind, channels)
+    for alpha in ("none", "straight", "premultiplied")
+    for kind in (np.uint8, np.uint16, np.float32)
+    for channels in (2, 3, 4, 5)
+]
+
+
+@pytest.mark.parametrize(("alpha", "kind", "channels"), ALPHAS)
+def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channels):
+    picture = (np.random.default_rng(1).random((6, 9, channels)) * (1 if kind == np.float32 else 255)).astype(kind)
+    write_image(tmp_path / "x.tif", picture, alpha=alpha)
+    again = read_picture(tmp_path / "x.tif", keep_alpha=True)
+    assert again.alpha == alpha
+    assert np.array_equal(again.array, picture)
+    composed = read_picture(tmp_path / "x.tif")
+    assert composed.alpha == "none"
+    assert composed.array.shape[2] == channels - (alpha != "none")
+    # TIFF 6.0, Sec. 18: 0 is unspecified, 1 multiplied into the colours, 2 not.
+    samples = {"none": 0, "premultiplied": 1, "straight": 2}
+    colours = 3 if channels == (3 if alpha == "none" else 4) else 1
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        assert file.pages.first.photometric == (2 if colours == 3 else 1)
+        told = [int(sample) for sample in file.pages.first.extrasamples]
+    assert told == ([0] * (channels - colours - 1) + [samples[alpha]] if channels > colours else [])
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(2, "LA"), (4, "RGBA")])
+def test_pillow_sees_the_same_alpha(tmp_path, channels, mode):
+    picture = np.random.default_rng(2).integers(0, 256, (6, 9, channels), dtype=np.uint8)
+    write_image(tmp_path / "x.tif", picture, alpha="straight")
+    with Image.open(tmp_path / "x.tif") as file:
+        assert file.mode == mode
+        assert np.array_equal(np.asarray(file), picture)
+
+
+def test_an_opaque_picture_is_not_without_data(tmp_path):
+    """Alpha is 255 where all is there, and so may be the value of pixels without data."""
+    picture = np.full((6, 9, 4), 200, np.uint8)
+    picture[..., 3] = 255
+    picture[1, 2, 0] = 255
+    write_image(tmp_path / "x.tif", picture, Tags({42113: (2, 4, "255")}, 255.0), "straight")
+    again = read_picture(tmp_path / "x.tif", keep_alpha=True)
+    assert np.argwhere(again.holes).tolist() == [[1, 2]]
+    assert (again.array[..., 3] == 255).all()
+    assert (again.array[..., :3] == 200).all()
+
+
+def test_a_picture_is_written_with_all_that_was_read(tmp_path):
+    bands = BANDS.copy()
+    bands[2, 3] = 65535
+    first = read_picture(geotiff(tmp_path / "x.tif", bands, no_data=65535))
+    write_picture(tmp_path / "y.tif", first)
+    with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(tmp_path / "y.tif") as after:
+        assert np.array_equal(before.read(), after.read())
+        assert (before.crs, before.transform, before.nodata) == (after.crs, after.transform, after.nodata)
+
+
+TURNED = Affine.translation(500_000, 5_000_000) @ Affine.rotation(30) @ Affine.scale(10, -20)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["north up", "turned"]), st.booleans())
+def test_the_place_on_earth_stays_at_another_scale(tmp_path_factory, width, height, how, points):
+    folder = tmp_path_factory.mktemp("scale")
+    transform = TURNED if how == "turned" else from_origin(500_000, 5_000_000, 10, 20)
+    where = {"crs": "EPSG:32633", "transform": transform}
+    with rasterio.open(folder / "x.tif", "w", height=6, width=9, count=5, dtype="uint16", **where) as file:
+        file.write(np.moveaxis(BANDS, 2, 0))
+        if points:
+            file.update_tags(AREA_OR_POINT="Point")
+    tags = read_picture(folder / "x.tif").tags
+    write_image(folder / "y.tif", np.zeros((height, width, 1), np.uint8), tags.scaled(width / 9, height / 6))
+    with rasterio.open(folder / "x.tif") as before, rasterio.open(folder / "y.tif") as after:
+        assert after.tags().get("AREA_OR_POINT") == before.tags().get("AREA_OR_POINT")
+        assert after.crs == before.crs
+        for column, row in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            corner = before.transform @ (column * 9, row * 6)
+            assert after.transform @ (column * width, row * height) == pytest.approx(corner, abs=1e-6)
+
+
+def test_resolution_follows_the_scale(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], resolution=(300, 150), resolutionunit="INCH", metadata=None)
+    tags = read_picture(tmp_path / "x.tif").tags
+    write_image(tmp_path / "y.tif", BANDS[:3, :3, :1], tags.scaled(1 / 3, 1 / 2))
+    with Image.open(tmp_path / "y.tif") as file:
+        assert file.info["dpi"] == pytest.approx((100, 75))

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from ganvas.data.augment import Augmentation
+from ganvas.data.skipping import SkippingDataset
 from ganvas.data.unpaired import UnpairedDataset, are_pairs, find_domains
 from ganvas.errors import UserError
 
@@ -124,3 +125,16 @@ class TestBadInput:
         data = UnpairedDataset(root, "train", augmentation=Augmentation(None, 32))
         with pytest.raises(UserError, match=r"\.png: the picture is 20x20 pixels, smaller than the 32"):
             data[0, 0]["b"]
+
+
+def test_a_picture_that_vanished_after_it_was_listed_is_named_or_skipped(root):
+    data = UnpairedDataset(root, "train", augmentation=None)
+    gone = root / "trainB" / "b140.png"
+    gone.unlink()
+    with pytest.raises(UserError, match=r"b140\.png: there is no such picture"):
+        data[0, 2]
+    skipping = SkippingDataset(data, len(data))
+    sample = skipping[0, 2]
+    assert sample["skipped"] == f"{gone}: there is no such picture."
+    assert value(sample["b"]) == 160
+    assert skipping[0, 3]["skipped"] == ""

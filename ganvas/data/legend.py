@@ -1,0 +1,49 @@
+"""Maps and labels in flat colours, one a class: a data set's legend, and which pictures are drawn in its colours.
+
+Interpolation would mix two classes into a colour that may mean a third, so such pictures are scaled and turned by
+taking nearest neighbours, wherever that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ganvas.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Colour = tuple[int, int, int]  # 8-bit red, green, blue
+
+FLAT_SHARE = 0.5  # of a picture's pixels have colours of the legend, exactly: the rest may be lines and letters
+LOOKED_AT = 4  # every fourth row and column tell that
+
+
+def legend_of(info: Mapping[str, Any]) -> dict[str, Colour]:
+    """Give the legend in a data set's description, a colour by the name of each class; empty where there is none.
+
+    Args:
+        info: The content of dataset.json.
+
+    Raises:
+        UserError: The legend is no colours by name.
+    """
+    legend = info.get("legend", {})
+    if not isinstance(legend, Mapping) or not all(map(_is_colour, legend.values())):
+        raise UserError(
+            f"dataset.json: the legend is {legend!r}; expected [red, green, blue] with values from 0 to 255 by name."
+        )
+    return {str(name): (red, green, blue) for name, (red, green, blue) in legend.items()}
+
+
+def _is_colour(values: object) -> bool:
+    return isinstance(values, list | tuple) and [type(v) is int and 0 <= v <= 255 for v in values] == [True] * 3
+
+
+def is_flat(picture: np.ndarray, colours: Iterable[Colour]) -> bool:
+    """Tell whether a picture [H, W, C] is drawn in the legend's colours, with at most lines and letters beside them."""
+    if picture.dtype != "uint8" or picture.shape[2] != 3:
+        return False
+    some = picture[::LOOKED_AT, ::LOOKED_AT]
+    return sum(float((some == colour).all(axis=2).mean()) for colour in set(colours)) >= FLAT_SHARE
