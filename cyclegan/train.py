@@ -16,12 +16,14 @@ from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
 from ganvas.data.augment import Augmentation, chosen_augmentation
 from ganvas.data.images import to_array
+from ganvas.data.legend import legend_of
 from ganvas.data.paired import dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
+from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, picture_type, save_model
 from ganvas.training.device import can_compile, choose_precision, set_up
@@ -165,11 +167,11 @@ class CycleGan:
                 "step": step,
                 "metrics": dict(metrics),
                 "data": info.get("name", data.data.name),
-                **({"legend": info["legend"]} if "legend" in info else {}),  # brushes for the page that draws maps
+                **{name: info[name] for name in ("legend", "lines") if name in info},  # brushes of the page
             },
         )
         networks: dict[str, nn.Module] = {way: self.generator(name) for name, way in DIRECTIONS.items()}
-        save_model(self.run / "model", config, networks, _card(self.config, config, info))
+        save_model(self.run / "model", config, networks, _card(self.config, config, info), self.sample())
 
     def _preprocessing(self) -> Preprocessing:
         data = self.config.data
@@ -184,6 +186,7 @@ class CycleGan:
             target_range=range_b,
             source_type=picture_type(first["a"]),
             target_type=picture_type(first["b"]),
+            legend=tuple(legend_of(dataset_info(data.data)).values()),
         )
 
     def _first(self, domain: str) -> np.ndarray:
@@ -283,9 +286,14 @@ A CycleGAN (Zhu et al. 2017), trained without pairs with ganvas. It translates b
 - Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
 - Pictures: {config.data.image_size} pixels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
+- Licence of the weights: not stated. Choose one before you share them (push --licence)
+
+{sample_line("Held-out pictures of both domains, translated and back")}
 
 ```python
 import ganvas
 output = ganvas.load("this folder", direction="a2b").translate(picture)
 ```
+
+{settings(config)}
 """

@@ -815,7 +815,7 @@ def describe(
         "licence": LICENCE,
         "source": SOURCE,
         **({"pairs": True} if config.unpaired else {}),  # the test pictures are, under equal names
-        **({"legend": LEGEND} if a == "map" else {}),
+        **({"legend": LEGEND, "lines": {"rivers": LINES["rivers"][1]}} if a == "map" else {}),
         "settings": config.settings,
         "pictures": dict(counts),
         "grid": {

@@ -10,6 +10,7 @@ import tyro
 
 from dcgan.config import PRESETS, DcganConfig, Preset, preset
 from ganvas.console import run_command
+from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.training.command import parse_train
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -112,6 +113,7 @@ Command = (
     Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[PushOptions, tyro.conf.subcommand("push")]
     | Annotated[ReceptiveField, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
 )
@@ -139,6 +141,10 @@ def _run(arguments: list[str]) -> int:
         from dcgan.evaluate import run_evaluate
 
         return run_evaluate(command)
+    if isinstance(command, PushOptions):
+        from dcgan.model import load_sampler
+
+        return run_push(command, load_sampler)
     if isinstance(command, ReceptiveField):
         from dcgan.receptive_fields import run_receptive_field
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from dcgan.data import PixelRange, to_uint8
 from dcgan.networks import Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
-from ganvas.modelfile import find_model, load_weights, read_config, read_weights, save_model
+from ganvas.modelfile import find_model, load_weights, local_model, read_config, read_weights, save_model
 from ganvas.options import STRICT
 from ganvas.training.config import Count, CountOrZero
 
@@ -152,25 +153,28 @@ class Sampler:
         return torch.arange(count) % self.config.num_classes if self.config.num_classes else None
 
 
-def save_sampler(folder: Path, config: DigitModelConfig, generator: nn.Module, card: str) -> None:
+def save_sampler(
+    folder: Path, config: DigitModelConfig, generator: nn.Module, card: str, sample: np.ndarray | None = None
+) -> None:
     """Write the model folder of a generator.
 
     Raises:
         UserError: As `ganvas.modelfile.save_model`.
     """
-    save_model(folder, config, {GENERATOR: generator}, card)
+    save_model(folder, config, {GENERATOR: generator}, card, sample)
 
 
-def load_sampler(path: Path, device: str = "cpu") -> Sampler:
+def load_sampler(path: Path | str, device: str = "cpu") -> Sampler:
     """Read a model.
 
     Args:
-        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder.
+        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder; or hub:OWNER/NAME.
         device: Where to draw.
 
     Raises:
         UserError: It is missing, damaged, or another module's.
     """
+    path = local_model(path)
     folder = find_model(path)
     config = read_config(folder, DigitModelConfig, ("dcgan",))
     weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]

@@ -223,8 +223,8 @@ def _mlp(num_classes: int, latent_dim: int, norm: Norm) -> tuple[Generator, Disc
     """Tutorials 001 and 002; 562,704 and 1,460,225 parameters without labels.
 
     001's code is lost. Our choices, after Keras-GAN, which it links: LeakyReLU 0.2 before each norm, dropout 0.4, norms
-    of momentum 0.8. With Keras's default of 0.99 the running statistics by which D's fakes are drawn lag behind those of
-    G's own update: D then learns from other pictures than G is judged by, and some labels stay noise for good.
+    of momentum 0.8. With Keras's default of 0.99 the running statistics by which D's fakes are drawn lag behind
+    G's own: D then learns from other pictures than G is judged by, and some labels stay noise for good.
     """
     pixels = DOCUMENT_SIZE**2
     generator = nn.Sequential(

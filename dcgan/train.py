@@ -20,6 +20,7 @@ from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.errors import UserError
+from ganvas.modelcard import sample_line, settings
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -124,8 +125,9 @@ class Dcgan:
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""
         spec = _describe(self.config, self.data, {"step": step, "metrics": dict(metrics), "seed": self.config.seed})
+        card, sample = _card(self.config, spec), self.sample()
         with self._sampler() as sampler:
-            save_sampler(self.run / "model", spec, sampler.generator, _card(spec))
+            save_sampler(self.run / "model", spec, sampler.generator, card, sample)
 
     @contextmanager
     def _sampler(self) -> Iterator[Sampler]:
@@ -201,7 +203,7 @@ def _describe_best(best: Mapping[str, float]) -> list[str]:
     return [f"Fréchet distance of pixels {best['val_frechet']:.4f} (dcgan evaluate measures it properly)."]
 
 
-def _card(spec: DigitModelConfig) -> str:
+def _card(config: DcganConfig, spec: DigitModelConfig) -> str:
     """Write the model card: what it draws, what it learned from, how to use it."""
     classes = ", ".join(spec.classes) or "not known"
     return f"""# {spec.data}, drawn by {spec.preset}
@@ -211,8 +213,13 @@ A generator of {spec.image_size}-pixel pictures, trained with ganvas.
 - Data: {spec.data}; classes: {classes}
 - Draws the class that is asked for: {"yes" if spec.num_classes else "no"}
 - Steps: {spec.training["step"]}, seed {spec.training["seed"]}
+- Licence of the weights: not stated. Choose one before you share them (push --licence)
+
+{sample_line("What it draws")}
 
 ```
 dcgan sample THIS_FOLDER digits.png
 ```
+
+{settings(config)}
 """

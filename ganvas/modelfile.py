@@ -3,6 +3,7 @@
     model/config.json          architecture, preprocessing, inference mode, how it was trained
     model/model.safetensors    weights, named NETWORK.PARAMETER
     model/README.md            the model card
+    model/sample.png           what it draws, where the training had pictures to show it on
 
 A model is told by its folder alone: nobody has to repeat the options of its training.
 """
@@ -15,8 +16,11 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 from torch import Tensor, nn
 
+from ganvas.data.images import write_image
+from ganvas.data.legend import Colour
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, sha256, write_file, write_json
+from ganvas.hub import fetch, hub_name
 from ganvas.nn.layers import Statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
@@ -26,6 +30,8 @@ from ganvas.tensorfile import load_tensors, save_tensors
 KINDS = ("pix2pix", "cyclegan", "dcgan")
 PictureType = Literal["uint8", "uint16", "float32"]
 CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
+SAMPLE = "sample.png"
+SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # what goes to the hub and comes from it
 
 Config = TypeVar("Config")
 
@@ -58,6 +64,7 @@ class Preprocessing:
         source_type: The same of the source pictures, for a cyclegan model's way back.
         source_folders: Where several pictures make one source: their folders' names, in the order of their channels.
         target_folder: The folder of the targets beside those.
+        legend: Colours of drawn maps and labels: pictures in these are scaled by nearest neighbours, as in training.
     """
 
     __pydantic_config__ = STRICT
@@ -72,6 +79,7 @@ class Preprocessing:
     target_type: PictureType = "uint8"
     source_folders: tuple[str, ...] = ()
     target_folder: str = "b"
+    legend: tuple[Colour, ...] = ()
 
     def backwards(self) -> "Preprocessing":
         """Give the same of the other direction."""
@@ -135,7 +143,9 @@ def build_generator(spec: NetworkSpec) -> nn.Module:
         raise UserError(f"the model's arguments do not fit the architecture {spec.architecture}: {error}.") from None
 
 
-def save_model(folder: Path, config: object, networks: Mapping[str, nn.Module], card: str) -> None:
+def save_model(
+    folder: Path, config: object, networks: Mapping[str, nn.Module], card: str, sample: np.ndarray | None = None
+) -> None:
     """Write a model folder whole, in the place of an older one.
 
     Args:
@@ -144,6 +154,7 @@ def save_model(folder: Path, config: object, networks: Mapping[str, nn.Module], 
             filled in here.
         networks: The networks by name; of a translator, by direction as in ``config.networks``.
         card: The model card, Markdown.
+        sample: What the card shows, uint8 [H, W, 3].
 
     Raises:
         UserError: The disk is full or the place is not writable; an older model is untouched.
@@ -153,6 +164,18 @@ def save_model(folder: Path, config: object, networks: Mapping[str, nn.Module], 
         save_tensors(aside / WEIGHTS, weights)
         write_json(aside / CONFIG, to_json(config) | {"weights_sha256": sha256(aside / WEIGHTS)})
         write_file(aside / CARD, card.encode())
+        if sample is not None:
+            write_image(aside / SAMPLE, sample)
+
+
+def local_model(path: Path | str) -> Path:
+    """Give the place of a model on this machine: a path as it stands; what hub:OWNER/NAME means is fetched.
+
+    Raises:
+        UserError: There is no such model on the hub, or it cannot be reached.
+    """
+    name = hub_name(path)
+    return Path(path) if name is None else fetch(name, SHARED)
 
 
 def find_model(path: Path) -> Path:
@@ -169,15 +192,16 @@ def find_model(path: Path) -> Path:
     raise UserError(f"{path}: holds no model ({CONFIG} and {WEIGHTS}). Give a run whose training has saved one.")
 
 
-def load_model(path: Path) -> tuple[ModelConfig, dict[str, nn.Module]]:
+def load_model(path: Path | str) -> tuple[ModelConfig, dict[str, nn.Module]]:
     """Read a translator: its config, and its generators in eval mode on the CPU.
 
     Args:
-        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder.
+        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder; or hub:OWNER/NAME.
 
     Raises:
         UserError: It is missing or damaged, or its weights do not fit its architecture.
     """
+    path = local_model(path)
     folder = find_model(path)
     config = read_config(folder, ModelConfig, ("pix2pix", "cyclegan"))
     weights = read_weights(path, list(config.networks), config.weights_sha256)

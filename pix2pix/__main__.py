@@ -11,6 +11,7 @@ import tyro
 from ganvas.console import run_command
 from ganvas.errors import UserError
 from ganvas.inference.convert_command import ExportOptions, ImportOptions, run_export, run_import
+from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.inference.serve_command import ServeOptions, run_serve
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
@@ -36,10 +37,10 @@ class Train:
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate a picture, or all pictures of a folder, under the same names and in the same sizes."""
+    """Translate a picture, or all of a folder and its subfolders, under the same names and in the same sizes."""
 
     model: tyro.conf.Positional[Path]
-    """A run, a checkpoint or a model folder."""
+    """A run, a checkpoint or a model folder; or hub:OWNER/NAME."""
     input: tyro.conf.Positional[Path]
     """A picture or a folder of pictures."""
     output: tyro.conf.Positional[Path]
@@ -50,6 +51,10 @@ class Translate:
     """As the paper tests: dropout on, each picture's own batch-norm statistics."""
     seed: int = 0
     """Seed of the dropout of --paper."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto computes in bf16 where the CPU does so natively and pictures have 8 bits, else in fp32."""
+    overwrite: bool = False
+    """Translate also what is there already in the output folder; by default it is skipped."""
     tile: int | None = None
     """Translate in tiles of so many pixels a side, blended, at the picture's own scale; for pictures of any size."""
     overlap: int = 64
@@ -96,6 +101,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ExportOptions, tyro.conf.subcommand("export")]
     | Annotated[ImportOptions, tyro.conf.subcommand("import")]
+    | Annotated[PushOptions, tyro.conf.subcommand("push")]
     | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
     | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -128,6 +134,10 @@ def _run(arguments: list[str]) -> int:
         return run_export(command)
     if isinstance(command, ImportOptions):
         return run_import(command)
+    if isinstance(command, PushOptions):
+        from ganvas.modelfile import load_model
+
+        return run_push(command, load_model)
     if isinstance(command, ServeOptions):
         from ganvas.training.device import choose_device
 

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from ganvas.data.augment import Augmentation, chosen_augmentation
 from ganvas.data.images import to_array
+from ganvas.data.legend import legend_of
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
+from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, picture_type, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
@@ -149,11 +151,11 @@ class Pix2Pix:
                 "step": step,
                 "metrics": dict(metrics),
                 "data": info.get("name", data.data.name),
-                **({"legend": info["legend"]} if "legend" in info else {}),  # brushes for the page that draws maps
+                **{name: info[name] for name in ("legend", "lines") if name in info},  # brushes of the page
             },
         )
         card = _card(self.config, config, info)
-        save_model(self.run / "model", config, {data.direction: self.generator}, card)
+        save_model(self.run / "model", config, {data.direction: self.generator}, card, self.sample())
 
     def _preprocessing(self) -> Preprocessing:
         data = self.config.data
@@ -170,6 +172,7 @@ class Pix2Pix:
             target_type=picture_type(target),
             source_folders=data.source,
             target_folder=data.target,
+            legend=tuple(legend_of(dataset_info(data.data)).values()),
         )
 
     def _has_batch_norm(self) -> bool:
@@ -297,6 +300,9 @@ A pix2pix translator (Isola et al. 2017), trained with ganvas.
 - Pictures: {config.data.image_size} pixels, {config.data.source_channels} to {config.data.target_channels} channels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
 - Batch norm at inference: {model.statistics} statistics
+- Licence of the weights: not stated. Choose one before you share them (push --licence)
+
+{sample_line("Source, output and target of held-out pictures")}
 
 | metric | value |
 | --- | --- |
@@ -306,4 +312,6 @@ A pix2pix translator (Isola et al. 2017), trained with ganvas.
 import ganvas
 output = ganvas.load("this folder").translate(picture)
 ```
+
+{settings(config)}
 """

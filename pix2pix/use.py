@@ -19,7 +19,7 @@ from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, 
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
 from ganvas.inference.command import translate_files
-from ganvas.inference.tiles import Tiling
+from ganvas.inference.tile_plan import Tiling
 from ganvas.inference.translator import Translator, load
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.unet import UNetGenerator
@@ -43,11 +43,19 @@ def run_translate(options: "Translate") -> int:
         options.model,
         device=choose_device(options.device),
         size="native" if options.tile else options.size,
+        precision=options.precision,
         paper=options.paper,
         seed=options.seed,
     )
     tiling = None if options.tile is None else Tiling(options.tile, options.overlap, options.exact)
-    return translate_files(translator, options.input, options.output, as_json=options.json, tiling=tiling)
+    return translate_files(
+        translator,
+        options.input,
+        options.output,
+        as_json=options.json,
+        overwrite=options.overwrite,
+        tiling=tiling,
+    )
 
 
 def run_evaluate(options: "Evaluate") -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ganvas.data.legend import is_flat
 from ganvas.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
@@ -60,14 +61,21 @@ class OnnxTranslator:
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
         values = ((picture.astype(np.float32) - low) * np.float32(2 / (high - low)) - 1).clip(-1, 1)
-        S = self.how["image_size"]
-        source = _resized(values, S, S) if self.how["resized"] else values  # [H, W, C]
+        source = self._scaled(picture, values) if self.how["resized"] else values  # [H, W, C]
         output = self.session.run(None, {"source": source.transpose(2, 0, 1)[None]})[0]  # [1, C, H, W]
         result = _resized(output[0].transpose(1, 2, 0), H, W).clip(-1, 1)
         kind = picture.dtype.name if self.how["target_range"] is None else self.how["target_type"]
         low, high = self.how["target_range"] or (0.0, TOP[kind])
         scaled = (result + 1) * np.float32((high - low) / 2) + np.float32(low)
         return scaled.astype(kind) if kind == "float32" else np.rint(scaled).clip(0, TOP[kind]).astype(kind)
+
+    def _scaled(self, picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Scale a picture's values [H, W, C] to the size of the training; one in a legend's colours by neighbours."""
+        S = self.how["image_size"]
+        if not is_flat(picture, map(tuple, self.how.get("legend", ()))):
+            return _resized(values, S, S)
+        rows, columns = (((np.arange(S) + 0.5) * side / S).astype(int) for side in picture.shape[:2])
+        return values[rows][:, columns]
 
 
 def _resized(values: np.ndarray, H: int, W: int) -> np.ndarray:

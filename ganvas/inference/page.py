@@ -18,21 +18,23 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ganvas.data.augment import Colour
 from ganvas.data.images import TIFF_SUFFIXES, for_the_eye, read_image, write_image
+from ganvas.data.legend import Colour, legend_of
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.unpaired import find_domains
 from ganvas.errors import UserError
 from ganvas.files import read_json
 from ganvas.inference.serve_command import ServeOptions
+from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.tiles import translate_tiled
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, load_model
 
 EXAMPLES = 6  # of each direction
 SHOWN_SIDE = 1024  # pixels; the preview of a larger picture is scaled down
 LOSSLESS = TIFF_SUFFIXES | {".npy"}
-BLACK_ON_WHITE: Mapping[str, Colour] = {"black": (0, 0, 0), "white": (255, 255, 255)}
 PAPERS = ("water", "white")  # what an empty sheet shows, where there is such a colour
+LINES = ("river", "rivers")  # of a legend's names, those that are no areas
 PNG_URL = "data:image/png;base64,"
 KEPT_SECONDS = 3600  # of uploads
 
@@ -95,9 +97,42 @@ SCRIPT = """<script>
     if (!brush) return;
     if (brush.id === "pad-clear") { delete get("pad").dataset.ready; sheet(get("pad")); return; }
     for (const one of document.querySelectorAll("#pad-tools [data-ink]")) one.ariaPressed = one === brush;
+    get("pad-size").value = brush.dataset.size;
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "pad-size") return;
+    document.querySelector("#pad-tools [aria-pressed=true]").dataset.size = event.target.value;
   });
 })();
 </script>"""
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A colour to draw with; ``thin`` for what is a line on the map, such as a river."""
+
+    colour: Colour
+    thin: bool = False
+
+
+BLACK_ON_WHITE: Mapping[str, Brush] = {"black": Brush((0, 0, 0)), "white": Brush((255, 255, 255))}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model's ways to translate, and the limits of what it is given.
+
+    Attributes:
+        whole: Translators by direction.
+        native: The same, which scale no picture, for those that are cut into tiles.
+        tiling: How pictures larger than a tile are cut.
+        max_pixels: Pictures of more are refused.
+    """
+
+    whole: Mapping[str, Translator]
+    native: Mapping[str, Translator]
+    tiling: Tiling
+    max_pixels: int
 
 
 @dataclass(frozen=True)
@@ -118,17 +153,24 @@ def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr
         folder: Where results and examples are written.
 
     Raises:
-        UserError: There is no model, or it takes several pictures at once.
+        UserError: There is no model, it takes several pictures at once, or the tiles do not suit it.
     """
     Image.MAX_IMAGE_PIXELS = options.max_pixels  # whichever library reads a picture heeds it
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_require_small` says it
     config, generators = load_model(options.model)
     if config.preprocessing.source_folders:
         raise UserError(f"{options.model}: takes several pictures at once, which the page cannot. Use translate.")
-    translators = {way: Translator(config, generators, direction=way, device=device) for way in generators}
+    tiling = Tiling(options.tile, options.overlap)
+    for network in generators.values():
+        tiling.check(network)
+    whole, native = (
+        {way: Translator(config, generators, direction=way, device=device, size=size) for way in generators}
+        for size in ("trained", "native")
+    )
+    served = Served(whole, native, tiling, options.max_pixels)
     data = options.data or _data_of_run(options.model)
     examples = _examples(config, data, folder / "examples") if data and data.is_dir() else []
-    page = build_page(config, translators, _legend(config, data), examples, folder, options.max_pixels)
+    page = build_page(config, served, _brushes(config, data), examples, folder)
     page.launch(
         server_name=options.host,
         server_port=port,
@@ -147,58 +189,68 @@ def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr
 
 def build_page(
     config: ModelConfig,
-    translators: Mapping[str, Translator],
-    legend: Mapping[str, Colour],
+    served: Served,
+    brushes: Mapping[str, Brush],
     examples: Sequence[Example],
     folder: Path,
-    max_pixels: int,
 ) -> gr.Blocks:
     """Lay out the page and say what its parts do.
 
     Args:
         config: The model's.
-        translators: By direction.
-        legend: Colours by name, with which sources are drawn; empty for a model of other pictures.
+        served: The model's ways to translate.
+        brushes: By name, with which sources are drawn; empty for a model of other pictures.
         examples: Pictures to try.
         folder: Where results are written.
-        max_pixels: Pictures of more are refused.
     """
-    ways = {way: f"{t.spec.source} → {t.spec.target}" for way, t in translators.items()}
+    ways = {way: f"{t.spec.source} → {t.spec.target}" for way, t in served.whole.items()}
 
-    def answer(path: str | None, way: str) -> Any:
+    def answer(path: str | None, way: str, tiled: bool, progress: gr.Progress) -> Any:
         if path is None:
             return gr.skip(), gr.skip()
         try:
-            return _translated(translators[way], Path(path), folder, max_pixels)
+            return _translated(served, way, tiled, Path(path), folder, progress)
         except UserError as error:  # the browser's user knows the name of the file, not where the server put it
             message = str(error).replace(str(Path(path).parent), "").replace(f"/{Path(path).name}", Path(path).name)
             raise gr.Error(escape(message), duration=None, print_exception=False) from None
 
-    def answer_drawing(drawing: str, way: str) -> Any:
-        return answer(str(_drawn(drawing, folder)), way)
+    # gradio finds a bar by this default.
+    def answer_upload(path: str | None, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        return answer(path, way, tiled, bar)
 
-    def answer_example(selected: gr.SelectData) -> Any:
+    def answer_drawing(drawing: str, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        return answer(str(_drawn(drawing, folder)), way, tiled, bar)
+
+    def answer_example(tiled: bool, selected: gr.SelectData, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         example = examples[selected.index]
-        return *answer(str(example.path), example.direction), example.direction
+        return *answer(str(example.path), example.direction, tiled, bar), example.direction
 
     with gr.Blocks(title=f"ganvas: {config.kind}", analytics_enabled=False, delete_cache=(KEPT_SECONDS,) * 2) as page:
         gr.Markdown(f"# {escape(', '.join(ways.values()))}")
         first = next(iter(ways))
         choices = [(words, way) for way, words in ways.items()]
+        can_be_drawn = _can_be_drawn(served.whole[first])
         direction = gr.Radio(choices, value=first, label="Direction", visible=len(ways) > 1, elem_id="direction")
         with gr.Row():
             with gr.Column():
                 with gr.Tab("Picture"):
-                    limit = f"Drop a picture (at most {max_pixels / 1e6:g} megapixels)"
+                    limit = f"Drop a picture (at most {served.max_pixels / 1e6:g} megapixels)"
                     file = gr.File(label=limit, type="filepath", elem_id="picture")
+                    on_tiles = _on_tiles(config, served.tiling)
+                    tiled = gr.Checkbox(not config.preprocessing.resized, label="Tile large pictures", info=on_tiles)
                     if examples:
                         shown = [for_the_eye(read_image(example.path)) for example in examples]
                         gallery = gr.Gallery(
-                            shown, label="Examples", columns=3, format="png", allow_preview=False, elem_id="examples"
+                            shown,
+                            label="Examples",
+                            columns=3,
+                            format="png",
+                            allow_preview=False,
+                            elem_id="examples",
                         )
-                if _can_be_drawn(translators[first]):
+                if can_be_drawn:
                     with gr.Tab("Draw"):
-                        gr.HTML(_pad(legend or BLACK_ON_WHITE, config.preprocessing.image_size))
+                        gr.HTML(_pad(brushes or BLACK_ON_WHITE, config.preprocessing.image_size))
                         drawing = gr.Textbox(visible=False)
                         draw = gr.Button("Translate the drawing", elem_id="translate-drawing")
             with gr.Column():
@@ -209,27 +261,45 @@ def build_page(
         # One at a time: the network uses all cores anyway.
         share: dict[str, Any] = {"concurrency_id": "translate", "concurrency_limit": 1, "api_visibility": "private"}
         outputs = [slider, download]
-        gr.on([file.upload, direction.input], answer, [file, direction], outputs, **share)
+        changes = [file.upload, direction.input, tiled.input]
+        gr.on(changes, answer_upload, [file, direction, tiled], outputs, **share)
         if examples:
-            gallery.select(answer_example, None, [*outputs, direction], **share)
-        if _can_be_drawn(translators[first]):
-            read = "(_, way) => [window.drawing(), way]"
-            draw.click(answer_drawing, [drawing, direction], outputs, js=read, trigger_mode="always_last", **share)
+            gallery.select(answer_example, tiled, [*outputs, direction], **share)
+        if can_be_drawn:
+            read = "(_, ...others) => [window.drawing(), ...others]"
+            given = [drawing, direction, tiled]
+            draw.click(answer_drawing, given, outputs, js=read, trigger_mode="always_last", **share)
     return page
 
 
-def _translated(translator: Translator, source: Path, folder: Path, max_pixels: int) -> tuple[Any, Any]:
-    """Translate a file; give the slider's pictures and the download."""
-    _require_small(source, max_pixels)
+def _on_tiles(config: ModelConfig, tiling: Tiling) -> str:
+    """Say what the choice of tiles means."""
+    how = config.preprocessing
+    text = f"A picture of more than {tiling.tile} pixels a side is cut into tiles, at its own scale"
+    return f"{text}; else it is scaled to {how.image_size} pixels, as in training." if how.resized else f"{text}."
+
+
+def _translated(
+    served: Served, way: str, tiled: bool, source: Path, folder: Path, progress: gr.Progress
+) -> tuple[Any, Any]:
+    """Translate a file, in tiles if it is larger than one; give the slider's pictures and the download."""
+    side = _longer_side(source, served.max_pixels)
     suffix = ".tif" if source.suffix.lower() in LOSSLESS else ".png"
     target = Path(tempfile.mkdtemp(prefix="result-", dir=folder)) / f"{source.stem}{suffix}"
-    written = translator.translate_file(source, target)
+    if tiled and side > served.tiling.tile:
+        advance = lambda done, total: progress((done, total), unit="tiles")  # noqa: E731
+        written = translate_tiled(served.native[way], source, target, served.tiling, advance).path
+    else:
+        written = served.whole[way].translate_file(source, target)
     pictures = tuple(_preview(path) for path in (source, written))
     return pictures, gr.DownloadButton(value=str(written), interactive=True)
 
 
-def _require_small(path: Path, max_pixels: int) -> None:
-    """Refuse a picture of too many pixels before it is decoded, and one that moves.
+def _longer_side(path: Path, max_pixels: int) -> int:
+    """Refuse a picture of too many pixels before it is decoded, and one that moves; give the longer side.
+
+    Returns:
+        Pixels; 0 of what Pillow does not know: reading that in earnest says what is wrong, and heeds the limit too.
 
     Raises:
         UserError: It is one of them.
@@ -242,11 +312,12 @@ def _require_small(path: Path, max_pixels: int) -> None:
     except Image.DecompressionBombError:
         raise UserError(f"{path}: has more than {max_pixels:,} pixels, the limit here. Scale it down.") from None
     except (OSError, SyntaxError, ValueError):
-        return  # reading it in earnest knows more formats, and says what is wrong
+        return 0
     if max_pixels < W * H:
         raise UserError(f"{path}: has {W}x{H} pixels; the limit here is {max_pixels:,}. Scale it down.")
     if moves:
         raise UserError(f"{path}: is an animation. Give a single picture, such as one frame saved as PNG.")
+    return max(W, H)
 
 
 def _preview(path: Path) -> np.ndarray:
@@ -270,30 +341,40 @@ def _can_be_drawn(translator: Translator) -> bool:
     return how.source_channels == 3 and how.source_range is None
 
 
-def _pad(inks: Mapping[str, Colour], side: int) -> str:
-    """Draw the pad: a brush for each colour, and a sheet of ``side`` pixels a side."""
-    paper = next((name for name in PAPERS if name in inks), next(iter(inks)))
-    brush = next(name for name in inks if name != paper or len(inks) == 1)
-    codes = {name: "#" + bytes(colour).hex() for name, colour in inks.items()}
-    brushes = "".join(
-        f'<button type="button" data-ink="{code}" style="--ink: {code}" aria-pressed="{str(name == brush).lower()}">'
-        f"{escape(name)}</button>"
-        for name, code in codes.items()
+def _pad(brushes: Mapping[str, Brush], side: int) -> str:
+    """Draw the pad: its brushes, and a sheet of ``side`` pixels a side."""
+    paper = next((name for name in PAPERS if name in brushes), next(iter(brushes)))
+    first = next(name for name in brushes if name != paper or len(brushes) == 1)
+    codes = {name: "#" + bytes(brush.colour).hex() for name, brush in brushes.items()}
+    sizes = {name: 0 if brush.thin else side // 20 for name, brush in brushes.items()}  # 0 is a line of one pixel
+    buttons = "".join(
+        f'<button type="button" data-ink="{codes[name]}" data-size="{sizes[name]}" style="--ink: {codes[name]}" '
+        f'aria-pressed="{str(name == first).lower()}">{escape(name)}</button>'
+        for name in brushes
     )
     return (
-        f'<div id="pad-tools">{brushes}<label>size <input type="range" id="pad-size" min="0" max="{max(1, side // 8)}" '
-        f'value="{side // 20}"></label><button type="button" id="pad-clear">clear</button></div>'
+        f'<div id="pad-tools">{buttons}<label>size <input type="range" id="pad-size" min="0" max="{max(1, side // 8)}" '
+        f'value="{sizes[first]}"></label><button type="button" id="pad-clear">clear</button></div>'
         f'<canvas id="pad" width="{side}" height="{side}" data-paper="{codes[paper]}" '
         f'style="background: {codes[paper]}"></canvas>'
     )
 
 
-def _legend(config: ModelConfig, data: Path | None) -> Mapping[str, Colour]:
-    """Give the colours in which domain a is drawn: the model's own, or its data set's; none for another source."""
+def _brushes(config: ModelConfig, data: Path | None) -> Mapping[str, Brush]:
+    """Give what domain a is drawn with, as the model says it or its data set: the legend's areas, and its lines.
+
+    Returns:
+        Brushes by name; none for a source that is not drawn.
+
+    Raises:
+        UserError: The legend or the lines are no colours by name.
+    """
     if "a2b" not in config.networks:
         return {}
-    legend = config.training.get("legend") or (dataset_info(data).get("legend", {}) if data else {})
-    return {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in legend.items()}
+    info = config.training if config.training.get("legend") or data is None else dataset_info(data)
+    areas, lines = legend_of(info), legend_of({"legend": info.get("lines", {})})
+    brushes = {name: Brush(colour, thin=name in LINES) for name, colour in areas.items()}
+    return brushes | {name: Brush(colour, thin=True) for name, colour in lines.items()}
 
 
 def _data_of_run(model: Path) -> Path | None:

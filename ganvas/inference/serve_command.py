@@ -34,6 +34,10 @@ class ServeOptions:
     """Refuse pictures of more pixels."""
     max_megabytes: int = 64
     """Refuse uploads of more."""
+    tile: int = 512
+    """Pixels a side of the tiles that larger pictures are cut into, where the page is told to."""
+    overlap: int = 64
+    """Pixels that neighbouring tiles share."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
 

@@ -1,7 +1,9 @@
 """A trained model as a function from picture to picture."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
 import torch
@@ -14,7 +16,6 @@ from ganvas.data.images import (
     IMAGE_SUFFIXES,
     Picture,
     holds,
-    list_images,
     read_picture,
     read_stacked,
     require_range,
@@ -22,9 +23,43 @@ from ganvas.data.images import (
     to_tensor,
     write_image,
 )
+from ganvas.data.legend import is_flat
+from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
-from ganvas.modelfile import ModelConfig, load_model
+from ganvas.inference.batches import MAX_BATCH, in_batches
+from ganvas.inference.folder import find_jobs, translate_jobs
+from ganvas.inference.pictures import from_pillow, to_pillow
+from ganvas.inference.prepare import prepared
+from ganvas.modelfile import ModelConfig, PictureType, load_model
 from ganvas.nn.layers import set_statistics
+
+Precision = Literal["auto", "fp32", "bf16"]
+Given = TypeVar("Given", Image.Image, np.ndarray)
+
+# Our choice: four pictures of 256x256. On a CPU larger batches gave no more pictures a second, and take more memory.
+BATCH_PIXELS = 4 * 256 * 256
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture as the network sees it, and what its translation is to be.
+
+    Attributes:
+        values: [C, H, W] in [-1, 1], scaled where the training scaled.
+        size: Height and width of the picture.
+        kind: Type of the picture.
+        bf16: Whether it is translated in bfloat16.
+    """
+
+    values: Tensor
+    size: tuple[int, int]
+    kind: DTypeLike
+    bf16: bool
+
+    @property
+    def group(self) -> Hashable:
+        """Sources that are alike in this may go through the network together."""
+        return tuple(self.values.shape), self.bf16
 
 
 class Translator:
@@ -37,9 +72,14 @@ class Translator:
         device: Where it runs; "cpu", "cuda", "mps".
         size: "trained" scales a picture to the size of the training pictures before the network and back after it,
             where the training did; "native" never scales.
+        precision: What convolutions compute in. "auto" is bfloat16 for pictures of 8 bits whose translations have 8
+            bits too, on a CPU that multiplies it natively; else float32.
         paper: Translate as the paper does at test time: dropout on, and each picture's own statistics in batch norm
             (Isola et al. 2017, Sec. 3.4). The noise is drawn from ``seed`` anew for each picture.
         seed: Of the noise.
+
+    Attributes:
+        resizes: Whether pictures are scaled to the training's size and back.
 
     Raises:
         UserError: The direction is not in the model.
@@ -53,6 +93,7 @@ class Translator:
         direction: str | None = None,
         device: str = "cpu",
         size: str = "trained",
+        precision: Precision = "auto",
         paper: bool = False,
         seed: int = 0,
     ) -> None:
@@ -61,12 +102,13 @@ class Translator:
         direction = direction or next(iter(generators))
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
-        self.config, self.paper, self.seed = config, paper, seed
+        self.config, self.precision, self.paper, self.seed = config, precision, paper, seed
         self.spec = next(spec for way, spec in config.networks.items() if way == direction)
         backwards = config.kind == "cyclegan" and direction == "b2a"  # it describes the way from a to b
         self.preprocessing = config.preprocessing.backwards() if backwards else config.preprocessing
         self.device = torch.device(device)
-        self._resize = size == "trained" and self.preprocessing.resized
+        self.resizes = size == "trained" and self.preprocessing.resized
+        self._prepared: dict[bool, nn.Module] = {}
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
         set_statistics(self.network, "picture" if paper else config.statistics)
         if paper:
@@ -74,40 +116,91 @@ class Translator:
                 if isinstance(module, nn.Dropout):
                     module.train()
 
-    def translate(self, picture: "Image.Image | np.ndarray") -> "Image.Image | np.ndarray":
-        """Translate one picture; the same kind, size and depth come out.
+    @overload
+    def translate(self, picture: Given) -> Given: ...
+
+    @overload
+    def translate(self, picture: Sequence[Given]) -> list[Given]: ...
+
+    def translate(self, picture: Any) -> Any:
+        """Translate a picture, or several; the same kind, size and depth come out.
 
         Args:
             picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
-                of a model with a range of its own, any type in that range.
+                of a model with a range of its own, any type in that range. Or a list of those, of any sizes; or
+                pictures of one size as one array [N, H, W, C].
 
         Returns:
             The same kind and size, and the same type; of a model with a range of its own, the type it was trained with.
 
         Raises:
-            UserError: The picture has another number of channels than the model takes.
+            UserError: A picture has another number of channels than the model takes, or its translation is more than
+                Pillow holds.
         """
+        if isinstance(picture, np.ndarray) and picture.ndim == 4:
+            return np.stack(self.translate_batch(list(picture)))
+        if isinstance(picture, np.ndarray | Image.Image):
+            return _alike(self.translate_batch([self._as_array(picture)])[0], picture)
+        outputs = self.translate_batch([self._as_array(one) for one in picture])
+        return [_alike(output, one) for output, one in zip(outputs, picture, strict=True)]
+
+    def _as_array(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+        """Give a picture as [H, W, C]."""
         if isinstance(picture, Image.Image):
-            mode = "L" if self.preprocessing.source_channels == 1 else "RGB"
-            result = self.translate(np.asarray(picture.convert(mode)))
-            assert isinstance(result, np.ndarray)
-            return Image.fromarray(result)
-        array = picture[:, :, None] if picture.ndim == 2 else picture
-        output = self.translate_batch([array])[0]
-        return output[:, :, 0] if output.shape[2] == 1 and picture.ndim == 2 else output
+            return from_pillow(picture, self.preprocessing.source_channels)
+        return picture[:, :, None] if picture.ndim == 2 else picture
 
     def translate_batch(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Translate arrays [H, W, C] of one size and type at once; types and ranges are as in `translate`.
+        """Translate arrays [H, W, C] of any sizes; types and ranges are as in `translate`.
 
         Raises:
             UserError: The pictures have another number of channels than the model takes.
         """
-        wanted = self.preprocessing.source_channels
-        for picture in pictures:
-            if picture.shape[2] != wanted:
-                raise UserError(f"the picture has {picture.shape[2]} channels, the model takes {wanted}.")
-        source = torch.stack([to_tensor(picture, self.preprocessing.source_range) for picture in pictures])
-        return [self.as_picture(one, pictures[0].dtype) for one in self.translate_tensor(source)]
+        sources = [self.prepare(picture) for picture in pictures]
+        outputs: dict[int, np.ndarray] = {}
+        for numbers in in_batches(range(len(sources)), lambda i: sources[i].group, lambda i: self.room(sources[i])):
+            outputs |= zip(numbers, self.translate_prepared([sources[i] for i in numbers]), strict=True)
+        return [outputs[i] for i in range(len(sources))]
+
+    def prepare(self, picture: np.ndarray) -> Source:
+        """Bring an array [H, W, C] to what the network takes.
+
+        Raises:
+            UserError: It has another number of channels than the model takes.
+        """
+        H, W, C = picture.shape
+        how = self.preprocessing
+        if how.source_channels != C:
+            raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
+        values = to_tensor(picture, how.source_range).to(self.device)
+        return Source(self.network_input(values[None])[0], (H, W), picture.dtype, self._in_bf16(picture.dtype))
+
+    def _in_bf16(self, source_type: DTypeLike) -> bool:
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        how = self.preprocessing
+        target_type = source_type if how.target_range is None else how.target_type
+        small = np.dtype(source_type) == np.uint8 and np.dtype(target_type) == np.uint8
+        return small and self.device.type == "cpu" and _multiplies_bf16()
+
+    def room(self, source: Source) -> int:
+        """Tell how many such sources go through the network together; noise is drawn for each picture alone."""
+        H, W = source.values.shape[-2:]
+        return 1 if self.paper else max(1, min(MAX_BATCH, BATCH_PIXELS // (H * W)))
+
+    @torch.inference_mode()
+    def translate_prepared(self, sources: Sequence[Source]) -> list[np.ndarray]:
+        """Translate sources of one group; give [H, W, C] each. No picture's translation depends on the others."""
+        bf16 = sources[0].bf16
+        if bf16 not in self._prepared:
+            self._prepared[bf16] = prepared(self.network, bf16=bf16)
+        x = torch.stack([source.values for source in sources])  # [N, C, H, W]
+        x = x.to(torch.bfloat16 if bf16 else torch.float32, memory_format=torch.channels_last)
+        if self.paper:
+            torch.manual_seed(self.seed)
+        y = self._prepared[bf16](x).float()
+        outputs = zip(y.split(1), sources, strict=True)
+        return [self.as_picture(_resized(output, *source.size)[0], source.kind) for output, source in outputs]
 
     def as_picture(self, output: Tensor, source_type: DTypeLike) -> np.ndarray:
         """Give an output [C, H, W] in [-1, 1] as [H, W, C] of the source's type, or in the model's range and type."""
@@ -116,7 +209,10 @@ class Translator:
 
     @torch.inference_mode()
     def translate_tensor(self, source: Tensor) -> Tensor:
-        """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] float32 in [-1, 1] on the CPU."""
+        """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] in [-1, 1] on the CPU, all of it in float32.
+
+        This is the network as it stands, for measurements and for tiles: nothing is folded, ``precision`` says nothing.
+        """
         H, W = source.shape[-2:]
         x = self.network_input(source.to(self.device, memory_format=torch.channels_last))
         if self.paper:
@@ -126,20 +222,38 @@ class Translator:
 
     def network_input(self, source: Tensor) -> Tensor:
         """Scale [N, C, H, W] to what the network was trained with, where the training scaled."""
+        if not self.resizes:
+            return source
         S = self.preprocessing.image_size
-        return _resized(source, S, S) if self._resize else source
+        return torch.cat([_resized(one, S, S, flat=self._is_flat(one)) for one in source.split(1)])
 
-    def translate_folder(self, source: Path | str, target: Path | str) -> list[Path]:
-        """Translate every picture of a folder (or one file) into another folder, under the same names.
+    def _is_flat(self, source: Tensor) -> bool:
+        """Tell whether [1, C, H, W] is drawn in the colours of the training's legend."""
+        colours = self.preprocessing.legend
+        return bool(colours) and is_flat(to_array(source[0], np.uint8, self.preprocessing.source_range), colours)
+
+    def translate_folder(
+        self, source: Path | str, target: Path | str, *, overwrite: bool = False, progress: bool = False
+    ) -> list[Path]:
+        """Translate every picture of a folder and its subfolders into another folder, under the same names.
+
+        Args:
+            source: The folder; or one picture.
+            target: The folder for the translations.
+            overwrite: Translate also what is there already. One picture by itself is always translated.
+            progress: Show a bar on standard error.
+
+        Returns:
+            The translations' files in the order of their sources, with those that were there already.
 
         Raises:
-            UserError: A folder is missing or empty, a picture cannot be read or written.
+            UserError: A folder is missing or empty, or they lie in one another; after all good pictures are done, some
+                could not be read; the disk is full, and what was done is kept.
         """
-        source, target = Path(source), Path(target)
-        files = [source] if source.is_file() else list_images(source)
-        if not files:
-            raise UserError(f"{source}: holds no pictures. Give a folder of pictures or one picture.")
-        return [self.translate_file(file, target / file.name) for file in files]
+        jobs = find_jobs(self, Path(source), Path(target), overwrite=overwrite)
+        result = translate_jobs(self, jobs, progress=progress)
+        result.complain()
+        return result.files
 
     def read(self, source: Path) -> Picture:
         """Read a source picture, or all that make one: those of its name in the folders beside its own.
@@ -163,11 +277,25 @@ class Translator:
             The file written: ``target``, or a TIFF of that name where its format does not hold the picture.
         """
         picture = self.read(source)
-        output, tags = picture.tags.punched(self.translate_batch([picture.array])[0], picture.holes)
-        if not holds(target.suffix, output, exactly=self.preprocessing.target_range is not None):
-            target = target.with_suffix(".tif")
-        write_image(target, output, tags)
-        return target
+        return self.write(target, self.translate_batch([picture.array])[0], picture.tags, picture.holes)
+
+    def write(self, target: Path, output: np.ndarray, tags: Tags, holes: np.ndarray) -> Path:
+        """Write a translation with the tags and holes of its source; give the file, as `translate_file` does."""
+        output, tags = tags.punched(output, holes)
+        path = self._held(target, output)
+        write_image(path, output, tags)
+        return path
+
+    def possible_files(self, target: Path) -> list[Path]:
+        """List the files that a translation called ``target`` may become; mostly one is known before it is read."""
+        how = self.preprocessing
+        kinds = get_args(PictureType) if how.target_range is None else (how.target_type,)
+        blanks = (np.zeros((1, 1, how.target_channels), kind) for kind in kinds)
+        return list(dict.fromkeys(self._held(target, blank) for blank in blanks))
+
+    def _held(self, target: Path, output: np.ndarray) -> Path:
+        exactly = self.preprocessing.target_range is not None
+        return target if holds(target.suffix, output, exactly=exactly) else target.with_suffix(".tif")
 
 
 def load(
@@ -176,20 +304,42 @@ def load(
     direction: str | None = None,
     device: str = "cpu",
     size: str = "trained",
+    precision: Precision = "auto",
     paper: bool = False,
     seed: int = 0,
 ) -> Translator:
     """Read a model and make it ready to translate.
 
     Args:
-        path: A run folder, a checkpoint folder or a model folder.
+        path: A run folder, a checkpoint folder or a model folder; or "hub:OWNER/NAME", a model on the Hugging Face hub.
         direction: As in `Translator`, and so the others.
 
     Raises:
         UserError: There is no model, it is damaged, or it does not translate in this direction.
     """
-    config, generators = load_model(Path(path))
-    return Translator(config, generators, direction=direction, device=device, size=size, paper=paper, seed=seed)
+    config, generators = load_model(path)
+    return Translator(
+        config,
+        generators,
+        direction=direction,
+        device=device,
+        size=size,
+        precision=precision,
+        paper=paper,
+        seed=seed,
+    )
+
+
+def _multiplies_bf16() -> bool:
+    """Tell whether the CPU multiplies bfloat16 natively."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
+    """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels."""
+    if isinstance(picture, Image.Image):
+        return to_pillow(output)
+    return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output
 
 
 def _namesake(folder: Path, stem: str) -> Path:
@@ -199,7 +349,9 @@ def _namesake(folder: Path, stem: str) -> Path:
     return found[0]
 
 
-def _resized(x: Tensor, H: int, W: int) -> Tensor:
+def _resized(x: Tensor, H: int, W: int, *, flat: bool = False) -> Tensor:
     if x.shape[-2:] == (H, W):
         return x
+    if flat:
+        return F.interpolate(x, (H, W), mode="nearest-exact")
     return F.interpolate(x, (H, W), mode="bicubic", align_corners=False, antialias=True)

@@ -1,17 +1,35 @@
-"""The picture is what it says, and the model translates it."""
+"""The picture is what it says, the models translate it, and the comparison compares."""
 
 import numpy as np
+import rasterio
 import tifffile
 
-from benchmarks.tiles import draw_picture, peak_bytes, small_model
+from benchmarks.tiles import compare, draw_picture, model, peak_bytes, small_networks
+from ganvas.inference.tile_plan import Tiling
 
 
-def test_the_picture_has_its_size_and_grows_brighter_to_the_east(tmp_path):
-    picture = tifffile.imread(draw_picture(tmp_path / "x.tif", 300, 520))
-    assert (picture.shape, picture.dtype) == ((300, 520, 3), np.uint8)
+def test_the_picture_has_its_size_and_place_and_grows_brighter_to_the_east(tmp_path):
+    path = draw_picture(tmp_path / "x.tif", 300, 520)
+    picture = tifffile.imread(path)
+    assert (picture.shape, picture.dtype, picture.min() > 0) == ((300, 520, 3), np.uint8, True)
     assert 20 < picture[:, 260:].mean() - picture[:, :260].mean() < 50
+    with rasterio.open(path) as file:
+        assert (file.crs, file.nodata, file.transform[0]) == ("EPSG:32633", 0, 10)
 
 
-def test_the_model_translates_and_memory_is_told_in_bytes():
-    assert small_model().translate(np.zeros((32, 32, 3), np.uint8)).shape == (32, 32, 3)
+def test_the_models_translate_and_memory_is_told_in_bytes():
+    for network, statistics in small_networks().values():
+        translated = model(network, statistics).translate(np.full((32, 32, 3), 9, np.uint8))
+        assert (translated.shape, translated.dtype) == ((32, 32, 3), np.uint8)
     assert 10**8 < peak_bytes() < 10**10
+
+
+def test_shared_statistics_come_nearer_to_the_whole_picture_than_each_tiles_own(tmp_path):
+    rows = list(compare(draw_picture(tmp_path / "x.tif", 150, 150), Tiling(96, 32)))
+    assert len(rows) == 4 * len(small_networks())
+    for whole, some, every, own in zip(*[iter(rows)] * 4, strict=True):
+        assert [row["statistics"] for row in (whole, some, every, own)] == ["no tiles", "some", "all", "each its own"]
+        if some["passes"]:
+            assert 0 < every["difference"] <= 1.1 * some["difference"] < own["difference"] / 2
+        else:
+            assert some["difference"] == every["difference"] == own["difference"] > 0

@@ -51,6 +51,15 @@ def test_the_model_translates_both_ways(trained):
         ganvas.load(trained)
 
 
+def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, domains):
+    card = (trained / "model" / "README.md").read_text()
+    for said in ("Licence of the data: not stated", "Licence of the weights: not stated", "(sample.png)"):
+        assert said in card
+    assert '"lambda_cycle": 10.0' in card
+    assert str(domains.parent) not in card
+    assert read_image(trained / "model" / "sample.png").shape == read_image(next((trained / "samples").iterdir())).shape
+
+
 def test_samples_show_both_directions_and_the_way_back(trained):
     sheet = read_image(trained / "samples" / "step-00000006.png")
     assert sheet.shape[0] > 5 * 96  # three pictures of a, two of b, enlarged

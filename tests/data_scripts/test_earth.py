@@ -163,7 +163,9 @@ def test_share_of_land(world: World) -> None:
 
 
 def test_fills_are_exact(paired: Path) -> None:
-    legend = json.loads((paired / "dataset.json").read_text())["legend"]
+    described = json.loads((paired / "dataset.json").read_text())
+    legend = described["legend"]
+    assert described["lines"] == {"rivers": [95, 150, 220]}
     assert set(legend) == {"land", "water", "lake"}
     counts: Counter[tuple[int, ...]] = Counter()
     for path in (paired / "test").glob("*.png"):

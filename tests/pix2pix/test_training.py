@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ganvas
+from ganvas.data.images import read_image
 from ganvas.files import sha256
 from ganvas.tensorfile import load_tensors
 
@@ -27,10 +28,22 @@ def test_what_a_run_leaves(trained):
     assert {"loss_d", "loss_g", "loss_g_gan", "loss_g_l1", "lr", "images_per_second"} <= set(metrics(trained)[0])
     assert [path.name for path in sorted((trained / "samples").iterdir())] == ["step-00000003.png", "step-00000006.png"]
     assert list(trained.glob("events.out.tfevents.*"))
-    assert {path.name for path in (trained / "model").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    files = {"config.json", "model.safetensors", "README.md", "sample.png"}
+    assert {path.name for path in (trained / "model").iterdir()} == files
     assert not [path for path in trained.rglob("*") if path.suffix in (".pkl", ".pt", ".pth")]
     names = {path.name for path in (trained / "checkpoints" / "step-00000006").iterdir()}
     assert names == {f"{n}.safetensors" for n in ("G", "D", "G.adam", "D.adam")} | {"checkpoint.json"}
+
+
+def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, pairs):
+    card = (trained / "model" / "README.md").read_text()
+    for said in ("Data: set. Licence of the data: not stated", "Licence of the weights: not stated", "| val_l1 |"):
+        assert said in card
+    assert "(sample.png)" in card
+    sheets = (trained / "model" / "sample.png", trained / "samples" / "step-00000006.png")
+    assert read_image(sheets[0]).shape == read_image(sheets[1]).shape
+    assert '"lambda_l1": 100.0' in card
+    assert str(pairs.parent) not in card
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):

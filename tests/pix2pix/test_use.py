@@ -101,10 +101,12 @@ def test_python_gives_back_what_it_got(trained, kind):
 
 
 def test_python_and_command_line_agree_and_match_the_bare_network(pix2pix, trained, maps, tmp_path):
-    assert pix2pix("translate", trained, maps / "a.png", tmp_path / "a.png")[0] == 0
     source = pixels(maps / "a.png")
-    by_command = pixels(tmp_path / "a.png")
-    assert np.array_equal(ganvas.load(trained).translate(source), by_command)
+    for precision in ("auto", "fp32"):
+        out = tmp_path / precision / "a.png"
+        assert pix2pix("translate", trained, maps / "a.png", out, "--precision", precision)[0] == 0
+        assert np.array_equal(ganvas.load(trained, precision=precision).translate(source), pixels(out))
+    by_command = pixels(out)
     config, networks = load_model(trained)
     if config.statistics == "running":
         x = torch.from_numpy(source / 127.5 - 1).float().permute(2, 0, 1)[None]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganvas.data.images import read_image, write_image
+from ganvas.data.images import read_image, to_array, write_image
 from ganvas.errors import UserError
 from ganvas.inference import export
 from ganvas.inference.export import export_onnx, export_program
@@ -36,7 +36,7 @@ def translator(name="unet", statistics="picture", **preprocessing):
     for parameter in network.parameters():
         nn.init.normal_(parameter, 0, 0.2)
     how = Preprocessing(3, 3, 48, **{"resized": True} | preprocessing)
-    return Translator(ModelConfig("pix2pix", {"a2b": spec}, how, statistics), {"a2b": network})
+    return Translator(ModelConfig("pix2pix", {"a2b": spec}, how, statistics), {"a2b": network}, precision="fp32")
 
 
 def photo(H, W, seed=0):
@@ -182,6 +182,18 @@ def test_scaling_is_the_translators(exported):
     apart = np.abs(OnnxTranslator(path).translate(picture).astype(int) - model.translate(picture))
     assert apart.mean() < 1
     assert np.quantile(apart, 0.99) <= 4
+
+
+def test_a_map_in_the_legends_colours_is_scaled_by_neighbours_there_too(tmp_path):
+    colours = ((242, 239, 228), (150, 200, 235))
+    model = translator(legend=colours)
+    export_onnx(model, tmp_path / "x.onnx", pictures=[photo(40, 60)])
+    picture = np.array(colours, dtype=np.uint8)[(photo(100, 75)[:, :, 0] > 127).astype(int)]
+    runner = OnnxTranslator(tmp_path / "x.onnx")
+    inside = to_array(model.prepare(picture).values, np.uint8)
+    assert {tuple(colour) for colour in inside.reshape(-1, 3).tolist()} == set(colours)
+    values = picture.astype(np.float32) * np.float32(2 / 255) - 1
+    np.testing.assert_allclose(runner._scaled(picture, values), inside * np.float32(2 / 255) - 1, atol=1e-6)
 
 
 def test_one_picture_and_arrays(exported, tmp_path):

@@ -19,6 +19,8 @@ from PIL import Image
 
 from cyclegan.__main__ import main as cyclegan
 from ganvas.data.images import read_image
+from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.tiles import translate_tiled
 from ganvas.inference.translator import load
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 from pix2pix.__main__ import main as pix2pix
@@ -30,6 +32,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 LEGEND = {"land": [242, 239, 228], "water": [150, 200, 235], "lake": [110, 165, 225]}
+LINES = {"rivers": [95, 150, 220]}
 SIDE = 64
 
 
@@ -38,7 +41,7 @@ def run(tmp_path_factory):
     """A run of domains map and terrain, with its data set beside it; the network has learned nothing."""
     root = tmp_path_factory.mktemp("page")
     (root / "data" / "test").mkdir(parents=True)
-    (root / "data" / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
+    (root / "data" / "dataset.json").write_text(json.dumps({"legend": LEGEND, "lines": LINES}))
     rng = np.random.default_rng(0)
     for number in range(2):
         both = rng.integers(0, 256, (SIDE, 2 * SIDE, 3), dtype=np.uint8)
@@ -76,7 +79,7 @@ def stop(process):
 
 @pytest.fixture(scope="module")
 def address(run):
-    process, address = start("pix2pix", run, "--max-pixels", "100000")
+    process, address = start("pix2pix", run, "--max-pixels", "100000", "--tile", "96", "--overlap", "32")
     assert address.startswith("http://127.0.0.1:")
     yield address
     assert stop(process) == (0, "", "")
@@ -158,7 +161,7 @@ def test_16_bits_stay_16_bits(page, run, tmp_path):
 
 def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, run, tmp_path):
     page.get_by_role("tab", name="Draw").click()
-    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == list(LEGEND)
+    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == [*LEGEND, *LINES]
     box = page.locator("#pad").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
     page.mouse.down()
@@ -171,6 +174,49 @@ def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, ru
     assert {tuple(colour) for colour in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
     assert tuple(drawing[SIDE * 3 // 8, SIDE * 3 // 8]) == (242, 239, 228)
     assert_close(found, load(run).translate(drawing))
+
+
+def test_a_river_is_a_thin_line_and_each_brush_keeps_its_size(page):
+    page.get_by_role("tab", name="Draw").click()
+    size = page.locator("#pad-size")
+    land, river = page.locator("[data-ink='#f2efe4']"), page.locator("[data-ink='#5f96dc']")
+    assert size.input_value() == str(SIDE // 20)
+    size.fill("5")
+    river.click()
+    assert (size.input_value(), river.get_attribute("aria-pressed")) == ("0", "true")
+    box = page.locator("#pad").bounding_box()
+    scale = box["width"] / SIDE
+    page.mouse.move(box["x"] + 10.5 * scale, box["y"] + 20.5 * scale)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 30.5 * scale, box["y"] + 20.5 * scale, steps=4)
+    page.mouse.up()
+    encoded = page.evaluate("window.drawing()").partition(",")[2]
+    drawing = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
+    rows, columns = np.nonzero((drawing == LINES["rivers"]).all(axis=2))
+    assert set(rows) == {20}
+    assert set(columns) == set(range(10, 31))
+    land.click()
+    assert size.input_value() == "5"
+
+
+def test_a_large_picture_is_tiled_where_the_visitor_wants_it(page, run, tmp_path):
+    source = tmp_path / "wide.tif"
+    y, x = np.mgrid[:150, :210]
+    waves = np.stack([128 + 100 * np.sin(x / (7 + c)) * np.cos(y / 9) for c in range(3)], axis=2)
+    Image.fromarray(waves.astype(np.uint8)).save(source)
+    upload(page, source)
+    scaled = downloaded(page, tmp_path / "scaled")
+    assert_same_picture(scaled, load(run).translate_file(source, tmp_path / "expected" / "wide.tif"))
+    tiled = translate_tiled(load(run, size="native"), source, tmp_path / "expected" / "tiled.tif", Tiling(96, 32))
+    assert tiled.tiles == 6
+    shown = "[...document.querySelectorAll('#result img')].map((image) => image.src).join()"
+    before = page.evaluate(shown)
+    page.get_by_label("Tile large pictures").check()
+    page.wait_for_function(f"before => {shown} !== before", arg=before, timeout=30_000)
+    found = downloaded(page, tmp_path / "tiled")
+    assert_same_picture(found, tiled.path)
+    with pytest.raises(AssertionError):
+        assert_same_picture(found, scaled)
 
 
 def test_an_example_of_the_data_set_is_translated(page, run, tmp_path):
@@ -242,6 +288,7 @@ def test_a_cyclegan_model_asks_for_the_direction(browser, tmp_path):
         (["--port", "70000"], "give 0 to 65535"),
         (["--host", "192.0.2.1", "--port", "0"], "cannot be listened at"),
         (["--max-pixels", "0"], "give 1 or more"),
+        (["--port", "0", "--tile", "4"], "this network needs 8 pixels"),
     ],
 )
 def test_a_bad_option_is_one_message(in_process, run, options, said):

@@ -8,8 +8,10 @@ from PIL import Image
 from rasterio.transform import from_origin
 from torch import nn
 
-from ganvas.data.images import read_image, write_image
+from ganvas.data.augment import Augmentation, PictureTransform
+from ganvas.data.images import read_image, to_array, write_image
 from ganvas.errors import UserError
+from ganvas.inference import translator as translator_module
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
 
@@ -57,6 +59,63 @@ def test_a_pil_image_gives_a_pil_image(mode):
     output = translator(len(mode)).translate(picture)
     assert (output.mode, output.size) == (mode, picture.size)
     assert np.array_equal(np.asarray(output), np.asarray(picture))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("I;16", 1), ("F", 1), ("RGBA", 4), ("LA", 2)])
+def test_pillow_images_of_other_depths_and_channels_keep_both(mode, channels):
+    kind = {"I;16": "uint16", "F": "float32"}.get(mode, "uint8")
+    picture = Image.fromarray(noise(kind, channels)[:, :, 0] if channels == 1 else noise(kind, channels))
+    assert picture.mode == mode
+    output = translator(channels).translate(picture)
+    assert (output.mode, output.size) == (picture.mode, picture.size)
+    assert np.allclose(np.asarray(output), np.asarray(picture), atol=1e-6)
+
+
+def test_transparent_pillow_images_are_composed_over_white():
+    picture = Image.fromarray(np.full((2, 2, 4), (0, 100, 200, 51), np.uint8))  # a fifth of the colour
+    assert np.array_equal(np.asarray(translator().translate(picture))[0, 0], [204, 224, 244])
+
+
+@pytest.mark.parametrize(("mode", "channels", "out"), [("I", 3, 3), ("RGB", 5, 5), ("I;16", 1, 5), ("RGB", 3, 5)])
+def test_what_pillow_does_not_hold_is_told(mode, channels, out):
+    with pytest.raises(UserError, match="Give an array"):
+        translator(channels, out, Repeated()).translate(Image.new(mode, (4, 4)))
+
+
+def test_several_pictures_come_back_in_order_each_of_its_kind():
+    model = translator(network=Reversed())
+    pictures = [noise("uint8", 3)[: 3 + i % 2] for i in range(7)] + [noise("uint16", 3)]
+    for one, output in zip(pictures, model.translate(pictures), strict=True):
+        assert output.dtype == one.dtype
+        assert np.array_equal(output, one[..., ::-1])
+    images = model.translate([Image.fromarray(one) for one in pictures[:2]])
+    assert [(image.mode, image.size) for image in images] == [("RGB", (9, 3)), ("RGB", (9, 4))]
+    assert model.translate([]) == []
+
+
+def test_an_array_of_pictures_gives_an_array():
+    batch = np.stack([noise("uint8", 3), 255 - noise("uint8", 3)])
+    assert np.array_equal(translator(network=Reversed()).translate(batch), batch[..., ::-1])
+
+
+def in_bf16(precision, kind, **preprocessing):
+    """Whether a picture of a type is translated in bfloat16."""
+    model = translator(1, **preprocessing)
+    model.precision = precision
+    return model.prepare(noise(kind, 1)).bf16
+
+
+def test_auto_never_lowers_more_than_8_bits(monkeypatch):
+    monkeypatch.setattr(translator_module, "_multiplies_bf16", lambda: True)
+    assert in_bf16("auto", "uint8")
+    assert not in_bf16("auto", "uint16")
+    assert not in_bf16("auto", "float32")
+    assert not in_bf16("auto", "uint8", target_range=(0, 9000), target_type="uint16")
+    assert in_bf16("bf16", "uint16")
+    assert not in_bf16("fp32", "uint8")
+    monkeypatch.setattr(translator_module, "_multiplies_bf16", lambda: False)
+    assert not in_bf16("auto", "uint8")
+    assert in_bf16("bf16", "uint8")
 
 
 def test_ranges_of_both_sides():
@@ -112,3 +171,29 @@ def test_what_the_format_does_not_hold_becomes_a_tiff(tmp_path):
 def test_nothing_random_remains():
     model, source = translator(), torch.rand(2, 3, 8, 8) * 2 - 1
     assert torch.equal(model.translate_tensor(source), model.translate_tensor(source))
+
+
+class TestLegend:
+    COLOURS = ((242, 239, 228), (150, 200, 235))
+
+    def drawn(self, H, W):
+        blocks = np.random.default_rng(0).integers(0, 2, (H // 8, W // 8)).repeat(8, axis=0).repeat(8, axis=1)
+        return np.array(self.COLOURS, dtype=np.uint8)[blocks]
+
+    @pytest.mark.parametrize("size", [(64, 96), (128, 48)])
+    def test_a_drawn_map_goes_into_the_network_as_in_training(self, size):
+        picture = self.drawn(*size)
+        how = Preprocessing(3, 3, 32, True, legend=self.COLOURS)
+        model = Translator(ModelConfig("pix2pix", {"a2b": SPEC}, how), {"a2b": nn.Identity()})
+        found = to_array(model.prepare(picture).values, np.uint8)
+        whole = Augmentation(32, 32, flip=False, legend=self.COLOURS)
+        np.testing.assert_array_equal(found, PictureTransform(whole)(picture, (0,)))
+        assert {tuple(colour) for colour in found.reshape(-1, 3).tolist()} == set(self.COLOURS)
+
+    def test_other_pictures_and_models_without_a_legend_are_interpolated(self):
+        for legend, picture in (((), self.drawn(64, 96)), (self.COLOURS, noise("uint8", 3).repeat(9, axis=0))):
+            how = Preprocessing(3, 3, 32, True, legend=legend)
+            model = Translator(ModelConfig("pix2pix", {"a2b": SPEC}, how), {"a2b": nn.Identity()})
+            found = to_array(model.prepare(picture).values, np.uint8).reshape(-1, 3)
+            kept = set(map(tuple, picture.reshape(-1, 3).tolist()))
+            assert sum(tuple(colour) not in kept for colour in found.tolist()) > len(found) / 20

@@ -1,0 +1,217 @@
+"""Pictures read by windows and written by bands of rows, so that no more than a part is ever in memory.
+
+TIFF is read and written by tifffile, which is there in every installation and keeps all tags as they stand, GeoTIFF's
+among them. Other formats are decoded whole.
+
+Letters in shape comments: C channels, H rows, W columns.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from ganvas.data.images import Picture, _in_three_types, _over_white, fit_channels
+from ganvas.data.tiff import ORIENTATION, Tags, _alpha, _is_ours, _tags, writing
+from ganvas.errors import UserError
+from ganvas.files import new_file
+
+BLOCK = 256  # side of the squares that TIFF is stored in
+LARGEST_SEGMENT = 2**27  # bytes; a TIFF compressed in larger pieces cannot be read by windows
+KEPT_BYTES = 2**26  # of decoded segments: windows side by side read the same strips
+CLASSIC_BYTES = 2**32 - 2**26  # more needs BigTIFF; the rest is for tags
+
+
+class WholePicture:
+    """A decoded picture with the manners of `TiffWindows`."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture, self.tags = picture, picture.tags
+        self.height, self.width = picture.array.shape[:2]
+
+    def read(self, top: int, left: int, H: int, W: int) -> Picture:
+        """Give a window."""
+        place = np.s_[top : top + H, left : left + W]
+        return Picture(self._picture.array[place], self.tags, self._picture.holes[place])
+
+
+def is_read_by_windows(file: tifffile.TiffFile) -> bool:
+    """Tell whether `TiffWindows` reads this file; what it does not, `read_picture` may."""
+    page = file.pages.first
+    if not _is_ours(file) or page.tags.valueof(ORIENTATION, default=1) != 1 or page.imagedepth > 1:
+        return False
+    if math.prod(file.series[0].shape) != math.prod(page.shape):
+        return False  # its channels are pages
+    return _is_plain(page) or _segment_bytes(page) <= LARGEST_SEGMENT
+
+
+def _kind(page: tifffile.TiffPage) -> np.dtype:
+    assert page.dtype is not None  # it is ours
+    return np.dtype(page.dtype)
+
+
+def _segment_bytes(page: tifffile.TiffPage) -> int:
+    return math.prod(page.chunks) * _kind(page).itemsize
+
+
+def _is_planar(page: tifffile.TiffPage) -> bool:
+    """Tell whether each channel lies by itself."""
+    return bool(page.planarconfig != 1 and page.samplesperpixel > 1)
+
+
+def _is_plain(page: tifffile.TiffPage) -> bool:
+    """Tell whether all rows lie in the file one after another, without compression."""
+    return bool(page.is_contiguous) and not _is_planar(page)
+
+
+class TiffWindows:
+    """A TIFF read by windows; pixels without data get the least value elsewhere, as in `read_picture`.
+
+    Args:
+        path: The file.
+        file: It, opened; `is_read_by_windows`.
+        channels: Channels wanted.
+    """
+
+    def __init__(self, path: Path, file: tifffile.TiffFile, channels: int) -> None:
+        self._path, self._file, self._page, self._channels = path, file, file.pages.first, channels
+        page = self._page
+        self.height, self.width = page.imagelength, page.imagewidth
+        self.tags, self._alpha = _tags(page.tags), _alpha(page.extrasamples)
+        self._segment = lru_cache(maxsize=max(1, KEPT_BYTES // _segment_bytes(page)))(self._decode_segment)
+        self._fill = self._least() if self.tags.no_data is not None else 0.0
+
+    def read(self, top: int, left: int, H: int, W: int) -> Picture:
+        """Decode a window.
+
+        Raises:
+            UserError: The file is damaged, or has other channels than are wanted.
+        """
+        array = self._raw(top, left, H, W)
+        colours = self._colours(array)
+        holes = self.tags.holes(array[:, :, :colours])
+        if holes.any():
+            array = array.copy()
+            array[holes, :colours] = self._fill
+        if self._alpha != "none" and array.shape[2] != self._channels:
+            array = _over_white(array, premultiplied=self._alpha == "premultiplied")
+        return Picture(fit_channels(array, self._channels, self._path), self.tags, holes)
+
+    def _colours(self, array: np.ndarray) -> int:
+        return array.shape[2] - (self._alpha != "none")
+
+    def _least(self) -> float:
+        """Find the least value of pixels with data; 0 where there are none."""
+        least = math.inf
+        for top in range(0, self.height, BLOCK):
+            for left in range(0, self.width, BLOCK):
+                window = self._raw(top, left, min(BLOCK, self.height - top), min(BLOCK, self.width - left))
+                values = window[:, :, : self._colours(window)]
+                data = values[~self.tags.holes(values)]
+                least = min(least, float(data.min())) if data.size else least
+        return least if math.isfinite(least) else 0.0
+
+    def _raw(self, top: int, left: int, H: int, W: int) -> np.ndarray:
+        """Decode a window as it stands in the file: [H, W, C] in one of three types."""
+        decode = self._from_plain if _is_plain(self._page) else self._from_segments
+        try:
+            return _in_three_types(decode(top, left, H, W))
+        except Exception as error:  # a damaged file makes the decoder stumble anywhere
+            raise UserError(f"{self._path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
+
+    def _from_plain(self, top: int, left: int, H: int, W: int) -> np.ndarray:
+        """Read the pieces of rows where they lie."""
+        C, handle = self._page.samplesperpixel, self._file.filehandle
+        kind = _kind(self._page).newbyteorder(self._file.byteorder)
+        rows = []
+        for y in range(top, top + H):
+            handle.seek(self._page.dataoffsets[0] + (y * self.width + left) * C * kind.itemsize)
+            rows.append(handle.read(W * C * kind.itemsize))
+        return np.frombuffer(b"".join(rows), kind).reshape(H, W, C)
+
+    def _from_segments(self, top: int, left: int, H: int, W: int) -> np.ndarray:
+        """Put a window together from the tiles or strips that the file is stored in."""
+        page, C, planar = self._page, self._page.samplesperpixel, _is_planar(self._page)
+        high, wide = page.chunks[:2]
+        across = -(-self.width // wide)
+        plane = across * -(-self.height // high)
+        window = np.zeros((H, W, C), page.dtype)
+        chosen = (
+            first + y * across + x
+            for first in range(0, plane * (C if planar else 1), plane)
+            for y in range(top // high, -(-(top + H) // high))
+            for x in range(left // wide, -(-(left + W) // wide))
+        )
+        for index in chosen:
+            segment, (sample, _, y, x, _), (_, h, w, _) = self._segment(index)
+            if segment is None:  # a gap in a sparse file
+                continue
+            y0, y1, x0, x1 = max(y, top), min(y + h, top + H), max(x, left), min(x + w, left + W)
+            channels = slice(sample, sample + 1) if planar else slice(None)
+            piece = segment[0, y0 - y : y1 - y, x0 - x : x1 - x]
+            window[y0 - top : y1 - top, x0 - left : x1 - left, channels] = piece
+        return window
+
+    def _decode_segment(self, index: int) -> Any:
+        page, handle = self._page, self._file.filehandle
+        tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in (6, 7) else {}
+        handle.seek(page.dataoffsets[index])
+        return page.decode(handle.read(page.databytecounts[index]) or None, index, **tables)
+
+
+def write_bands(
+    path: Path, bands: Iterable[np.ndarray], shape: tuple[int, int, int], kind: np.dtype, tags: Tags
+) -> None:
+    """Write a TIFF whose rows come in bands; it appears whole or not at all.
+
+    Args:
+        path: The file.
+        bands: Its rows from above, [rows, W, C] each, of any number of rows.
+        shape: Rows, columns and channels in all.
+        kind: Type of the pixels.
+        tags: What the file is to say beside them.
+
+    Raises:
+        UserError: The disk is full, or the place is not writable.
+    """
+    H, W, C = shape
+    with new_file(path) as aside:
+        tifffile.imwrite(
+            aside,
+            _squares(bands),
+            shape=(H, W) if C == 1 else shape,
+            dtype=kind,
+            tile=(BLOCK, BLOCK),
+            bigtiff=math.prod(shape) * kind.itemsize > CLASSIC_BYTES,
+            maxworkers=1,  # more would take all squares into memory first
+            **writing(tags, C),
+        )
+
+
+def _squares(bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Cut bands of any height into the squares that TIFF stores, row by row; the last are filled up with zeros."""
+    for rows in _of_height(bands, BLOCK):
+        for left in range(0, rows.shape[1], BLOCK):
+            square = rows[:, left : left + BLOCK]
+            square = np.pad(square, [(0, BLOCK - square.shape[0]), (0, BLOCK - square.shape[1]), (0, 0)])
+            yield square[:, :, 0] if square.shape[2] == 1 else square
+
+
+def _of_height(bands: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:
+    """Cut bands anew into bands of one height; the last may have fewer rows."""
+    waiting: list[np.ndarray] = []
+    for band in bands:
+        waiting.append(band)
+        if sum(map(len, waiting)) < height:
+            continue
+        rows = np.concatenate(waiting)
+        whole = len(rows) // height * height
+        yield from np.split(rows[:whole], whole // height)
+        waiting = [rows[whole:]]
+    rest = np.concatenate(waiting) if waiting else np.empty(0)
+    if len(rest):
+        yield rest

@@ -1,0 +1,269 @@
+"""A folder of pictures into another folder: reading ahead, the network, and writing all go on at once.
+
+Threads decode and encode while the network computes; a few pictures are held at a time. What comes out does not depend
+on which thread is faster.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ganvas.data.images import IMAGE_SUFFIXES, Picture, list_images
+from ganvas.data.tiff import Tags
+from ganvas.errors import UserError
+from ganvas.inference.batches import in_batches
+
+if TYPE_CHECKING:
+    from ganvas.inference.translator import Source, Translator
+
+READERS = WRITERS = 2  # threads
+AHEAD = 8  # pictures that are read before they are needed, and as many that wait to be written
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture: its file, and the file that its translation is to be."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What there is to do in a folder.
+
+    Attributes:
+        todo: Pictures to translate.
+        there: Translations that were there already.
+        failed: What is wrong with other pictures, one message each.
+    """
+
+    todo: list[Job]
+    there: list[Path] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What came of a folder.
+
+    Attributes:
+        written: Files of the translations, in the order of their sources.
+        there: Translations that were there already.
+        failed: What is wrong with other pictures, one message each.
+        left: Pictures that were not tried, since nothing could be written any more.
+    """
+
+    written: list[Path]
+    there: list[Path]
+    failed: list[str]
+    left: int = 0
+
+    @property
+    def files(self) -> list[Path]:
+        """All translations, in the order of their names."""
+        return sorted([*self.written, *self.there])
+
+    def complain(self) -> None:
+        """Name the pictures that failed, if any did.
+
+        Raises:
+            UserError: With one message for all.
+        """
+        if not self.failed:
+            return
+        done, count = len(self.written) + len(self.there), len(self.failed)
+        rest = f"\n{self.left} more were not tried. What is done is kept; the same again goes on." if self.left else ""
+        raise UserError(f"{count} of {done + count + self.left} pictures failed:\n  " + "\n  ".join(self.failed) + rest)
+
+
+def find_jobs(translator: "Translator", source: Path, target: Path, *, overwrite: bool = False) -> Jobs:
+    """Pair every input with its output: a folder keeps names and subfolders, a single picture may be given a name.
+
+    Args:
+        translator: The model. Of one that takes several pictures at once, the first folder's names count.
+        source: A picture or a folder of pictures.
+        target: A folder; or a file's name, for one picture.
+        overwrite: Translate also what is there already. One picture by itself is always translated.
+
+    Raises:
+        UserError: No pictures, or results would lie among the sources.
+    """
+    folders = translator.preprocessing.source_folders
+    if folders and not (source / folders[0]).is_dir():
+        raise UserError(
+            f"{source}: the model takes {len(folders)} pictures at once. Give the folder that holds their folders "
+            f"{', '.join(folders)}."
+        )
+    if source.is_file():
+        named = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
+        job = Job(source, target if named else target / source.name)
+        if any(path.exists() and path.samefile(source) for path in translator.possible_files(job.target)):
+            raise UserError(f"{job.target}: is the picture itself. Give another name, so that it is not overwritten.")
+        _require_folder(job.target.parent)
+        return Jobs([job])
+    inputs = [source / folder for folder in folders] or [source]
+    files = list_images(inputs[0], recursive=not folders)
+    if not files:
+        raise UserError(f"{source}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    jobs = [Job(file, target / file.relative_to(inputs[0])) for file in files]
+    for folder in inputs:
+        _require_apart(folder, target, jobs)
+    _require_folder(target)
+    return _sorted_out(translator, jobs, overwrite)
+
+
+def _require_apart(source: Path, target: Path, jobs: list[Job]) -> None:
+    """Refuse results among the sources, which they would overwrite, or be read as next time."""
+    if target.exists() and target.samefile(source):
+        raise UserError(f"{target}: is the input folder. Give another one, so that no source is overwritten.")
+    inner = source.resolve()
+    if any(folder.exists() and folder.samefile(source) for folder in target.resolve().parents):
+        raise UserError(f"{target}: lies in the input folder {source}. Give one outside: results are no sources.")
+    around = target.resolve() in inner.parents
+    for job in jobs if around else ():
+        if inner in job.target.resolve().parents:
+            raise UserError(f"{job.target}: would lie in the input folder {source}. Give another output folder.")
+
+
+def _require_folder(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: is a file. Give a folder for the output.")
+
+
+def _sorted_out(translator: "Translator", jobs: list[Job], overwrite: bool) -> Jobs:
+    """Part jobs into what is to be done, what is there already, and what would overwrite another's result."""
+    found = Jobs([])
+    owners: dict[Path, Path] = {}
+    for job in jobs:
+        files = translator.possible_files(job.target)
+        owner = next((owners[file] for file in files if file in owners), None)
+        owners |= dict.fromkeys(files, owners.get(files[0], job.source))
+        there = next((file for file in files if file.is_file()), None)
+        if owner is not None:
+            found.failed.append(f"{job.source}: its result would have the name of that of {owner}. Rename one.")
+        elif there is not None and not overwrite:
+            found.there.append(there)
+        else:
+            found.todo.append(job)
+    return found
+
+
+def progress_bar(total: int | None, *, doing: str = "translating", shown: bool = True) -> Progress:
+    """Make a bar on standard error, with one task of ``total`` pictures or tiles; None is told later."""
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
+    bar.add_task(doing, total=total)
+    return bar
+
+
+def translate_jobs(translator: "Translator", jobs: Jobs, *, progress: bool = False) -> FolderResult:
+    """Translate pictures; one that cannot be read is passed over, and a write that fails ends it.
+
+    Args:
+        translator: The model.
+        jobs: As `find_jobs` gives them.
+        progress: Show a bar on standard error.
+    """
+    with progress_bar(len(jobs.todo), shown=progress and len(jobs.todo) > 1) as bar:
+        line = _Line(translator, jobs, bar)
+        try:
+            batches = in_batches(line.sources(), lambda one: one.source.group, lambda one: translator.room(one.source))
+            for batch in batches:
+                outputs = translator.translate_prepared([one.source for one in batch])
+                for one, output in zip(batch, outputs, strict=True):
+                    line.write(one, output)
+                if line.is_stopped:
+                    break
+        finally:
+            line.end()
+    return line.result()
+
+
+def is_of_the_disk(error: UserError) -> bool:
+    """Tell whether a write failed because of the place, where the next will fail too, not because of the picture."""
+    return isinstance(error.__context__, OSError)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture between its file and the network: the number of its job, and what is needed of it."""
+
+    number: int
+    source: "Source"
+    tags: Tags
+    holes: np.ndarray
+
+
+class _Line:
+    """The threads that read and write, and the record of what became of each job."""
+
+    def __init__(self, translator: "Translator", jobs: Jobs, bar: Progress) -> None:
+        self._translator, self._jobs, self._bar = translator, jobs, bar
+        self._readers, self._writers = ThreadPoolExecutor(READERS), ThreadPoolExecutor(WRITERS)
+        self._writing: deque[tuple[int, Future[Path]]] = deque()
+        self._written: dict[int, Path] = {}
+        self._failed: dict[int, str] = {}
+        self.is_stopped = False
+
+    def sources(self) -> Iterator[_Read]:
+        """Read ahead; yield what could be read, in order."""
+        reading: deque[tuple[int, Future[Picture]]] = deque()
+        for number, job in enumerate(self._jobs.todo):
+            reading.append((number, self._readers.submit(self._translator.read, job.source)))
+            if len(reading) > AHEAD:
+                yield from self._received(*reading.popleft())
+        while reading:
+            yield from self._received(*reading.popleft())
+
+    def _received(self, number: int, future: Future[Picture]) -> Iterator[_Read]:
+        try:
+            picture = future.result()
+        except UserError as error:
+            self._fail(number, error)
+            return
+        yield _Read(number, self._translator.prepare(picture.array), picture.tags, picture.holes)
+
+    def write(self, one: _Read, output: np.ndarray) -> None:
+        """Have a translation written; wait where too many wait for that."""
+        target = self._jobs.todo[one.number].target
+        task = self._writers.submit(self._translator.write, target, output, one.tags, one.holes)
+        self._writing.append((one.number, task))
+        while self._writing and (len(self._writing) > AHEAD or self._writing[0][1].done()):
+            self._settle(*self._writing.popleft())
+
+    def _settle(self, number: int, future: Future[Path]) -> None:
+        try:
+            self._written[number] = future.result()
+            self._bar.advance(self._bar.task_ids[0])
+        except UserError as error:
+            if not (self.is_stopped and is_of_the_disk(error)):  # the first says it for all
+                self._fail(number, error)
+            self.is_stopped |= is_of_the_disk(error)
+
+    def _fail(self, number: int, error: UserError) -> None:
+        self._failed[number] = str(error)
+        self._bar.advance(self._bar.task_ids[0])
+
+    def end(self) -> None:
+        """Let the threads finish what they began."""
+        self._readers.shutdown(cancel_futures=True)
+        self._writers.shutdown(cancel_futures=self.is_stopped)
+        for number, future in self._writing:
+            if not future.cancelled():
+                self._settle(number, future)
+
+    def result(self) -> FolderResult:
+        """Give the record."""
+        failed = [*self._jobs.failed, *(self._failed[number] for number in sorted(self._failed))]
+        written = [self._written[number] for number in sorted(self._written)]
+        left = len(self._jobs.todo) - len(written) - len(self._failed)
+        return FolderResult(written, self._jobs.there, failed, left)

@@ -1,0 +1,80 @@
+"""The ways that are compared do the same work on the same pictures, and the figures are those of the turns."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import translate
+from benchmarks.translate import SPECS, by_onnx, describe, draw_pictures, make_network, measure, ours, plain_loop
+from ganvas.inference.export import export_onnx
+from ganvas.modelfile import NetworkSpec, build_generator
+
+SMALL = NetworkSpec("unet", {"base_channels": 4, "num_levels": 4}, "A", "B")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Such small networks are slower with more, and much slower when tests share the processor."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return draw_pictures(tmp_path_factory.mktemp("translate") / "source", 3, 64)
+
+
+def read(folder):
+    return [np.asarray(Image.open(path)).astype(int) for path in sorted(folder.iterdir())]
+
+
+def test_pictures_have_their_size_and_detail(pictures):
+    for picture in read(pictures):
+        assert picture.shape == (64, 64, 3)
+        assert 20 < picture.std() < 90
+
+
+def test_the_networks_have_their_published_sizes():
+    with torch.device("meta"):
+        counts = {name: sum(p.numel() for p in build_generator(spec).parameters()) for name, spec in SPECS.items()}
+    assert counts == {"unet": pytest.approx(54.4e6, rel=1e-3), "resnet": pytest.approx(11.4e6, rel=5e-3)}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_all_ways_draw_the_same(pictures, tmp_path):
+    network = make_network(SMALL)
+    plain_loop(network)(pictures, tmp_path / "plain")
+    expected = read(tmp_path / "plain")
+    assert min(picture.std() for picture in expected) > 1
+    translator = ours(copy.deepcopy(network), SMALL, 64, "fp32")
+    translator.translate_folder(pictures, tmp_path / "ours")
+    export_onnx(translator, tmp_path / "x.onnx")
+    by_onnx(tmp_path / "x.onnx")(pictures, tmp_path / "onnx")
+    for way in ("ours", "onnx"):
+        for one, other in zip(read(tmp_path / way), expected, strict=True):
+            assert np.abs(one - other).max() <= 1
+
+
+def test_rates_ratios_and_differences_are_those_of_the_turns(pictures, tmp_path, monkeypatch):
+    clock = iter([0, 9, 0, 9, 0, 4, 0, 2, 0, 6, 0, 2, 0, 8, 0, 2])  # began and ended, plain and other, four turns
+    monkeypatch.setattr(translate.time, "perf_counter", lambda: next(clock))
+
+    def copied(brighter):
+        def way(source, target):
+            target.mkdir()
+            for path in source.iterdir():
+                values = np.asarray(Image.open(path)) // 2 + brighter
+                Image.fromarray(values.astype(np.uint8)).save(target / path.name)
+
+        return way
+
+    result = measure({"plain": copied(0), "other": copied(3)}, pictures, tmp_path, 3)
+    assert result["plain"]["pictures_per_second"] == 3 / 6
+    assert result["other"]["pictures_per_second"] == 3 / 2
+    assert (result["other"]["ratio"], result["other"]["ratio_low"], result["other"]["ratio_high"]) == (3, 2, 4)
+    assert (result["other"]["mean_difference"], result["other"]["largest_difference"]) == (3, 3)
+    assert (result["plain"]["ratio"], result["plain"]["largest_difference"]) == (1, 0)
+    table = describe({"count": 3, "size": 64, "threads": 1}, [{"model": "unet", **result}])
+    assert "| unet | other | 1.50 | 3.00 [2.00, 4.00] | 3.000 | 3 |" in table

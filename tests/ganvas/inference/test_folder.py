@@ -1,0 +1,282 @@
+"""A folder of pictures into another folder: what is done, what is passed over, and what is said of it."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ganvas.data.images import read_image, write_image
+from ganvas.errors import UserError
+from ganvas.inference import folder, translator
+from ganvas.inference.batches import in_batches
+from ganvas.inference.command import translate_files
+from ganvas.inference.folder import find_jobs, translate_jobs
+from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
+from ganvas.nn.unet import UNetGenerator
+
+SPEC = NetworkSpec("unet", {}, "A", "B")
+
+
+class Negative(nn.Module):
+    """Turns pictures to their negatives, and remembers how many came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return -x
+
+
+def negative(channels=3, out=None, size="native", **preprocessing):
+    how = Preprocessing(channels, out or channels, 32, resized=size == "trained", **preprocessing)
+    return Translator(ModelConfig("pix2pix", {"a2b": SPEC}, how), {"a2b": Negative()}, precision="fp32")
+
+
+def counts(model):
+    """How many pictures came at once, each time."""
+    return model._prepared[False].seen
+
+
+def noise(seed, shape=(12, 10, 3)):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Such small networks are slower with more, and much slower when tests share the processor."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Seven pictures of two sizes, some in a subfolder."""
+    for number, name in enumerate(("a", "b", "c", "sub/d", "sub/e", "sub/deeper/f", "g")):
+        write_image(tmp_path / "in" / f"{name}.png", noise(number, (12, 10, 3) if number % 3 else (8, 9, 3)))
+    return tmp_path / "in"
+
+
+def names(root):
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def test_subfolders_names_and_pixels_are_kept(pictures, tmp_path):
+    written = negative().translate_folder(pictures, tmp_path / "out")
+    assert names(tmp_path / "out") == names(pictures)
+    assert written == sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    for path in written:
+        source = read_image(pictures / path.relative_to(tmp_path / "out"))
+        assert np.array_equal(read_image(path), 255 - source)
+
+
+def test_what_is_hidden_is_passed_over(pictures, tmp_path):
+    for name in (".hidden.png", ".thumbnails/x.png", "sub/.y.png"):
+        write_image(pictures / name, noise(9))
+    assert len(negative().translate_folder(pictures, tmp_path / "out")) == 7
+
+
+def test_pictures_of_one_size_go_together_and_others_do_not(pictures, tmp_path):
+    model = negative()
+    model.translate_folder(pictures, tmp_path / "out")
+    assert sorted(counts(model)) == [3, 4]
+    scaled = negative(size="trained")
+    scaled.translate_folder(pictures, tmp_path / "scaled")
+    assert counts(scaled) == [7]  # all are brought to 32x32
+
+
+@pytest.mark.parametrize(("norm", "statistics"), [("batch", "running"), ("batch", "picture"), ("instance", "running")])
+def test_a_batch_gives_what_each_picture_gives_alone(pictures, tmp_path, norm, statistics):
+    torch.manual_seed(0)
+    network = UNetGenerator(base_channels=4, num_levels=3, norm=norm, dropout=0.5).eval()
+    how = Preprocessing(3, 3, 32, resized=True)
+    config = ModelConfig("pix2pix", {"a2b": SPEC}, how, statistics)
+    model = Translator(config, {"a2b": network}, precision="fp32")
+    for path in model.translate_folder(pictures, tmp_path / "out"):
+        alone = model.translate(read_image(pictures / path.relative_to(tmp_path / "out")))
+        assert np.abs(read_image(path).astype(int) - alone).max() <= 1
+    floats = [np.random.default_rng(i).random((20, 24, 3), np.float32) for i in range(5)]
+    together = model.translate(floats)
+    assert max(np.abs(one - model.translate(source)).max() for one, source in zip(together, floats, strict=True)) < 1e-5
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+
+
+def test_noise_is_drawn_for_each_picture_alone(pictures):
+    network = UNetGenerator(base_channels=4, num_levels=3).eval()
+    config = ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 32, resized=True))
+    model = Translator(config, {"a2b": network}, paper=True)
+    both = [noise(0), noise(1)]
+    assert all(np.array_equal(a, model.translate(b)) for a, b in zip(model.translate(both), both, strict=True))
+
+
+def test_twice_gives_the_same_bytes(pictures, tmp_path):
+    for name in ("one", "two"):
+        negative().translate_folder(pictures, tmp_path / name)
+    for name in names(pictures):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_is_there_is_skipped_unless_it_is_to_be_redone(pictures, tmp_path):
+    model, out = negative(), tmp_path / "out"
+    write_image(out / "a.png", noise(99))
+    assert len(model.translate_folder(pictures, out)) == 7
+    assert np.array_equal(read_image(out / "a.png"), noise(99))
+    assert sum(counts(model)) == 6
+    model.translate_folder(pictures, out, overwrite=True)
+    assert np.array_equal(read_image(out / "a.png"), 255 - read_image(pictures / "a.png"))
+    assert sum(counts(model)) == 6 + 7
+    jobs = find_jobs(model, pictures, out)
+    assert (len(jobs.there), jobs.todo, jobs.failed) == (7, [], [])
+
+
+def test_a_result_in_another_format_is_skipped_too(pictures, tmp_path):
+    model = negative(target_range=(0, 9000), target_type="float32")
+    written = model.translate_folder(pictures, tmp_path / "out")
+    assert {path.suffix for path in written} == {".tif"}
+    assert find_jobs(model, pictures, tmp_path / "out").todo == []
+
+
+def test_two_sources_of_one_result_are_told(pictures, tmp_path):
+    model = negative(target_range=(0, 9000), target_type="float32")
+    write_image(pictures / "a.jpg", noise(3))
+    with pytest.raises(
+        UserError, match=r"1 of 8 pictures failed:\n.*a\.png: its result would have the name of that of"
+    ):
+        model.translate_folder(pictures, tmp_path / "out")
+    assert len(names(tmp_path / "out")) == 7
+
+
+def test_one_picture_is_always_translated(pictures, tmp_path):
+    out = tmp_path / "a.png"
+    write_image(out, noise(99))
+    negative().translate_folder(pictures / "a.png", out)
+    assert np.array_equal(read_image(out), 255 - read_image(pictures / "a.png"))
+
+
+def test_the_unreadable_are_named_at_the_end_and_the_others_are_done(pictures, tmp_path, capsys):
+    (pictures / "bad.jpg").write_bytes(b"no picture")
+    cut = (pictures / "b.png").read_bytes()
+    (pictures / "sub" / "cut.png").write_bytes(cut[: len(cut) // 2])
+    with pytest.raises(UserError) as failure:
+        translate_files(negative(), pictures, tmp_path / "out", as_json=True)
+    assert str(failure.value).startswith("2 of 9 pictures failed:\n")
+    assert "bad.jpg: is no picture" in str(failure.value)
+    assert "cut.png: cannot be decoded" in str(failure.value)
+    summary = json.loads(capsys.readouterr().out)
+    assert (len(summary["written"]), summary["skipped"], summary["left"]) == (7, [], 0)
+    assert len(summary["failed"]) == 2
+    assert 0 < summary["seconds"] < 60
+    assert len(names(tmp_path / "out")) == 7
+
+
+def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(pictures, tmp_path, monkeypatch):
+    written = []
+
+    def write(path, picture, tags):
+        if len(written) == 2:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError:
+                raise UserError(f"{path}: cannot be written (No space left on device).") from None
+        written.append(path)
+        write_image(path, picture, tags)
+
+    monkeypatch.setattr(translator, "write_image", write)
+    monkeypatch.setattr(folder, "WRITERS", 1)
+    result = translate_jobs(negative(), find_jobs(negative(), pictures, tmp_path / "out"))
+    assert (len(result.written), len(result.failed), result.left) == (2, 1, 4)
+    with pytest.raises(UserError, match=r"1 of 7 pictures failed:\n.*No space left.*\n4 more were not tried"):
+        result.complain()
+    assert len(names(tmp_path / "out")) == 2
+    monkeypatch.undo()
+    assert len(negative().translate_folder(pictures, tmp_path / "out")) == 7
+
+
+def test_a_picture_that_cannot_be_written_as_it_is_stops_no_other(pictures, tmp_path, monkeypatch):
+    def write(path, picture, tags):
+        if path.stem == "a":
+            raise UserError(f"{path}: the format does not hold this picture.")
+        write_image(path, picture, tags)
+
+    monkeypatch.setattr(translator, "write_image", write)
+    with pytest.raises(UserError, match=r"1 of 7 pictures failed:\n.*a\.png: the format does not hold"):
+        negative().translate_folder(pictures, tmp_path / "out")
+    assert len(names(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("in", "in", "is the input folder"),
+        ("in", "in/sub/../", "is the input folder"),
+        ("in", "in/out", "lies in the input folder"),
+        ("in", "in/sub", "lies in the input folder"),
+        ("in/sub", "in", None),
+        ("in/in", "in", "would lie in the input folder"),
+        ("in/a.png", "in/a.png", "is the picture itself"),
+        ("in/a.png", "in", "is the picture itself"),
+        ("in", "in/a.png", "lies in the input folder"),
+        ("in", "file", "is a file"),
+        ("empty", "out", "holds no pictures"),
+        ("nowhere", "out", "there is no such folder"),
+    ],
+)
+def test_results_are_no_sources(pictures, tmp_path, monkeypatch, source, target, said):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "in" / "in" / "in" / "x.png", noise(5))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    before = names(tmp_path)
+    if said is None:
+        negative().translate_folder(source, target)
+        return
+    with pytest.raises(UserError, match=said):
+        negative().translate_folder(source, target)
+    assert names(tmp_path) == before
+
+
+def test_a_link_to_the_input_folder_is_the_input_folder(pictures, tmp_path):
+    (tmp_path / "link").symlink_to(pictures, target_is_directory=True)
+    with pytest.raises(UserError, match="is the input folder"):
+        negative().translate_folder(pictures, tmp_path / "link")
+
+
+def test_tiles_are_computed_in_float32(pictures, tmp_path):
+    model = negative()
+    model.precision = "bf16"
+    with pytest.raises(UserError, match="--precision bf16: tiles are computed in fp32"):
+        translate_files(model, pictures, tmp_path / "out", as_json=True, tiling=Tiling(64, 8))
+
+
+def test_tiles_keep_subfolders_and_skip_what_is_there(pictures, tmp_path, capsys):
+    write_image(tmp_path / "out" / "a.png", noise(99))
+    assert translate_files(negative(), pictures, tmp_path / "out", as_json=True, tiling=Tiling(64, 8)) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (len(summary["written"]), len(summary["tiled"]), len(summary["skipped"])) == (6, 6, 1)
+    assert names(tmp_path / "out") == names(pictures)
+
+
+def test_the_summary_of_people_counts_what_was_skipped(pictures, tmp_path, capsys):
+    translate_files(negative(), pictures, tmp_path / "out", as_json=False)
+    translate_files(negative(), pictures, tmp_path / "out", as_json=False)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "7 pictures written to" in err
+    assert "7/7" in err  # the bar
+    assert "0 pictures written to" in err
+    assert "7 were there already (--overwrite redoes them)" in err
+
+
+def test_batches_are_full_or_the_oldest_or_the_last():
+    def batches(items, room, waiting=100):
+        return list(in_batches(items, str.lower, lambda item: room, waiting))
+
+    assert batches("aBAbaA", 2) == [["a", "A"], ["B", "b"], ["a", "A"]]
+    assert batches("abc", 2) == [["a"], ["b"], ["c"]]
+    assert batches("abAcb", 9, waiting=3) == [["a", "A"], ["b", "b"], ["c"]]
+    assert batches("", 2) == []
