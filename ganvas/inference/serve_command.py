@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
+import signal
 import socket
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ class ServeOptions:
 
 
 def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int:
-    """Serve the page until Ctrl-C; give the exit code.
+    """Serve the page until Ctrl-C or SIGTERM; give the exit code.
 
     Args:
         options: What the command was given.
@@ -58,6 +59,10 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
     if options.max_pixels < 1 or options.max_megabytes < 1:
         raise UserError("--max-pixels and --max-megabytes: give 1 or more.")
     port = free_port(options.host, options.port)
+    from ganvas.modelfile import local_model
+
+    options = replace(options, model=local_model(options.model))  # before gradio is kept from asking the hub
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ganvas-serve-", ignore_cleanup_errors=True) as folder:
         # gradio reads these when it is imported; uploads and results lie in a folder that goes with the server.
         os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)

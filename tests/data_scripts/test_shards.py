@@ -117,6 +117,6 @@ class TestBadInput:
     def test_a_file_that_cannot_be_read(self, run, root, tmp_path):
         broken = root / "test" / "x1.jpg"
         broken.unlink()
-        broken.mkdir()
+        broken.symlink_to("nowhere")
         self.refused(run("shards", root, tmp_path / "out"), "x1.jpg: cannot be read")
         assert not (tmp_path / "out").exists()

@@ -269,7 +269,8 @@ def test_a_name_that_does_not_exist(pix2pix, stand_in, tmp_path):
 def test_a_process_of_its_own_asks_the_hub_that_the_environment_names(stand_in, tmp_path):
     write_image(tmp_path / "x.png", noise())
     command = [sys.executable, "-m", "pix2pix", "translate", "hub:nobody/nothing", str(tmp_path / "x.png"), "y.png"]
-    environment = {**os.environ, "HF_ENDPOINT": stand_in.address, "HF_HOME": str(tmp_path / "home")}
+    ours = {"HF_ENDPOINT": stand_in.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    environment = {**os.environ, **ours}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     one_message((result.returncode, result.stdout, result.stderr), "there is no such model", stand_in.address)
 

@@ -72,7 +72,7 @@ def start(program, *arguments):
 
 
 def stop(process):
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     return process.returncode, out, err
 
@@ -120,7 +120,7 @@ def downloaded(page, folder):
 
 
 def assert_same_picture(found, expected):
-    """Compare two picture files; where processes share their work among other numbers of threads, rounding differs."""
+    """Compare two picture files: in bfloat16, another number of threads gives other roundings."""
     assert found.suffix == expected.suffix
     pictures = [read_image(path) for path in (found, expected)]
     assert pictures[0].dtype == pictures[1].dtype
@@ -131,8 +131,8 @@ def assert_close(found, expected):
     assert found.shape == expected.shape
     difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     step = np.iinfo(expected.dtype).max / 255
-    assert difference.max() <= step
-    assert difference.mean() <= step / 20
+    assert difference.max() <= 2 * step
+    assert difference.mean() <= step / 4
 
 
 def upload(page, path):
