@@ -31,9 +31,10 @@ from torch import nn
 from benchmarks.train_step import ratio_interval
 from ganvas.errors import UserError
 from ganvas.inference.export import export_onnx
-from ganvas.inference.translator import Precision, Translator
+from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.nn.init import initialize_weights
+from ganvas.precision import Precision
 
 SPECS: Mapping[str, NetworkSpec] = {
     "unet": NetworkSpec("unet", {}, "A", "B"),

@@ -1,4 +1,4 @@
-"""The one exception that the command line shows to its user without a traceback."""
+"""The exceptions that the command line shows to its user without a traceback."""
 
 
 class UserError(Exception):
@@ -8,3 +8,7 @@ class UserError(Exception):
     command line prints it and ends with exit code 2. A mistake in the use of the Python API is a ``ValueError`` or a
     ``TypeError`` instead.
     """
+
+
+class WriteError(UserError):
+    """A place that cannot be written, whatever was to be written there: full, locked, gone."""

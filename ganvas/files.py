@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and JSON that is read with plain errors."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 
 
 @contextlib.contextmanager
@@ -60,7 +61,7 @@ def recover_folder(path: Path) -> None:
     """Clean up after a process that was killed while it replaced ``path``."""
     if not path.exists() and _old(path).exists():
         _old(path).rename(path)
-    for leftover in path.parent.glob(f".{path.name}.new-*"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -136,10 +137,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError) -> WriteError:
     """Make the message for a write that failed."""
     reason = error.strerror or str(error)
-    return UserError(f"{path}: cannot be written ({reason}). Make room or choose another place; nothing was damaged.")
+    return WriteError(f"{path}: cannot be written ({reason}). Make room or choose another place; nothing was damaged.")
 
 
 def _flush(path: Path) -> None:

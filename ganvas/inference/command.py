@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from ganvas.errors import UserError
-from ganvas.inference.folder import FolderResult, Jobs, find_jobs, is_of_the_disk, progress_bar, translate_jobs
+from ganvas.errors import UserError, WriteError
+from ganvas.inference.folder import FolderResult, Jobs, find_jobs, progress_bar, translate_jobs
 from ganvas.inference.tile_plan import Tiling
 from ganvas.inference.tiles import TiledResult, translate_tiled
 from ganvas.inference.translator import Translator
@@ -71,7 +71,7 @@ def _translate_in_tiles(translator: Translator, jobs: Jobs, tiling: Tiling) -> t
                 tiled.append(translate_tiled(translator, job.source, job.target, tiling, advance))
         except UserError as error:
             failed.append(str(error))
-            if is_of_the_disk(error):
+            if isinstance(error, WriteError):
                 break
     left = len(jobs.todo) - len(tiled) - (len(failed) - len(jobs.failed))
     return FolderResult([one.path for one in tiled], jobs.there, failed, left), tiled

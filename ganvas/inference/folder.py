@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ganvas.data.images import IMAGE_SUFFIXES, Picture, list_images
 from ganvas.data.tiff import Tags
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.inference.batches import in_batches
 
 if TYPE_CHECKING:
@@ -188,11 +188,6 @@ def translate_jobs(translator: "Translator", jobs: Jobs, *, progress: bool = Fal
     return line.result()
 
 
-def is_of_the_disk(error: UserError) -> bool:
-    """Tell whether a write failed because of the place, where the next will fail too, not because of the picture."""
-    return isinstance(error.__context__, OSError)
-
-
 @dataclass(frozen=True)
 class _Read:
     """A picture between its file and the network: the number of its job, and what is needed of it."""
@@ -245,9 +240,10 @@ class _Line:
             self._written[number] = future.result()
             self._bar.advance(self._bar.task_ids[0])
         except UserError as error:
-            if not (self.is_stopped and is_of_the_disk(error)):  # the first says it for all
+            of_the_place = isinstance(error, WriteError)  # where the next write will fail, too
+            if not (self.is_stopped and of_the_place):  # the first says it for all
                 self._fail(number, error)
-            self.is_stopped |= is_of_the_disk(error)
+            self.is_stopped |= of_the_place
 
     def _fail(self, number: int, error: UserError) -> None:
         self._failed[number] = str(error)

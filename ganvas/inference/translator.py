@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Any, TypeVar, get_args, overload
 
 import numpy as np
 import torch
@@ -32,8 +32,8 @@ from ganvas.inference.pictures import from_pillow, to_pillow
 from ganvas.inference.prepare import prepared
 from ganvas.modelfile import ModelConfig, PictureType, load_model
 from ganvas.nn.layers import set_statistics
+from ganvas.precision import Precision, multiplies_bf16
 
-Precision = Literal["auto", "fp32", "bf16"]
 Given = TypeVar("Given", Image.Image, np.ndarray)
 
 # Our choice: four pictures of 256x256. On a CPU larger batches gave no more pictures a second, and take more memory.
@@ -181,7 +181,7 @@ class Translator:
         how = self.preprocessing
         target_type = source_type if how.target_range is None else how.target_type
         small = np.dtype(source_type) == np.uint8 and np.dtype(target_type) == np.uint8
-        return small and self.device.type == "cpu" and _multiplies_bf16()
+        return small and self.device.type == "cpu" and multiplies_bf16("cpu")
 
     def room(self, source: Source) -> int:
         """Tell how many such sources go through the network together; noise is drawn for each picture alone."""
@@ -328,11 +328,6 @@ def load(
         paper=paper,
         seed=seed,
     )
-
-
-def _multiplies_bf16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 natively."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:

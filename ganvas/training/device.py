@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ganvas.errors import UserError
+from ganvas.precision import multiplies_bf16
 from ganvas.training.config import HardwareConfig
 
 
@@ -79,10 +80,4 @@ def choose_precision(asked: str, device: str) -> str:
     """Resolve "auto" to "bf16" where the hardware multiplies it natively, else "fp32"."""
     if asked != "auto":
         return asked
-    if device == "cuda":
-        native = torch.cuda.get_device_capability() >= (8, 0)
-    elif device == "cpu":
-        native = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    else:
-        native = False  # our choice: not measured on Apple's GPUs
-    return "bf16" if native else "fp32"
+    return "bf16" if multiplies_bf16(device) else "fp32"

@@ -70,6 +70,13 @@ def test_a_death_between_the_two_renames_is_mended(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_a_death_left_is_removed_whatever_the_folder_is_called(tmp_path):
+    for name in ("model", "model[1]"):
+        (tmp_path / f".{name}.new-x").mkdir()
+    recover_folder(tmp_path / "model[1]")
+    assert [path.name for path in tmp_path.iterdir()] == [".model.new-x"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 def test_what_is_written_can_be_shared(tmp_path):
     with new_folder(tmp_path / "model") as aside:

@@ -10,6 +10,7 @@ from torch import nn
 
 from ganvas.data.images import read_image, write_image
 from ganvas.errors import UserError
+from ganvas.files import cannot_write
 from ganvas.inference import folder, translator
 from ganvas.inference.batches import in_batches
 from ganvas.inference.command import translate_files
@@ -179,10 +180,7 @@ def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(pictures, t
 
     def write(path, picture, tags):
         if len(written) == 2:
-            try:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            except OSError:
-                raise UserError(f"{path}: cannot be written (No space left on device).") from None
+            raise cannot_write(path, OSError(errno.ENOSPC, "No space left on device"))
         written.append(path)
         write_image(path, picture, tags)
 
