@@ -14,9 +14,8 @@ from cyclegan.config import CycleGanConfig, check, ranges
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
-from ganvas.data.augment import Augmentation, chosen_augmentation
+from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.images import to_array
-from ganvas.data.legend import legend_of
 from ganvas.data.paired import dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
@@ -186,7 +185,7 @@ class CycleGan:
             target_range=range_b,
             source_type=picture_type(first["a"]),
             target_type=picture_type(first["b"]),
-            legend=tuple(legend_of(dataset_info(data.data)).values()),
+            legend=heeded_legend(data.augment, dataset_info(data.data)),
         )
 
     def _first(self, domain: str) -> np.ndarray:

@@ -434,7 +434,7 @@ def _near_words(near: Sequence[NearDuplicates], where: str) -> Iterable[str]:
 
 
 def _legend_notes(legend: Mapping[str, Colour], pictures: Sequence[Picture]) -> Iterable[str]:
-    """Tell what a legend does: it is heeded in pictures that show its colours exactly, which no JPEG does."""
+    """Tell what a legend does: strong heeds it in pictures that show its colours exactly, which no JPEG does."""
     drawn = sum(picture.is_drawn for picture in pictures)
     if legend and drawn:
         yield f"dataset.json has a legend; {drawn} of {len(pictures)} pictures are drawn in its colours"

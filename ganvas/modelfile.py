@@ -64,7 +64,8 @@ class Preprocessing:
         source_type: The same of the source pictures, for a cyclegan model's way back.
         source_folders: Where several pictures make one source: their folders' names, in the order of their channels.
         target_folder: The folder of the targets beside those.
-        legend: Colours of drawn maps and labels: pictures in these are scaled by nearest neighbours, as in training.
+        legend: Colours of drawn maps and labels: pictures in these are scaled by nearest neighbours, as in training;
+            empty where it interpolated all.
     """
 
     __pydantic_config__ = STRICT

@@ -11,9 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ganvas.data.augment import Augmentation, chosen_augmentation
+from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.images import to_array
-from ganvas.data.legend import legend_of
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
@@ -172,7 +171,7 @@ class Pix2Pix:
             target_type=picture_type(target),
             source_folders=data.source,
             target_folder=data.target,
-            legend=tuple(legend_of(dataset_info(data.data)).values()),
+            legend=heeded_legend(data.augment, dataset_info(data.data)),
         )
 
     def _has_batch_norm(self) -> bool:

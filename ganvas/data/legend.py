@@ -1,7 +1,7 @@
 """Maps and labels in flat colours, one a class: a data set's legend, and which pictures are drawn in its colours.
 
 Interpolation would mix two classes into a colour that may mean a third, so such pictures are scaled and turned by
-taking nearest neighbours, wherever that is done.
+taking nearest neighbours wherever a legend is heeded: by the augmentation strong, and by resize.
 """
 
 from __future__ import annotations

@@ -204,16 +204,19 @@ class TestPresets:
         assert all(np.array_equal(picture, results[0][0]) for pair in results for picture in pair)
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_a_legend_is_heeded_by_all_and_refused_where_it_is_none(self, preset):
-        assert chosen_augmentation(preset, 64, info={"legend": LEGEND}).legend == tuple(map(tuple, LEGEND.values()))
+    def test_a_legend_is_heeded_by_strong_alone(self, preset):
+        legend = chosen_augmentation(preset, 64, info={"legend": LEGEND}).legend
+        assert legend == (tuple(map(tuple, LEGEND.values())) if preset == "strong" else ())
+
+    def test_a_legend_without_colours_is_refused_where_it_is_heeded(self):
         with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
-            chosen_augmentation(preset, 64, info={"legend": {"land": "red"}})
+            chosen_augmentation("strong", 64, info={"legend": {"land": "red"}})
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_flat_colours_are_never_mixed(self, preset):
+    def test_flat_colours_are_mixed_as_the_paper_does_but_for_strong_with_a_legend(self, preset):
         a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
         flat = {tuple(colour) for colour in LEGEND.values()}
-        for info, mixed in (({"legend": LEGEND}, False), ({}, True)):
+        for info, mixed in (({"legend": LEGEND}, preset != "strong"), ({}, True)):
             moved, _ = PairTransform(chosen_augmentation(preset, 64, colour=0.0, info=info))(a, a, (0, 0, 0))
             assert ({tuple(colour) for colour in moved.reshape(-1, 3).tolist()} - flat != set()) == mixed
 
