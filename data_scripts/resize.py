@@ -199,7 +199,6 @@ def scaled(picture: np.ndarray, width: int, height: int, *, nearest: bool = Fals
 
     Values that are not finite reach as far as the pixels they are averaged into.
     """
-
     return _within(_resampled(picture, width, height, nearest=nearest), picture)
 
 

@@ -58,7 +58,7 @@ class Translate:
     tile: int | None = None
     """Translate in tiles of so many pixels a side, blended, at the picture's own scale; for pictures of any size."""
     overlap: int = 64
-    """Pixels that neighbouring tiles share, at most half a tile."""
+    """Pixels that neighbouring tiles share at least; less than a tile."""
     exact: bool = False
     """With --tile: gather the norm layers' statistics from all tiles, in many passes, not from a sample."""
     device: Device = "auto"

@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,12 @@ hypothesis.settings.register_profile("ganvas", deadline=None)
 hypothesis.settings.load_profile("ganvas")
 
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Chromium looks for updates and more by itself; none of that concerns a page.
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update"]
+
+
 @pytest.fixture(scope="session")
 def published_data():
     """The folder of published data sets; tests that need it are skipped where it is not."""
@@ -22,6 +29,18 @@ def published_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("GANVAS_DATA names no folder of published data sets")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright; what needs it is skipped where one of them is not."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

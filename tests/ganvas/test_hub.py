@@ -275,6 +275,18 @@ def test_a_process_of_its_own_asks_the_hub_that_the_environment_names(stand_in, 
     one_message((result.returncode, result.stdout, result.stderr), "there is no such model", stand_in.address)
 
 
+def test_a_page_is_served_of_a_model_on_the_hub_and_ends_on_sigterm(stand_in, model, tmp_path):
+    pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
+    stand_in.repositories["someone/earth"] = {path.name: path.read_bytes() for path in (model / "model").iterdir()}
+    ours = {"HF_ENDPOINT": stand_in.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-m", "pix2pix", "serve", "hub:someone/earth", "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ours}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("http://127.0.0.1:")
+    process.terminate()
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("name", ["", "earth", "a/b/c", "a b/c", "../x", "someone/"])
 def test_what_is_no_name_asks_nobody(stand_in, name):
     with pytest.raises(UserError, match=r"is no name on the hub. Give OWNER/NAME"):

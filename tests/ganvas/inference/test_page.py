@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 import signal
 import struct
 import subprocess
@@ -28,9 +27,6 @@ from pix2pix.__main__ import main as pix2pix
 pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
 
 ROOT = Path(__file__).parents[3]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-QUIET += ["--disable-background-networking", "--disable-component-update"]
 LEGEND = {"land": [242, 239, 228], "water": [150, 200, 235], "lake": [110, 165, 225]}
 LINES = {"rivers": [95, 150, 220]}
 SIDE = 64
@@ -85,17 +81,6 @@ def address(run):
     assert stop(process) == (0, "", "")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser, address):
     context = browser.new_context(viewport={"width": 1200, "height": 900})
@@ -131,8 +116,9 @@ def assert_close(found, expected):
     assert found.shape == expected.shape
     difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     step = np.iinfo(expected.dtype).max / 255
-    assert difference.max() <= 2 * step
-    assert difference.mean() <= step / 4
+    largest, mean = (2, 1 / 4) if expected.dtype == np.uint8 else (1, 1 / 20)  # deeper ones are computed in float32
+    assert difference.max() <= largest * step
+    assert difference.mean() <= mean * step
 
 
 def upload(page, path):
