@@ -14,6 +14,7 @@ from ganvas.errors import UserError
 from ganvas.inference.convert_command import ExportOptions, ImportBothOptions, run_export, run_import_both
 from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.inference.serve_command import ServeOptions, run_serve
+from ganvas.inference.translate_command import TranslateOptions, run_translate
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
 
@@ -39,30 +40,9 @@ class Train:
 class Translate:
     """Translate a picture, or all of a folder and its subfolders, under the same names and in the same sizes."""
 
-    model: tyro.conf.Positional[Path]
-    """A run, a checkpoint or a model folder; or hub:OWNER/NAME."""
-    input: tyro.conf.Positional[Path]
-    """A picture or a folder of pictures."""
-    output: tyro.conf.Positional[Path]
-    """A folder; or a file's name, for one picture."""
+    options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
     direction: Literal["a2b", "b2a"]
     """a2b translates pictures of domain A to domain B."""
-    size: Literal["trained", "native"] = "trained"
-    """trained scales to the size of the training pictures and back, where the training did; native never scales."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto computes in bf16 where the CPU does so natively and pictures have 8 bits, else in fp32."""
-    overwrite: bool = False
-    """Translate also what is there already in the output folder; by default it is skipped."""
-    tile: int | None = None
-    """Translate in tiles of so many pixels a side, blended, at the picture's own scale; for pictures of any size."""
-    overlap: int = 64
-    """Pixels that neighbouring tiles share at least; less than a tile."""
-    exact: bool = False
-    """With --tile: gather the norm layers' statistics from all tiles, in many passes, not from a sample."""
-    device: Device = "auto"
-    """Where to compute."""
-    json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +101,9 @@ def _run(arguments: list[str]) -> int:
         print(write_report(command.run))
         return 0
     if isinstance(command, Translate):
-        from cyclegan.use import run_translate
+        from ganvas.training.device import choose_device
 
-        return run_translate(command)
+        return run_translate(command.options, choose_device, direction=command.direction)
     if isinstance(command, Evaluate):
         from cyclegan.use import run_evaluate
 

@@ -1,4 +1,4 @@
-"""What the commands translate, evaluate and receptive-field do; the options come from ``pix2pix.__main__``."""
+"""What the commands evaluate and receptive-field do; the options come from ``pix2pix.__main__``."""
 
 import json
 from collections.abc import Mapping
@@ -18,8 +18,6 @@ from ganvas.evaluation.baseline import MedianColours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
-from ganvas.inference.command import translate_files
-from ganvas.inference.tile_plan import Tiling
 from ganvas.inference.translator import Translator, load
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.unet import UNetGenerator
@@ -27,35 +25,10 @@ from ganvas.receptive_field_command import ReceptiveFieldOptions, run
 from ganvas.training.device import choose_device
 
 if TYPE_CHECKING:
-    from pix2pix.__main__ import Evaluate, Translate
+    from pix2pix.__main__ import Evaluate
 
 PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 SHEET_ROWS = 8
-
-
-def run_translate(options: "Translate") -> int:
-    """Translate a file or a folder; all good pictures are done before a bad one is complained of.
-
-    Raises:
-        UserError: No model, no pictures, or pictures that could not be read or written.
-    """
-    translator = load(
-        options.model,
-        device=choose_device(options.device),
-        size="native" if options.tile else options.size,
-        precision=options.precision,
-        paper=options.paper,
-        seed=options.seed,
-    )
-    tiling = None if options.tile is None else Tiling(options.tile, options.overlap, options.exact)
-    return translate_files(
-        translator,
-        options.input,
-        options.output,
-        as_json=options.json,
-        overwrite=options.overwrite,
-        tiling=tiling,
-    )
 
 
 def run_evaluate(options: "Evaluate") -> int:

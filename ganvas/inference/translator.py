@@ -1,6 +1,7 @@
 """A trained model as a function from picture to picture."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, overload
@@ -196,9 +197,8 @@ class Translator:
             self._prepared[bf16] = prepared(self.network, bf16=bf16)
         x = torch.stack([source.values for source in sources])  # [N, C, H, W]
         x = x.to(torch.bfloat16 if bf16 else torch.float32, memory_format=torch.channels_last)
-        if self.paper:
-            torch.manual_seed(self.seed)
-        y = self._prepared[bf16](x).float()
+        with self._noise():
+            y = self._prepared[bf16](x).float()
         outputs = zip(y.split(1), sources, strict=True)
         return [self.as_picture(_resized(output, *source.size)[0], source.kind) for output, source in outputs]
 
@@ -215,10 +215,18 @@ class Translator:
         """
         H, W = source.shape[-2:]
         x = self.network_input(source.to(self.device, memory_format=torch.channels_last))
-        if self.paper:
-            torch.manual_seed(self.seed)
-        y = self.network(x).float()
+        with self._noise():
+            y = self.network(x).float()
         return _resized(y, H, W).clamp(-1, 1).cpu()
+
+    @contextmanager
+    def _noise(self) -> Iterator[None]:
+        """Seed the dropout of ``paper``; the caller's own random numbers go on as if nothing had been drawn."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices, enabled=self.paper):
+            if self.paper:
+                torch.manual_seed(self.seed)
+            yield
 
     def network_input(self, source: Tensor) -> Tensor:
         """Scale [N, C, H, W] to what the network was trained with, where the training scaled."""

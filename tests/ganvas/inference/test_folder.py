@@ -13,9 +13,9 @@ from ganvas.errors import UserError
 from ganvas.files import cannot_write
 from ganvas.inference import folder, translator
 from ganvas.inference.batches import in_batches
-from ganvas.inference.command import translate_files
 from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
 from ganvas.nn.unet import UNetGenerator
@@ -113,6 +113,12 @@ def test_noise_is_drawn_for_each_picture_alone(pictures):
     model = Translator(config, {"a2b": network}, paper=True)
     both = [noise(0), noise(1)]
     assert all(np.array_equal(a, model.translate(b)) for a, b in zip(model.translate(both), both, strict=True))
+    torch.manual_seed(5)
+    drawn = torch.rand(2)
+    torch.manual_seed(5)
+    parts = [torch.rand(1)]
+    model.translate(both[0])
+    assert torch.cat([*parts, torch.rand(1)]).equal(drawn)  # the caller's own random numbers are left alone
 
 
 def test_twice_gives_the_same_bytes(pictures, tmp_path):

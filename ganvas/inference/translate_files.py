@@ -1,4 +1,4 @@
-"""The command ``translate`` of the modules: files in, files out."""
+"""Files in, files out, as the command ``translate`` does it."""
 
 import json
 import time
