@@ -39,11 +39,14 @@ def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
     expected = {
         "signed": {"data.pixel_range"},
         "norm": {"model.norm"},
-        "signed-norm": {"data.pixel_range", "model.norm"},
+        "start-normal": {"model.start"},
+        "momentum": {"optimizer.beta1"},
         "layers": {"model.extra_layers"},
+        "channels-half": {"model.base_channels"},
+        "channels-double": {"model.base_channels"},
+        "signed-normal-norm": {"data.pixel_range", "model.start", "model.norm"},
     }
-    kind = name.partition("-")[0]
-    assert differing == expected.get(name, {"start": {"model.start"}, "channels": {"model.base_channels"}}.get(kind))
+    assert differing == expected[name]
     assert changed["schedule.steps"] == 6000
 
 
