@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_scripts import earth
-from data_scripts.earth import EarthConfig, Square, World, make_earth
+from data_scripts import earth, earth_places, earth_world
+from data_scripts.earth import EarthConfig, make_earth
+from data_scripts.earth_world import Square, World
 from ganvas.errors import UserError
 
 WIDTH = 1440
@@ -30,8 +31,8 @@ Box = tuple[float, float, float, float]  # south, north, west, east in degrees
 @pytest.fixture(scope="module")
 def world() -> World:
     with earth.progress_bar() as progress:
-        maps = earth.read_world(("map", "terrain"), WIDTH, progress)
-    satellite = earth.read_raster(earth.basemap_folder() / "bmng.jpg", WIDTH)
+        maps = earth_world.read_world(("map", "terrain"), WIDTH, progress)
+    satellite = earth_world.read_raster(earth_world.basemap_folder() / "bmng.jpg", WIDTH)
     return World({**maps.layers, "satellite": satellite}, maps.land)
 
 
@@ -76,8 +77,8 @@ def gap(first: Box, second: Box) -> float:
     return max(apart, across)
 
 
-def climate_of(box: Box) -> earth.Climate:
-    return earth.climate_at((box[0] + box[1]) / 2, (box[2] + box[3]) / 2)
+def climate_of(box: Box) -> earth_world.Climate:
+    return earth_world.climate_at((box[0] + box[1]) / 2, (box[2] + box[3]) / 2)
 
 
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +152,10 @@ def test_satellite_coincides_with_the_map(world: World) -> None:
 def test_colours_of_known_places(world: World, name: str, latitude: float, longitude: float) -> None:
     row, column = round((90 - latitude) * DEGREE), round((longitude + 180) * DEGREE)
     around = world.layers["map"][row - 1 : row + 2, column - 1 : column + 2].reshape(-1, 3)
-    nearest = [min(earth.LEGEND, key=lambda key: sum((pixel - np.array(earth.LEGEND[key])) ** 2)) for pixel in around]
+    nearest = [
+        min(earth_world.LEGEND, key=lambda key: sum((pixel - np.array(earth_world.LEGEND[key])) ** 2))
+        for pixel in around
+    ]
     assert Counter(nearest).most_common(1)[0][0] == name
     assert bool(world.land[row, column]) == (name == "land")
 
@@ -226,7 +230,7 @@ def test_held_out_tiles_lie_in_the_described_blocks(paired: Path) -> None:
 def test_splits_are_spread_and_training_has_every_climate(paired: Path) -> None:
     train, val, test = ([climate_of(box) for box in boxes_in(paired / split)] for split in ("train", "val", "test"))
     assert set(val) | set(test) <= set(train)
-    assert {continent for continent, _ in train} == {name for name, *_ in earth.CONTINENTS}
+    assert {continent for continent, _ in train} == {name for name, *_ in earth_world.CONTINENTS}
     assert len({continent for continent, _ in test}) >= 5
     latitudes = [(box[0] + box[1]) / 2 for box in boxes_in(paired / "test")]
     assert min(latitudes) < -23 and max(latitudes) > 45 and any(abs(latitude) < 15 for latitude in latitudes)
@@ -245,8 +249,8 @@ def test_tiles_have_land_and_avoid_the_poles(paired: Path, world: World) -> None
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
-    blocks, splits = earth.split_paired(world, SIZE, seed)
-    assert set(blocks) != set(earth.split_paired(world, SIZE, 0)[0])
+    blocks, splits = earth_places.split_paired(world, SIZE, seed)
+    assert set(blocks) != set(earth_places.split_paired(world, SIZE, 0)[0])
     climates = {split: {world.climate(tile) for tile in tiles} for split, tiles in splits.items()}
     assert climates["val"] | climates["test"] <= climates["train"]
     assert len({continent for continent, _ in climates["test"]}) >= 5
@@ -255,13 +259,13 @@ def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
 
 @pytest.mark.parametrize("size", [16, 20, 44, 68])
 def test_all_sizes_hold_the_same_places_out(world: World, size: int) -> None:
-    blocks, splits = earth.split_paired(world, size, 0)
-    assert blocks == earth.split_paired(world, SIZE, 0)[0]
+    blocks, splits = earth_places.split_paired(world, size, 0)
+    assert blocks == earth_places.split_paired(world, SIZE, 0)[0]
     assert all(splits.values())
 
 
 def test_small_tiles_are_sampled_sparsely(world: World) -> None:
-    splits = earth.split_paired(world, 4, 0)[1]
+    splits = earth_places.split_paired(world, 4, 0)[1]
     assert 1000 < len(splits["train"]) < 6000
     assert all(tile.left % (2 * DEGREE) == 0 for tile in splits["train"])
 
@@ -285,14 +289,14 @@ def test_small_tiles_are_sampled_sparsely(world: World) -> None:
     ],
 )
 def test_continents_of_known_cities(latitude: float, longitude: float, continent: str) -> None:
-    assert earth.climate_at(latitude, longitude)[0] == continent
+    assert earth_world.climate_at(latitude, longitude)[0] == continent
 
 
 @given(st.floats(-65, 65), st.floats(-180, 180))
 def test_every_place_has_a_climate(latitude: float, longitude: float) -> None:
-    _, band = earth.climate_at(latitude, longitude)
-    assert earth.ZONES[band - 1] <= latitude
-    assert band == len(earth.ZONES) or latitude < earth.ZONES[band]
+    _, band = earth_world.climate_at(latitude, longitude)
+    assert earth_world.ZONES[band - 1] <= latitude
+    assert band == len(earth_world.ZONES) or latitude < earth_world.ZONES[band]
 
 
 squares = st.builds(Square, top=st.integers(0, 20), left=st.integers(0, 39), size=st.integers(1, 8))
@@ -337,7 +341,7 @@ def test_domains_share_land_and_continents(unpaired: Path, world: World) -> None
         boxes = boxes_in(unpaired / folder)
         corners = [(round((90 - north) * DEGREE), round((west + 180) * DEGREE)) for _, north, west, _ in boxes]
         land[folder] = sum(world.land[row : row + SIZE, column : column + SIZE].mean() for row, column in corners)
-        assert {climate_of(box)[0] for box in boxes} == {name for name, *_ in earth.CONTINENTS}
+        assert {climate_of(box)[0] for box in boxes} == {name for name, *_ in earth_world.CONTINENTS}
     assert land["trainA"] == pytest.approx(land["trainB"], rel=0.03)
     assert land["trainA"] > 30
 
@@ -377,11 +381,11 @@ def test_another_seed_gives_other_pictures(tmp_path: Path) -> None:
     assert contents(tmp_path / "3").keys() != contents(tmp_path / "4").keys()
 
 
-@pytest.mark.parametrize("split_world", [earth.split_paired, earth.split_unpaired])
+@pytest.mark.parametrize("split_world", [earth_places.split_paired, earth_places.split_unpaired])
 @pytest.mark.parametrize("limit", [2, 7, 60])
 def test_limited_tiles_stay_spread(world: World, split_world: SplitWorld, limit: int) -> None:
     whole = split_world(world, SIZE, 0)[1]
-    kept = earth.limit_tiles(world, whole, limit, 0)
+    kept = earth_places.limit_tiles(world, whole, limit, 0)
     training = [split for split in kept if split.startswith("train")]
     for split, tiles in kept.items():
         assert set(tiles) <= set(whole[split]) and len(set(tiles)) == len(tiles)
@@ -395,14 +399,14 @@ def test_limited_tiles_stay_spread(world: World, split_world: SplitWorld, limit:
 
 
 def test_a_smaller_limit_keeps_a_part_of_a_larger_one(world: World) -> None:
-    whole = earth.split_paired(world, SIZE, 0)[1]
-    small, large = (earth.limit_tiles(world, whole, limit, 0)["train"] for limit in (20, 50))
+    whole = earth_places.split_paired(world, SIZE, 0)[1]
+    small, large = (earth_places.limit_tiles(world, whole, limit, 0)["train"] for limit in (20, 50))
     assert set(small) < set(large)
 
 
 def test_a_limit_beyond_the_world_keeps_everything(world: World) -> None:
-    whole = earth.split_paired(world, SIZE, 0)[1]
-    assert earth.limit_tiles(world, whole, 10**6, 0) == whole
+    whole = earth_places.split_paired(world, SIZE, 0)[1]
+    assert earth_places.limit_tiles(world, whole, 10**6, 0) == whole
 
 
 # --- the picture of the splits ---------------------------------------------------------------------------------------
@@ -541,7 +545,7 @@ def test_missing_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_damaged_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(earth, "basemap_folder", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(earth_world, "basemap_folder", lambda: tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"basemap's data in .*nowhere can't be read"):
         make_earth(EarthConfig(tmp_path / "earth"), WIDTH)
 
