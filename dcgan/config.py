@@ -164,4 +164,9 @@ def check(config: DcganConfig) -> None:
         raise UserError(f"--extra-layers belongs to --preset dcgan-5x5, not to {model.preset}.")
     if model.label_smoothing and model.gan_loss == "hinge":
         raise UserError("--label-smoothing: --gan-loss hinge has no labels to smooth. Use vanilla or lsgan.")
+    if model.preset != "dcgan" and config.schedule.schedule == "plateau":
+        raise UserError(
+            f"--schedule plateau: --preset {model.preset} is shared as its training ends, so nothing is scored that "
+            "could stall. Use --preset dcgan, or another schedule."
+        )
     check_length(config.schedule)

@@ -33,10 +33,7 @@ VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in
 REAL_PICTURES = 10_000  # that validation compares with
 FEWEST_PICTURES = 2  # that have a spread
 WATCHED_PICTURES = 256  # their spread is then known to about 3%
-ADVICE = (
-    "What helps: pictures in [-1, 1] (--pixel-range signed), batch norm (--norm batch), --start normal, a smaller "
-    "--lr, --label-smoothing 0.1; --preset dcgan has the first three. See docs/collapse.md."
-)
+CURE = 0.5  # of Adam's beta1 (Radford et al. 2016, Sec. 4): the one change that ended a collapse (docs/collapse.md)
 
 
 class Dcgan:
@@ -83,7 +80,7 @@ class Dcgan:
             bf16=self.precision == "bf16",
         )
         self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
-        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], ADVICE)
+        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
         self._judge = find_cached(data)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -94,7 +91,12 @@ class Dcgan:
         return losses
 
     def validate(self) -> dict[str, float]:
-        """Compare drawn pictures with training pictures, by their pixels."""
+        """Compare drawn pictures with training pictures, by their pixels; empty for the tutorials' systems.
+
+        Those are shared as their training ends, not as they were at their best: the tutorials choose no step.
+        """
+        if self.config.model.preset != "dcgan":
+            return {}
         with self._sampler() as sampler:
             return {"val_frechet": self._distance(sampler.sample(VALIDATION_PICTURES, seed=1))}
 
@@ -185,6 +187,16 @@ def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object
         data=config.data.data,
         data_digest=data.digest,
         training=dict(training or {}),
+    )
+
+
+def _advice(config: DcganConfig) -> str:
+    """Say what helps against a collapse: what was measured to, where it is not so already."""
+    found = [f"--beta1 {CURE}"] if config.optimizer.beta1 > CURE else ["a smaller --lr", "--label-smoothing 0.1"]
+    if config.model.preset != "dcgan":
+        found.append("--preset dcgan")
+    return (
+        f"What {'helps' if config.optimizer.beta1 > CURE else 'may help'}: {', or '.join(found)}. See docs/collapse.md."
     )
 
 

@@ -50,10 +50,13 @@ def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
     assert changed["schedule.steps"] == 6000
 
 
-def test_the_slides_claim_has_its_control(tmp_path):
+def test_the_other_runs_have_their_controls(tmp_path):
     named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
     control, changed = named["mlp"], named["mlp-no-norm"]
     assert {key for key in control if control[key] != changed[key]} == {"model.norm"}
+    ours, changed = named["ours-0"], named["momentum-ours"]
+    assert {key for key in ours if ours[key] != changed[key]} - {"schedule.steps"} == {"optimizer.beta1"}
+    assert changed["optimizer.beta1"] == named["document-0"]["optimizer.beta1"]
 
 
 def test_the_figure(tmp_path):

@@ -37,6 +37,10 @@ class TestData:
     def test_no_data_option(self, dcgan, tmp_path):
         refused(self.train(dcgan, tmp_path), "--data is missing", "mnist5k")
 
+    def test_a_plateau_of_what_is_not_scored(self, dcgan, tmp_path):
+        result = self.train(dcgan, tmp_path, "--data", "mnist5k", "--preset", "mlp", "--schedule", "plateau")
+        refused(result, "--schedule plateau: --preset mlp")
+
     def test_a_name_that_does_not_exist(self, dcgan, tmp_path):
         refused(self.train(dcgan, tmp_path, "--data", "mnits"), "mnits", "Did you mean mnist?")
 

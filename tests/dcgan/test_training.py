@@ -82,6 +82,13 @@ def test_each_preset_trains_as_its_document_says(train, tmp_path, preset):
     assert (config["data"]["pixel_range"] == "unit") == (preset == "dcgan-5x5")
 
 
+def test_a_tutorials_system_is_shared_as_its_training_ends(train, tmp_path):
+    """What pixels alone call the best step of a run that swings may be one of a single class."""
+    assert train(tmp_path / "run", "--preset", "dcgan-5x5", "--leave-out", 0, "--save-every-steps", 1)[0] == 0
+    assert load_sampler(tmp_path / "run").config.training["step"] == 6
+    assert not [line for line in metrics(tmp_path / "run") if "val_frechet" in line]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -144,9 +151,11 @@ def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
     assert code == 0
     assert err.count("Mode collapse") == 1
-    assert "--pixel-range signed" in err
+    assert "--label-smoothing 0.1" in err and "--beta1" not in err and "--preset dcgan" not in err
     warned = [line for line in metrics(tmp_path / "run") if "warning" in line]
     assert [line["step"] for line in warned] == [6]
+    _, _, err = train(tmp_path / "tutorial", "--lr", "1e-9", "--preset", "dcgan-5x5", "--leave-out", 0)
+    assert "What helps: --beta1 0.5, or --preset dcgan." in err
 
 
 def test_the_watch_compares_with_all_kinds_of_pictures_though_they_come_sorted(dcgan, tmp_path):
