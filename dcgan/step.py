@@ -3,8 +3,9 @@
 Letters: G draws x = G(z) from noise z; D judges pictures; y is the label where there is one. G minimises
 -log D(G(z)), the form that does not saturate (Sec. 3).
 
-Departures from the tutorials: while G is updated, D's batch norm goes on with the statistics of the batch (what Keras does
-in a frozen D has changed with its versions); and the logarithm of the sigmoid is computed from logits, in its stable form.
+Departures from the tutorials: while G is updated, D's batch norm goes on with the statistics of the batch (what Keras
+does in a frozen D has changed with its versions); and the logarithm of the sigmoid is computed from logits, in its
+stable form.
 """
 
 from collections.abc import Mapping
