@@ -84,6 +84,7 @@ OTHERS = {
     "mlp-no-norm": ("--preset", "mlp", "--norm", "none"),
 }
 COLOURS = {"document": "firebrick", "ours": "navy"}
+CHANGED_COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is red, too
 
 
 def plans(options: Options) -> list[Plan]:
@@ -142,17 +143,15 @@ def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Non
             records = [c for c in curves[name] if c["step"] <= end]
             group, _, seed = name.rpartition("-")
             label = name if name not in seeds else group if seed == "0" else None  # one for all seeds
+            colour = COLOURS[group] if name in seeds else CHANGED_COLOURS[i % len(CHANGED_COLOURS)]
             for row, key in enumerate(("coverage", "entropy")):
                 axes[row][column].plot(
-                    [c["step"] for c in records],
-                    [c[key] for c in records],
-                    label=label,
-                    color=COLOURS.get(group, f"C{i}") if name in seeds else f"C{i}",
+                    [c["step"] for c in records], [c[key] for c in records], label=label, color=colour
                 )
         axes[0][column].set(title=title, ylim=(0, 10.5), ylabel="classes with 2% or more")
         axes[1][column].set(xlabel="steps", ylim=(0, 3.5), ylabel="entropy of the classes, bits")
         axes[1][column].axhline(math.log2(10), color="gray", linewidth=0.8)
-        axes[0][column].legend(fontsize=7, ncols=2)
+        axes[0][column].legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.03))
     figure.savefig(path, dpi=90)
 
 
