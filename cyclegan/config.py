@@ -35,7 +35,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Path = Path()
+    data: Path | None = None
     """Data set without pairs: DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
     """Pixels a side in training."""
@@ -162,6 +162,17 @@ def check(config: CycleGanConfig) -> None:
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
     ranges(data)
+
+
+def data_folder(data: DataConfig) -> Path:
+    """Give the folder of the data set.
+
+    Raises:
+        UserError: The options name none.
+    """
+    if data.data is None:
+        raise UserError("--data is missing: give the folder of the data set, with trainA and trainB in it.")
+    return data.data
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

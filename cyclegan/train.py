@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cyclegan.config import CycleGanConfig, check, ranges
+from cyclegan.config import CycleGanConfig, check, data_folder, ranges
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
@@ -61,7 +61,7 @@ class CycleGan:
         compiled: bool = False,
     ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
-        root, model = config.data.data, config.model
+        root, model = data_folder(config.data), config.model
         self.training_set = _pictures(config, "train", store, augment=True)
         there = splits(root)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
@@ -156,8 +156,8 @@ class CycleGan:
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model with both directions."""
-        data = self.config.data
-        info = dataset_info(data.data)
+        root = data_folder(self.config.data)
+        info = dataset_info(root)
         config = ModelFileConfig(
             kind="cyclegan",
             networks={way: self.specs[name] for name, way in DIRECTIONS.items()},
@@ -165,7 +165,7 @@ class CycleGan:
             training={
                 "step": step,
                 "metrics": dict(metrics),
-                "data": info.get("name", data.data.name),
+                "data": info.get("name", root.resolve().name),
                 **{name: info[name] for name in ("legend", "lines") if name in info},  # brushes of the page
             },
         )
@@ -185,7 +185,7 @@ class CycleGan:
             target_range=range_b,
             source_type=picture_type(first["a"]),
             target_type=picture_type(first["b"]),
-            legend=heeded_legend(data.augment, dataset_info(data.data)),
+            legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
         )
 
     def _first(self, domain: str) -> np.ndarray:
@@ -237,15 +237,15 @@ def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> 
 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
-    data = config.data
+    data, root = config.data, data_folder(config.data)
     augmentation = chosen_augmentation(
-        data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(data.data)
+        data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(root)
     )
     range_a, range_b = ranges(data)
     scale = None if data.load_size == 0 else data.image_size
     whole = Augmentation(scale, data.image_size, flip=False, legend=augmentation.legend)
     return UnpairedDataset(
-        data.data,
+        root,
         split,
         augmentation=augmentation if augment else whole,
         channels_a=data.channels_a,

@@ -35,7 +35,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Path = Path()
+    data: Path | None = None
     """Data set of pairs: DIR/train with A|B pictures, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or
     WebDataset's shards DIR/train-*.tar."""
     direction: Literal["a2b", "b2a"] = "a2b"
@@ -157,6 +157,17 @@ def check(config: Pix2PixConfig) -> None:
     ranges(data)
     if data.source and data.direction != "a2b":
         raise UserError("--source and --direction b2a: name the folders the other way round instead.")
+
+
+def data_folder(data: DataConfig) -> Path:
+    """Give the folder of the data set.
+
+    Raises:
+        UserError: The options name none.
+    """
+    if data.data is None:
+        raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
+    return data.data
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

@@ -28,7 +28,7 @@ from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
-from pix2pix.config import Pix2PixConfig, check, ranges
+from pix2pix.config import Pix2PixConfig, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights
 
@@ -59,7 +59,7 @@ class Pix2Pix:
         compiled: bool = False,
     ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
-        root = config.data.data
+        root = data_folder(config.data)
         self.training_set = _pairs(config, "train", store, augment=True)
         # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
         self.held_out_split = "val" if "val" in splits(root) else "train"
@@ -139,8 +139,8 @@ class Pix2Pix:
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""
-        data = self.config.data
-        info = dataset_info(data.data)
+        data, root = self.config.data, data_folder(self.config.data)
+        info = dataset_info(root)
         config = ModelFileConfig(
             kind="pix2pix",
             networks={data.direction: self.spec},
@@ -149,7 +149,7 @@ class Pix2Pix:
             training={
                 "step": step,
                 "metrics": dict(metrics),
-                "data": info.get("name", data.data.name),
+                "data": info.get("name", root.resolve().name),
                 **{name: info[name] for name in ("legend", "lines") if name in info},  # brushes of the page
             },
         )
@@ -171,7 +171,7 @@ class Pix2Pix:
             target_type=picture_type(target),
             source_folders=data.source,
             target_folder=data.target,
-            legend=heeded_legend(data.augment, dataset_info(data.data)),
+            legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
         )
 
     def _has_batch_norm(self) -> bool:
@@ -236,20 +236,20 @@ def _data(config: Pix2PixConfig, pairs: PairedDataset, fabric: Fabric) -> Data:
 
 def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
-    data = config.data
+    data, root = config.data, data_folder(config.data)
     augmentation = chosen_augmentation(
         data.augment,
         data.image_size,
         load_size=data.load_size,
         flip=data.flip,
         colour=data.colour,
-        info=dataset_info(data.data),
+        info=dataset_info(root),
     )
     source_range, target_range = ranges(data)
     size = data.image_size
     whole = None if data.load_size == 0 else Augmentation(size, size, flip=False, legend=augmentation.legend)
     return PairedDataset(
-        data.data,
+        root,
         split,
         augmentation=augmentation if augment else whole,
         direction=data.direction,

@@ -66,6 +66,14 @@ def test_samples_show_both_directions_and_the_way_back(trained):
     assert sheet.shape[1] > 4 * 96  # source, translated, cycled back, identity
 
 
+def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, domains, tmp_path, monkeypatch):
+    monkeypatch.chdir(domains)
+    code, _, err = train(tmp_path / "run", data=".")
+    assert code == 0, err
+    assert model_digest(tmp_path / "run") == model_digest(trained)
+    assert load_model(tmp_path / "run")[0].training["data"] == domains.name
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
     assert train(tmp_path / "same", "--workers", 2, "--log-every-steps", 1)[0] == 0
     assert model_digest(tmp_path / "same") == model_digest(trained)
