@@ -119,6 +119,19 @@ def test_savings_of_memory_change_nothing_but_rounding(options):
         torch.testing.assert_close(second_grads[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_checkpointing_averages_batch_norms_statistics_once():
+    found = []
+    for checkpointing in (False, True):
+        nets = networks("batch")
+        step = make_step(nets, join_generators=False, join_discriminators=False, checkpointing=checkpointing)
+        step(batch(4))
+        step(batch(4))  # the first leaves all as it should be for the next
+        found.append({f"{name}.{key}": value for name in NAMES for key, value in getattr(nets, name).named_buffers()})
+    assert found[0]["G_ab.layers.2.num_batches_tracked"] == 2 * 3
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, msg=name)
+
+
 def test_pieces_are_smaller_passes():
     nets, seen = networks(), []
     nets.G_ab.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
