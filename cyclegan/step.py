@@ -120,10 +120,13 @@ class CycleGanStep:
         for discriminator in (self.networks.D_a, self.networks.D_b):
             discriminator.requires_grad_(True)
         self._zero_grad("D_a", "D_b")
-        for (real_a, real_b), (fake_a, fake_b) in zip(pieces, fakes, strict=True):
+        fake_a, fake_b = (torch.cat(each) for each in zip(*fakes, strict=True))
+        # Asked once for the whole batch: the draws of two pools would alternate piece by piece.
+        shown = zip(self.pool_a(fake_a).chunk(len(pieces)), self.pool_b(fake_b).chunk(len(pieces)), strict=True)
+        for (real_a, real_b), (shown_a, shown_b) in zip(pieces, shown, strict=True):
             for domain, D, real, fake in (
-                ("a", self.networks.D_a, real_a, self.pool_a(fake_a)),
-                ("b", self.networks.D_b, real_b, self.pool_b(fake_b)),
+                ("a", self.networks.D_a, real_a, shown_a),
+                ("b", self.networks.D_b, real_b, shown_b),
             ):
                 total, losses = self._discriminator_losses(domain, D, real, fake)
                 (share * total).backward()

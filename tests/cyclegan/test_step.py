@@ -199,6 +199,25 @@ def test_each_d_is_shown_its_own_pool():
         torch.testing.assert_close(getattr(step, f"pool_{domain}").pictures, pool.pictures, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_pieces_are_shown_what_the_whole_batch_would_be(accumulate):
+    results = []
+    for pieces in (1, accumulate):
+        nets = networks()
+        step = make_step(nets, pool=2, accumulate=pieces)
+        for pool, gray in ((step.pool_a, 0.3), (step.pool_b, -0.6)):
+            pool(torch.full((2, 3, 16, 16), gray))
+        torch.manual_seed(0)
+        losses = step(batch(4))
+        results.append((losses, gradients(nets), step.pool_a.pictures, step.pool_b.pictures))
+    (losses, grads, *pools), (again, grads_again, *pools_again) = results
+    for name, value in losses.items():
+        assert again[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    for name, value in grads.items():
+        torch.testing.assert_close(grads_again[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    torch.testing.assert_close(pools_again, pools, rtol=1e-3, atol=1e-4)
+
+
 def test_domains_may_differ_in_channels_without_the_identity_loss():
     nets = networks(channels=(1, 4))
     losses = make_step(nets, weights=Weights(lambda_identity=0))(batch(channels=(1, 4)))
