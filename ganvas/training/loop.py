@@ -62,7 +62,7 @@ class Trainable(Protocol):
         """Draw the fixed pictures that show the progress, uint8 [H, W, 3]."""
 
     def watch(self, losses: Mapping[str, float]) -> Sight:
-        """Look for what goes wrong, given the latest mean losses; called where `sample` is."""
+        """Look for what goes wrong, given the mean losses of steps that no look before has judged."""
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the run's model folder."""
@@ -135,9 +135,8 @@ def train(
     progress = Progress() if resume_from is None else _restore(trainable, resume_from, fabric.global_rank)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
     skips = Skips(say_plainly if log is None else log.say)
-    window = _Window(progress.step)
+    window, unseen = _Window(progress.step), _Window(progress.step)
     began = time.monotonic() - progress.seconds
-    losses: dict[str, float] = {}
 
     def save(progress: Progress, *, validate: bool) -> Progress:
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
@@ -161,7 +160,9 @@ def train(
                 for name, optimizer in trainable.optimizers.items():
                     optimizer.set_lr(base_lr[name] * factor)
 
-                window.add(trainable.step(batch))
+                losses = trainable.step(batch)
+                window.add(losses)
+                unseen.add(losses)
                 done = step + 1
                 last = done == schedule.total_steps
                 progress = replace(progress, step=done, seconds=time.monotonic() - began)
@@ -172,22 +173,24 @@ def train(
                 showing = last or done % logging.sample_every_steps == 0
                 looking = due or stopping or done % logging.log_every_steps == 0
                 if looking:
-                    losses = window.read(done, run)
+                    means = window.read(done, run)
                     if log is not None:
                         epoch = (done - 1) // steps_per_epoch(data.length, data.batch_size, fabric.world_size)
                         rate = window.rate(data.batch_size * fabric.world_size)
-                        values = {**losses, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
+                        values = {**means, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
                         log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
                 if log is not None:
                     log.advance(done)
                     if showing:
                         log.samples(done, trainable.sample())
-                        log.sight(done, trainable.watch(losses))
+                        log.sight(done, trainable.watch(unseen.read(done, run)))
                 if due or stopping:
                     # A run that was stopped must choose its best model as one that was not: no extra validation.
                     progress = save(progress, validate=due)
                 if looking:
                     window = _Window(done)  # begins after samples and validation: its rate is the training's own
+                if looking or showing:
+                    unseen = _Window(done)
                 if stopping:
                     return Outcome(progress, last, stop.number)
         if log is not None and progress.best_metrics:
@@ -310,7 +313,7 @@ def _moved(value: object, device: torch.device) -> object:
 
 
 class _Window:
-    """Losses of the steps since the last record, added up where they lie."""
+    """Losses of the steps since the last record or look, added up where they lie."""
 
     def __init__(self, start: int) -> None:
         self._start = start
