@@ -154,6 +154,15 @@ class CycleGan:
             views[DIRECTIONS[name]] = View(real[a], self._outputs(name, real[a]), real[b], identity)
         return self._watch.look(views, losses)
 
+    @property
+    def watch_memory(self) -> dict[str, Any]:
+        """What the watch has seen, which a resumed run goes on from."""
+        return self._watch.memory
+
+    @watch_memory.setter
+    def watch_memory(self, memory: dict[str, Any]) -> None:
+        self._watch.memory = memory
+
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model with both directions."""
         root = data_folder(self.config.data)

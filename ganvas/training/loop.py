@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -68,6 +68,13 @@ class Trainable(Protocol):
         """Write the run's model folder."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A model whose watch says a thing depending on what it saw before."""
+
+    watch_memory: dict[str, Any]  # as JSON values; {} of a watch that has seen nothing
+
+
 @dataclass(frozen=True)
 class Data:
     """The training set and how it is loaded.
@@ -92,6 +99,7 @@ class Progress:
     """Where a run stands beside its networks: what a checkpoint keeps as JSON.
 
     ``skipped`` counts how often, in all processes, a picture could not be read and another took its place.
+    ``watch_memory`` is the watch's, so that a resumed run does not say again what was said.
     """
 
     step: int = 0
@@ -101,6 +109,7 @@ class Progress:
     best_metrics: dict[str, float] | None = None
     plateau: Plateau = field(default_factory=Plateau)
     skipped: int = 0
+    watch_memory: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,8 @@ def train(
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
         _require_finite_weights(trainable.networks, progress.step, run)
         progress = replace(progress, skipped=progress.skipped + _summed(skips.taken_count(), fabric))
+        if isinstance(trainable, Remembering):
+            progress = replace(progress, watch_memory=trainable.watch_memory)
         elsewhere = _of_other_processes(trainable, fabric)
         if log is not None:
             progress = _validated(trainable, progress, log) if validate else progress
@@ -243,7 +254,10 @@ def _restore(trainable: Trainable, checkpoint: Checkpoint, rank: int) -> Progres
         for name, optimizer in trainable.optimizers.items():
             optimizer.load_named_moments(dict(checkpoint.tensors[f"{name}.adam"]))
         state = dict(checkpoint.state)
-        return Progress(**{**state, "plateau": Plateau(**state["plateau"])})
+        progress = Progress(**{**state, "plateau": Plateau(**state["plateau"])})
+        if isinstance(trainable, Remembering):
+            trainable.watch_memory = progress.watch_memory
+        return progress
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: belongs to another kind of training ({error}).") from None
 

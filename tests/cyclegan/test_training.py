@@ -179,6 +179,15 @@ def test_the_best_model_is_kept_by_val(train, domains_with_truth, tmp_path):
     assert load_model(tmp_path / "run")[0].training["step"] == min(scores, key=scores.get)
 
 
+def test_what_the_watch_has_said_is_not_said_again_after_a_resume(cyclegan, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclegan.watch.UNTOUCHED", 9.0)  # every translation is its source
+    assert train(tmp_path / "run")[0] == 0
+    assert cyclegan("train", "--out", tmp_path / "run", "--resume", "--steps", 12)[0] == 0
+    said = [(line["step"], line["warning"]) for line in metrics(tmp_path / "run") if "warning" in line]
+    warnings = [(step, text[:4]) for step, text in said if "equals the input" in text]
+    assert warnings == [(6, "a2b:"), (6, "b2a:")]
+
+
 LONG = """
     --image-size 16 --num-blocks 1 --base-channels 4 --discriminator-channels 4 --patch-layers 1 --pool-size 10
     --threads 1 --steps 100 --save-every-steps 3 --log-every-steps 1

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ganvas.errors import UserError
-from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
+from ganvas.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.loop import Data, newest_whole_checkpoint, train
 from ganvas.training.optimizer import Adam
@@ -42,6 +43,7 @@ class Toy:
         self.optimizers = {"G": Adam(network.named_parameters(), 0.01)}
         self.run, self.scores, self.saved, self.hook, self.lrs = run, list(scores), [], lambda step: None, []
         self.steps, self.losses, self.looks = 0, [], []
+        self.watch_memory = {}
 
     def step(self, batch):
         loss = self.networks["G"](batch["source"]).square().mean()
@@ -67,6 +69,7 @@ class Toy:
     def watch(self, losses):
         torch.rand(7)
         self.looks.append(losses["loss_g"])
+        self.watch_memory = {"looks": self.watch_memory.get("looks", 0) + 1}
         return Sight({"diversity": 0.25}, ["all alike"] if self.steps == 8 else [])
 
     def save_model(self, step, metrics):
@@ -298,6 +301,21 @@ def test_what_was_skipped_is_counted_over_deaths_and_resumes_and_never_reaches_t
 def _stop_at_7(step):
     if step == 7:
         raise UserError("stopped")
+
+
+def test_the_watch_remembers_over_a_resume(tmp_path):
+    run_toy(tmp_path / "run", steps=8)
+    toy, _, _ = run_toy(tmp_path / "run", resume=True)
+    assert toy.watch_memory == {"looks": 3}
+
+
+def test_a_checkpoint_from_before_the_watch_had_a_memory_is_good(tmp_path):
+    run_toy(tmp_path / "run", steps=8)
+    checkpoint = newest_whole_checkpoint(tmp_path / "run", print)
+    state = {name: value for name, value in checkpoint.state.items() if name != "watch_memory"}
+    save_checkpoint(tmp_path / "old", replace(checkpoint, state=state))
+    toy, outcome, _ = run_toy(tmp_path / "old", resume=True)
+    assert (outcome.complete, toy.watch_memory) == (True, {"looks": 1})
 
 
 def test_resume_where_there_is_nothing(tmp_path):
