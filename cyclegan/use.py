@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ganvas.data.images import to_array, to_tensor, write_image
+from ganvas.data.images import require_picture_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import Files
 from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
@@ -20,7 +20,8 @@ from ganvas.evaluation.baseline import match_colours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
-from ganvas.inference.translator import Translator, load
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.receptive_field_command import ReceptiveFieldOptions, run
@@ -39,8 +40,11 @@ def run_evaluate(options: "Evaluate") -> int:
     Raises:
         UserError: No model of both directions, no data, or pictures that cannot be read.
     """
+    if options.sheet is not None:
+        require_picture_suffix(options.sheet)
     device = choose_device(options.device)
-    translators = {way: load(options.model, direction=way, device=device) for way in ("a2b", "b2a")}
+    config, generators = load_model(options.model, ("cyclegan",))
+    translators = {way: Translator(config, generators, direction=way, device=device) for way in ("a2b", "b2a")}
     found = zip("ab", find_domains(options.data, options.split), strict=True)
     files = {domain: _evenly(every, options.limit) for domain, every in found}
     real = {

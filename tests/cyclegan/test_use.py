@@ -107,6 +107,22 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
         assert cyclegan("translate", *arguments)[0] == expected
 
 
+def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "pix2pix"}))
+    code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
+    assert code == 2
+    assert "is a model of pix2pix. Use the command pix2pix with it." in err
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, trained, domains, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclegan.use.load_model", None)  # calling it would be another error
+    code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
+    assert code == 2
+    assert "sheet.txt: .txt is no picture format" in err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
