@@ -5,10 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ganvas.data.images import read_image, to_tensor
-from ganvas.evaluation.metrics import l1
+from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.inference.translator import load
 
 
@@ -62,17 +63,80 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
     assert result["baselines"]["flat a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
     assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
+    assert cyclegan("report", tmp_path / "run")[0] == 0
+    assert "colours matched" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_equal_names_of_pictures_of_other_sizes_are_no_pairs(cyclegan, trained, own_domains):
-    for folder, sizes in (("testA", (20, 20)), ("testB", (20, 28))):
-        shutil.rmtree(own_domains / folder)
-        (own_domains / folder).mkdir()
+def write_pairs(root, sizes_a, sizes_b):
+    """Replace the test pictures by such that are pairs by their names, in these sizes."""
+    rng = np.random.default_rng(0)
+    for domain, sizes in (("A", sizes_a), ("B", sizes_b)):
+        shutil.rmtree(root / f"test{domain}")
+        (root / f"test{domain}").mkdir()
         for i, size in enumerate(sizes):
-            Image.new("RGB", (size, size), (i, 0, 0)).save(own_domains / folder / f"{i}.png")
+            picture = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(root / f"test{domain}" / f"{i}.png")
+    (root / "dataset.json").write_text('{"pairs": true}')
+
+
+def test_pairs_of_unequal_sizes_are_not_compared_and_that_is_said(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (20, 20), (20, 28))
     code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
     assert code == 0, err
-    assert not {"l1_a2b", "l1_b2a"} & set(json.loads(out)["metrics"])
+    result = json.loads(out)
+    assert not {"l1_a2b", "l1_b2a"} & set(result["metrics"])
+    said = f"{own_domains / 'testA' / '1.png'} is 20x20 pixels and {own_domains / 'testB' / '1.png'} 28x28"
+    assert said in result["notes"][0]
+    assert said in err
+
+
+def test_patches_of_pictures_of_several_sizes_are_compared_as_the_network_sees_them(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (20, 28, 16), (20, 28, 16))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert "l1_a2b" in result["metrics"]
+    assert "16 pixels a side" in err
+    for way, source, target in (("a2b", "testA", "testB"), ("b2a", "testB", "testA")):
+        translator = load(trained, direction=way)
+        sources, targets = (
+            [translator.network_input(to_tensor(read_image(own_domains / folder / f"{i}.png"))[None]) for i in range(3)]
+            for folder in (source, target)
+        )
+        with torch.no_grad():
+            outputs = torch.cat([translator.network(one) for one in sources])
+        expected = sliced_wasserstein(outputs, torch.cat(targets)).mean
+        assert result["metrics"][f"sliced_wasserstein_{way}"]["mean"] == pytest.approx(expected, rel=1e-4)
+        expected = sliced_wasserstein(torch.cat(sources), torch.cat(targets)).mean
+        assert result["baselines"][f"copy {way}"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_patches_of_a_model_of_pieces_are_those_of_the_middle(cyclegan, train, own_domains, tmp_path):
+    assert train(tmp_path / "run", "--load-size", 0, "--steps", 2, data=own_domains)[0] == 0
+    write_pairs(own_domains, (20, 28), (20, 28))
+    code, out, err = cyclegan("evaluate", tmp_path / "run", "--data", own_domains, "--json")
+    assert code == 0, err
+    sources, targets = (
+        torch.stack(
+            [
+                to_tensor(read_image(own_domains / folder / f"{i}.png"))[:, edge:-edge, edge:-edge]
+                for i, edge in ((0, 2), (1, 6))
+            ]
+        )
+        for folder in ("testA", "testB")
+    )
+    expected = sliced_wasserstein(sources, targets).mean
+    assert json.loads(out)["baselines"]["copy a2b"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_there_is_no_distance_it_is_said(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (6, 6), (6, 6))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    assert "sliced_wasserstein_a2b" not in json.loads(out)["metrics"]
+    assert json.loads(out)["notes"][0].startswith("No sliced Wasserstein distance")
+    assert "No sliced Wasserstein distance" in err
 
 
 @pytest.mark.parametrize(("limit", "pictures"), [(1, 2), (2, 4), (99, 5)])
