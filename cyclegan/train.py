@@ -25,6 +25,7 @@ from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, picture_type, save_model
+from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -64,6 +65,7 @@ class CycleGan:
         root, model = data_folder(config.data), config.model
         self.training_set = _pictures(config, "train", store, augment=True)
         there = splits(root)
+        check_plateau(config.schedule, root, there)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
         self.held_out = _pictures(config, self.held_out_split, store, augment=False)
         self._skips = Skips(say) if config.data.on_error == "skip" else None

@@ -22,6 +22,7 @@ from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, picture_type, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
+from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -61,8 +62,10 @@ class Pix2Pix:
         self.config, self.fabric, self.run = config, fabric, run
         root = data_folder(config.data)
         self.training_set = _pairs(config, "train", store, augment=True)
+        there = splits(root)
+        check_plateau(config.schedule, root, there)
         # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
-        self.held_out_split = "val" if "val" in splits(root) else "train"
+        self.held_out_split = "val" if "val" in there else "train"
         self.held_out = _pairs(config, self.held_out_split, store, augment=False)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})

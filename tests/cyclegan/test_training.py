@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained,
 @pytest.mark.parametrize(
     "options",
     [
-        "--generator unet --levels 3",
+        "--generator unet --num-blocks None --levels 3",
         "--norm batch --discriminator-norm batch --batch-size 2 --precision fp32",
         "--gan-loss vanilla --upsampling resize --dropout 0.5",
         "--gan-loss hinge --discriminator pixel --discriminator-norm none --norm none",

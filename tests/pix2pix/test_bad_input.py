@@ -115,10 +115,19 @@ class TestOptions:
             (["--lambda-gan", "0", "--lambda-l1", "0"], "nothing to train by"),
             (["--patch-layers", "4"], "--image-size 32 is too small"),
             (["--load-size", "16"], "--load-size 16 is smaller"),
+            (["--decay-steps", "7"], "--decay-steps 7 is more than --steps 6"),
+            (["--steps", "None", "--decay-steps", "7"], "--decay-steps 7 belongs to --steps"),
+            (["--lambda-gp", "5"], "--lambda-gp 5: --gan-loss vanilla has no gradient penalty"),
         ],
     )
     def test_bad_values(self, train, tmp_path, options, said):
         refused(train(tmp_path / "run", *options), said)
+        no_run(tmp_path / "run")
+
+    def test_plateau_without_validation(self, train, own_pairs, tmp_path):
+        shutil.rmtree(own_pairs / "val")
+        result = train(tmp_path / "run", "--schedule", "plateau", data=own_pairs)
+        refused(result, "has no val split (it has: train, test)", "Choose another schedule")
         no_run(tmp_path / "run")
 
     def test_no_length(self, pix2pix, pairs, tmp_path):
