@@ -20,6 +20,7 @@ from ganvas.data.paired import dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import UnpairedDataset
+from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
@@ -67,7 +68,7 @@ class CycleGan:
         there = splits(root)
         check_plateau(config.schedule, root, there)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
-        self.held_out = _pictures(config, self.held_out_split, store, augment=False)
+        self.held_out = _held_out_set(config, self.held_out_split, store)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
@@ -266,6 +267,16 @@ def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *,
         seed=config.seed,
         store=store,
     )
+
+
+def _held_out_set(config: CycleGanConfig, split: str, store: PictureStore | None) -> UnpairedDataset:
+    """Open the split that samples and validation are taken from; a bad one is told from the training pictures."""
+    try:
+        return _pictures(config, split, store, augment=False)
+    except UserError as error:
+        raise UserError(
+            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
+        ) from None
 
 
 def _say_what(say: Say, model: CycleGan) -> None:

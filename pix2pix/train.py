@@ -16,6 +16,7 @@ from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
+from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
@@ -66,7 +67,7 @@ class Pix2Pix:
         check_plateau(config.schedule, root, there)
         # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
         self.held_out_split = "val" if "val" in there else "train"
-        self.held_out = _pairs(config, self.held_out_split, store, augment=False)
+        self.held_out = _held_out_set(config, self.held_out_split, store)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         a, b = domains.get("a", "A"), domains.get("b", "B")
@@ -265,6 +266,16 @@ def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, aug
         seed=config.seed,
         store=store,
     )
+
+
+def _held_out_set(config: Pix2PixConfig, split: str, store: PictureStore | None) -> PairedDataset:
+    """Open the split that samples and validation are taken from; a bad one is told from the training pictures."""
+    try:
+        return _pairs(config, split, store, augment=False)
+    except UserError as error:
+        raise UserError(
+            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
+        ) from None
 
 
 def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:

@@ -247,6 +247,14 @@ def test_bad_folders(train, own_domains, tmp_path, spoil, said):
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(train, own_domains, tmp_path):
+    shutil.rmtree(own_domains / "testB")
+    code, _, err = train(tmp_path / "run", data=own_domains)
+    assert code == 2
+    assert "testB: is missing" in err
+    assert "split test, held out for samples and validation" in err
+
+
 def test_data_is_required(cyclegan, tmp_path):
     code, _, err = cyclegan("train", "--out", tmp_path / "run")
     assert (code, "--data is missing" in err) == (2, True)

@@ -57,6 +57,12 @@ class TestData:
         (tmp_path / "data" / "trainA").mkdir(parents=True)
         refused(train(tmp_path / "run", data=tmp_path / "data"), "trainB", "is missing")
 
+    def test_held_out_pictures_are_told_from_training_pictures(self, train, own_pairs, tmp_path):
+        for picture in (own_pairs / "val").iterdir():
+            picture.unlink()
+        result = train(tmp_path / "run", data=own_pairs)
+        refused(result, "val: holds no pictures", "split val, held out for samples and validation")
+
     def test_halves_of_different_size(self, train, tmp_path):
         for side, size in (("trainA", (32, 32)), ("trainB", (32, 30))):
             (tmp_path / "data" / side).mkdir(parents=True)
