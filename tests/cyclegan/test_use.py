@@ -255,6 +255,13 @@ def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(tra
     assert "split test, held out for samples and validation" in err
 
 
+def test_pictures_of_other_channels_are_refused_without_naming_options_of_another_command(train, tmp_path):
+    code, _, err = train(tmp_path / "run", "--channels-a", 4, "--channels-b", 4)
+    assert code == 2
+    assert "3 channels, 4 are expected" in err
+    assert "--source-channels" not in err
+
+
 def test_data_is_required(cyclegan, tmp_path):
     code, _, err = cyclegan("train", "--out", tmp_path / "run")
     assert (code, "--data is missing" in err) == (2, True)
