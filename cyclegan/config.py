@@ -12,7 +12,6 @@ from ganvas.options import STRICT
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
-    CountOrZero,
     DiscriminatorConfig,
     HardwareConfig,
     LoggingConfig,
@@ -96,7 +95,7 @@ class ModelConfig:
     keeps colours; 0 skips its work."""
     lambda_gp: NotNegative = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
-    pool_size: CountOrZero = 50
+    pool_size: Annotated[int, Field(ge=0, le=10_000)] = 50
     """Earlier fakes of each domain that the discriminators may be shown; 0 shows them the newest alone."""
     accumulate: Count = 1
     """Pieces that a batch is split into, one after the other: the memory of one piece."""

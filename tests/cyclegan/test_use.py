@@ -197,6 +197,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
         ("--patch-layers 3", "needs 24 pixels"),
         ("--load-size 8", "smaller than --image-size"),
         ("--pool-size -1", "pool_size"),
+        ("--pool-size 100000000", "pool_size is 100000000: Input should be less than or equal to 10000"),
         ("--levels 3", "--levels 3: only --generator unet has levels"),
         ("--generator unet", "--num-blocks 1: only --generator resnet has blocks"),
         ("--schedule plateau", "has no val split (it has: train, test)"),
