@@ -6,7 +6,7 @@ what is theirs.
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -248,15 +248,21 @@ def with_settings(run: Config, named: Config, plain: Config) -> Config:
     return from_json(type(run), nested, "a preset")
 
 
-def forbidden_changes(before: object, after: object) -> list[str]:
+def forbidden_changes(before: Any, after: Any) -> list[str]:
     """Name the options in which two configs differ and a resumed run may not."""
-    old, new = flatten(to_json(before)), flatten(to_json(after))
-    changed = [name for name in old if old[name] != new.get(name)]
+    old, new = flatten(asdict(before)), flatten(asdict(after))
+    changed = [name for name in old if _resolved(old[name]) != _resolved(new.get(name))]
+    was, now = flatten(to_json(before)), flatten(to_json(after))
     return [
-        f"{_option(name)} (was {old[name]!r}, now {new.get(name)!r})"
+        f"{_option(name)} (was {was[name]!r}, now {now.get(name)!r})"
         for name in changed
         if name not in RESUMABLE_CHANGES
     ]
+
+
+def _resolved(value: object) -> object:
+    """Give one spelling to all that mean the same folder; other values stay."""
+    return value.resolve() if isinstance(value, Path) else value
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
