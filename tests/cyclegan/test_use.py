@@ -245,7 +245,7 @@ def test_bad_folders(train, own_domains, tmp_path, spoil, said):
     code, _, err = train(tmp_path / "run", data=own_domains)
     assert (code, err.count("error:")) == (2, 1)
     assert said in err
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(train, own_domains, tmp_path):
