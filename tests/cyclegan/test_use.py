@@ -43,6 +43,14 @@ def test_evaluate_without_truth(cyclegan, trained, domains):
     ways = {"sliced_wasserstein_a2b", "sliced_wasserstein_b2a"}
     assert set(result["metrics"]) == ways | {f"{kind}_l1_{d}" for kind in ("cycle", "identity") for d in "ab"}
     assert "baselines" not in result
+    G = {way: load(trained, direction=way).translate_tensor for way in ("a2b", "b2a")}
+    for domain, there, back in (("a", "a2b", "b2a"), ("b", "b2a", "a2b")):
+        sources = [to_tensor(read_image(path))[None] for path in sorted((domains / f"test{domain.upper()}").iterdir())]
+        cycle = np.mean([(G[back](G[there](x)) - x).abs().mean().item() for x in sources])
+        identity, other = (np.mean([(G[way](x) - x).abs().mean().item() for x in sources]) for way in (back, there))
+        assert result["metrics"][f"cycle_l1_{domain}"]["mean"] == pytest.approx(cycle, rel=1e-5)
+        assert result["metrics"][f"identity_l1_{domain}"]["mean"] == pytest.approx(identity, rel=1e-5)
+        assert identity != pytest.approx(other, rel=1e-3)  # or the wrong generator would go unnoticed
     assert json.loads((trained / "evaluation.json").read_text())["metrics"] == result["metrics"]
 
 
