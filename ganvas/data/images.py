@@ -179,7 +179,7 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     if picture.shape[2] != channels:
         raise UserError(
             f"{path}: has {picture.shape[2]} channels, {channels} are expected. Convert the file, or train with as "
-            "many channels (train --help tells the options for each side's)."
+            "many channels as it has (train --help names the options)."
         )
     return picture
 
