@@ -8,9 +8,8 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from cyclegan.config import CycleGanConfig, Preset, preset
+from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
 from ganvas.console import run_command
-from ganvas.errors import UserError
 from ganvas.inference.convert_command import ExportOptions, ImportBothOptions, run_export, run_import_both
 from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.inference.serve_command import ServeOptions, run_serve
@@ -129,8 +128,7 @@ def _run(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     command = parse_train("cyclegan", Train, CycleGanConfig, get_args(Preset), preset, arguments)
-    if command.options.data.data == Path():
-        raise UserError("--data is missing: give the folder of the data set, with trainA and trainB in it.")
+    data_folder(command.options.data)  # missing: say so before the heavy imports
     from cyclegan.train import train_cyclegan
 
     return train_cyclegan(command.options, command.out, resume=command.resume)

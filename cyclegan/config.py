@@ -10,8 +10,8 @@ from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
 from ganvas.options import STRICT
 from ganvas.training.config import (
+    LAMBDA_GP,
     Count,
-    CountOrZero,
     DiscriminatorConfig,
     HardwareConfig,
     LoggingConfig,
@@ -22,6 +22,7 @@ from ganvas.training.config import (
     check_discriminator,
     check_length,
     check_levels,
+    check_penalty,
     check_sizes,
     parse_range,
 )
@@ -35,7 +36,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Path = Path()
+    data: Path | None = None
     """Data set without pairs: DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
     """Pixels a side in training."""
@@ -92,9 +93,9 @@ class ModelConfig:
     lambda_identity: NotNegative = 0.5
     """Weight of the identity losses, as a share of --lambda-cycle: what is in the target domain already must stay. It
     keeps colours; 0 skips its work."""
-    lambda_gp: NotNegative = 10.0
+    lambda_gp: NotNegative = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
-    pool_size: CountOrZero = 50
+    pool_size: Annotated[int, Field(ge=0, le=10_000)] = 50
     """Earlier fakes of each domain that the discriminators may be shown; 0 shows them the newest alone."""
     accumulate: Count = 1
     """Pieces that a batch is split into, one after the other: the memory of one piece."""
@@ -153,6 +154,10 @@ def check(config: CycleGanConfig) -> None:
             f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: a picture of one domain cannot "
             "go through the generator of the other. Use --lambda-identity 0."
         )
+    if model.generator == "resnet" and model.levels is not None:
+        raise UserError(f"--levels {model.levels}: only --generator unet has levels; resnet has --num-blocks.")
+    if model.generator == "unet" and model.num_blocks is not None:
+        raise UserError(f"--num-blocks {model.num_blocks}: only --generator resnet has blocks; unet has --levels.")
     if model.lambda_cycle == 0:
         raise UserError("--lambda-cycle 0: without it nothing ties a translation to its source. Give it a weight.")
     if data.batch_size % model.accumulate:
@@ -161,7 +166,19 @@ def check(config: CycleGanConfig) -> None:
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
+    check_penalty(model.lambda_gp, model.gan_loss)
     ranges(data)
+
+
+def data_folder(data: DataConfig) -> Path:
+    """Give the folder of the data set.
+
+    Raises:
+        UserError: The options name none.
+    """
+    if data.data is None:
+        raise UserError("--data is missing: give the folder of the data set, with trainA and trainB in it.")
+    return data.data
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

@@ -4,7 +4,8 @@ Letters: G_ab translates domain a to b (the paper's G), G_ba back (F); D_a judge
 As in the published code, G is updated before D, D's losses are halved, and D sees fakes from a pool of earlier ones.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,10 +120,13 @@ class CycleGanStep:
         for discriminator in (self.networks.D_a, self.networks.D_b):
             discriminator.requires_grad_(True)
         self._zero_grad("D_a", "D_b")
-        for (real_a, real_b), (fake_a, fake_b) in zip(pieces, fakes, strict=True):
+        fake_a, fake_b = (torch.cat(each) for each in zip(*fakes, strict=True))
+        # Asked once for the whole batch: the draws of two pools would alternate piece by piece.
+        shown = zip(self.pool_a(fake_a).chunk(len(pieces)), self.pool_b(fake_b).chunk(len(pieces)), strict=True)
+        for (real_a, real_b), (shown_a, shown_b) in zip(pieces, shown, strict=True):
             for domain, D, real, fake in (
-                ("a", self.networks.D_a, real_a, self.pool_a(fake_a)),
-                ("b", self.networks.D_b, real_b, self.pool_b(fake_b)),
+                ("a", self.networks.D_a, real_a, shown_a),
+                ("b", self.networks.D_b, real_b, shown_b),
             ):
                 total, losses = self._discriminator_losses(domain, D, real, fake)
                 (share * total).backward()
@@ -172,7 +176,8 @@ class CycleGanStep:
         """Run a generator on one or two batches; each output as float32."""
         network: Callable[[Tensor], Tensor] = G
         if self.checkpointing:
-            network = lambda x: checkpoint(G, x, use_reentrant=False)  # noqa: E731
+            contexts = lambda: (contextlib.nullcontext(), _statistics_kept(G))  # noqa: E731
+            network = lambda x: checkpoint(G, x, use_reentrant=False, context_fn=contexts)  # noqa: E731
         return [output.float() for output in _pass(network, pictures, joined=self.join_generators)]
 
     def _zero_grad(self, *names: str) -> None:
@@ -185,6 +190,23 @@ class CycleGanStep:
 
     def _precision(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+@contextlib.contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Keep batch norms from averaging a batch that they have averaged already, while values are computed again.
+
+    They average into copies meanwhile: with averaging off they would keep other values for the backward pass.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)
 
 
 def _pass(network: Callable[[Tensor], Tensor], pictures: Sequence[Tensor], *, joined: bool) -> Sequence[Tensor]:

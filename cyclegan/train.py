@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cyclegan.config import CycleGanConfig, check, ranges
+from cyclegan.config import CycleGanConfig, check, data_folder, ranges
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
@@ -20,11 +20,13 @@ from ganvas.data.paired import dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import UnpairedDataset
+from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, picture_type, save_model
+from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -61,11 +63,12 @@ class CycleGan:
         compiled: bool = False,
     ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
-        root, model = config.data.data, config.model
+        root, model = data_folder(config.data), config.model
         self.training_set = _pictures(config, "train", store, augment=True)
         there = splits(root)
+        check_plateau(config.schedule, root, there)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
-        self.held_out = _pictures(config, self.held_out_split, store, augment=False)
+        self.held_out = _held_out_set(config, self.held_out_split, store)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
@@ -154,10 +157,19 @@ class CycleGan:
             views[DIRECTIONS[name]] = View(real[a], self._outputs(name, real[a]), real[b], identity)
         return self._watch.look(views, losses)
 
+    @property
+    def watch_memory(self) -> dict[str, Any]:
+        """What the watch has seen, which a resumed run goes on from."""
+        return self._watch.memory
+
+    @watch_memory.setter
+    def watch_memory(self, memory: dict[str, Any]) -> None:
+        self._watch.memory = memory
+
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model with both directions."""
-        data = self.config.data
-        info = dataset_info(data.data)
+        root = data_folder(self.config.data)
+        info = dataset_info(root)
         config = ModelFileConfig(
             kind="cyclegan",
             networks={way: self.specs[name] for name, way in DIRECTIONS.items()},
@@ -165,7 +177,7 @@ class CycleGan:
             training={
                 "step": step,
                 "metrics": dict(metrics),
-                "data": info.get("name", data.data.name),
+                "data": info.get("name", root.resolve().name),
                 **{name: info[name] for name in ("legend", "lines") if name in info},  # brushes of the page
             },
         )
@@ -185,7 +197,7 @@ class CycleGan:
             target_range=range_b,
             source_type=picture_type(first["a"]),
             target_type=picture_type(first["b"]),
-            legend=heeded_legend(data.augment, dataset_info(data.data)),
+            legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
         )
 
     def _first(self, domain: str) -> np.ndarray:
@@ -237,15 +249,15 @@ def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> 
 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
-    data = config.data
+    data, root = config.data, data_folder(config.data)
     augmentation = chosen_augmentation(
-        data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(data.data)
+        data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(root)
     )
     range_a, range_b = ranges(data)
     scale = None if data.load_size == 0 else data.image_size
     whole = Augmentation(scale, data.image_size, flip=False, legend=augmentation.legend)
     return UnpairedDataset(
-        data.data,
+        root,
         split,
         augmentation=augmentation if augment else whole,
         channels_a=data.channels_a,
@@ -255,6 +267,16 @@ def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *,
         seed=config.seed,
         store=store,
     )
+
+
+def _held_out_set(config: CycleGanConfig, split: str, store: PictureStore | None) -> UnpairedDataset:
+    """Open the split that samples and validation are taken from; a bad one is told from the training pictures."""
+    try:
+        return _pictures(config, split, store, augment=False)
+    except UserError as error:
+        raise UserError(
+            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
+        ) from None
 
 
 def _say_what(say: Say, model: CycleGan) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ganvas.data.images import to_array, to_tensor, write_image
+from ganvas.data.images import require_picture_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import Files
 from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
@@ -20,7 +20,8 @@ from ganvas.evaluation.baseline import match_colours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
-from ganvas.inference.translator import Translator, load
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.receptive_field_command import ReceptiveFieldOptions, run
@@ -39,15 +40,24 @@ def run_evaluate(options: "Evaluate") -> int:
     Raises:
         UserError: No model of both directions, no data, or pictures that cannot be read.
     """
+    if options.sheet is not None:
+        require_picture_suffix(options.sheet)
     device = choose_device(options.device)
-    translators = {way: load(options.model, direction=way, device=device) for way in ("a2b", "b2a")}
+    config, generators = load_model(options.model, ("cyclegan",))
+    translators = {way: Translator(config, generators, direction=way, device=device) for way in ("a2b", "b2a")}
     found = zip("ab", find_domains(options.data, options.split), strict=True)
     files = {domain: _evenly(every, options.limit) for domain, every in found}
     real = {
         domain: [to_tensor(there.read(path).array, there.preprocessing.source_range) for path in files[domain]]
         for domain, there in (("a", translators["a2b"]), ("b", translators["b2a"]))
     }
-    paired = are_pairs(options.data, options.split) and _sizes(real["a"]) == _sizes(real["b"])
+    named_alike = are_pairs(options.data, options.split)
+    unequal = _unequal_pair(files, real) if named_alike else ""
+    paired = named_alike and not unequal
+    # What patch statistics are taken of: all of it has to be of one size.
+    comparable = real
+    if len({picture.shape[-2:] for picture in [*real["a"], *real["b"]]}) > 1:
+        comparable = {d: _as_trained(translators[way], real[d]) for d, way in (("a", "a2b"), ("b", "b2a"))}
     result: dict[str, Any] = {
         "model": str(options.model),
         "data": str(options.data),
@@ -57,7 +67,7 @@ def run_evaluate(options: "Evaluate") -> int:
     }
     baselines: dict[str, Any] = {}
     sheet = []
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for there, back, a, b in (("a2b", "b2a", "a", "b"), ("b2a", "a2b", "b", "a")):
         with console.status(f"translating {there}"):
             fake = _translated(translators[there], real[a])
@@ -65,19 +75,26 @@ def run_evaluate(options: "Evaluate") -> int:
         metrics = {f"cycle_l1_{a}": _interval(cycled, real[a])}
         if real[a][0].shape[0] == real[b][0].shape[0]:
             metrics[f"identity_l1_{a}"] = _interval(_translated(translators[back], real[a]), real[a])
-        metrics |= _distance(f"sliced_wasserstein_{there}", fake, real[b])
+        # Translated anew where sizes differ: a translation scaled back and again would be blurred once more.
+        drawn = fake if comparable is real else _translated(translators[there], comparable[a])
+        metrics |= _distance(f"sliced_wasserstein_{there}", drawn, comparable[b])
         if paired:
             metrics |= _against_truth(there, fake, real[b])
-            baselines |= _baseline(there, real[a], real[b])
+            baselines |= _baseline(there, real, comparable, a, b)
         result["metrics"] |= metrics
         sheet += _rows(real[a], fake, cycled, real[b] if paired else None)
     if baselines:
         result["baselines"] = baselines
+    trained_size = config.preprocessing.image_size if comparable is not real else None
+    notes = _notes(unequal, trained_size, has_distance="sliced_wasserstein_a2b" in result["metrics"])
+    if notes:
+        result["notes"] = notes
+        console.print("\n".join(notes))
     if options.sheet is not None:
         heads = ["source", "translated", "cycled back", "truth"][: len(sheet[0])]
         write_image(options.sheet, contact_sheet(sheet, heads))
     if (options.model / "model").is_dir():
-        write_json(options.model / "evaluation.json", {name: result[name] for name in result if name != "baselines"})
+        write_json(options.model / "evaluation.json", result)
     if options.json:
         print(json.dumps(result))
     else:
@@ -93,8 +110,44 @@ def _evenly(files: Files, limit: int | None) -> list[Path]:
     return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
 
-def _sizes(pictures: list[Tensor]) -> list[torch.Size]:
-    return [picture.shape[-2:] for picture in pictures]
+def _unequal_pair(files: Mapping[str, list[Path]], pictures: Mapping[str, list[Tensor]]) -> str:
+    """Describe the first pair whose pictures differ in size; empty where there is none."""
+    for paths, pair in zip(*(zip(*each.values(), strict=True) for each in (files, pictures)), strict=True):
+        sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pair]
+        if len(set(sizes)) > 1:
+            return f"{paths[0]} is {sizes[0]} pixels and {paths[1]} {sizes[1]}"
+    return ""
+
+
+def _notes(unequal: str, trained_size: int | None, *, has_distance: bool) -> list[str]:
+    """Say which scores are left out or are of changed pictures, and why."""
+    notes = []
+    if unequal:
+        notes.append(f"Nothing is compared with the truth: {unequal}. The pictures of a pair must be of one size.")
+    if not has_distance:
+        notes.append(
+            f"No sliced Wasserstein distance: there are pictures of less than {PATCH_SIZE} pixels, or of several sizes "
+            "and smaller than those of the training."
+        )
+    elif trained_size is not None:
+        notes.append(
+            "The pictures differ in size: the sliced Wasserstein distance is that of pictures as the training saw "
+            f"them, {trained_size} pixels a side."
+        )
+    return notes
+
+
+def _as_trained(translator: Translator, pictures: list[Tensor]) -> list[Tensor]:
+    """Give sources [C, H, W] as the training saw its own: scaled to its size, or their middle where it cut pieces."""
+    if translator.resizes:
+        return [translator.network_input(picture[None])[0] for picture in pictures]
+    return [_middle(picture, translator.preprocessing.image_size) for picture in pictures]
+
+
+def _middle(picture: Tensor, size: int) -> Tensor:
+    """Cut the middle of [C, H, W]: at most ``size`` pixels a side."""
+    top, left = (max(0, side - size) // 2 for side in picture.shape[-2:])
+    return picture[:, top : top + size, left : left + size]
 
 
 def _translated(translator: Translator, pictures: list[Tensor]) -> list[Tensor]:
@@ -123,19 +176,27 @@ def _against_truth(way: str, outputs: list[Tensor], targets: list[Tensor]) -> di
     }
 
 
-def _baseline(way: str, sources: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
-    """Score what needs no learning: one flat colour, the source itself, and its colours matched to the domain."""
+def _baseline(
+    way: str, real: Mapping[str, list[Tensor]], comparable: Mapping[str, list[Tensor]], a: str, b: str
+) -> dict[str, dict[str, float]]:
+    """Score what needs no learning, from domain ``a`` to ``b``: L1 of the pictures, patches of comparable ones."""
+    drawn, scores = _trivial(comparable[a], comparable[b]), {}
+    for name, outputs in _trivial(real[a], real[b]).items():
+        distance = _distance("sliced_wasserstein", drawn[name], comparable[b])
+        scores[f"{name} {way}"] = {
+            "l1": float(_per_picture("l1", outputs, real[b]).mean()),
+            **{key: value["mean"] for key, value in distance.items()},
+        }
+    return scores
+
+
+def _trivial(sources: list[Tensor], targets: list[Tensor]) -> dict[str, list[Tensor]]:
+    """Translate by one flat colour, by the source itself, and by its colours matched to the domain."""
     flat = torch.cat([target.flatten(1) for target in targets], dim=1).median(dim=1).values[:, None, None]
     trivial = {"flat": [flat.expand_as(target) for target in targets]}
     if sources[0].shape[0] == targets[0].shape[0]:
         trivial |= {"copy": sources, "colours matched": match_colours(sources, targets)}
-    return {
-        f"{name} {way}": {
-            "l1": float(_per_picture("l1", outputs, targets).mean()),
-            **{key: value["mean"] for key, value in _distance("sliced_wasserstein", outputs, targets).items()},
-        }
-        for name, outputs in trivial.items()
-    }
+    return trivial
 
 
 def _rows(

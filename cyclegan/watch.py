@@ -53,7 +53,7 @@ class CycleWatch:
 
     def __init__(self, gan_loss: str, *, has_identity: bool = True) -> None:
         self._gan_loss, self._has_identity = gan_loss, has_identity
-        self._seen: dict[str, int] = {}
+        self.memory: dict[str, int] = {}  # looks in a row that saw each failure: what the next one depends on
 
     def look(self, views: Mapping[str, View], losses: Mapping[str, float]) -> Sight:
         """Look at the fixed pictures of both directions, and at the latest mean losses.
@@ -82,8 +82,8 @@ class CycleWatch:
         }
 
     def _new(self, failing: Mapping[str, str]) -> list[str]:
-        self._seen = {name: self._seen.get(name, 0) + 1 for name in failing}
-        return [warning for name, warning in failing.items() if self._seen[name] == LOOKS]
+        self.memory = {name: self.memory.get(name, 0) + 1 for name in failing}
+        return [warning for name, warning in failing.items() if self.memory[name] == LOOKS]
 
 
 def _untouched(way: str, view: View) -> dict[str, str]:

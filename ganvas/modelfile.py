@@ -28,6 +28,7 @@ from ganvas.options import STRICT, from_json, to_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
 KINDS = ("pix2pix", "cyclegan", "dcgan")
+TRANSLATORS = ("pix2pix", "cyclegan")
 PictureType = Literal["uint8", "uint16", "float32"]
 CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
 SAMPLE = "sample.png"
@@ -193,18 +194,19 @@ def find_model(path: Path) -> Path:
     raise UserError(f"{path}: holds no model ({CONFIG} and {WEIGHTS}). Give a run whose training has saved one.")
 
 
-def load_model(path: Path | str) -> tuple[ModelConfig, dict[str, nn.Module]]:
+def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[ModelConfig, dict[str, nn.Module]]:
     """Read a translator: its config, and its generators in eval mode on the CPU.
 
     Args:
         path: A run folder (its best model), a checkpoint folder (that step's) or a model folder; or hub:OWNER/NAME.
+        kinds: What it may be.
 
     Raises:
-        UserError: It is missing or damaged, or its weights do not fit its architecture.
+        UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture.
     """
     path = local_model(path)
     folder = find_model(path)
-    config = read_config(folder, ModelConfig, ("pix2pix", "cyclegan"))
+    config = read_config(folder, ModelConfig, kinds)
     weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
     for way, spec in config.networks.items():

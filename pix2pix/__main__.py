@@ -9,14 +9,13 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ganvas.console import run_command
-from ganvas.errors import UserError
 from ganvas.inference.convert_command import ExportOptions, ImportOptions, run_export, run_import
 from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.inference.serve_command import ServeOptions, run_serve
 from ganvas.inference.translate_command import TranslateOptions, run_translate
 from ganvas.receptive_field_command import ReceptiveFieldOptions
 from ganvas.training.command import parse_train
-from pix2pix.config import Pix2PixConfig, Preset, preset
+from pix2pix.config import Pix2PixConfig, Preset, data_folder, preset
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -131,8 +130,7 @@ def _run(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     command = parse_train("pix2pix", Train, Pix2PixConfig, get_args(Preset), preset, arguments)
-    if command.options.data.data == Path():
-        raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
+    data_folder(command.options.data)  # missing: say so before the heavy imports
     from pix2pix.train import train_pix2pix
 
     return train_pix2pix(command.options, command.out, resume=command.resume)

@@ -11,6 +11,7 @@ from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
 from ganvas.options import STRICT
 from ganvas.training.config import (
+    LAMBDA_GP,
     Count,
     DiscriminatorConfig,
     HardwareConfig,
@@ -22,6 +23,7 @@ from ganvas.training.config import (
     check_discriminator,
     check_length,
     check_levels,
+    check_penalty,
     check_sizes,
     parse_range,
 )
@@ -35,7 +37,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Path = Path()
+    data: Path | None = None
     """Data set of pairs: DIR/train with A|B pictures, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or
     WebDataset's shards DIR/train-*.tar."""
     direction: Literal["a2b", "b2a"] = "a2b"
@@ -98,7 +100,7 @@ class ModelConfig:
     """Weight of the adversarial loss; 0 trains with L1 alone."""
     lambda_l1: NotNegative = 100.0
     """Weight of the L1 loss; 0 trains with the adversarial loss alone."""
-    lambda_gp: NotNegative = 10.0
+    lambda_gp: NotNegative = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
 
 
@@ -154,9 +156,21 @@ def check(config: Pix2PixConfig) -> None:
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
+    check_penalty(model.lambda_gp, model.gan_loss)
     ranges(data)
     if data.source and data.direction != "a2b":
         raise UserError("--source and --direction b2a: name the folders the other way round instead.")
+
+
+def data_folder(data: DataConfig) -> Path:
+    """Give the folder of the data set.
+
+    Raises:
+        UserError: The options name none.
+    """
+    if data.data is None:
+        raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
+    return data.data
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

@@ -16,19 +16,21 @@ from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
+from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, picture_type, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
+from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
-from pix2pix.config import Pix2PixConfig, check, ranges
+from pix2pix.config import Pix2PixConfig, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights
 
@@ -59,11 +61,13 @@ class Pix2Pix:
         compiled: bool = False,
     ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
-        root = config.data.data
+        root = data_folder(config.data)
         self.training_set = _pairs(config, "train", store, augment=True)
+        there = splits(root)
+        check_plateau(config.schedule, root, there)
         # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
-        self.held_out_split = "val" if "val" in splits(root) else "train"
-        self.held_out = _pairs(config, self.held_out_split, store, augment=False)
+        self.held_out_split = "val" if "val" in there else "train"
+        self.held_out = _held_out_set(config, self.held_out_split, store)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         a, b = domains.get("a", "A"), domains.get("b", "B")
@@ -139,8 +143,8 @@ class Pix2Pix:
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""
-        data = self.config.data
-        info = dataset_info(data.data)
+        data, root = self.config.data, data_folder(self.config.data)
+        info = dataset_info(root)
         config = ModelFileConfig(
             kind="pix2pix",
             networks={data.direction: self.spec},
@@ -149,7 +153,7 @@ class Pix2Pix:
             training={
                 "step": step,
                 "metrics": dict(metrics),
-                "data": info.get("name", data.data.name),
+                "data": info.get("name", root.resolve().name),
                 **{name: info[name] for name in ("legend", "lines") if name in info},  # brushes of the page
             },
         )
@@ -171,7 +175,7 @@ class Pix2Pix:
             target_type=picture_type(target),
             source_folders=data.source,
             target_folder=data.target,
-            legend=heeded_legend(data.augment, dataset_info(data.data)),
+            legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
         )
 
     def _has_batch_norm(self) -> bool:
@@ -236,20 +240,20 @@ def _data(config: Pix2PixConfig, pairs: PairedDataset, fabric: Fabric) -> Data:
 
 def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole pictures."""
-    data = config.data
+    data, root = config.data, data_folder(config.data)
     augmentation = chosen_augmentation(
         data.augment,
         data.image_size,
         load_size=data.load_size,
         flip=data.flip,
         colour=data.colour,
-        info=dataset_info(data.data),
+        info=dataset_info(root),
     )
     source_range, target_range = ranges(data)
     size = data.image_size
     whole = None if data.load_size == 0 else Augmentation(size, size, flip=False, legend=augmentation.legend)
     return PairedDataset(
-        data.data,
+        root,
         split,
         augmentation=augmentation if augment else whole,
         direction=data.direction,
@@ -262,6 +266,16 @@ def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, aug
         seed=config.seed,
         store=store,
     )
+
+
+def _held_out_set(config: Pix2PixConfig, split: str, store: PictureStore | None) -> PairedDataset:
+    """Open the split that samples and validation are taken from; a bad one is told from the training pictures."""
+    try:
+        return _pairs(config, split, store, augment=False)
+    except UserError as error:
+        raise UserError(
+            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
+        ) from None
 
 
 def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:

@@ -12,13 +12,14 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from ganvas.data.images import holds, to_array, to_tensor, write_image
+from ganvas.data.images import holds, require_picture_suffix, to_array, to_tensor, write_image
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.evaluation.baseline import MedianColours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
-from ganvas.inference.translator import Translator, load
+from ganvas.inference.translator import Translator
+from ganvas.modelfile import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.unet import UNetGenerator
 from ganvas.receptive_field_command import ReceptiveFieldOptions, run
@@ -37,7 +38,10 @@ def run_evaluate(options: "Evaluate") -> int:
     Raises:
         UserError: No model, no pairs, or pictures that cannot be read.
     """
-    translator = load(options.model, device=choose_device(options.device))
+    if options.sheet is not None:
+        require_picture_suffix(options.sheet)
+    config, generators = load_model(options.model, ("pix2pix",))
+    translator = Translator(config, generators, device=choose_device(options.device))
     pairs = _open_pairs(translator, options.data, options.split)
     info = dataset_info(options.data)
     names, sources, targets, outputs = [], [], [], []

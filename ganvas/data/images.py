@@ -179,7 +179,7 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     if picture.shape[2] != channels:
         raise UserError(
             f"{path}: has {picture.shape[2]} channels, {channels} are expected. Convert the file, or train with as "
-            "many channels (--source-channels, --target-channels)."
+            "many channels as it has (train --help names the options)."
         )
     return picture
 
@@ -342,6 +342,19 @@ def _as_array(picture: Image.Image) -> tuple[np.ndarray, Alpha]:
     return np.asarray(picture.convert("RGB")), "none"
 
 
+def require_picture_suffix(path: Path) -> None:
+    """Refuse a name that no picture can be written under; ask this before the work whose result it is to hold.
+
+    Raises:
+        UserError: The suffix is that of no picture format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise UserError(
+            f"{path}: {suffix or 'no suffix'} is no picture format; use {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
+
+
 def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha: Alpha = "none") -> None:
     """Write [H, W, C], uint8, uint16 or float32, by the file's suffix.
 
@@ -358,11 +371,8 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha
     Raises:
         UserError: The place cannot be written, or the format does not hold such a picture.
     """
+    require_picture_suffix(path)
     suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise UserError(
-            f"{path}: {suffix or 'no suffix'} is no picture format; use {', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
     if picture.shape[2] not in CHANNELS.get(suffix, (picture.shape[2],)):
         raise UserError(
             f"{path}: {suffix} does not hold {picture.shape[2]} channels. Write .tif or .npy, which hold any number."

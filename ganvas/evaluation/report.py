@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,8 @@ class Evaluation:
     baseline: dict[str, Score] | None = None
     ceiling: dict[str, Score] | None = None
     l1_minus_baseline: Score | None = None
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)  # "NAME a2b": metrics without direction
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Metric:
 
 METRICS = {
     "l1": Metric("L1", "lower", 4),
+    "cycle_l1": Metric("L1 of the way there and back", "lower", 4),
+    "identity_l1": Metric("L1 of the identity pass", "lower", 4),
     "psnr": Metric("PSNR, dB", "higher", 2),
     "ssim": Metric("SSIM", "higher", 4),
     "sliced_wasserstein": Metric("Sliced Wasserstein distance", "lower", 4),
@@ -262,10 +266,15 @@ def _scores(path: Path) -> str:
     if evaluation.baseline:
         columns["trivial baseline"] = evaluation.baseline
         note = '<p class="soft">The trivial baseline paints each class of the legend in its median target colour.</p>'
+    for name, metrics in evaluation.baselines.items():
+        what_draws, _, way = name.rpartition(" ")
+        scores = {f"{metric}_{way}": Score(mean) for metric, mean in metrics.items()}
+        columns[what_draws] = columns.get(what_draws, {}) | scores
+    note += "".join(f'<p class="soft">{escape(line)}</p>' for line in evaluation.notes)
     if evaluation.ceiling:
         columns["real test pictures"] = evaluation.ceiling
         said = f"{evaluation.pictures:,} drawn pictures beside the real test pictures of {escape(evaluation.data)}."
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("metric", *columns))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("metric", *map(escape, columns)))
     rows = "".join(
         _score_row(name, [scores.get(name) for scores in columns.values()], contest=not evaluation.ceiling)
         for name in evaluation.metrics
@@ -279,7 +288,7 @@ def _scores(path: Path) -> str:
 
 def _score_row(name: str, scores: Sequence[Score | None], *, contest: bool) -> str:
     """Show one metric; in a contest the best score is marked, a ceiling is none."""
-    metric = METRICS.get(name, Metric(name, "", 4))
+    metric = _metric(name)
     means = [score.mean for score in scores if score is not None]
     best = {"lower": min, "higher": max}.get(metric.better) if contest else None
     cells = []
@@ -289,6 +298,15 @@ def _score_row(name: str, scores: Sequence[Score | None], *, contest: bool) -> s
         cells.append(f"<td{mark}>{_value(score, metric.decimals) if score is not None else '–'}</td>")
     note = f' <span class="soft">({metric.better} is better)</span>' if metric.better else ""
     return f'<tr><th scope="row">{escape(metric.label)}{note}</th>{"".join(cells)}</tr>'
+
+
+def _metric(name: str) -> Metric:
+    """Find how a metric is shown; at its end a name may say a direction ("l1_a2b") or a domain ("cycle_l1_a")."""
+    base, _, of = name.rpartition("_")
+    if name not in METRICS and base in METRICS and of in ("a2b", "b2a", "a", "b"):
+        metric = METRICS[base]
+        return replace(metric, label=f"{metric.label}, {of}")
+    return METRICS.get(name, Metric(name, "", 4))
 
 
 def _value(score: Score, decimals: int) -> str:

@@ -5,7 +5,9 @@ what is theirs.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
@@ -19,6 +21,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+LAMBDA_GP = 10.0  # Gulrajani et al. 2017, Sec. 4
 
 
 @dataclass(frozen=True)
@@ -174,12 +177,46 @@ def parse_range(option: str, text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def check_length(schedule: ScheduleConfig) -> None:
-    """Refuse a run without a step.
+def check_penalty(lambda_gp: float, gan_loss: str) -> None:
+    """Refuse a weight of the gradient penalty where the loss has none.
 
     Raises:
         UserError: With the option to change.
     """
+    if gan_loss != "wgangp" and lambda_gp != LAMBDA_GP:
+        raise UserError(f"--lambda-gp {lambda_gp:g}: --gan-loss {gan_loss} has no gradient penalty, only wgangp has.")
+
+
+def check_plateau(schedule: ScheduleConfig, root: Path, there: Collection[str]) -> None:
+    """Refuse a learning rate that follows validations where there are none.
+
+    Args:
+        schedule: The options.
+        root: The data set's folder.
+        there: Its splits.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    if schedule.schedule == "plateau" and "val" not in there:
+        raise UserError(
+            f"--schedule plateau follows the validations, and {root} has no val split (it has: {', '.join(there)}). "
+            "Choose another schedule, or move some of the training pictures into a val split."
+        )
+
+
+def check_length(schedule: ScheduleConfig) -> None:
+    """Refuse a run without a step, and a decay that is no part of it.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    if schedule.steps is None and schedule.decay_steps:
+        raise UserError(
+            f"--decay-steps {schedule.decay_steps} belongs to --steps. Give that too, or --decay-epochs instead."
+        )
+    if schedule.steps is not None and (schedule.decay_steps or 0) > schedule.steps:
+        raise UserError(f"--decay-steps {schedule.decay_steps} is more than --steps {schedule.steps}, the whole run.")
     if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
         raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")
 
@@ -211,15 +248,21 @@ def with_settings(run: Config, named: Config, plain: Config) -> Config:
     return from_json(type(run), nested, "a preset")
 
 
-def forbidden_changes(before: object, after: object) -> list[str]:
+def forbidden_changes(before: Any, after: Any) -> list[str]:
     """Name the options in which two configs differ and a resumed run may not."""
-    old, new = flatten(to_json(before)), flatten(to_json(after))
-    changed = [name for name in old if old[name] != new.get(name)]
+    old, new = flatten(asdict(before)), flatten(asdict(after))
+    changed = [name for name in old if _resolved(old[name]) != _resolved(new.get(name))]
+    was, now = flatten(to_json(before)), flatten(to_json(after))
     return [
-        f"{_option(name)} (was {old[name]!r}, now {new.get(name)!r})"
+        f"{_option(name)} (was {was[name]!r}, now {now.get(name)!r})"
         for name in changed
         if name not in RESUMABLE_CHANGES
     ]
+
+
+def _resolved(value: object) -> object:
+    """Give one spelling to all that mean the same folder; other values stay."""
+    return value.resolve() if isinstance(value, Path) else value
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

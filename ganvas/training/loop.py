@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,10 +62,17 @@ class Trainable(Protocol):
         """Draw the fixed pictures that show the progress, uint8 [H, W, 3]."""
 
     def watch(self, losses: Mapping[str, float]) -> Sight:
-        """Look for what goes wrong, given the latest mean losses; called where `sample` is."""
+        """Look for what goes wrong, given the mean losses of steps that no look before has judged."""
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the run's model folder."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A model whose watch says a thing depending on what it saw before."""
+
+    watch_memory: dict[str, Any]  # as JSON values; {} of a watch that has seen nothing
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Progress:
     """Where a run stands beside its networks: what a checkpoint keeps as JSON.
 
     ``skipped`` counts how often, in all processes, a picture could not be read and another took its place.
+    ``watch_memory`` is the watch's, so that a resumed run does not say again what was said.
     """
 
     step: int = 0
@@ -101,6 +109,7 @@ class Progress:
     best_metrics: dict[str, float] | None = None
     plateau: Plateau = field(default_factory=Plateau)
     skipped: int = 0
+    watch_memory: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,14 +144,15 @@ def train(
     progress = Progress() if resume_from is None else _restore(trainable, resume_from, fabric.global_rank)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
     skips = Skips(say_plainly if log is None else log.say)
-    window = _Window(progress.step)
+    window, unseen = _Window(progress.step), _Window(progress.step)
     began = time.monotonic() - progress.seconds
-    losses: dict[str, float] = {}
 
     def save(progress: Progress, *, validate: bool) -> Progress:
         """Validate, keep the model if it is the best so far, and write a checkpoint."""
         _require_finite_weights(trainable.networks, progress.step, run)
         progress = replace(progress, skipped=progress.skipped + _summed(skips.taken_count(), fabric))
+        if isinstance(trainable, Remembering):
+            progress = replace(progress, watch_memory=trainable.watch_memory)
         elsewhere = _of_other_processes(trainable, fabric)
         if log is not None:
             progress = _validated(trainable, progress, log) if validate else progress
@@ -161,7 +171,9 @@ def train(
                 for name, optimizer in trainable.optimizers.items():
                     optimizer.set_lr(base_lr[name] * factor)
 
-                window.add(trainable.step(batch))
+                losses = trainable.step(batch)
+                window.add(losses)
+                unseen.add(losses)
                 done = step + 1
                 last = done == schedule.total_steps
                 progress = replace(progress, step=done, seconds=time.monotonic() - began)
@@ -172,22 +184,24 @@ def train(
                 showing = last or done % logging.sample_every_steps == 0
                 looking = due or stopping or done % logging.log_every_steps == 0
                 if looking:
-                    losses = window.read(done, run)
+                    means = window.read(done, run)
                     if log is not None:
                         epoch = (done - 1) // steps_per_epoch(data.length, data.batch_size, fabric.world_size)
                         rate = window.rate(data.batch_size * fabric.world_size)
-                        values = {**losses, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
+                        values = {**means, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
                         log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
                 if log is not None:
                     log.advance(done)
                     if showing:
                         log.samples(done, trainable.sample())
-                        log.sight(done, trainable.watch(losses))
+                        log.sight(done, trainable.watch(unseen.read(done, run)))
                 if due or stopping:
                     # A run that was stopped must choose its best model as one that was not: no extra validation.
                     progress = save(progress, validate=due)
                 if looking:
                     window = _Window(done)  # begins after samples and validation: its rate is the training's own
+                if looking or showing:
+                    unseen = _Window(done)
                 if stopping:
                     return Outcome(progress, last, stop.number)
         if log is not None and progress.best_metrics:
@@ -240,7 +254,10 @@ def _restore(trainable: Trainable, checkpoint: Checkpoint, rank: int) -> Progres
         for name, optimizer in trainable.optimizers.items():
             optimizer.load_named_moments(dict(checkpoint.tensors[f"{name}.adam"]))
         state = dict(checkpoint.state)
-        return Progress(**{**state, "plateau": Plateau(**state["plateau"])})
+        progress = Progress(**{**state, "plateau": Plateau(**state["plateau"])})
+        if isinstance(trainable, Remembering):
+            trainable.watch_memory = progress.watch_memory
+        return progress
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: belongs to another kind of training ({error}).") from None
 
@@ -310,7 +327,7 @@ def _moved(value: object, device: torch.device) -> object:
 
 
 class _Window:
-    """Losses of the steps since the last record, added up where they lie."""
+    """Losses of the steps since the last record or look, added up where they lie."""
 
     def __init__(self, start: int) -> None:
         self._start = start

@@ -64,10 +64,11 @@ def run_training(
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
     say = Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print
-    _prepare(run, resume)
+    _check_folder(run, resume)
     checkpoint = newest_whole_checkpoint(run, say) if resume else None
     fabric = make_fabric(config.hardware)
     model, data = build(fabric, say if fabric.is_global_zero else _silence)
+    _make_folder(run)  # not before model and data are there: a training that is refused leaves nothing
     if fabric.is_global_zero:
         write_json(run / "config.json", to_json(config))
         recover_folder(run / "model")
@@ -108,18 +109,21 @@ def _silence(line: str) -> None:
     """Say nothing: the first process speaks for all."""
 
 
-def _prepare(run: Path, resume: bool) -> None:
-    """Make sure that the run's folder can be written, and that no run is overwritten."""
+def _check_folder(run: Path, resume: bool) -> None:
+    """Make sure that no run or file is overwritten, and that what is there can be written into."""
     if run.exists() and not run.is_dir():
         raise UserError(f"{run}: is a file. Give --out a folder.")
     if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*")):
         raise UserError(f"{run}: holds a run already. Continue it with --resume, or give --out another folder.")
+    if run.is_dir() and not os.access(run, os.W_OK):
+        raise UserError(f"{run}: cannot be written. Give --out a folder of your own.")
+
+
+def _make_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(run, error) from None
-    if not os.access(run, os.W_OK):
-        raise UserError(f"{run}: cannot be written. Give --out a folder of your own.")
 
 
 def _say_outcome(

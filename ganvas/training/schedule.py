@@ -73,7 +73,7 @@ class Schedule:
 def make_schedule(config: ScheduleConfig, steps_per_epoch: int) -> Schedule:
     """Resolve the options of a run's length; with ``steps`` alone, the second half decays."""
     if config.steps is not None:
-        decay = config.steps // 2 if config.decay_steps is None else min(config.decay_steps, config.steps)
+        decay = config.steps // 2 if config.decay_steps is None else config.decay_steps
         full, unit_steps = config.steps - decay, 1
     else:
         full, decay, unit_steps = config.epochs, config.decay_epochs, steps_per_epoch

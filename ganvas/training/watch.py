@@ -6,6 +6,7 @@ watch looks at what is drawn.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -61,8 +62,17 @@ class CollapseWatch:
 
     def __init__(self, real: Tensor, advice: str) -> None:
         self._real, self._advice = real, advice
-        self._looks_alike = 0
-        self._won = False
+        self.memory = {}
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What the next look depends on, as JSON values; set it to go on as another watch would have."""
+        return {"looks_alike": self._looks_alike, "won": self._won}
+
+    @memory.setter
+    def memory(self, memory: Mapping[str, Any]) -> None:
+        self._looks_alike = int(memory.get("looks_alike", 0))
+        self._won = bool(memory.get("won", False))
 
     def look(self, pictures: Tensor, losses: Mapping[str, float], *, kinds: float | None = None) -> Sight:
         """Look at freshly generated pictures and the latest mean losses.

@@ -119,6 +119,19 @@ def test_savings_of_memory_change_nothing_but_rounding(options):
         torch.testing.assert_close(second_grads[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_checkpointing_averages_batch_norms_statistics_once():
+    found = []
+    for checkpointing in (False, True):
+        nets = networks("batch")
+        step = make_step(nets, join_generators=False, join_discriminators=False, checkpointing=checkpointing)
+        step(batch(4))
+        step(batch(4))  # the first leaves all as it should be for the next
+        found.append({f"{name}.{key}": value for name in NAMES for key, value in getattr(nets, name).named_buffers()})
+    assert found[0]["G_ab.layers.2.num_batches_tracked"] == 2 * 3
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, msg=name)
+
+
 def test_pieces_are_smaller_passes():
     nets, seen = networks(), []
     nets.G_ab.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
@@ -186,6 +199,25 @@ def test_each_d_is_shown_its_own_pool():
         torch.testing.assert_close(getattr(step, f"pool_{domain}").pictures, pool.pictures, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_pieces_are_shown_what_the_whole_batch_would_be(accumulate):
+    results = []
+    for pieces in (1, accumulate):
+        nets = networks()
+        step = make_step(nets, pool=2, accumulate=pieces)
+        for pool, gray in ((step.pool_a, 0.3), (step.pool_b, -0.6)):
+            pool(torch.full((2, 3, 16, 16), gray))
+        torch.manual_seed(0)
+        losses = step(batch(4))
+        results.append((losses, gradients(nets), step.pool_a.pictures, step.pool_b.pictures))
+    (losses, grads, *pools), (again, grads_again, *pools_again) = results
+    for name, value in losses.items():
+        assert again[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    for name, value in grads.items():
+        torch.testing.assert_close(grads_again[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    torch.testing.assert_close(pools_again, pools, rtol=1e-3, atol=1e-4)
+
+
 def test_domains_may_differ_in_channels_without_the_identity_loss():
     nets = networks(channels=(1, 4))
     losses = make_step(nets, weights=Weights(lambda_identity=0))(batch(channels=(1, 4)))
@@ -198,12 +230,32 @@ def test_an_identity_loss_of_domains_that_differ_in_channels_is_refused():
         make_step(networks(channels=(1, 4)))(batch(channels=(1, 4)))
 
 
-@pytest.mark.parametrize("gan_loss", ["vanilla", "hinge", "wgangp"])
-def test_other_losses_train(gan_loss):
-    nets = networks()
-    losses = make_step(nets, gan_loss=gan_loss)(batch())
+# Of scores: D's loss on real pictures, D's on fakes, and G's.
+FORMULAS = {
+    "vanilla": (
+        lambda s: -torch.sigmoid(s).log().mean(),
+        lambda s: -(1 - torch.sigmoid(s)).log().mean(),
+        lambda s: -torch.sigmoid(s).log().mean(),
+    ),
+    "hinge": (lambda s: (1 - s).clamp(min=0).mean(), lambda s: (1 + s).clamp(min=0).mean(), lambda s: -s.mean()),
+    "wgangp": (lambda s: -s.mean(), lambda s: s.mean(), lambda s: -s.mean()),
+}
+
+
+@pytest.mark.parametrize("gan_loss", FORMULAS)
+def test_other_losses_equal_their_formulas(gan_loss):
+    nets, data = networks(), batch()
+    losses = make_step(nets, gan_loss=gan_loss)(data)
     assert ("loss_gp_a" in losses) == (gan_loss == "wgangp")
-    assert all(torch.isfinite(value) for value in losses.values())
+    of_real, of_fake, of_g = FORMULAS[gan_loss]
+    for way, domain, D, fake in (
+        ("ab", "b", nets.D_b, nets.G_ab(data["a"])),
+        ("ba", "a", nets.D_a, nets.G_ba(data["b"])),
+    ):
+        real_scores, fake_scores = D(data[domain]), D(fake)
+        assert losses[f"loss_g_{way}"].item() == pytest.approx(of_g(fake_scores).item(), rel=1e-4)
+        expected = 0.5 * (of_real(real_scores) + of_fake(fake_scores))
+        assert losses[f"loss_d_{domain}"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_the_gradient_penalty_enters_ds_gradient_by_its_weight():
@@ -230,6 +282,14 @@ def test_the_penalty_is_weighed_against_the_whole_adversarial_loss(monkeypatch):
 
 
 def test_bf16_stays_near_fp32():
-    first, second = (make_step(networks(), bf16=bf16)(batch()) for bf16 in (False, True))
+    results = []
+    for kind in (torch.float32, torch.bfloat16):
+        nets, seen = networks(), set()
+        for name in NAMES:
+            getattr(nets, name).register_forward_hook(lambda module, args, output, seen=seen: seen.add(output.dtype))
+        results.append(make_step(nets, bf16=kind == torch.bfloat16)(batch()))
+        assert seen == {kind}
+        assert {value.dtype for value in results[-1].values()} == {torch.float32}
+    first, second = results
     for name, value in first.items():
         assert second[name].item() == pytest.approx(value.item(), rel=0.05, abs=0.01), name

@@ -8,13 +8,19 @@ import pytest
 import torch
 
 import ganvas
+from cyclegan.__main__ import Train
+from cyclegan.config import CycleGanConfig, preset
+from cyclegan.train import CycleGan
 from ganvas.data.images import read_image, write_image
 from ganvas.errors import UserError
+from ganvas.evaluation.metrics import sliced_wasserstein
 from ganvas.files import sha256
 from ganvas.modelfile import load_model
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.tensorfile import load_tensors
+from ganvas.training.command import parse_train
+from ganvas.training.device import make_fabric
 
 
 def model_digest(run):
@@ -66,6 +72,14 @@ def test_samples_show_both_directions_and_the_way_back(trained):
     assert sheet.shape[1] > 4 * 96  # source, translated, cycled back, identity
 
 
+def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, domains, tmp_path, monkeypatch):
+    monkeypatch.chdir(domains)
+    code, _, err = train(tmp_path / "run", data=".")
+    assert code == 0, err
+    assert model_digest(tmp_path / "run") == model_digest(trained)
+    assert load_model(tmp_path / "run")[0].training["data"] == domains.name
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
     assert train(tmp_path / "same", "--workers", 2, "--log-every-steps", 1)[0] == 0
     assert model_digest(tmp_path / "same") == model_digest(trained)
@@ -76,7 +90,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained,
 @pytest.mark.parametrize(
     "options",
     [
-        "--generator unet --levels 3",
+        "--generator unet --num-blocks None --levels 3",
         "--norm batch --discriminator-norm batch --batch-size 2 --precision fp32",
         "--gan-loss vanilla --upsampling resize --dropout 0.5",
         "--gan-loss hinge --discriminator pixel --discriminator-norm none --norm none",
@@ -169,6 +183,84 @@ def test_the_best_model_is_kept_by_val(train, domains_with_truth, tmp_path):
     }
     assert scores.keys() == {2, 4, 6}
     assert load_model(tmp_path / "run")[0].training["step"] == min(scores, key=scores.get)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build the model as a training does, without a step."""
+
+    def model(data, *options):
+        line = ["--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--precision", "fp32", *options]
+        config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, [*line, "--device", "cpu"]).options
+        return CycleGan(config, make_fabric(config.hardware), tmp_path / "run", store=None, say=print)
+
+    return model
+
+
+def batch(seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    return {domain: torch.rand(2, 3, 16, 16, generator=chance) * 2 - 1 for domain in "ab"}
+
+
+@pytest.mark.parametrize("ema", ["0", "0.9"])
+def test_what_is_judged_and_shared_is_the_average_where_one_is_kept(build, domains_with_truth, tmp_path, ema):
+    model = build(domains_with_truth, "--ema", ema, "--lr", "0.01")
+    for seed in range(3):
+        model.step(batch(seed))
+    held_out = {d: torch.stack([model.held_out.prepared(d, i) for i in range(2)]) for d in "ab"}
+
+    @torch.no_grad()
+    def scores(G):
+        fake_b, fake_a = G["G_ab"](held_out["a"]), G["G_ba"](held_out["b"])
+        return {
+            "val_cycle_a": (G["G_ba"](fake_b) - held_out["a"]).abs().mean().item(),
+            "val_cycle_b": (G["G_ab"](fake_a) - held_out["b"]).abs().mean().item(),
+            "val_swd_a2b": sliced_wasserstein(fake_b, held_out["b"]).mean,
+            "val_swd_b2a": sliced_wasserstein(fake_a, held_out["a"]).mean,
+        }
+
+    shared = {name: model.averages[name].network if ema != "0" else model.networks[name] for name in ("G_ab", "G_ba")}
+    assert model.validate() == pytest.approx(scores(shared), rel=1e-3)
+    if ema != "0":
+        assert scores(shared) != pytest.approx(scores(model.networks), rel=1e-2)
+    model.save_model(3, {})
+    for way, name in (("a2b", "G_ab"), ("b2a", "G_ba")):
+        for key, value in load_model(tmp_path / "run")[1][way].state_dict().items():
+            assert torch.equal(value, shared[name].state_dict()[key]), key
+
+
+def test_the_adversarial_loss_is_the_one_asked_for(build, domains):
+    model, data = build(domains, "--gan-loss", "hinge"), batch()
+    with torch.no_grad():
+        real, fake = (model.networks["D_a"](each) for each in (data["a"], model.networks["G_ba"](data["b"])))
+    expected = 0.5 * ((1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean())
+    assert model.step(data)["loss_d_a"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_weights_of_the_losses_are_those_asked_for(build, domains):
+    losses = build(domains, "--lambda-cycle", "3", "--lambda-identity", "0.25").step(batch())
+    cycle, identity = (losses[f"loss_{kind}_a"] + losses[f"loss_{kind}_b"] for kind in ("cycle", "identity"))
+    expected = losses["loss_g_ab"] + losses["loss_g_ba"] + 3 * cycle + 3 * 0.25 * identity
+    assert losses["loss_g"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+    found = []
+    for lambda_gp in ("0", "5", "20"):
+        model = build(domains, "--gan-loss", "wgangp", "--lambda-gp", lambda_gp)
+        torch.manual_seed(0)
+        model.step(batch())
+        found.append(torch.cat([p.grad.flatten() for p in model.networks["D_a"].parameters()]))
+    none, some, more = found
+    assert (some - none).abs().max() > 0.01
+    torch.testing.assert_close(more - none, 4 * (some - none), rtol=1e-3, atol=1e-4)
+
+
+def test_what_the_watch_has_said_is_not_said_again_after_a_resume(cyclegan, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclegan.watch.UNTOUCHED", 9.0)  # every translation is its source
+    assert train(tmp_path / "run")[0] == 0
+    assert cyclegan("train", "--out", tmp_path / "run", "--resume", "--steps", 12)[0] == 0
+    said = [(line["step"], line["warning"]) for line in metrics(tmp_path / "run") if "warning" in line]
+    warnings = [(step, text[:4]) for step, text in said if "equals the input" in text]
+    assert warnings == [(6, "a2b:"), (6, "b2a:")]
 
 
 LONG = """

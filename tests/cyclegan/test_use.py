@@ -5,10 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ganvas.data.images import read_image, to_tensor
-from ganvas.evaluation.metrics import l1
+from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.inference.translator import load
 
 
@@ -42,6 +43,14 @@ def test_evaluate_without_truth(cyclegan, trained, domains):
     ways = {"sliced_wasserstein_a2b", "sliced_wasserstein_b2a"}
     assert set(result["metrics"]) == ways | {f"{kind}_l1_{d}" for kind in ("cycle", "identity") for d in "ab"}
     assert "baselines" not in result
+    G = {way: load(trained, direction=way).translate_tensor for way in ("a2b", "b2a")}
+    for domain, there, back in (("a", "a2b", "b2a"), ("b", "b2a", "a2b")):
+        sources = [to_tensor(read_image(path))[None] for path in sorted((domains / f"test{domain.upper()}").iterdir())]
+        cycle = np.mean([(G[back](G[there](x)) - x).abs().mean().item() for x in sources])
+        identity, other = (np.mean([(G[way](x) - x).abs().mean().item() for x in sources]) for way in (back, there))
+        assert result["metrics"][f"cycle_l1_{domain}"]["mean"] == pytest.approx(cycle, rel=1e-5)
+        assert result["metrics"][f"identity_l1_{domain}"]["mean"] == pytest.approx(identity, rel=1e-5)
+        assert identity != pytest.approx(other, rel=1e-3)  # or the wrong generator would go unnoticed
     assert json.loads((trained / "evaluation.json").read_text())["metrics"] == result["metrics"]
 
 
@@ -62,17 +71,80 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
     assert result["baselines"]["flat a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
     assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
+    assert cyclegan("report", tmp_path / "run")[0] == 0
+    assert "colours matched" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_equal_names_of_pictures_of_other_sizes_are_no_pairs(cyclegan, trained, own_domains):
-    for folder, sizes in (("testA", (20, 20)), ("testB", (20, 28))):
-        shutil.rmtree(own_domains / folder)
-        (own_domains / folder).mkdir()
+def write_pairs(root, sizes_a, sizes_b):
+    """Replace the test pictures by such that are pairs by their names, in these sizes."""
+    rng = np.random.default_rng(0)
+    for domain, sizes in (("A", sizes_a), ("B", sizes_b)):
+        shutil.rmtree(root / f"test{domain}")
+        (root / f"test{domain}").mkdir()
         for i, size in enumerate(sizes):
-            Image.new("RGB", (size, size), (i, 0, 0)).save(own_domains / folder / f"{i}.png")
+            picture = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(root / f"test{domain}" / f"{i}.png")
+    (root / "dataset.json").write_text('{"pairs": true}')
+
+
+def test_pairs_of_unequal_sizes_are_not_compared_and_that_is_said(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (20, 20), (20, 28))
     code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
     assert code == 0, err
-    assert not {"l1_a2b", "l1_b2a"} & set(json.loads(out)["metrics"])
+    result = json.loads(out)
+    assert not {"l1_a2b", "l1_b2a"} & set(result["metrics"])
+    said = f"{own_domains / 'testA' / '1.png'} is 20x20 pixels and {own_domains / 'testB' / '1.png'} 28x28"
+    assert said in result["notes"][0]
+    assert said in err
+
+
+def test_patches_of_pictures_of_several_sizes_are_compared_as_the_network_sees_them(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (20, 28, 16), (20, 28, 16))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert "l1_a2b" in result["metrics"]
+    assert "16 pixels a side" in err
+    for way, source, target in (("a2b", "testA", "testB"), ("b2a", "testB", "testA")):
+        translator = load(trained, direction=way)
+        sources, targets = (
+            [translator.network_input(to_tensor(read_image(own_domains / folder / f"{i}.png"))[None]) for i in range(3)]
+            for folder in (source, target)
+        )
+        with torch.no_grad():
+            outputs = torch.cat([translator.network(one) for one in sources])
+        expected = sliced_wasserstein(outputs, torch.cat(targets)).mean
+        assert result["metrics"][f"sliced_wasserstein_{way}"]["mean"] == pytest.approx(expected, rel=1e-4)
+        expected = sliced_wasserstein(torch.cat(sources), torch.cat(targets)).mean
+        assert result["baselines"][f"copy {way}"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_patches_of_a_model_of_pieces_are_those_of_the_middle(cyclegan, train, own_domains, tmp_path):
+    assert train(tmp_path / "run", "--load-size", 0, "--steps", 2, data=own_domains)[0] == 0
+    write_pairs(own_domains, (20, 28), (20, 28))
+    code, out, err = cyclegan("evaluate", tmp_path / "run", "--data", own_domains, "--json")
+    assert code == 0, err
+    sources, targets = (
+        torch.stack(
+            [
+                to_tensor(read_image(own_domains / folder / f"{i}.png"))[:, edge:-edge, edge:-edge]
+                for i, edge in ((0, 2), (1, 6))
+            ]
+        )
+        for folder in ("testA", "testB")
+    )
+    expected = sliced_wasserstein(sources, targets).mean
+    assert json.loads(out)["baselines"]["copy a2b"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_there_is_no_distance_it_is_said(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (6, 6), (6, 6))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    assert "sliced_wasserstein_a2b" not in json.loads(out)["metrics"]
+    assert json.loads(out)["notes"][0].startswith("No sliced Wasserstein distance")
+    assert "No sliced Wasserstein distance" in err
 
 
 @pytest.mark.parametrize(("limit", "pictures"), [(1, 2), (2, 4), (99, 5)])
@@ -107,6 +179,22 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
         assert cyclegan("translate", *arguments)[0] == expected
 
 
+def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "pix2pix"}))
+    code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
+    assert code == 2
+    assert "is a model of pix2pix. Use the command pix2pix with it." in err
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, trained, domains, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclegan.use.load_model", None)  # calling it would be another error
+    code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
+    assert code == 2
+    assert "sheet.txt: .txt is no picture format" in err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -117,6 +205,13 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
         ("--patch-layers 3", "needs 24 pixels"),
         ("--load-size 8", "smaller than --image-size"),
         ("--pool-size -1", "pool_size"),
+        ("--pool-size 100000000", "pool_size is 100000000: Input should be less than or equal to 10000"),
+        ("--levels 3", "--levels 3: only --generator unet has levels"),
+        ("--generator unet", "--num-blocks 1: only --generator resnet has blocks"),
+        ("--schedule plateau", "has no val split (it has: train, test)"),
+        ("--decay-steps 7", "--decay-steps 7 is more than --steps 6"),
+        ("--steps None --decay-steps 7", "--decay-steps 7 belongs to --steps"),
+        ("--lambda-gp 5", "--lambda-gp 5: --gan-loss lsgan has no gradient penalty"),
     ],
 )
 def test_options_that_do_not_go_together(train, tmp_path, options, said):
@@ -158,7 +253,22 @@ def test_bad_folders(train, own_domains, tmp_path, spoil, said):
     code, _, err = train(tmp_path / "run", data=own_domains)
     assert (code, err.count("error:")) == (2, 1)
     assert said in err
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(train, own_domains, tmp_path):
+    shutil.rmtree(own_domains / "testB")
+    code, _, err = train(tmp_path / "run", data=own_domains)
+    assert code == 2
+    assert "testB: is missing" in err
+    assert "split test, held out for samples and validation" in err
+
+
+def test_pictures_of_other_channels_are_refused_without_naming_options_of_another_command(train, tmp_path):
+    code, _, err = train(tmp_path / "run", "--channels-a", 4, "--channels-b", 4)
+    assert code == 2
+    assert "3 channels, 4 are expected" in err
+    assert "--source-channels" not in err
 
 
 def test_data_is_required(cyclegan, tmp_path):

@@ -1,5 +1,7 @@
 """The watch tells CycleGAN's own failures from what only looks like one."""
 
+import json
+
 import pytest
 import torch
 
@@ -86,3 +88,13 @@ def test_a_failure_that_comes_back_is_said_again():
     bad, good = views(fake=pictures(0)), views()
     said = [watch.look(each, {}).warnings for each in (bad, bad, bad, good, bad, bad)]
     assert [len(each) for each in said] == [0, 1, 0, 0, 0, 1]
+
+
+def test_a_watch_with_the_memory_of_another_goes_on_as_that_would():
+    memory, said = {}, []
+    for _ in range(4):
+        watch = CycleWatch("lsgan")
+        watch.memory = json.loads(json.dumps(memory))  # a checkpoint between any two looks
+        said.append(len(watch.look(views(fake=pictures(0)), {}).warnings))
+        memory = watch.memory
+    assert said == [0, 1, 0, 0]

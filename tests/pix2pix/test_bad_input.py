@@ -25,9 +25,8 @@ def refused(result, *said):
 
 
 def no_run(out):
-    """Check that a refused training left nothing that looks like a run."""
-    assert not (out / "checkpoints").exists()
-    assert not (out / "model").exists()
+    """Check that a refused training left nothing, no empty folder either."""
+    assert not out.exists()
 
 
 class TestData:
@@ -56,6 +55,12 @@ class TestData:
     def test_one_domain_missing(self, train, tmp_path):
         (tmp_path / "data" / "trainA").mkdir(parents=True)
         refused(train(tmp_path / "run", data=tmp_path / "data"), "trainB", "is missing")
+
+    def test_held_out_pictures_are_told_from_training_pictures(self, train, own_pairs, tmp_path):
+        for picture in (own_pairs / "val").iterdir():
+            picture.unlink()
+        result = train(tmp_path / "run", data=own_pairs)
+        refused(result, "val: holds no pictures", "split val, held out for samples and validation")
 
     def test_halves_of_different_size(self, train, tmp_path):
         for side, size in (("trainA", (32, 32)), ("trainB", (32, 30))):
@@ -115,10 +120,19 @@ class TestOptions:
             (["--lambda-gan", "0", "--lambda-l1", "0"], "nothing to train by"),
             (["--patch-layers", "4"], "--image-size 32 is too small"),
             (["--load-size", "16"], "--load-size 16 is smaller"),
+            (["--decay-steps", "7"], "--decay-steps 7 is more than --steps 6"),
+            (["--steps", "None", "--decay-steps", "7"], "--decay-steps 7 belongs to --steps"),
+            (["--lambda-gp", "5"], "--lambda-gp 5: --gan-loss vanilla has no gradient penalty"),
         ],
     )
     def test_bad_values(self, train, tmp_path, options, said):
         refused(train(tmp_path / "run", *options), said)
+        no_run(tmp_path / "run")
+
+    def test_plateau_without_validation(self, train, own_pairs, tmp_path):
+        shutil.rmtree(own_pairs / "val")
+        result = train(tmp_path / "run", "--schedule", "plateau", data=own_pairs)
+        refused(result, "has no val split (it has: train, test)", "Choose another schedule")
         no_run(tmp_path / "run")
 
     def test_no_length(self, pix2pix, pairs, tmp_path):

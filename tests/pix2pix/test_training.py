@@ -11,6 +11,7 @@ import torch
 import ganvas
 from ganvas.data.images import read_image
 from ganvas.files import sha256
+from ganvas.modelfile import load_model
 from ganvas.tensorfile import load_tensors
 
 
@@ -44,6 +45,14 @@ def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, pairs):
     assert read_image(sheets[0]).shape == read_image(sheets[1]).shape
     assert '"lambda_l1": 100.0' in card
     assert str(pairs.parent) not in card
+
+
+def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(pairs)
+    code, _, err = train(tmp_path / "run", data=".")
+    assert code == 0, err
+    assert model_digest(tmp_path / "run") == model_digest(trained)
+    assert load_model(tmp_path / "run")[0].training["data"] == pairs.name
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):

@@ -1,6 +1,7 @@
 """Translate, evaluate, report and receptive-field through the real command line, and the same from Python."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,22 @@ def test_evaluate_beside_the_trivial_baseline(pix2pix, trained, own_pairs):
     assert 0 < result["baseline"]["l1"]["mean"] < 2 * 20 / 255
     gap = result["metrics"]["l1"]["mean"] - result["baseline"]["l1"]["mean"]
     assert result["l1_minus_baseline"]["mean"] == pytest.approx(gap)
+
+
+def test_a_model_of_another_kind_is_not_scored(pix2pix, trained, pairs, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "cyclegan"}))
+    code, _, err = pix2pix("evaluate", tmp_path / "model", "--data", pairs)
+    assert code == 2
+    assert "is a model of cyclegan. Use the command cyclegan with it." in err
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(pix2pix, trained, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("pix2pix.use.load_model", None)  # calling it would be another error
+    code, _, err = pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path / "sheet.txt")
+    assert code == 2
+    assert "sheet.txt: .txt is no picture format" in err
 
 
 def test_evaluate_prints_a_table(pix2pix, trained, pairs):

@@ -84,7 +84,7 @@ def test_other_layout_and_channels(tmp_path):
     assert (sample["a"].shape[0], sample["b"].shape[0]) == (1, 3)
 
 
-def test_equal_names_are_pairs(root):
+def test_equal_names_are_pairs_only_where_the_data_set_says_so(root):
     assert not are_pairs(root, "train")
     for domain in ("testA", "testB"):
         write(root / domain, [1, 2])

@@ -124,6 +124,24 @@ def test_an_evaluation_without_a_baseline(make_run):
     assert '<td class="better"' not in html
 
 
+def test_metrics_of_two_directions_stand_beside_their_baselines(make_run):
+    run = make_run()
+    metrics = {"l1_a2b": {"mean": 0.19}, "sliced_wasserstein_b2a": {"mean": 0.3}, "cycle_l1_a": {"mean": 0.1}}
+    baselines = {"flat a2b": {"l1": 0.2}, "copy a2b": {"l1": 0.15}, "flat b2a": {"sliced_wasserstein": 0.9}}
+    notes = ["Sizes <differ>."]
+    edit_evaluation(run, metrics=metrics, baseline=None, l1_minus_baseline=None, baselines=baselines, notes=notes)
+    table = re.search(r'<table class="scores">.*?</table>', written(run))[0]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["metric", "model", "flat", "copy"]
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table)
+    lower = ' <span class="soft">(lower is better)</span>'
+    assert rows == [
+        (f"L1, a2b{lower}", '<td>0.1900</td><td>0.2000</td><td class="better">0.1500</td>'),
+        (f"Sliced Wasserstein distance, b2a{lower}", '<td class="better">0.3000</td><td>0.9000</td><td>–</td>'),
+        (f"L1 of the way there and back, a{lower}", "<td>0.1000</td><td>–</td><td>–</td>"),
+    ]
+    assert "Sizes &lt;differ&gt;." in written(run)
+
+
 def test_a_ceiling_stands_beside_and_nothing_wins(make_run):
     run = make_run()
     edit_evaluation(run, metrics={"recall": {"mean": 0.7}}, ceiling={"recall": {"mean": 0.86}}, baseline=None)

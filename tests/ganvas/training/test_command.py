@@ -1,6 +1,7 @@
 """How train reads its options: which defaults hold, and which combinations contradict each other."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_the_line_of_a_run_goes_on_with_it_when_resume_is_added(run):
 def test_a_preset_that_is_not_the_runs_is_refused_on_resuming(run):
     with pytest.raises(UserError, match=r"--lambda-l1 \(was 100.0, now 300.0\)"):
         parse("--out", run(Pix2PixConfig()), "--preset", "demo", "--resume")
+
+
+def test_a_folder_may_be_spelled_otherwise_on_resuming_and_another_is_refused(run, tmp_path, monkeypatch):
+    config = preset("demo")
+    folder = run(replace(config, data=replace(config.data, data=tmp_path / "set")))
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("set", "./set", "run/../set"):
+        assert str(parse("--out", folder, "--resume", "--data", spelling).data.data) == str(Path(spelling))
+    with pytest.raises(UserError, match=r"--data \(was '.*set', now 'other'\)"):
+        parse("--out", folder, "--resume", "--data", "other")
 
 
 @pytest.mark.parametrize("other", ["--preset=demo", "--resume"])

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ganvas.errors import UserError
-from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
+from ganvas.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.loop import Data, newest_whole_checkpoint, train
 from ganvas.training.optimizer import Adam
@@ -41,7 +42,8 @@ class Toy:
         self.networks = {"G": network}
         self.optimizers = {"G": Adam(network.named_parameters(), 0.01)}
         self.run, self.scores, self.saved, self.hook, self.lrs = run, list(scores), [], lambda step: None, []
-        self.steps = 0
+        self.steps, self.losses, self.looks = 0, [], []
+        self.watch_memory = {}
 
     def step(self, batch):
         loss = self.networks["G"](batch["source"]).square().mean()
@@ -51,6 +53,7 @@ class Toy:
         self.lrs.append(self.optimizers["G"].param_groups[0]["lr"])
         self.steps += 1
         self.hook(self.steps)
+        self.losses.append(loss.item())
         return {"loss_g": loss}
 
     def validate(self):
@@ -65,6 +68,8 @@ class Toy:
 
     def watch(self, losses):
         torch.rand(7)
+        self.looks.append(losses["loss_g"])
+        self.watch_memory = {"looks": self.watch_memory.get("looks", 0) + 1}
         return Sight({"diversity": 0.25}, ["all alike"] if self.steps == 8 else [])
 
     def save_model(self, step, metrics):
@@ -80,7 +85,19 @@ class Holed(Numbers):
 
 
 def run_toy(
-    run, *, steps=12, save=4, keep=2, resume=False, scores=(), hook=None, batch_size=2, data=None, schedule=None
+    run,
+    *,
+    steps=12,
+    log=2,
+    sample=4,
+    save=4,
+    keep=2,
+    resume=False,
+    scores=(),
+    hook=None,
+    batch_size=2,
+    data=None,
+    schedule=None,
 ):
     run.mkdir(exist_ok=True)
     toy = Toy(run, scores)
@@ -94,7 +111,7 @@ def run_toy(
         run=run,
         seed=3,
         schedule_config=schedule or ScheduleConfig(steps=steps),
-        logging=LoggingConfig(log_every_steps=2, sample_every_steps=4, save_every_steps=save, keep_checkpoints=keep),
+        logging=LoggingConfig(log, sample, save, keep),
         hyperparameters={"lr": 0.01},
         resume_from=newest_whole_checkpoint(run, print) if resume else None,
     )
@@ -126,6 +143,19 @@ def test_a_run_leaves_its_records(tmp_path, capsys):
     assert toy.saved == [4, 8, 12]  # nothing was validated: the newest is the model
     assert toy.lrs[5] == pytest.approx(0.01)
     assert toy.lrs[-1] == pytest.approx(0.01 / 7)
+
+
+@pytest.mark.parametrize(("log", "sample"), [(2, 4), (4, 3), (6, 2)])
+def test_no_look_judges_what_a_look_before_has_judged(tmp_path, log, sample):
+    toy, _, _ = run_toy(tmp_path / "run", log=log, sample=sample, save=12)
+    looks = range(sample, 13, sample)
+    begins = [max(step for step in {*range(0, look, log), *range(0, look, sample)}) for look in looks]
+    expected = [np.mean(toy.losses[begin:look]) for begin, look in zip(begins, looks, strict=True)]
+    assert toy.looks == pytest.approx(expected, rel=1e-5)
+    logged = {line["step"]: line["loss_g"] for line in lines(tmp_path / "run") if "loss_g" in line}
+    assert logged == pytest.approx(
+        {step: np.mean(toy.losses[step - log : step]) for step in range(log, 13, log)}, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("death", [1, 3, 4, 5, 7, 8, 11])
@@ -271,6 +301,21 @@ def test_what_was_skipped_is_counted_over_deaths_and_resumes_and_never_reaches_t
 def _stop_at_7(step):
     if step == 7:
         raise UserError("stopped")
+
+
+def test_the_watch_remembers_over_a_resume(tmp_path):
+    run_toy(tmp_path / "run", steps=8)
+    toy, _, _ = run_toy(tmp_path / "run", resume=True)
+    assert toy.watch_memory == {"looks": 3}
+
+
+def test_a_checkpoint_from_before_the_watch_had_a_memory_is_good(tmp_path):
+    run_toy(tmp_path / "run", steps=8)
+    checkpoint = newest_whole_checkpoint(tmp_path / "run", print)
+    state = {name: value for name, value in checkpoint.state.items() if name != "watch_memory"}
+    save_checkpoint(tmp_path / "old", replace(checkpoint, state=state))
+    toy, outcome, _ = run_toy(tmp_path / "old", resume=True)
+    assert (outcome.complete, toy.watch_memory) == (True, {"looks": 1})
 
 
 def test_resume_where_there_is_nothing(tmp_path):

@@ -24,7 +24,7 @@ def test_linear_decay_is_the_published_one():
         (ScheduleConfig(steps=1000), 500, 500),
         (ScheduleConfig(steps=1001), 501, 500),
         (ScheduleConfig(steps=1000, decay_steps=0), 1000, 0),
-        (ScheduleConfig(steps=1000, decay_steps=5000), 0, 1000),
+        (ScheduleConfig(steps=1000, decay_steps=1000), 0, 1000),
     ],
 )
 def test_length_in_steps(config, full, decay):

@@ -1,5 +1,7 @@
 """The watch warns of what is wrong, once, and not of what is right."""
 
+import json
+
 import pytest
 import torch
 
@@ -68,3 +70,16 @@ def test_a_discriminator_that_has_won_is_said_once_each_time():
     ]
     assert [len(each) for each in said] == [0, 1, 0, 0, 1]  # sure, not only right
     assert "has won" in said[1][0]
+
+
+def test_a_watch_with_the_memory_of_another_goes_on_as_that_would():
+    certain = {"accuracy_real": 1.0, "accuracy_fake": 1.0, "loss_d": 0.0}
+    looks = [(pictures(200, spread), certain) for spread in (0.1, 0.1, 0.1, 0.9)]
+    whole, said, memory = watch(), [], {}
+    for look in looks:
+        eye = watch()
+        eye.memory = json.loads(json.dumps(memory))  # a checkpoint between any two looks
+        said.append(eye.look(*look).warnings)
+        memory = eye.memory
+    assert said == [whole.look(*look).warnings for look in looks]
+    assert [len(each) for each in said] == [1, 1, 0, 1]
