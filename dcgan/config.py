@@ -21,6 +21,9 @@ from ganvas.training.config import (
 
 Preset = Literal["dcgan", "mlp", "conditional", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+NAMES = ("mnist", "fashion-mnist", "mnist5k")
+SHUFFLED = ("mnist", "fashion-mnist")  # their files hold the classes in no order
+KEPT_FOR_VALIDATION = 5000  # of either, by TensorFlow's old loader, which tutorial 004 reads by
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class DataConfig:
     """Pictures a step (and device)."""
     pixel_range: Literal["signed", "unit"] = "signed"
     """signed scales pictures to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial did."""
-    leave_out: CountOrZero = 0
-    """First training pictures that are left out: TensorFlow's old loader kept 5,000 for validation."""
+    leave_out: CountOrZero | None = None
+    """Training pictures that are left out: the first of mnist and fashion-mnist, some by chance of others. By default
+    none; of those two dcgan-5x5 leaves out 5,000, which TensorFlow's old loader kept for validation."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,20 @@ def preset(name: Preset | None) -> DcganConfig:
     if name == "dcgan-5x5":
         return replace(
             keras,
-            data=DataConfig(batch_size=256, pixel_range="unit", leave_out=5000),
+            data=DataConfig(batch_size=256, pixel_range="unit"),
             model=ModelConfig(preset=name, latent="uniform", norm="none", start="truncated-normal", step_order="fresh"),
             optimizer=OptimizerConfig(lr=1e-4, beta1=0.9),  # TensorFlow's Adam: eps 1e-8
             schedule=ScheduleConfig(steps=20_000, decay_steps=0),
         )
     return keras
+
+
+def left_out(config: DcganConfig) -> int:
+    """Give the number of training pictures that are left out: what was asked for, else the preset's own."""
+    if config.data.leave_out is not None:
+        return config.data.leave_out
+    as_documented = config.model.preset == "dcgan-5x5" and config.data.data in SHUFFLED
+    return KEPT_FOR_VALIDATION if as_documented else 0
 
 
 def check(config: DcganConfig) -> None:

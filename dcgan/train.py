@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
-from dcgan.config import DcganConfig, check
-from dcgan.data import PictureDataset, Pictures, choose, load_pictures, without_first
+from dcgan.config import DcganConfig, check, left_out
+from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import DigitModelConfig, Sampler, build, save_sampler
@@ -150,7 +150,7 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     check(config)
     options = config.data
     data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
-    data = without_first(data, options.leave_out)
+    data = leave_out(data, left_out(config))
     if len(data.pictures) < FEWEST_PICTURES:
         raise UserError(f"--data {options.data}: leaves {len(data.pictures)} picture to learn from. Give more.")
 

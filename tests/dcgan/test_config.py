@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dcgan.config import PRESETS, preset
-from ganvas.options import to_json
+from dcgan.config import PRESETS, DcganConfig, left_out, preset
+from ganvas.options import from_json, to_json
 from ganvas.training.config import flatten
 from ganvas.training.schedule import make_schedule
 
@@ -21,7 +21,6 @@ KERAS = {
     "latent": "normal",
     "norm": "batch",
     "pixel_range": "signed",
-    "leave_out": 0,
     "conditional": False,
 }
 KERAS_GAN = KERAS | {"lr": 2e-4, "beta1": 0.5}  # what 001 links; its own optimiser is lost
@@ -41,7 +40,6 @@ DOCUMENTS = {
         "latent": "uniform",
         "norm": "none",
         "pixel_range": "unit",
-        "leave_out": 5000,
     },
 }
 
@@ -59,6 +57,31 @@ def test_settings_are_the_documents(name):
     if expected["steps"]:
         del expected["epochs"]  # steps go before them
     assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "asked", "count"),
+    [
+        ("dcgan-5x5", "mnist", None, 5000),
+        ("dcgan-5x5", "fashion-mnist", None, 5000),
+        ("dcgan-5x5", "mnist5k", None, 0),
+        ("dcgan-5x5", "pictures/tiles", None, 0),
+        ("dcgan-5x5", "mnist", 0, 0),
+        ("dcgan-5x5", "mnist5k", 100, 100),
+        ("dcgan-transpose", "mnist", None, 0),
+        ("dcgan", "mnist", 7, 7),
+    ],
+)
+def test_pictures_left_out(name, data, asked, count):
+    config = preset(name)
+    assert left_out(replace(config, data=replace(config.data, data=data, leave_out=asked))) == count
+
+
+def test_a_run_that_recorded_the_number_left_out_can_be_read():
+    """It was a plain number once, the preset's own among the options."""
+    values = to_json(preset("dcgan-5x5"))
+    values["data"] |= {"data": "mnist", "leave_out": 5000}
+    assert left_out(from_json(DcganConfig, values, "config.json")) == 5000
 
 
 def test_all_documents_are_there():

@@ -146,6 +146,13 @@ def test_mnist5k_from_training_to_a_drawn_grid_with_the_network_away(dcgan, tmp_
     assert read_image(tmp_path / "drawn.png").std() > 1
 
 
+def test_the_preset_that_leaves_out_5000_learns_from_all_of_mnist5k(dcgan, tmp_path):
+    tiny = ["--batch-size", "8", "--threads", "1", "--steps", "2"]
+    code, _, err = dcgan("train", "--data", "mnist5k", "--preset", "dcgan-5x5", "--out", tmp_path / "run", *tiny)
+    assert code == 0, err
+    assert "4000 pictures of mnist5k" in err
+
+
 def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     """Rates this small teach nothing: the first pictures stay, and they are alike."""
     code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
