@@ -206,6 +206,10 @@ class TestStart:
         start_weights(D, "normal", torch.Generator())
         assert not D.embedding.weight.any()
 
+    def test_a_product_is_alive_at_every_start(self):
+        for network in self.weights("conditional", "normal"):
+            assert 0.045 < network.embedding.weight.abs().max() <= 0.05
+
     def test_the_generator_of_chance_decides(self):
         first, again = (self.weights("dcgan-5x5", "truncated-normal")[0].state_dict() for _ in range(2))
         assert all(torch.equal(first[name], again[name]) for name in first)
