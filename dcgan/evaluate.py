@@ -20,7 +20,6 @@ from torch import Tensor
 from dcgan.classifier import Judge, cached_classifier
 from dcgan.data import Pictures, choose, load_pictures
 from dcgan.measures import (
-    COPY_QUANTILE,
     checkerboard_energy,
     class_coverage,
     label_entropy,
@@ -121,9 +120,11 @@ def measure(
     # A hundredth of the real digits has a stray pixel: only the whole set says how many are to be expected.
     reference = _Reference(train.pictures[chosen], train.labels[chosen], judge, speckle(train.pictures))
     ours, labels = reference.figures(fake, requested_labels)
-    real, _ = reference.figures(test.pictures, None if requested_labels is None else test.labels)
-    ours["near_copies"] = near_copies(train.pictures, test.pictures, fake, test_labels=test.labels, fake_labels=labels)
-    real["near_copies"] = COPY_QUANTILE  # the test pictures set the threshold, at this quantile of theirs
+    real, seen = reference.figures(test.pictures, None if requested_labels is None else test.labels)
+    for figures, pictures, its_labels in ((ours, fake, labels), (real, test.pictures, seen)):
+        figures["near_copies"] = near_copies(
+            train.pictures, test.pictures, pictures, test_labels=test.labels, fake_labels=its_labels
+        )
     return {
         "pictures": len(fake),
         "compared": compared,
