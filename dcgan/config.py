@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ganvas.errors import UserError
 from ganvas.options import STRICT
@@ -26,16 +26,22 @@ SHUFFLED = ("mnist", "fashion-mnist")  # their files hold the classes in no orde
 KEPT_FOR_VALIDATION = 5000  # of either, by TensorFlow's old loader, which tutorial 004 reads by
 
 
+def _whole_path(data: str) -> str:
+    """Make a folder's path one that holds in every working folder; what is no folder stays a name."""
+    is_folder = data and data not in NAMES and Path(data).is_dir()
+    return str(Path(data).resolve()) if is_folder else data
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """The pictures to learn from."""
 
     __pydantic_config__ = STRICT
 
-    data: str = ""
+    data: Annotated[str, AfterValidator(_whole_path)] = ""
     """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of pictures; its subfolders are
     classes."""
-    data_root: Path | None = None
+    data_root: Annotated[Path, AfterValidator(Path.resolve)] | None = None
     """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
     image_size: Annotated[int, Field(ge=16, le=128)] | None = None
     """Pixels a side; by default the pictures' own."""

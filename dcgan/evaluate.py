@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dcgan.classifier import Judge, cached_classifier
+from dcgan.config import DataConfig, DcganConfig
 from dcgan.data import Pictures, choose, load_pictures
 from dcgan.measures import (
     checkerboard_energy,
@@ -33,6 +34,7 @@ from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.report import METRICS
 from ganvas.files import read_json, write_json
+from ganvas.modelfile import CONFIG, find_model, local_model
 from ganvas.options import from_json
 from ganvas.training.device import choose_device
 
@@ -63,9 +65,11 @@ def run_evaluate(options: "Evaluate") -> int:
     """
     require_seed(options.seed)
     earlier = _read_earlier(options.compare) if options.compare is not None else None
-    sampler = load_sampler(options.model, device=choose_device(options.device))
-    data = options.data or sampler.config.data
-    train, test = _open_data(sampler.config, data, options.data_root)
+    model = local_model(options.model)
+    sampler = load_sampler(model, device=choose_device(options.device))
+    trained_on = _trained_on(model)
+    data = options.data or trained_on.data or sampler.config.data
+    train, test = _open_data(sampler.config, data, options.data_root or _root_of(trained_on, data))
     _require_enough(options.samples, train, test)
     judge = cached_classifier(train, test)
     if earlier is not None:
@@ -198,6 +202,21 @@ class _Reference:
 
 def _means(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return {name: {"mean": value} for name, value in figures.items() if math.isfinite(value)}
+
+
+def _trained_on(model: Path) -> DataConfig:
+    """Give the data options of the run that a model lies in; empty ones for a model that was shared without it."""
+    file = find_model(model).parent / CONFIG
+    try:
+        return from_json(DcganConfig, read_json(file, "a run's config"), str(file)).data
+    except UserError:
+        return DataConfig()
+
+
+def _root_of(trained_on: DataConfig, data: str) -> Path | None:
+    """Give the folder that the training read a named set from, if it is still there."""
+    root = trained_on.data_root
+    return root if root is not None and root.is_dir() and data == trained_on.data else None
 
 
 def _open_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[Pictures, Pictures]:

@@ -36,7 +36,7 @@ class DigitModelConfig:
         extra_layers: As in `dcgan.networks.build_networks`.
         pixel_range: What the generator's values mean.
         classes: Names of the data's classes, also of a model without labels.
-        data: Name of the data set, or its folder.
+        data: Name of the data set, or of its folder; its whole path in models of before.
         data_digest: Of the training pictures.
         training: Step and metrics.
         weights_sha256: Digest of the weights that belong to this file.

@@ -184,7 +184,7 @@ def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object
         extra_layers=model.extra_layers,
         pixel_range=config.data.pixel_range,
         classes=data.classes,
-        data=config.data.data,
+        data=Path(config.data.data).name,  # the model is shared, and this machine's folders are not
         data_digest=data.digest,
         training=dict(training or {}),
     )

@@ -1,11 +1,12 @@
 """The presets' settings against the documents', one by one, and against their rule of a rate that never falls."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dcgan.config import PRESETS, DcganConfig, left_out, preset
-from ganvas.options import from_json, to_json
+from ganvas.options import from_json, to_json, validate
 from ganvas.training.config import flatten
 from ganvas.training.schedule import make_schedule
 
@@ -82,6 +83,22 @@ def test_a_run_that_recorded_the_number_left_out_can_be_read():
     values = to_json(preset("dcgan-5x5"))
     values["data"] |= {"data": "mnist", "leave_out": 5000}
     assert left_out(from_json(DcganConfig, values, "config.json")) == 5000
+
+
+def test_a_folder_is_recorded_by_its_whole_path_and_a_named_set_by_its_name(tmp_path, monkeypatch):
+    for name in ("tiles", "mnist"):  # a folder of that name does not hide the set
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = DcganConfig()
+
+    def recorded(data, root=None):
+        checked = validate(replace(config, data=replace(config.data, data=data, data_root=root))).data
+        return checked.data, checked.data_root
+
+    assert recorded("tiles", Path("sets")) == (str(tmp_path / "tiles"), tmp_path / "sets")
+    assert recorded("./tiles/../tiles") == (str(tmp_path / "tiles"), None)
+    for name in ("mnist", "mnits", ""):
+        assert recorded(name) == (name, None)
 
 
 def test_all_documents_are_there():

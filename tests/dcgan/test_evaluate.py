@@ -13,10 +13,13 @@ from PIL import Image
 from dcgan import classifier
 from dcgan.__main__ import main
 from dcgan.classifier import cached_classifier, train_classifier
+from dcgan.config import DcganConfig
 from dcgan.data import Pictures, load_pictures
 from dcgan.evaluate import coverage_and_entropy, measure
 from dcgan.model import DigitModelConfig, build, save_sampler
 from ganvas.evaluation.report import METRICS
+from ganvas.files import write_json
+from ganvas.options import to_json
 
 CLASSES = ("columns", "rows", "square")  # as folders sort
 ALWAYS = {
@@ -177,7 +180,7 @@ def write_folder(root, labelled=True):
     return root
 
 
-def write_run(run, data, **changes):
+def write_run(run, data, /, **changes):
     """A run's model whose generator has learned nothing."""
     train = load_pictures(str(data), "train")
     values = {
@@ -250,6 +253,40 @@ def test_command_prints_one_json_object_and_keeps_it(evaluate, run, folder):
     assert sum(result["label_histogram"]) == 100
     assert evaluate(run, "--json")[1] == out
     assert json.loads(evaluate(run, "--json", "--seed", 1)[1])["metrics"] != result["metrics"]
+
+
+def write_options(run, **data):
+    """The options of a run, beside its model."""
+    config = DcganConfig()
+    write_json(run / "config.json", to_json(replace(config, data=replace(config.data, **data))))
+
+
+@pytest.mark.parametrize("place", ["", "model"])
+def test_the_runs_own_options_say_where_its_folder_is(evaluate, folder, tmp_path, place):
+    run = write_run(tmp_path / "run", folder, data="shapes")
+    write_options(run, data=str(folder))
+    code, out, err = evaluate(run / place, "--json")
+    assert code == 0, err
+    assert json.loads(out)["data"] == str(folder)
+
+
+@pytest.mark.parametrize(("there", "given"), [(True, False), (False, False), (True, True)])
+def test_named_sets_are_read_where_the_training_read_them(evaluate, folder, tmp_path, monkeypatch, there, given):
+    run = write_run(tmp_path / "run", folder, data="mnist")
+    root = tmp_path / "sets"
+    if there:
+        root.mkdir()
+    write_options(run, data="mnist", data_root=root)
+    asked = []
+
+    def opened(data, split, *, root, **_):
+        asked.append((data, root))
+        return load_pictures(str(folder), split)
+
+    monkeypatch.setattr("dcgan.evaluate.load_pictures", opened)
+    code, _, err = evaluate(run, *(["--data-root", tmp_path / "other"] if given else []))
+    assert code == 0, err
+    assert set(asked) == {("mnist", tmp_path / "other" if given else root if there else None)}
 
 
 def test_report_shows_it(evaluate, run, capsys):

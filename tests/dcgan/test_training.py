@@ -122,6 +122,21 @@ def test_a_folder_of_colour_pictures_trains(dcgan, folder_writer, tmp_path):
     assert (config.channels, config.image_size, config.classes) == (3, 16, ("class-0", "class-1", "class-2"))
 
 
+def test_a_relative_folder_is_found_from_every_other(dcgan, folder_writer, tmp_path, monkeypatch):
+    folder_writer(tmp_path / "tiles", classes=3, size=16)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--data", "tiles", "--out", tmp_path / "run", *TINY[:-4], "--save-every-steps", "1"]
+    assert dcgan(*line, "--steps", 1)[0] == 0
+    code, _, err = dcgan(*line, "--steps", 2, "--resume")  # the line of the run, with --resume at its end
+    assert code == 0, err
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, _, err = dcgan("train", "--out", tmp_path / "run", "--resume", "--steps", 3)
+    assert code == 0, err
+    assert load_sampler(tmp_path / "run").config.data == "tiles"
+    assert str(tmp_path) not in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
 def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
     (tmp_path / "set").mkdir()
     for i in range(8):
