@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.errors import UserError
+from ganvas.files import read_json, write_json
 from ganvas.modelcard import sample_line, settings
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
@@ -33,6 +35,7 @@ VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in
 REAL_PICTURES = 10_000  # that validation compares with
 FEWEST_PICTURES = 2  # that have a spread
 WATCHED_PICTURES = 256  # their spread is then known to about 3%
+DATA = "data.json"  # in the run's folder
 CURE = 0.5  # of Adam's beta1 (Radford et al. 2016, Sec. 4): the one change that ended a collapse (docs/collapse.md)
 
 
@@ -155,6 +158,7 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
         raise UserError(f"--data {options.data}: leaves {len(data.pictures)} picture to learn from. Give more.")
 
     def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
+        _record_data(run, data, fabric, say, resume=resume)
         compiled = config.hardware.compile and can_compile(fabric.device.type, say)
         model = Dcgan(config, data, fabric, run, compiled=compiled)
         _say_what(say, model)
@@ -164,6 +168,38 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
         )
 
     return run_training("dcgan", config, run, start, resume=resume, describe_best=_describe_best)
+
+
+def _record_data(run: Path, data: Pictures, fabric: Fabric, say: Say, *, resume: bool) -> None:
+    """Write down what a run learns from; see to it that a resumed one goes on with the same.
+
+    Raises:
+        UserError: Its classes, or the number or the size of its pictures, are others than they were.
+    """
+    file = run / DATA
+    now = {"classes": list(data.classes), "shape": list(data.pictures.shape), "digest": data.digest}
+    if resume and file.is_file():  # older runs have none
+        before = read_json(file, "what a run learned from")
+        was, has = (_in_words(before), _in_words(now))
+        if was != has:
+            raise UserError(
+                f"{run}: learned from {was}, and {data.name} has {has}. Put back what it learned from, or start a new "
+                "run with another --out."
+            )
+        if before.get("digest") != data.digest:
+            say(
+                f"Warning: {data.name}: the pictures, or their labels, are others than those that {run} learned from "
+                "so far. It goes on with the new ones; put the old ones back if that is not meant."
+            )
+    if fabric.is_global_zero:
+        write_json(file, now)
+
+
+def _in_words(recorded: Mapping[str, Any]) -> str:
+    """Say which classes and how many pictures of which size a run's data have."""
+    N, C, H, W = recorded["shape"]
+    classes = ", ".join(recorded["classes"])
+    return f"{N} pictures of {W} x {H} pixels and {C} channels{f' of the classes {classes}' if classes else ''}"
 
 
 def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object] | None = None) -> DigitModelConfig:

@@ -229,3 +229,55 @@ def test_a_resume_may_not_change_the_preset(train, dcgan, tmp_path):
     code, _, err = dcgan("train", "--out", tmp_path / "run", "--resume", "--preset", "mlp")
     assert code == 2
     assert "--preset (was 'dcgan', now 'mlp')" in err
+
+
+class TestDataOfAResumedRun:
+    @pytest.fixture
+    def run(self, dcgan, folder_writer, tmp_path):
+        folder_writer(tmp_path / "tiles", classes=3, each=4, size=16)
+        options = ["--base-channels", "4", "--batch-size", "4", "--threads", "1", "--steps", "1", "--conditional"]
+        code, _, err = dcgan("train", "--data", tmp_path / "tiles", "--out", tmp_path / "run", *options)
+        assert code == 0, err
+        return tmp_path / "run"
+
+    def resume(self, dcgan, run, steps):
+        code, _, err = dcgan("train", "--out", run, "--resume", "--steps", steps)
+        return code, err
+
+    def test_the_same_data_are_no_word_worth(self, dcgan, run):
+        code, err = self.resume(dcgan, run, 2)
+        assert (code, "learned from" in err) == (0, False)
+
+    def test_other_pictures_are_warned_of_once(self, dcgan, run, tmp_path):
+        write_image(tmp_path / "tiles" / "class-1" / "0.png", np.zeros((16, 16, 3), np.uint8))
+        code, err = self.resume(dcgan, run, 2)
+        assert code == 0, err
+        assert err.count("Warning: folder tiles: the pictures, or their labels, are others") == 1
+        code, err = self.resume(dcgan, run, 3)
+        assert (code, "Warning" in err) == (0, False)
+
+    @pytest.mark.parametrize("change", ["class", "picture", "size"])
+    def test_other_classes_and_numbers_are_refused(self, dcgan, run, tmp_path, change):
+        tiles = tmp_path / "tiles"
+        if change == "class":
+            (tiles / "class-1").rename(tiles / "other")
+            said = "of the classes class-0, class-2, other"
+        elif change == "picture":
+            (tiles / "class-1" / "0.png").unlink()
+            said = "folder tiles has 11 pictures of 16 x 16 pixels"
+        else:
+            for path in tiles.rglob("*.png"):
+                write_image(path, np.zeros((32, 32, 3), np.uint8))
+            said = "folder tiles has 12 pictures of 32 x 32 pixels"
+        before = (run / "data.json").read_bytes()
+        code, err = self.resume(dcgan, run, 2)
+        assert code == 2
+        assert "learned from 12 pictures of 16 x 16 pixels and 3 channels of the classes class-0, class-1, cl" in err
+        assert said in err
+        assert (run / "data.json").read_bytes() == before
+
+    def test_a_run_from_before_this_was_recorded_goes_on(self, dcgan, run):
+        (run / "data.json").unlink()
+        code, err = self.resume(dcgan, run, 2)
+        assert code == 0, err
+        assert (run / "data.json").is_file()
