@@ -77,7 +77,7 @@ def load_pictures(
     if data in NAMES:
         return _named(data, split, root, image_size, channels)
     if not Path(data).is_dir():
-        near = difflib.get_close_matches(data, NAMES, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(data.casefold(), NAMES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UserError(f"--data {data}: is none of {', '.join(NAMES)}, and no folder.{hint}")
     return _folder(Path(data), split, image_size, channels)

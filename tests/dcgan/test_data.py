@@ -132,7 +132,17 @@ class TestBadInput:
         for words in said:
             assert words in str(caught.value)
 
-    @pytest.mark.parametrize(("name", "nearest"), [("mnits", "mnist"), ("fashion", "fashion-mnist")])
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("mnits", "mnist"),
+            ("MNIST", "mnist"),
+            ("MNIST5K", "mnist5k"),
+            ("fashion", "fashion-mnist"),
+            ("FashionMNIST", "fashion-mnist"),
+            ("fashion_mnist", "fashion-mnist"),
+        ],
+    )
     def test_a_name_that_does_not_exist(self, name, nearest):
         self.check([f"--data {name}", "no folder", f"Did you mean {nearest}?"], name)
 
