@@ -108,9 +108,16 @@ class Dcgan:
         return metrics["val_frechet"]
 
     def sample(self) -> np.ndarray:
-        """Draw pictures of the same noise each time; with labels, each column is a class."""
+        """Draw pictures of the same noise each time.
+
+        With labels, each column is a class, and classes take turns where they are fewer than the columns; of more than
+        there are columns each picture in turn is one, as far as the pictures go.
+        """
+        count, K = SAMPLE_ROWS * SAMPLE_COLUMNS, self.spec.num_classes
+        turns = torch.arange(count)
+        labels = (turns % SAMPLE_COLUMNS if K <= SAMPLE_COLUMNS else turns) % K if K else None
         with self._sampler() as sampler:
-            pictures = sampler.sample(SAMPLE_ROWS * SAMPLE_COLUMNS, seed=0)
+            pictures = sampler.sample(count, seed=0, labels=labels)
         shown = for_the_eye(grid(pictures, SAMPLE_COLUMNS))
         return shown.repeat(SAMPLE_SCALE, axis=0).repeat(SAMPLE_SCALE, axis=1)
 

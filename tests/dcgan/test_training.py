@@ -2,16 +2,21 @@
 
 import json
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from dcgan.config import PRESETS
+from dcgan.config import PRESETS, DcganConfig
+from dcgan.data import Pictures
 from dcgan.model import load_sampler
+from dcgan.train import Dcgan
 from ganvas.data.images import read_image, write_image
 from ganvas.files import sha256
 from ganvas.tensorfile import load_tensors
+from ganvas.training.config import HardwareConfig
+from ganvas.training.device import make_fabric
 
 TINY = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "6", "--sample-every-steps", "3"]
 
@@ -135,6 +140,24 @@ def test_a_relative_folder_is_found_from_every_other(dcgan, folder_writer, tmp_p
     assert code == 0, err
     assert load_sampler(tmp_path / "run").config.data == "tiles"
     assert str(tmp_path) not in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("K", [1, 3, 7, 10, 11, 100])
+def test_samples_have_a_class_in_each_column_as_long_as_there_are_columns(tmp_path, monkeypatch, K):
+    asked = []
+    monkeypatch.setattr(
+        "dcgan.train.Sampler.draw", lambda self, z, labels: asked.append(labels) or torch.zeros(80, 1, 16, 16).byte()
+    )
+    config = DcganConfig()
+    config = replace(config, model=replace(config.model, conditional=True, base_channels=4))
+    data = Pictures(torch.zeros(200, 1, 16, 16).byte(), torch.arange(200) % K, tuple(map(str, range(K))), "own", "")
+    Dcgan(config, data, make_fabric(HardwareConfig(device="cpu")), tmp_path).sample()
+    sheet = asked[0].view(8, 10)
+    if K <= 10:
+        assert sheet[0].tolist() == [column % K for column in range(10)]
+        assert (sheet == sheet[0]).all()
+    else:
+        assert sheet.flatten().tolist() == [place % K for place in range(80)]
 
 
 def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
