@@ -162,7 +162,10 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
     data = leave_out(data, left_out(config))
     if len(data.pictures) < FEWEST_PICTURES:
-        raise UserError(f"--data {options.data}: leaves {len(data.pictures)} picture to learn from. Give more.")
+        raise UserError(
+            f"--data {options.data}: leaves {len(data.pictures)} picture to learn from, and {FEWEST_PICTURES} is the "
+            "least. Give more, or leave out fewer (--leave-out)."
+        )
 
     def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
         _record_data(run, data, fabric, say, resume=resume)
