@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from dcgan.__main__ import Train, main
 from dcgan.config import PRESETS, DcganConfig, left_out, preset
+from ganvas.files import write_json
 from ganvas.options import from_json, to_json, validate
+from ganvas.training.command import parse_train
 from ganvas.training.config import flatten
 from ganvas.training.schedule import make_schedule
 
@@ -116,3 +119,23 @@ def test_ours_has_radfords_momentum_and_an_average():
     ours = settings("dcgan")
     assert ours == settings(None)
     assert (ours["start"], ours["beta1"], ours["batch_size"], ours["ema"]) == ("normal", 0.5, 128, 0.999)
+
+
+def test_help_says_what_dcgan_does(in_process):
+    code, out, _ = in_process(main)("train", "--help")
+    assert code == 0
+    assert "--steps" in out
+    for untrue in ("--cache-gb", "second half decays", "by trial on MNIST"):
+        assert untrue not in out
+
+
+def test_the_store_that_dcgan_has_no_use_for_is_refused_and_still_read_of_old_runs(in_process, tmp_path):
+    code, _, err = in_process(main)("train", "--data", "mnist5k", "--out", tmp_path / "run", "--cache-gb", "1")
+    assert (code, "--cache-gb" in err, (tmp_path / "run").exists()) == (2, True, False)
+    values = to_json(DcganConfig())
+    values["hardware"]["cache_gb"] = 1.0
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run" / "config.json", values)
+    line = ["--out", str(tmp_path / "run"), "--resume", "--threads", "1"]
+    options = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, line).options
+    assert (options.hardware.cache_gb, options.hardware.threads) == (1.0, 1)
