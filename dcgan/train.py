@@ -69,7 +69,15 @@ class Dcgan:
         if self.ema is not None:
             self.networks["G_ema"] = self.ema
         self.precision = choose_precision(config.hardware.precision, fabric.device.type)
-        self._update = DcganStep(
+        self._update = self._make_step(wrapped)
+        self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
+        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
+        self._judge = find_cached(data)
+
+    def _make_step(self, wrapped: Mapping[str, nn.Module]) -> DcganStep:
+        """Put the networks, as the training calls them, and their optimisers into a step."""
+        model = self.config.model
+        return DcganStep(
             wrapped["G"],
             wrapped["D"],
             self.optimizers["G"],
@@ -77,14 +85,11 @@ class Dcgan:
             latent_dim=self.spec.latent_dim,
             num_classes=self.spec.num_classes,
             latent=self.spec.latent,
-            order=config.model.step_order,
-            gan_loss=config.model.gan_loss,
-            label_smoothing=config.model.label_smoothing,
+            order=model.step_order,
+            gan_loss=model.gan_loss,
+            label_smoothing=model.label_smoothing,
             bf16=self.precision == "bf16",
         )
-        self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
-        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
-        self._judge = find_cached(data)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Update both networks, and the average of G where one is kept."""
