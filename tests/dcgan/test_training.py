@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dcgan import classifier
 from dcgan.config import PRESETS, DcganConfig
 from dcgan.data import Pictures
 from dcgan.model import load_sampler
@@ -175,13 +176,26 @@ def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
     assert read_image(tmp_path / "drawn.tif").shape[2] == 5
 
 
-def test_mnist5k_from_training_to_a_drawn_grid_with_the_network_away(dcgan, tmp_path, monkeypatch):
+def test_mnist5k_from_training_to_figures_with_the_network_away(dcgan, tmp_path, monkeypatch):
+    """The judge is trained on the way, for a fortieth of its time and against a lower bar."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(classifier, "SEEN", classifier.SEEN // 40)
+    monkeypatch.setitem(classifier.BARS, "mnist5k", 0.9)
     code, _, err = dcgan("train", "--data", "mnist5k", "--out", tmp_path / "run", *TINY)
     assert code == 0, err
     assert "4000 pictures of mnist5k" in err
     assert dcgan("sample", tmp_path / "run", tmp_path / "drawn.png")[0] == 0
     assert read_image(tmp_path / "drawn.png").std() > 1
+    code, out, err = dcgan("evaluate", tmp_path / "run", "--samples", 200, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["pictures"], result["compared"]) == (200, 200)
+    assert 0.9 <= result["classifier"]["accuracy"] < 1
+    assert result["ceiling"]["class_coverage"]["mean"] == 10
+    assert result["ceiling"]["label_entropy"]["mean"] == pytest.approx(np.log2(10), abs=0.01)
+    ours, real = (result[name]["frechet_distance"]["mean"] for name in ("metrics", "ceiling"))
+    assert ours > 10 * real  # after six steps
 
 
 def test_the_preset_that_leaves_out_5000_learns_from_all_of_mnist5k(dcgan, tmp_path):
