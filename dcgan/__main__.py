@@ -64,9 +64,10 @@ class Evaluate:
     seed: int = 0
     """Seed of the noise."""
     data: str | None = None
-    """The data to compare with; by default what the model learned from, by its name or where its folder was."""
+    """The data to compare with; by default what the model learned from, as its run's config.json names it."""
     data_root: Path | None = None
-    """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
+    """Where mnist and fashion-mnist lie, or are downloaded to; by default where the training found them, else
+    $GANVAS_DATA, else "datasets"."""
     compare: Path | None = None
     """An evaluation.json of another model, shown beside; both must have been judged by the same classifier."""
     out: Path | None = None

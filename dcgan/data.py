@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dcgan.config import NAMES, SHUFFLED
 from ganvas.data.digits import Split, load_idx_pair
 from ganvas.data.images import list_images, read_image
 from ganvas.errors import UserError
 
 PixelRange = Literal["signed", "unit"]
 
-NAMES = ("mnist", "fashion-mnist", "mnist5k")
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 HELD_OUT_EVERY = 5  # every fifth picture of a class of mnist5k is for testing
@@ -77,7 +77,7 @@ def load_pictures(
     if data in NAMES:
         return _named(data, split, root, image_size, channels)
     if not Path(data).is_dir():
-        near = difflib.get_close_matches(data, NAMES, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(data.casefold(), NAMES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UserError(f"--data {data}: is none of {', '.join(NAMES)}, and no folder.{hint}")
     return _folder(Path(data), split, image_size, channels)
@@ -203,18 +203,20 @@ def _pictures(pictures: Tensor, labels: Tensor | None, classes: tuple[str, ...],
     return Pictures(pictures, labels, classes, name, digest.hexdigest())
 
 
-def without_first(data: Pictures, count: int) -> Pictures:
-    """Leave out the first pictures; the digest stays that of the whole set.
+def leave_out(data: Pictures, count: int) -> Pictures:
+    """Leave out ``count`` pictures, always the same ones; the digest stays that of the whole set.
+
+    Of mnist and fashion-mnist these are the first, as in TensorFlow's old loader. Other sets come sorted by class, and
+    would lose whole classes so: of them, pictures are chosen by chance.
 
     Raises:
         UserError: None would be left.
     """
-    if count >= len(data.pictures):
-        raise UserError(
-            f"--leave-out {count}: {data.name} has {len(data.pictures)} pictures. Give a smaller number, or 0."
-        )
-    labels = None if data.labels is None else data.labels[count:]
-    return replace(data, pictures=data.pictures[count:], labels=labels)
+    total = len(data.pictures)
+    if count >= total:
+        raise UserError(f"--leave-out {count}: {data.name} has {total} pictures. Give a smaller number, or 0.")
+    kept = torch.arange(count, total) if data.name in SHUFFLED else choose(total, total)[count:].sort().values
+    return replace(data, pictures=data.pictures[kept], labels=None if data.labels is None else data.labels[kept])
 
 
 def choose(count: int, wanted: int) -> Tensor:

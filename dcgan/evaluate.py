@@ -18,9 +18,9 @@ from rich.table import Table
 from torch import Tensor
 
 from dcgan.classifier import Judge, cached_classifier
+from dcgan.config import DataConfig, DcganConfig
 from dcgan.data import Pictures, choose, load_pictures
 from dcgan.measures import (
-    COPY_QUANTILE,
     checkerboard_energy,
     class_coverage,
     label_entropy,
@@ -34,6 +34,7 @@ from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.report import METRICS
 from ganvas.files import read_json, write_json
+from ganvas.modelfile import CONFIG, find_model, local_model
 from ganvas.options import from_json
 from ganvas.training.device import choose_device
 
@@ -64,9 +65,11 @@ def run_evaluate(options: "Evaluate") -> int:
     """
     require_seed(options.seed)
     earlier = _read_earlier(options.compare) if options.compare is not None else None
-    sampler = load_sampler(options.model, device=choose_device(options.device))
-    data = options.data or sampler.config.data
-    train, test = _open_data(sampler.config, data, options.data_root)
+    model = local_model(options.model)
+    sampler = load_sampler(model, device=choose_device(options.device))
+    trained_on = _trained_on(model)
+    data = options.data or trained_on.data or sampler.config.data
+    train, test = _open_data(sampler.config, data, options.data_root or _root_of(trained_on, data))
     _require_enough(options.samples, train, test)
     judge = cached_classifier(train, test)
     if earlier is not None:
@@ -121,9 +124,11 @@ def measure(
     # A hundredth of the real digits has a stray pixel: only the whole set says how many are to be expected.
     reference = _Reference(train.pictures[chosen], train.labels[chosen], judge, speckle(train.pictures))
     ours, labels = reference.figures(fake, requested_labels)
-    real, _ = reference.figures(test.pictures, None if requested_labels is None else test.labels)
-    ours["near_copies"] = near_copies(train.pictures, test.pictures, fake, test_labels=test.labels, fake_labels=labels)
-    real["near_copies"] = COPY_QUANTILE  # the test pictures set the threshold, at this quantile of theirs
+    real, seen = reference.figures(test.pictures, None if requested_labels is None else test.labels)
+    for figures, pictures, its_labels in ((ours, fake, labels), (real, test.pictures, seen)):
+        figures["near_copies"] = near_copies(
+            train.pictures, test.pictures, pictures, test_labels=test.labels, fake_labels=its_labels
+        )
     return {
         "pictures": len(fake),
         "compared": compared,
@@ -197,6 +202,21 @@ class _Reference:
 
 def _means(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return {name: {"mean": value} for name, value in figures.items() if math.isfinite(value)}
+
+
+def _trained_on(model: Path) -> DataConfig:
+    """Give the data options of the run that a model lies in; empty ones for a model that was shared without it."""
+    file = find_model(model).parent / CONFIG
+    try:
+        return from_json(DcganConfig, read_json(file, "a run's config"), str(file)).data
+    except UserError:
+        return DataConfig()
+
+
+def _root_of(trained_on: DataConfig, data: str) -> Path | None:
+    """Give the folder that the training read a named set from, if it is still there."""
+    root = trained_on.data_root
+    return root if root is not None and root.is_dir() and data == trained_on.data else None
 
 
 def _open_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[Pictures, Pictures]:

@@ -110,7 +110,8 @@ def near_copies(
         raise ValueError(f"train, test and fake are {shapes}; expected pictures of one size, at least one in each")
     if (test_labels is None) != (fake_labels is None):
         raise ValueError("test_labels and fake_labels go together")
-    of_test, of_fake = _nearest(test, train), _nearest(fake, train)
+    of_test = _nearest(test, train)
+    of_fake = of_test if fake is test else _nearest(fake, train)
     thresholds = torch.quantile(of_test, COPY_QUANTILE).expand(len(fake)).clone()
     if test_labels is not None and fake_labels is not None:
         for label in test_labels.unique():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcgan.config import Preset
 from dcgan.data import PixelRange, to_uint8
-from dcgan.networks import Generator, Norm, build_networks
+from dcgan.networks import DOCUMENT_SIZE, Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
 from ganvas.modelfile import find_model, load_weights, local_model, read_config, read_weights, save_model
@@ -36,7 +36,7 @@ class DigitModelConfig:
         extra_layers: As in `dcgan.networks.build_networks`.
         pixel_range: What the generator's values mean.
         classes: Names of the data's classes, also of a model without labels.
-        data: Name of the data set, or its folder.
+        data: Name of the data set, or of its folder; its whole path in models of before.
         data_digest: Of the training pictures.
         training: Step and metrics.
         weights_sha256: Digest of the weights that belong to this file.
@@ -80,9 +80,17 @@ def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
             extra_layers=config.extra_layers,
         )
     except ValueError as error:
-        ours = config.preset == "dcgan"
-        advice = "Give one of these as --image-size." if ours else "Use --preset dcgan for other pictures."
-        raise UserError(f"--preset {config.preset}: {error}. {advice}") from None
+        raise UserError(f"--preset {config.preset}: {error}. {_advice(config)}") from None
+
+
+def _advice(config: DigitModelConfig) -> str:
+    """Say what helps pictures whose size or channels a preset does not draw."""
+    if config.preset == "dcgan":
+        return "Give one of these as --image-size."
+    ours = "se --preset dcgan for other pictures."
+    if config.channels not in (1, 3):  # only gray and colour are turned into one another
+        return f"U{ours}"
+    return f"Give --image-size {DOCUMENT_SIZE} --channels 1 to make them so, or u{ours}"
 
 
 def require_seed(seed: int) -> None:

@@ -368,15 +368,16 @@ def start_weights(network: nn.Module, start: Start, generator: torch.Generator) 
         network: Whose.
         start: "normal" is N(0, 0.02) (Radford et al. 2016, Sec. 4). "glorot" is Keras's default: uniform as in Glorot
             and Bengio 2010, Eq. 16, biases 0. "truncated-normal" is tutorial 004's: N(0, 0.1) cut at two deviations,
-            biases 0.1. A class's vectors start at U(-0.05, 0.05), as Keras's embeddings do; for "normal" at 0, so
-            that the label's say begins at nothing.
+            biases 0.1. A class's vectors start at U(-0.05, 0.05), as Keras's embeddings do; those of a projection for
+            "normal" at 0, so that the label's say begins at nothing. A product of 0 would be dead instead.
         generator: Source of chance.
     """
     if start == "normal":
         initialize_weights(network, "normal", generator=generator)
+    projects = isinstance(network, Discriminator) and network.label == "projection"
     for module in network.modules():
         if isinstance(module, nn.Embedding):
-            bound = 0.0 if start == "normal" else 0.05
+            bound = 0.0 if start == "normal" and projects else 0.05
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
         if start == "normal" or not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
-from dcgan.config import DcganConfig, check
-from dcgan.data import PictureDataset, Pictures, choose, load_pictures, without_first
+from dcgan.config import DcganConfig, check, left_out
+from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import DigitModelConfig, Sampler, build, save_sampler
@@ -20,6 +21,7 @@ from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.errors import UserError
+from ganvas.files import read_json, write_json
 from ganvas.modelcard import sample_line, settings
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
@@ -33,6 +35,7 @@ VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in
 REAL_PICTURES = 10_000  # that validation compares with
 FEWEST_PICTURES = 2  # that have a spread
 WATCHED_PICTURES = 256  # their spread is then known to about 3%
+DATA = "data.json"  # in the run's folder
 CURE = 0.5  # of Adam's beta1 (Radford et al. 2016, Sec. 4): the one change that ended a collapse (docs/collapse.md)
 
 
@@ -66,7 +69,15 @@ class Dcgan:
         if self.ema is not None:
             self.networks["G_ema"] = self.ema
         self.precision = choose_precision(config.hardware.precision, fabric.device.type)
-        self._update = DcganStep(
+        self._update = self._make_step(wrapped)
+        self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
+        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
+        self._judge = find_cached(data)
+
+    def _make_step(self, wrapped: Mapping[str, nn.Module]) -> DcganStep:
+        """Put the networks, as the training calls them, and their optimisers into a step."""
+        model = self.config.model
+        return DcganStep(
             wrapped["G"],
             wrapped["D"],
             self.optimizers["G"],
@@ -74,14 +85,11 @@ class Dcgan:
             latent_dim=self.spec.latent_dim,
             num_classes=self.spec.num_classes,
             latent=self.spec.latent,
-            order=config.model.step_order,
-            gan_loss=config.model.gan_loss,
-            label_smoothing=config.model.label_smoothing,
+            order=model.step_order,
+            gan_loss=model.gan_loss,
+            label_smoothing=model.label_smoothing,
             bf16=self.precision == "bf16",
         )
-        self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
-        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
-        self._judge = find_cached(data)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Update both networks, and the average of G where one is kept."""
@@ -105,9 +113,16 @@ class Dcgan:
         return metrics["val_frechet"]
 
     def sample(self) -> np.ndarray:
-        """Draw pictures of the same noise each time; with labels, each column is a class."""
+        """Draw pictures of the same noise each time.
+
+        With labels, each column is a class, and classes take turns where they are fewer than the columns; of more than
+        there are columns each picture in turn is one, as far as the pictures go.
+        """
+        count, K = SAMPLE_ROWS * SAMPLE_COLUMNS, self.spec.num_classes
+        turns = torch.arange(count)
+        labels = (turns % SAMPLE_COLUMNS if K <= SAMPLE_COLUMNS else turns) % K if K else None
         with self._sampler() as sampler:
-            pictures = sampler.sample(SAMPLE_ROWS * SAMPLE_COLUMNS, seed=0)
+            pictures = sampler.sample(count, seed=0, labels=labels)
         shown = for_the_eye(grid(pictures, SAMPLE_COLUMNS))
         return shown.repeat(SAMPLE_SCALE, axis=0).repeat(SAMPLE_SCALE, axis=1)
 
@@ -150,11 +165,15 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     check(config)
     options = config.data
     data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
-    data = without_first(data, options.leave_out)
+    data = leave_out(data, left_out(config))
     if len(data.pictures) < FEWEST_PICTURES:
-        raise UserError(f"--data {options.data}: leaves {len(data.pictures)} picture to learn from. Give more.")
+        raise UserError(
+            f"--data {options.data}: leaves {len(data.pictures)} picture to learn from, and {FEWEST_PICTURES} is the "
+            "least. Give more, or leave out fewer (--leave-out)."
+        )
 
     def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
+        _record_data(run, data, fabric, say, resume=resume)
         compiled = config.hardware.compile and can_compile(fabric.device.type, say)
         model = Dcgan(config, data, fabric, run, compiled=compiled)
         _say_what(say, model)
@@ -164,6 +183,38 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
         )
 
     return run_training("dcgan", config, run, start, resume=resume, describe_best=_describe_best)
+
+
+def _record_data(run: Path, data: Pictures, fabric: Fabric, say: Say, *, resume: bool) -> None:
+    """Write down what a run learns from; see to it that a resumed one goes on with the same.
+
+    Raises:
+        UserError: Its classes, or the number or the size of its pictures, are others than they were.
+    """
+    file = run / DATA
+    now = {"classes": list(data.classes), "shape": list(data.pictures.shape), "digest": data.digest}
+    if resume and file.is_file():  # older runs have none
+        before = read_json(file, "what a run learned from")
+        was, has = (_in_words(before), _in_words(now))
+        if was != has:
+            raise UserError(
+                f"{run}: learned from {was}, and {data.name} has {has}. Put back what it learned from, or start a new "
+                "run with another --out."
+            )
+        if before.get("digest") != data.digest:
+            say(
+                f"Warning: {data.name}: the pictures, or their labels, are others than those that {run} learned from "
+                "so far. It goes on with the new ones; put the old ones back if that is not meant."
+            )
+    if fabric.is_global_zero:
+        write_json(file, now)
+
+
+def _in_words(recorded: Mapping[str, Any]) -> str:
+    """Say which classes and how many pictures of which size a run's data have."""
+    N, C, H, W = recorded["shape"]
+    classes = ", ".join(recorded["classes"])
+    return f"{N} pictures of {W} x {H} pixels and {C} channels{f' of the classes {classes}' if classes else ''}"
 
 
 def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object] | None = None) -> DigitModelConfig:
@@ -184,7 +235,7 @@ def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object
         extra_layers=model.extra_layers,
         pixel_range=config.data.pixel_range,
         classes=data.classes,
-        data=config.data.data,
+        data=Path(config.data.data).name,  # the model is shared, and this machine's folders are not
         data_digest=data.digest,
         training=dict(training or {}),
     )

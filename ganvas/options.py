@@ -63,14 +63,16 @@ def validate(options: Options) -> Options:
     try:
         return adapter.validate_python(adapter.dump_python(options))
     except ValidationError as error:
-        raise UserError(_describe(error)) from None
+        raise UserError(_describe(error, on_command_line=True)) from None
 
 
-def _describe(error: ValidationError) -> str:
-    """Say each problem with the option's name, the value found and what is allowed."""
+def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
+    """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
     problems = []
     for item in error.errors():
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
+        if on_command_line:
+            name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
             problems.append(f"{name}: there is no such option")
         else:

@@ -29,6 +29,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+ALL_FILES = tuple(file for pair in FILES.values() for file in pair)
 SIDE = 28  # pixels
 CLASSES = 10
 UNSIGNED_BYTES = 8  # idx's number for the type of the values
@@ -47,10 +48,12 @@ def load_idx_pair(root: Path, name: str, split: Split) -> tuple[np.ndarray, np.n
         Pictures [N, 28, 28] uint8 and labels [N] uint8, 0 to 9.
 
     Raises:
-        UserError: A file is damaged, the two do not belong together, or the set could not be downloaded.
+        UserError: A file is damaged, the two do not belong together, some of the four are missing, or the set could
+            not be downloaded.
     """
     files = find_idx(root, name)
     if files is None:
+        _refuse_a_part(root, name)
         download(root, name)
         files = find_idx(root, name)
         assert files is not None, "download raises when it leaves nothing to find"
@@ -83,22 +86,49 @@ def find_idx(root: Path, name: str) -> dict[str, Path] | None:
     Returns:
         The path of each file by its name without ".gz"; none when no folder holds all four.
     """
-    folders = [root / name, root / name / "raw", root / TORCHVISION_FOLDERS[name] / "raw"]
+    return next((found for folder in _folders(root, name) if len(found := _files_in(folder)) == len(ALL_FILES)), None)
+
+
+def _folders(root: Path, name: str) -> list[Path]:
+    """Give the folders that may hold a set."""
+    folders = [root / name, root / name / "raw", _download_folder(root, name)]
     # Both sets have the same names of files, so a folder that is called as the other set is not looked into.
     other = "fashion-mnist" if name == "mnist" else "mnist"
     if root.resolve().name not in (other, TORCHVISION_FOLDERS[other]):
         folders.append(root)
-    for folder in folders:
-        found = {
-            file: path
-            for files in FILES.values()
-            for file in files
-            for path in (folder / f"{file}.gz", folder / file)  # the plain one wins, being read faster
-            if path.is_file()
-        }
-        if len(found) == 4:
-            return found
-    return None
+    return folders
+
+
+def _download_folder(root: Path, name: str) -> Path:
+    return root / TORCHVISION_FOLDERS[name] / "raw"
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Find the files of a set in a folder, by their names without ".gz"."""
+    return {
+        file: path
+        for file in ALL_FILES
+        for path in (folder / f"{file}.gz", folder / file)  # the plain one wins, being read faster
+        if path.is_file()
+    }
+
+
+def _refuse_a_part(root: Path, name: str) -> None:
+    """Ask for the files that somebody forgot, rather than download the set to another place.
+
+    A download that was killed leaves a part, too, and the next one completes it.
+
+    Raises:
+        UserError: A folder holds some of the four files.
+    """
+    for folder in _folders(root, name):
+        found = _files_in(folder)
+        if found and folder != _download_folder(root, name):
+            missing = " and ".join(file for file in ALL_FILES if file not in found)
+            raise UserError(
+                f"{folder}: {missing} not found beside {next(iter(found.values())).name}. Put all four files of {name} "
+                "there, gzipped or not; or give another folder, and the set is downloaded into it."
+            )
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -164,7 +194,8 @@ def download(root: Path, name: str) -> Path:
     from torchvision import datasets
 
     loader = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
-    folder = root / TORCHVISION_FOLDERS[name] / "raw"
+    folder = _download_folder(root, name)
+    was_there = root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Aside, because torchvision takes a file for whole that a killed process left half unpacked.
@@ -175,7 +206,10 @@ def download(root: Path, name: str) -> Path:
             for file in (Path(aside) / TORCHVISION_FOLDERS[name] / "raw").iterdir():
                 file.replace(folder / file.name)
     except (RuntimeError, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        files = ", ".join(f"{file}.gz" for files in FILES.values() for file in files)
+        if not was_there:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+        files = ", ".join(f"{file}.gz" for file in ALL_FILES)
         raise UserError(
             f"{name} cannot be downloaded: {str(error).strip()}\n"
             f"Without a network, use dcgan's --data mnist5k; or put {files} into {root / name}."

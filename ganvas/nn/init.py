@@ -34,7 +34,7 @@ def initialize_weights(
                 nn.init.orthogonal_(module.weight, gain=gain, generator=generator)
             else:
                 raise ValueError(f"start is {start!r}; allowed are 'normal', 'xavier', 'kaiming' and 'orthogonal'")
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
         else:
             continue

@@ -35,9 +35,9 @@ class ScheduleConfig:
     decay_epochs: CountOrZero = 100
     """Epochs after those, in which it falls."""
     steps: Count | None = None
-    """Length of the run in steps, instead of epochs; the second half decays."""
+    """Length of the run in steps, instead of epochs; in the last --decay-steps of them the rate falls."""
     decay_steps: CountOrZero | None = None
-    """With --steps: how many of them decay."""
+    """With --steps: how many of them decay; None is the second half."""
     schedule: Literal["linear", "step", "cosine", "plateau"] = "linear"
     """linear: constant, then to zero; step: a tenth after every --lr-step-epochs; cosine: from the first step on;
     plateau: a fifth when the validation metric has not improved by 1% for 5 validations."""

@@ -212,7 +212,7 @@ def test_small_and_large_pictures_are_measured_where_they_are_seen(run, rows, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--image-size", 8], "image_size is 8"),
+        (["--image-size", 8], "--image-size is 8"),
         (["--rows", 0], "rows is 0"),
         (["--seed", -1], "seed is -1"),
         (["--split", "test"], "has no split 'test' (it has: train)"),

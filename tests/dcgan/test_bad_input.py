@@ -3,8 +3,10 @@
 import gzip
 import struct
 
+import numpy as np
 import pytest
 
+from ganvas.data.images import write_image
 from ganvas.files import sha256
 
 
@@ -82,9 +84,28 @@ class TestData:
         result = self.train(dcgan, tmp_path, "--data", folder)
         refused(result, "image_size is 20", "28, 16, 32, 64 and 128", "Give one of these as --image-size")
 
+    @pytest.mark.parametrize(
+        ("channels", "advice"),
+        [
+            (3, "Give --image-size 28 --channels 1 to make them so, or use --preset dcgan"),
+            (5, "Use --preset dcgan"),
+        ],
+    )
+    def test_pictures_that_a_tutorials_preset_does_not_draw(self, dcgan, tmp_path, channels, advice):
+        for name in ("a.tif", "b.tif"):
+            write_image(tmp_path / "set" / name, np.zeros((16, 16, channels), np.uint8))
+        line = ["--data", tmp_path / "set", "--preset", "dcgan-upsample"]
+        refused(self.train(dcgan, tmp_path, *line), f"not 16 x 16 with {channels}", advice)
+        if channels == 3:
+            code, _, err = dcgan("train", *line, "--out", tmp_path / "run", "--steps", 1, *advice.split()[1:5])
+            assert code == 0, err
+
     def test_a_single_picture(self, dcgan, tmp_path, folder_writer):
         folder = folder_writer(tmp_path / "set", classes=1, each=1)
-        refused(self.train(dcgan, tmp_path, "--data", folder), f"{folder}: leaves 1 picture to learn from")
+        refused(
+            self.train(dcgan, tmp_path, "--data", folder),
+            f"{folder}: leaves 1 picture to learn from, and 2 is the least",
+        )
 
     def test_labels_that_are_not_there(self, dcgan, tmp_path, folder_writer):
         folder = folder_writer(tmp_path / "set", classes=1)
@@ -110,8 +131,10 @@ class TestOptions:
             ("--preset conditional --batch-size 1", "Give 2 or more, or --norm none"),
             ("--channels 2", "--channels 2: mnist is gray"),
             ("--leave-out 199", "leaves 1 picture"),
-            ("--label-smoothing 1", "label_smoothing"),
-            ("--latent-dim 0", "latent_dim"),
+            ("--label-smoothing 1", "--label-smoothing is 1"),
+            ("--latent-dim 0", "--latent-dim is 0"),
+            ("--image-size 15", "--image-size is 15"),
+            ("--channels 0", "--channels is 0"),
         ],
     )
     def test_what_does_not_go_together(self, train, tmp_path, options, said):
@@ -121,7 +144,7 @@ class TestOptions:
 class TestModels:
     def test_labels_out_of_range(self, dcgan, trained_conditional, tmp_path):
         result = dcgan("sample", trained_conditional, tmp_path / "x.png", "--labels", "3,11")
-        refused(result, "11", "0 to 9")
+        refused(result, "--labels: '11' is none of this model's 10 classes, numbered 0 to 9: 0, 1, 2, 3")
         assert not (tmp_path / "x.png").exists()
 
     @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])

@@ -1,11 +1,15 @@
 """The presets' settings against the documents', one by one, and against their rule of a rate that never falls."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from dcgan.config import PRESETS, preset
-from ganvas.options import to_json
+from dcgan.__main__ import Train, main
+from dcgan.config import PRESETS, DcganConfig, left_out, preset
+from ganvas.files import write_json
+from ganvas.options import from_json, to_json, validate
+from ganvas.training.command import parse_train
 from ganvas.training.config import flatten
 from ganvas.training.schedule import make_schedule
 
@@ -21,7 +25,6 @@ KERAS = {
     "latent": "normal",
     "norm": "batch",
     "pixel_range": "signed",
-    "leave_out": 0,
     "conditional": False,
 }
 KERAS_GAN = KERAS | {"lr": 2e-4, "beta1": 0.5}  # what 001 links; its own optimiser is lost
@@ -41,7 +44,6 @@ DOCUMENTS = {
         "latent": "uniform",
         "norm": "none",
         "pixel_range": "unit",
-        "leave_out": 5000,
     },
 }
 
@@ -61,6 +63,47 @@ def test_settings_are_the_documents(name):
     assert {key: found[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "asked", "count"),
+    [
+        ("dcgan-5x5", "mnist", None, 5000),
+        ("dcgan-5x5", "fashion-mnist", None, 5000),
+        ("dcgan-5x5", "mnist5k", None, 0),
+        ("dcgan-5x5", "pictures/tiles", None, 0),
+        ("dcgan-5x5", "mnist", 0, 0),
+        ("dcgan-5x5", "mnist5k", 100, 100),
+        ("dcgan-transpose", "mnist", None, 0),
+        ("dcgan", "mnist", 7, 7),
+    ],
+)
+def test_pictures_left_out(name, data, asked, count):
+    config = preset(name)
+    assert left_out(replace(config, data=replace(config.data, data=data, leave_out=asked))) == count
+
+
+def test_a_run_that_recorded_the_number_left_out_can_be_read():
+    """It was a plain number once, the preset's own among the options."""
+    values = to_json(preset("dcgan-5x5"))
+    values["data"] |= {"data": "mnist", "leave_out": 5000}
+    assert left_out(from_json(DcganConfig, values, "config.json")) == 5000
+
+
+def test_a_folder_is_recorded_by_its_whole_path_and_a_named_set_by_its_name(tmp_path, monkeypatch):
+    for name in ("tiles", "mnist"):  # a folder of that name does not hide the set
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = DcganConfig()
+
+    def recorded(data, root=None):
+        checked = validate(replace(config, data=replace(config.data, data=data, data_root=root))).data
+        return checked.data, checked.data_root
+
+    assert recorded("tiles", Path("sets")) == (str(tmp_path / "tiles"), tmp_path / "sets")
+    assert recorded("./tiles/../tiles") == (str(tmp_path / "tiles"), None)
+    for name in ("mnist", "mnits", ""):
+        assert recorded(name) == (name, None)
+
+
 def test_all_documents_are_there():
     assert {*DOCUMENTS, "dcgan"} == set(PRESETS)
 
@@ -76,3 +119,23 @@ def test_ours_has_radfords_momentum_and_an_average():
     ours = settings("dcgan")
     assert ours == settings(None)
     assert (ours["start"], ours["beta1"], ours["batch_size"], ours["ema"]) == ("normal", 0.5, 128, 0.999)
+
+
+def test_help_says_what_dcgan_does(in_process):
+    code, out, _ = in_process(main)("train", "--help")
+    assert code == 0
+    assert "--steps" in out
+    for untrue in ("--cache-gb", "second half decays", "by trial on MNIST"):
+        assert untrue not in out
+
+
+def test_the_store_that_dcgan_has_no_use_for_is_refused_and_still_read_of_old_runs(in_process, tmp_path):
+    code, _, err = in_process(main)("train", "--data", "mnist5k", "--out", tmp_path / "run", "--cache-gb", "1")
+    assert (code, "--cache-gb" in err, (tmp_path / "run").exists()) == (2, True, False)
+    values = to_json(DcganConfig())
+    values["hardware"]["cache_gb"] = 1.0
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run" / "config.json", values)
+    line = ["--out", str(tmp_path / "run"), "--resume", "--threads", "1"]
+    options = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, line).options
+    assert (options.hardware.cache_gb, options.hardware.threads) == (1.0, 1)

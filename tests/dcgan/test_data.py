@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dcgan.data import PictureDataset, Pictures, choose, load_pictures, to_network, to_uint8, without_first
+from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures, to_network, to_uint8
 from ganvas.data.images import write_image
 from ganvas.errors import UserError
 
@@ -132,7 +132,17 @@ class TestBadInput:
         for words in said:
             assert words in str(caught.value)
 
-    @pytest.mark.parametrize(("name", "nearest"), [("mnits", "mnist"), ("fashion", "fashion-mnist")])
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("mnits", "mnist"),
+            ("MNIST", "mnist"),
+            ("MNIST5K", "mnist5k"),
+            ("fashion", "fashion-mnist"),
+            ("FashionMNIST", "fashion-mnist"),
+            ("fashion_mnist", "fashion-mnist"),
+        ],
+    )
     def test_a_name_that_does_not_exist(self, name, nearest):
         self.check([f"--data {name}", "no folder", f"Did you mean {nearest}?"], name)
 
@@ -179,14 +189,28 @@ class TestBadInput:
 
     def test_everything_left_out(self, digits):
         with pytest.raises(UserError, match="--leave-out 200: mnist has 200 pictures"):
-            without_first(load_pictures("mnist", root=digits), 200)
+            leave_out(load_pictures("mnist", root=digits), 200)
 
 
 def test_leaving_out_the_first(digits):
     data = load_pictures("mnist", root=digits)
-    rest = without_first(data, 5)
+    rest = leave_out(data, 5)
     assert torch.equal(rest.pictures, data.pictures[5:])
-    assert rest.labels[0] == 5
+    assert torch.equal(rest.labels, data.labels[5:])
+    assert rest.digest == data.digest
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_leaving_out_of_a_set_sorted_by_class_leaves_all_classes(labelled):
+    pictures = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1).expand(-1, 1, 16, 16)
+    labels = torch.arange(200) // 20 if labelled else None
+    data = Pictures(pictures, labels, tuple("0123456789") if labelled else (), "folder sorted", "")
+    rest = leave_out(data, 60)
+    kept = rest.pictures[:, 0, 0, 0].long()
+    assert len(kept.unique()) == len(kept) == 140
+    assert (kept // 20).bincount().min() >= 7
+    assert torch.equal(rest.pictures, leave_out(data, 60).pictures)
+    assert (rest.labels is None) if not labelled else torch.equal(rest.labels, kept // 20)
 
 
 @given(st.sampled_from(["signed", "unit"]))

@@ -48,6 +48,79 @@ def test_the_guide_gives_these_totals():
         assert [int(total.replace(",", "")) for total in totals] == found, name
 
 
+def layers(network):
+    """Write a network's layers down in their order; what has nothing to learn or choose is left out."""
+    names = []
+    for layer in network.modules():
+        match layer:
+            case nn.Linear():
+                names.append(f"dense {layer.out_features}")
+            case nn.ConvTranspose2d() | nn.Conv2d():
+                kind = "transposed" if layer.transposed else "conv"
+                names.append(f"{kind} {layer.out_channels} {layer.kernel_size[0]}x{layer.kernel_size[1]}")
+                names += [f"stride {layer.stride[0]}"] if layer.stride != (1, 1) else []
+            case nn.BatchNorm1d() | nn.BatchNorm2d():
+                names.append("norm")
+            case nn.Upsample():
+                names.append(f"upsample {layer.scale_factor:g} {layer.mode}")
+            case nn.LeakyReLU():
+                names.append(f"leaky {layer.negative_slope:g}")
+            case nn.Dropout():
+                names.append(f"dropout {layer.p:g}")
+            case nn.ReLU() | nn.Tanh():
+                names.append(type(layer).__name__.lower())
+            case nn.Embedding() | nn.Flatten() | nn.Unflatten() | nn.Identity() | nn.Sequential():
+                pass
+            case _:
+                assert layer is network, f"{layer} is not written down"
+    return ", ".join(names)
+
+
+MLP = (
+    "dense 256, leaky 0.2, norm, dense 512, leaky 0.2, norm, dense 784, tanh",
+    "dense 1024, leaky 0.2, dropout 0.4, dense 512, leaky 0.2, dropout 0.4, dense 256, leaky 0.2, dropout 0.4, dense 1",
+)
+
+
+@pytest.mark.parametrize(
+    ("preset", "generator", "discriminator"),
+    [
+        ("mlp", *MLP),  # activations and dropout as Keras-GAN has them: the document's code is lost
+        ("conditional", *MLP),
+        (
+            "dcgan-upsample",
+            "dense 6272, relu, upsample 2 nearest, conv 128 4x4, relu, norm, upsample 2 nearest, conv 64 4x4, relu, "
+            "norm, conv 1 4x4, tanh",
+            "conv 32 4x4, stride 2, relu, norm, conv 64 4x4, stride 2, relu, norm, conv 128 4x4, stride 2, relu, norm, "
+            "dense 256, relu, dropout 0.25, dense 1",
+        ),
+        (
+            "dcgan-transpose",
+            "dense 12544, transposed 128 3x3, stride 2, norm, leaky 0.01, transposed 64 3x3, norm, leaky 0.01, "
+            "transposed 1 3x3, stride 2, tanh",
+            "conv 32 3x3, stride 2, leaky 0.01, conv 64 3x3, stride 2, norm, leaky 0.01, conv 128 3x3, stride 2, norm, "
+            "leaky 0.01, dense 1",
+        ),
+        (
+            "dcgan-5x5",
+            "dense 1024, relu, transposed 32 5x5, stride 2, relu, transposed 16 5x5, stride 2, relu, transposed 1 5x5, "
+            "stride 2, tanh",
+            "conv 32 5x5, stride 2, relu, conv 64 5x5, stride 2, relu, dense 1",
+        ),
+        (
+            "dcgan",
+            "dense 2304, norm, relu, transposed 128 4x4, stride 2, norm, relu, transposed 64 4x4, stride 2, norm, "
+            "relu, transposed 1 4x4, stride 2, tanh",
+            "conv 64 4x4, stride 2, leaky 0.2, conv 128 4x4, stride 2, norm, leaky 0.2, conv 256 4x4, stride 2, norm, "
+            "leaky 0.2, dense 1",
+        ),
+    ],
+)
+def test_layers_in_their_order(preset, generator, discriminator):
+    G, D = build_networks(preset, num_classes=classes(preset))
+    assert (layers(G), layers(D)) == (generator, discriminator)
+
+
 def test_our_totals_from_the_formula():
     """28 pixels: 3x3x256 → 7x7x128 → 14x14x64 → 28x28x1; batch norm has a scale and a shift, and no bias beside it."""
     G, D = build_networks()
@@ -205,6 +278,10 @@ class TestStart:
         _, D = build_networks(num_classes=3)
         start_weights(D, "normal", torch.Generator())
         assert not D.embedding.weight.any()
+
+    def test_a_product_is_alive_at_every_start(self):
+        for network in self.weights("conditional", "normal"):
+            assert 0.045 < network.embedding.weight.abs().max() <= 0.05
 
     def test_the_generator_of_chance_decides(self):
         first, again = (self.weights("dcgan-5x5", "truncated-normal")[0].state_dict() for _ in range(2))

@@ -96,14 +96,39 @@ def test_kerass_order_is_real_then_fake_by_inference_then_g():
     assert G.training
 
 
-def test_each_network_learns_only_in_its_own_update():
-    G, D = networks()
-    before = [p.clone() for p in G.parameters()]
-    step = make_step(G, D, lr=0.01)
-    step(batch())
-    assert all(torch.equal(a, b) for a, b in zip(before, G.parameters(), strict=True))  # NoUpdate
-    assert all(p.grad is not None for p in G.parameters())
-    assert not any(p.requires_grad for p in D.parameters())  # left frozen after G's update; thawed by the next step
+@pytest.mark.parametrize("order", ["shared", "fresh", "keras"])
+@pytest.mark.parametrize("learns", ["G", "D"])
+def test_each_optimizer_moves_its_own_network_alone(order, learns):
+    """One of the two acts: what the other's update did to this network would be seen."""
+    nets = dict(zip("GD", networks(), strict=True))
+    before = {name: [p.clone() for p in net.parameters()] for name, net in nets.items()}
+    optimizers = [(Adam if name == learns else NoUpdate)(net.named_parameters(), 0.01) for name, net in nets.items()]
+    DcganStep(*nets.values(), *optimizers, order=order)(batch())
+    for name, net in nets.items():
+        moved = [not torch.equal(a, b) for a, b in zip(before[name], net.parameters(), strict=True)]
+        assert all(moved) if name == learns else not any(moved)
+    assert all(p.grad is not None for p in nets["G"].parameters())
+    assert not any(p.requires_grad for p in nets["D"].parameters())  # frozen by G's update; thawed by the next step
+
+
+@pytest.mark.parametrize("order", ["shared", "fresh", "keras"])
+def test_labels_of_gs_update_are_drawn_anew_with_its_fakes(order):
+    G, D = networks(num_classes=3)
+    asked, judged = [], []
+    G.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[1]))
+    D.register_forward_pre_hook(lambda _, inputs: judged.append(inputs[1]))
+    data = {**batch(60), "label": torch.ones(60, dtype=torch.long)}
+    torch.manual_seed(0)
+    make_step(G, D, num_classes=3, order=order)(data)
+    assert torch.equal(asked[0], data["label"])  # for D, as many of each class as are real
+    assert all(torch.equal(labels, data["label"]) for labels in judged[:2])
+    assert len(judged) == 3
+    assert torch.equal(judged[2], asked[-1])
+    if order == "shared":
+        assert len(asked) == 1
+    else:
+        assert len(asked) == 2
+        assert asked[1].bincount(minlength=3).min() >= 10  # of 20 each
 
 
 def test_a_label_reaches_both_networks():

@@ -2,16 +2,22 @@
 
 import json
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from dcgan.config import PRESETS
+from dcgan import classifier
+from dcgan.config import PRESETS, DcganConfig
+from dcgan.data import Pictures
 from dcgan.model import load_sampler
+from dcgan.train import Dcgan
 from ganvas.data.images import read_image, write_image
 from ganvas.files import sha256
 from ganvas.tensorfile import load_tensors
+from ganvas.training.config import HardwareConfig
+from ganvas.training.device import make_fabric
 
 TINY = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "6", "--sample-every-steps", "3"]
 
@@ -122,6 +128,39 @@ def test_a_folder_of_colour_pictures_trains(dcgan, folder_writer, tmp_path):
     assert (config.channels, config.image_size, config.classes) == (3, 16, ("class-0", "class-1", "class-2"))
 
 
+def test_a_relative_folder_is_found_from_every_other(dcgan, folder_writer, tmp_path, monkeypatch):
+    folder_writer(tmp_path / "tiles", classes=3, size=16)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--data", "tiles", "--out", tmp_path / "run", *TINY[:-4], "--save-every-steps", "1"]
+    assert dcgan(*line, "--steps", 1)[0] == 0
+    code, _, err = dcgan(*line, "--steps", 2, "--resume")  # the line of the run, with --resume at its end
+    assert code == 0, err
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, _, err = dcgan("train", "--out", tmp_path / "run", "--resume", "--steps", 3)
+    assert code == 0, err
+    assert load_sampler(tmp_path / "run").config.data == "tiles"
+    assert str(tmp_path) not in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("K", [1, 3, 7, 10, 11, 100])
+def test_samples_have_a_class_in_each_column_as_long_as_there_are_columns(tmp_path, monkeypatch, K):
+    asked = []
+    monkeypatch.setattr(
+        "dcgan.train.Sampler.draw", lambda self, z, labels: asked.append(labels) or torch.zeros(80, 1, 16, 16).byte()
+    )
+    config = DcganConfig()
+    config = replace(config, model=replace(config.model, conditional=True, base_channels=4))
+    data = Pictures(torch.zeros(200, 1, 16, 16).byte(), torch.arange(200) % K, tuple(map(str, range(K))), "own", "")
+    Dcgan(config, data, make_fabric(HardwareConfig(device="cpu")), tmp_path).sample()
+    sheet = asked[0].view(8, 10)
+    if K <= 10:
+        assert sheet[0].tolist() == [column % K for column in range(10)]
+        assert (sheet == sheet[0]).all()
+    else:
+        assert sheet.flatten().tolist() == [place % K for place in range(80)]
+
+
 def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
     (tmp_path / "set").mkdir()
     for i in range(8):
@@ -137,13 +176,33 @@ def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
     assert read_image(tmp_path / "drawn.tif").shape[2] == 5
 
 
-def test_mnist5k_from_training_to_a_drawn_grid_with_the_network_away(dcgan, tmp_path, monkeypatch):
+def test_mnist5k_from_training_to_figures_with_the_network_away(dcgan, tmp_path, monkeypatch):
+    """The judge is trained on the way, for a fortieth of its time and against a lower bar."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(classifier, "SEEN", classifier.SEEN // 40)
+    monkeypatch.setitem(classifier.BARS, "mnist5k", 0.9)
     code, _, err = dcgan("train", "--data", "mnist5k", "--out", tmp_path / "run", *TINY)
     assert code == 0, err
     assert "4000 pictures of mnist5k" in err
     assert dcgan("sample", tmp_path / "run", tmp_path / "drawn.png")[0] == 0
     assert read_image(tmp_path / "drawn.png").std() > 1
+    code, out, err = dcgan("evaluate", tmp_path / "run", "--samples", 200, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["pictures"], result["compared"]) == (200, 200)
+    assert 0.9 <= result["classifier"]["accuracy"] < 1
+    assert result["ceiling"]["class_coverage"]["mean"] == 10
+    assert result["ceiling"]["label_entropy"]["mean"] == pytest.approx(np.log2(10), abs=0.01)
+    ours, real = (result[name]["frechet_distance"]["mean"] for name in ("metrics", "ceiling"))
+    assert ours > 10 * real  # after six steps
+
+
+def test_the_preset_that_leaves_out_5000_learns_from_all_of_mnist5k(dcgan, tmp_path):
+    tiny = ["--batch-size", "8", "--threads", "1", "--steps", "2"]
+    code, _, err = dcgan("train", "--data", "mnist5k", "--preset", "dcgan-5x5", "--out", tmp_path / "run", *tiny)
+    assert code == 0, err
+    assert "4000 pictures of mnist5k" in err
 
 
 def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
@@ -207,3 +266,55 @@ def test_a_resume_may_not_change_the_preset(train, dcgan, tmp_path):
     code, _, err = dcgan("train", "--out", tmp_path / "run", "--resume", "--preset", "mlp")
     assert code == 2
     assert "--preset (was 'dcgan', now 'mlp')" in err
+
+
+class TestDataOfAResumedRun:
+    @pytest.fixture
+    def run(self, dcgan, folder_writer, tmp_path):
+        folder_writer(tmp_path / "tiles", classes=3, each=4, size=16)
+        options = ["--base-channels", "4", "--batch-size", "4", "--threads", "1", "--steps", "1", "--conditional"]
+        code, _, err = dcgan("train", "--data", tmp_path / "tiles", "--out", tmp_path / "run", *options)
+        assert code == 0, err
+        return tmp_path / "run"
+
+    def resume(self, dcgan, run, steps):
+        code, _, err = dcgan("train", "--out", run, "--resume", "--steps", steps)
+        return code, err
+
+    def test_the_same_data_are_no_word_worth(self, dcgan, run):
+        code, err = self.resume(dcgan, run, 2)
+        assert (code, "learned from" in err) == (0, False)
+
+    def test_other_pictures_are_warned_of_once(self, dcgan, run, tmp_path):
+        write_image(tmp_path / "tiles" / "class-1" / "0.png", np.zeros((16, 16, 3), np.uint8))
+        code, err = self.resume(dcgan, run, 2)
+        assert code == 0, err
+        assert err.count("Warning: folder tiles: the pictures, or their labels, are others") == 1
+        code, err = self.resume(dcgan, run, 3)
+        assert (code, "Warning" in err) == (0, False)
+
+    @pytest.mark.parametrize("change", ["class", "picture", "size"])
+    def test_other_classes_and_numbers_are_refused(self, dcgan, run, tmp_path, change):
+        tiles = tmp_path / "tiles"
+        if change == "class":
+            (tiles / "class-1").rename(tiles / "other")
+            said = "of the classes class-0, class-2, other"
+        elif change == "picture":
+            (tiles / "class-1" / "0.png").unlink()
+            said = "folder tiles has 11 pictures of 16 x 16 pixels"
+        else:
+            for path in tiles.rglob("*.png"):
+                write_image(path, np.zeros((32, 32, 3), np.uint8))
+            said = "folder tiles has 12 pictures of 32 x 32 pixels"
+        before = (run / "data.json").read_bytes()
+        code, err = self.resume(dcgan, run, 2)
+        assert code == 2
+        assert "learned from 12 pictures of 16 x 16 pixels and 3 channels of the classes class-0, class-1, cl" in err
+        assert said in err
+        assert (run / "data.json").read_bytes() == before
+
+    def test_a_run_from_before_this_was_recorded_goes_on(self, dcgan, run):
+        (run / "data.json").unlink()
+        code, err = self.resume(dcgan, run, 2)
+        assert code == 0, err
+        assert (run / "data.json").is_file()

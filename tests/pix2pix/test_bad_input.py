@@ -113,9 +113,9 @@ class TestOptions:
         [
             (["--lr", "-1"], "lr is -1.0"),
             (["--lr", "nan"], "lr is nan"),
-            (["--batch-size", "0"], "batch_size is 0"),
+            (["--batch-size", "0"], "--batch-size is 0"),
             (["--beta1", "1"], "beta1 is 1.0"),
-            (["--image-size", "4"], "image_size is 4"),
+            (["--image-size", "4"], "--image-size is 4"),
             (["--gan-loss", "wgangp"], "--discriminator-norm"),
             (["--lambda-gan", "0", "--lambda-l1", "0"], "nothing to train by"),
             (["--patch-layers", "4"], "--image-size 32 is too small"),

@@ -148,6 +148,24 @@ def test_three_of_four_files_are_no_set(tmp_path, missing):
     assert find_idx(tmp_path, "mnist") is None
 
 
+@pytest.mark.parametrize("place", ["", "mnist"])
+def test_the_training_files_alone_are_told_what_is_missing_before_any_download(tmp_path, monkeypatch, place):
+    write_set(tmp_path / place)
+    for file in FILES["test"]:
+        (tmp_path / place / file).unlink()
+    monkeypatch.setattr("ganvas.data.digits.download", lambda *_: pytest.fail("nothing is to be downloaded"))
+    with pytest.raises(UserError) as caught:
+        load_idx_pair(tmp_path, "mnist", "train")
+    missing = "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte not found beside train-images-idx3-ubyte"
+    assert f"{tmp_path / place}: {missing}" in str(caught.value)
+
+
+def test_a_download_that_was_killed_is_completed(tmp_path, mirror):
+    part = write_set(tmp_path / "root" / "MNIST" / "raw")
+    (part / NAMES[3]).unlink()
+    assert len(load_idx_pair(tmp_path / "root", "mnist", "test")[1]) == 3
+
+
 def test_loads_both_splits(tmp_path):
     write_set(tmp_path, count=5, suffix=".gz")
     for number, split in enumerate(FILES):
@@ -249,7 +267,7 @@ def test_a_wrong_digest_leaves_nothing(tmp_path, mirror):
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=rf"(?s)mnist cannot be downloaded.*{NAMES[2]}.*corrupted.*--data mnist5k"):
         download(tmp_path / "root", "mnist")
-    assert list((tmp_path / "root").iterdir()) == []
+    assert not (tmp_path / "root").exists()
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -266,6 +284,9 @@ def test_no_network(tmp_path, monkeypatch):
     assert "--data mnist5k" in message
     assert all(f"{file}.gz" in message for file in NAMES)
     assert str(tmp_path / "fashion-mnist") in message
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        load_idx_pair(tmp_path / "new", "fashion-mnist", "train")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_silent_server_is_given_up(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ def network() -> nn.Sequential:
         nn.ConvTranspose2d(128, 64, 4),
         nn.InstanceNorm2d(8),
         nn.Linear(256, 512),
+        nn.BatchNorm1d(4096),
     )
 
 
@@ -66,8 +67,9 @@ def test_orthogonal() -> None:
 @pytest.mark.parametrize("start", ["normal", "xavier", "kaiming", "orthogonal"])
 def test_norm_scales_and_biases(start: str) -> None:
     made = started(start, gain=0.7)
-    assert_normal(made[1].weight.detach(), 1, 0.02)  # whatever the convolutions' gain
-    for index in (0, 1, 2, 4):
+    for index in (1, 5):
+        assert_normal(made[index].weight.detach(), 1, 0.02)  # whatever the convolutions' gain
+    for index in (0, 1, 2, 4, 5):
         assert made[index].bias.count_nonzero() == 0
 
 
