@@ -139,6 +139,15 @@ class Dcgan:
         sight = self._watch.look(pictures, losses, kinds=2 ** (entropy - label_entropy(self.data.labels, K)))
         return Sight(sight.values | {"label_entropy": entropy}, sight.warnings)
 
+    @property
+    def watch_memory(self) -> dict[str, Any]:
+        """What the watch has seen, which a resumed run goes on from."""
+        return self._watch.memory
+
+    @watch_memory.setter
+    def watch_memory(self, memory: dict[str, Any]) -> None:
+        self._watch.memory = memory
+
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""
         spec = _describe(self.config, self.data, {"step": step, "metrics": dict(metrics), "seed": self.config.seed})

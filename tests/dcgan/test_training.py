@@ -213,6 +213,9 @@ def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     assert "--label-smoothing 0.1" in err and "--beta1" not in err and "--preset dcgan" not in err
     warned = [line for line in metrics(tmp_path / "run") if "warning" in line]
     assert [line["step"] for line in warned] == [6]
+    code, _, err = train(tmp_path / "run", "--resume", "--steps", 12, tiny=[])
+    assert code == 0, err
+    assert "Mode collapse" not in err  # it is still the one that was told of
     _, _, err = train(tmp_path / "tutorial", "--lr", "1e-9", "--preset", "dcgan-5x5", "--leave-out", 0)
     assert "What helps: --beta1 0.5, or --preset dcgan." in err
 
