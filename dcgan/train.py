@@ -182,10 +182,13 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
         )
 
     def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
-        _record_data(run, data, fabric, say, resume=resume)
+        if resume:
+            _require_same_data(run, data, say)
         compiled = config.hardware.compile and can_compile(fabric.device.type, say)
         model = Dcgan(config, data, fabric, run, compiled=compiled)
         _say_what(say, model)
+        if fabric.is_global_zero:  # not before: a training that is refused leaves no folder
+            write_json(run / DATA, _recorded(data))
         training_set = PictureDataset(data, options.pixel_range)
         return model, Data(
             training_set, len(training_set), options.batch_size, loading_workers(config.hardware, fabric)
@@ -194,29 +197,31 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     return run_training("dcgan", config, run, start, resume=resume, describe_best=_describe_best)
 
 
-def _record_data(run: Path, data: Pictures, fabric: Fabric, say: Say, *, resume: bool) -> None:
-    """Write down what a run learns from; see to it that a resumed one goes on with the same.
+def _recorded(data: Pictures) -> dict[str, Any]:
+    """Give what a run keeps of its data, to know them again."""
+    return {"classes": list(data.classes), "shape": list(data.pictures.shape), "digest": data.digest}
+
+
+def _require_same_data(run: Path, data: Pictures, say: Say) -> None:
+    """See to it that a resumed run goes on with the data that it learned from.
 
     Raises:
         UserError: Its classes, or the number or the size of its pictures, are others than they were.
     """
-    file = run / DATA
-    now = {"classes": list(data.classes), "shape": list(data.pictures.shape), "digest": data.digest}
-    if resume and file.is_file():  # older runs have none
-        before = read_json(file, "what a run learned from")
-        was, has = (_in_words(before), _in_words(now))
-        if was != has:
-            raise UserError(
-                f"{run}: learned from {was}, and {data.name} has {has}. Put back what it learned from, or start a new "
-                "run with another --out."
-            )
-        if before.get("digest") != data.digest:
-            say(
-                f"Warning: {data.name}: the pictures, or their labels, are others than those that {run} learned from "
-                "so far. It goes on with the new ones; put the old ones back if that is not meant."
-            )
-    if fabric.is_global_zero:
-        write_json(file, now)
+    if not (run / DATA).is_file():  # older runs have none
+        return
+    before = read_json(run / DATA, "what a run learned from")
+    was, has = _in_words(before), _in_words(_recorded(data))
+    if was != has:
+        raise UserError(
+            f"{run}: learned from {was}, and {data.name} has {has}. Put back what it learned from, or start a new run "
+            "with another --out."
+        )
+    if before.get("digest") != data.digest:
+        say(
+            f"Warning: {data.name}: the pictures, or their labels, are others than those that {run} learned from so "
+            "far. It goes on with the new ones; put the old ones back if that is not meant."
+        )
 
 
 def _in_words(recorded: Mapping[str, Any]) -> str:

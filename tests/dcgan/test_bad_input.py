@@ -33,7 +33,7 @@ def own_digits(idx_writer, tmp_path):
 class TestData:
     def train(self, dcgan, tmp_path, *arguments):
         result = dcgan("train", "--out", tmp_path / "run", "--steps", 2, "--threads", 1, *arguments)
-        assert not (tmp_path / "run" / "checkpoints").exists()
+        assert not (tmp_path / "run").exists()
         return result
 
     def test_no_data_option(self, dcgan, tmp_path):
