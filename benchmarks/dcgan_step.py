@@ -97,7 +97,7 @@ def plain_step(device: str, image_size: int) -> Step:
 
 
 def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
-    """Make the product's step at its default precision, set up as the training sets it up."""
+    """Make the product's step at its default precision, in the training's memory layout; without the average of G."""
     adams = []
     networks = build_networks("dcgan", image_size=image_size)
     for network in networks:

@@ -20,7 +20,6 @@ from ganvas.data.paired import dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import UnpairedDataset
-from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
@@ -32,7 +31,7 @@ from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.pool import ImagePool
-from ganvas.training.run import Say, loading_workers, run_training, shared_store
+from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
 
 SAMPLE_PICTURES = 3  # of each domain
@@ -68,7 +67,8 @@ class CycleGan:
         there = splits(root)
         check_plateau(config.schedule, root, there)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
-        self.held_out = _held_out_set(config, self.held_out_split, store)
+        with blaming_held_out(self.held_out_split):
+            self.held_out = _pictures(config, self.held_out_split, store, augment=False)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
@@ -267,16 +267,6 @@ def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *,
         seed=config.seed,
         store=store,
     )
-
-
-def _held_out_set(config: CycleGanConfig, split: str, store: PictureStore | None) -> UnpairedDataset:
-    """Open the split that samples and validation are taken from; a bad one is told from the training pictures."""
-    try:
-        return _pictures(config, split, store, augment=False)
-    except UserError as error:
-        raise UserError(
-            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
-        ) from None
 
 
 def _say_what(say: Say, model: CycleGan) -> None:

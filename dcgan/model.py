@@ -87,10 +87,9 @@ def _advice(config: DigitModelConfig) -> str:
     """Say what helps pictures whose size or channels a preset does not draw."""
     if config.preset == "dcgan":
         return "Give one of these as --image-size."
-    ours = "se --preset dcgan for other pictures."
     if config.channels not in (1, 3):  # only gray and colour are turned into one another
-        return f"U{ours}"
-    return f"Give --image-size {DOCUMENT_SIZE} --channels 1 to make them so, or u{ours}"
+        return "Use --preset dcgan for other pictures."
+    return f"Use --image-size {DOCUMENT_SIZE} --channels 1 to make them so, or --preset dcgan for other pictures."
 
 
 def require_seed(seed: int) -> None:

@@ -70,7 +70,10 @@ class Dcgan:
             self.networks["G_ema"] = self.ema
         self.precision = choose_precision(config.hardware.precision, fabric.device.type)
         self._update = self._make_step(wrapped)
-        self._distance = PixelFrechet(data.pictures[choose(len(data.pictures), REAL_PICTURES)])
+        # The tutorials choose no step: their systems are shared as the training ends, not as they were at their best.
+        ours = config.model.preset == "dcgan"
+        real = data.pictures[choose(len(data.pictures), REAL_PICTURES)]
+        self._distance = PixelFrechet(real) if ours else None
         self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
         self._judge = find_cached(data)
 
@@ -99,11 +102,8 @@ class Dcgan:
         return losses
 
     def validate(self) -> dict[str, float]:
-        """Compare drawn pictures with training pictures, by their pixels; empty for the tutorials' systems.
-
-        Those are shared as their training ends, not as they were at their best: the tutorials choose no step.
-        """
-        if self.config.model.preset != "dcgan":
+        """Compare drawn pictures with training pictures, by their pixels; empty for the tutorials' systems."""
+        if self._distance is None:
             return {}
         with self._sampler() as sampler:
             return {"val_frechet": self._distance(sampler.sample(VALIDATION_PICTURES, seed=1))}
@@ -257,12 +257,12 @@ def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object
 
 def _advice(config: DcganConfig) -> str:
     """Say what helps against a collapse: what was measured to, where it is not so already."""
-    found = [f"--beta1 {CURE}"] if config.optimizer.beta1 > CURE else ["a smaller --lr", "--label-smoothing 0.1"]
-    if config.model.preset != "dcgan":
-        found.append("--preset dcgan")
-    return (
-        f"What {'helps' if config.optimizer.beta1 > CURE else 'may help'}: {', or '.join(found)}. See docs/collapse.md."
-    )
+    if config.optimizer.beta1 > CURE:
+        advice = f"What helps: --beta1 {CURE}"
+    else:
+        advice = "What may help: a smaller --lr, or --label-smoothing 0.1"
+    other = "" if config.model.preset == "dcgan" else ", or --preset dcgan"
+    return f"{advice}{other}. See docs/collapse.md."
 
 
 def _say_what(say: Say, model: Dcgan) -> None:

@@ -16,7 +16,6 @@ from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
-from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
@@ -28,7 +27,7 @@ from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
-from ganvas.training.run import Say, loading_workers, run_training, shared_store
+from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
 from ganvas.training.watch import Sight
 from pix2pix.config import Pix2PixConfig, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
@@ -67,7 +66,8 @@ class Pix2Pix:
         check_plateau(config.schedule, root, there)
         # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
         self.held_out_split = "val" if "val" in there else "train"
-        self.held_out = _held_out_set(config, self.held_out_split, store)
+        with blaming_held_out(self.held_out_split):
+            self.held_out = _pairs(config, self.held_out_split, store, augment=False)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
         domains = dataset_info(root).get("domains", {})
         a, b = domains.get("a", "A"), domains.get("b", "B")
@@ -266,16 +266,6 @@ def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, aug
         seed=config.seed,
         store=store,
     )
-
-
-def _held_out_set(config: Pix2PixConfig, split: str, store: PictureStore | None) -> PairedDataset:
-    """Open the split that samples and validation are taken from; a bad one is told from the training pictures."""
-    try:
-        return _pairs(config, split, store, augment=False)
-    except UserError as error:
-        raise UserError(
-            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
-        ) from None
 
 
 def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -> None:

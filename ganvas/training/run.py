@@ -96,6 +96,21 @@ def loading_workers(hardware: HardwareConfig, fabric: Fabric) -> int:
 
 
 @contextlib.contextmanager
+def blaming_held_out(split: str) -> Iterator[None]:
+    """Say of an error in held-out pictures which ones they are: the training pictures may be good.
+
+    Raises:
+        UserError: What was raised within, with the split named.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
+        ) from None
+
+
+@contextlib.contextmanager
 def shared_store(hardware: HardwareConfig, fabric: Fabric) -> Iterator[PictureStore | None]:
     """Open the store of decoded pictures that the processes of this machine share; none where nothing is to be kept."""
     if not hardware.cache_gb:

@@ -87,7 +87,7 @@ class TestData:
     @pytest.mark.parametrize(
         ("channels", "advice"),
         [
-            (3, "Give --image-size 28 --channels 1 to make them so, or use --preset dcgan"),
+            (3, "Use --image-size 28 --channels 1 to make them so, or --preset dcgan"),
             (5, "Use --preset dcgan"),
         ],
     )
