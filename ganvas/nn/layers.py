@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.nn import matrix_form
+from ganvas.nn.instance_norm import instance_norm
 
 Norm = Literal["batch", "instance", "none"]
 Upsampling = Literal["transpose", "resize"]
@@ -39,20 +40,11 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance norm that stays in channels-last memory and computes its statistics in float32.
-
-    torch's own, on a CPU, leaves channels-last, rounds the statistics of bfloat16 maps to bfloat16, and reads the
-    channels-last gradient of a single picture as if it were contiguous: wrong weights and no error (torch 2.15). Group
-    norm with each channel as a group is the same function, without all three.
-    """
+    """Instance norm that stays in channels-last memory and computes its statistics in float32, also on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of each picture of [N, C, H, W]; same shape out."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        half = x.dtype in (torch.bfloat16, torch.float16)
-        scale, shift = (torch.full((self.num_features,), value) if half else None for value in (1.0, 0.0))
-        return F.group_norm(x, self.num_features, scale, shift, self.eps)  # float32 parameters: float32 statistics
+        return instance_norm(x, self.eps) if x.device.type == "cpu" else super().forward(x)
 
 
 def set_statistics(network: nn.Module, statistics: Statistics) -> None:

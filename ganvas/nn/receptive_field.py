@@ -28,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn.layers import DownConv2d, UpConv2d
+from ganvas.nn.layers import DownConv2d, InstanceNorm2d, UpConv2d
 
 Axis = Literal["height", "width"]
 Span = tuple[int, int]  # the first and the last pixel seen
@@ -176,6 +176,7 @@ def _hull(spans: Iterable[Span | None]) -> Span | None:
 
 _PIXEL = ReceptiveField(spans=((0, 0),), shift=1)  # what a pixel of the input sees of it
 _POINT = Layer(kernel=1)  # what changes no field
+_FASTER = {DownConv2d: nn.Conv2d, UpConv2d: nn.ConvTranspose2d, InstanceNorm2d: nn.InstanceNorm2d}
 
 
 # ---- Receptive field of a list of layers or of a module ----
@@ -338,9 +339,9 @@ def _run(network: nn.Module, picture_size: tuple[int, int]) -> _Picture:
         module.register_forward_pre_hook(partial(tape.enter, name))
         module.register_forward_hook(tape.leave)
         # These reach the same result by a faster way; their geometry is that of the plain layer.
-        for faster, plain in ((DownConv2d, nn.Conv2d), (UpConv2d, nn.ConvTranspose2d)):
+        for faster, plain in _FASTER.items():
             if isinstance(module, faster):
-                module.forward = MethodType(plain.forward, module)  # type: ignore[method-assign]
+                module.forward = MethodType(plain.forward, module)  # type: ignore[attr-defined]
 
     picture = torch.empty(1, _in_channels(network), *picture_size, device="meta").as_subclass(_Picture)
     picture.tape, picture.fields = tape, {"height": _PIXEL, "width": _PIXEL}
