@@ -1,6 +1,7 @@
 """Exactness of --resume: kill one run at random instants, resume it each time, compare it with a run never killed.
 
     python -m benchmarks.kill_and_resume --data datasets/earth128 --kills 20
+    python -m benchmarks.kill_and_resume --model cyclegan --data datasets/earth64-unpaired --kills 20
     python -m benchmarks.kill_and_resume --model dcgan --data mnist5k --kills 20
 
 Real processes, SIGKILL, a small network. Ends with 0 when model.safetensors has the same bytes after all the kills,
@@ -26,7 +27,7 @@ class Options:
 
     data: str
     """The data, as the model's command takes it."""
-    model: Literal["pix2pix", "dcgan"] = "pix2pix"
+    model: Literal["pix2pix", "cyclegan", "dcgan"] = "pix2pix"
     """Which model."""
     kills: int = 20
     """How often the run is killed."""
@@ -36,8 +37,10 @@ class Options:
     """Seed of the instants."""
 
 
+SMALL = "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --batch-size 2 --ema 0.9"
 NETWORKS = {
-    "pix2pix": "--image-size 64 --base-channels 8 --discriminator-channels 8 --patch-layers 2 --batch-size 2 --ema 0.9",
+    "pix2pix": SMALL,
+    "cyclegan": f"{SMALL} --num-blocks 1",
     "dcgan": "--base-channels 8 --batch-size 32 --conditional",
 }
 

@@ -30,7 +30,7 @@ from torch import nn
 
 from benchmarks.train_step import ratio_interval
 from ganvas.errors import UserError
-from ganvas.inference.export import export_onnx
+from ganvas.inference.export import export_translator
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.nn.init import initialize_weights
@@ -175,7 +175,7 @@ def measure_model(name: str, options: Options, work: Path, source: Path) -> dict
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            export_onnx(translator, exported)
+            export_translator(translator, exported)
         ways["onnx"] = by_onnx(exported)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -87,6 +87,18 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a generator for another runtime: ONNX or a torch.export program. It is compared with the model first."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    out: tyro.conf.Positional[Path]
+    """OUT.onnx or OUT.pt2."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True)
 class ReceptiveField:
     """Show what a preset's discriminator sees, layer by layer, or find the stride-2 layers for a wanted field."""
 
@@ -114,6 +126,7 @@ Command = (
     Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[PushOptions, tyro.conf.subcommand("push")]
     | Annotated[ReceptiveField, tyro.conf.subcommand("receptive-field")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -142,6 +155,10 @@ def _run(arguments: list[str]) -> int:
         from dcgan.evaluate import run_evaluate
 
         return run_evaluate(command)
+    if isinstance(command, Export):
+        from dcgan.export import run_export
+
+        return run_export(command)
     if isinstance(command, PushOptions):
         from dcgan.model import load_sampler
 

@@ -112,24 +112,12 @@ def _export_peer(translator: "Translator", path: Path) -> dict[str, str | float]
 
 
 def _export_runtime(translator: "Translator", path: Path, options: ExportOptions) -> dict[str, str | float]:
-    from ganvas.inference.export import export_onnx, export_program
+    from ganvas.inference.export import export_translator, summary
 
+    if path.suffix.lower() == ".pth":
+        raise UserError(f"{path}: weights for pytorch-CycleGAN-and-pix2pix are written by --peer {path}.")
     pictures = _pictures(translator, options.data)
-    suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        found = export_onnx(translator, path, weights=options.weights, pictures=pictures)
-    elif suffix == ".pt2" and options.weights == "fp32":
-        found = export_program(translator, path, pictures=pictures)
-    elif suffix == ".pt2":
-        raise UserError(f"--weights {options.weights}: is for .onnx; a program keeps the model's own.")
-    else:
-        raise UserError(f"{path}: give a name that ends with .onnx or .pt2, or --peer OUT.pth.")
-    return {
-        "written": str(path),
-        "megabytes": round(path.stat().st_size / 1e6, 1),
-        "largest difference": found.largest,
-        "mean difference": found.mean,
-    }
+    return summary(path, export_translator(translator, path, weights=options.weights, pictures=pictures))
 
 
 def _pictures(translator: "Translator", folder: Path | None) -> "list[np.ndarray]":

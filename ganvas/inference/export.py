@@ -1,7 +1,8 @@
 """A generator for other runtimes: ONNX files and torch.export programs, compared with the original before they appear.
 
-They take pictures of any number, height and width, [N, C, H, W] in [-1, 1], and give the same. What has to be done to
-a picture before and after stands in an ONNX file's metadata, as JSON under "ganvas"; `ganvas.inference.onnx` reads it.
+Translators take pictures of any number, height and width, [N, C, H, W] in [-1, 1], and give the same. What has to be
+done to a picture before and after stands in an ONNX file's metadata, as JSON under "ganvas"; `ganvas.inference.onnx`
+reads it. Other networks, such as `dcgan`'s, are described by an `Exportable` of their own.
 """
 
 import contextlib
@@ -10,10 +11,10 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,73 +33,129 @@ TOLERANCE = 1e-4  # of the network's range of 2; rounding alone stays below 1e-5
 
 
 @dataclass(frozen=True)
+class Exportable:
+    """A network as another runtime is to see it.
+
+    Attributes:
+        network: In eval mode, on the CPU, in float32; takes ``inputs`` in their order and gives one tensor.
+        inputs: The inputs' names, and the axes of each whose size stays open.
+        output: The output's name.
+        example: Inputs to trace the network with.
+        random: Inputs to compare on.
+        real: The same from real data; int8 chooses its scales by them.
+        about: What a program has to know to use the file; for its metadata.
+    """
+
+    network: nn.Module
+    inputs: Mapping[str, tuple[int, ...]]
+    output: str
+    example: tuple[Tensor, ...]
+    random: Sequence[tuple[Tensor, ...]]
+    real: Sequence[tuple[Tensor, ...]]
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Differences:
     """How far an exported network's outputs are from the original's, both in [-1, 1].
 
     Attributes:
-        largest: Of all output values of all pictures.
-        mean: Of all output values of the worst picture.
+        largest: Of all output values of all inputs.
+        mean: Of all output values of the worst input.
     """
 
     largest: float
     mean: float
 
 
-def export_onnx(
+def export_translator(
     translator: Translator, path: Path, *, weights: Weights = "fp32", pictures: Sequence[np.ndarray] = ()
 ) -> Differences:
-    """Write an ONNX file (opset 20).
+    """Write a translator as `export` does.
 
     Args:
         translator: The model, on the CPU.
-        path: The file to write.
-        weights: "fp16" halves the file; "int8" quarters it, and chooses the scales of its whole numbers by
-            ``pictures``. Their differences are a loss to be known, and refuse nothing.
+        path: The file to write, .onnx or .pt2.
+        weights: As in `export`.
         pictures: Real source pictures, [H, W, C] each, to compare beside random ones.
 
     Raises:
-        UserError: A package or pictures are missing, the place cannot be written, or an fp32 file computes something
-            else than PyTorch; it is not written then.
+        UserError: As `export`.
     """
+    spec, how = translator.spec, translator.preprocessing
+    chance = torch.Generator().manual_seed(0)
+    N, H, W = EXAMPLE
+    what = Exportable(
+        network=translator.network,
+        inputs={"source": (0, 2, 3)},
+        output="output",
+        example=(torch.rand(N, how.source_channels, H, W),),
+        random=[(torch.rand(N, how.source_channels, H, W, generator=chance) * 2 - 1,) for N, H, W in COMPARED],
+        real=[(translator.network_input(to_tensor(picture, how.source_range)[None]),) for picture in pictures],
+        about={"source": spec.source, "target": spec.target, "preprocessing": asdict(how)},
+    )
+    return export(what, path, weights=weights)
+
+
+def export(what: Exportable, path: Path, *, weights: Weights = "fp32") -> Differences:
+    """Write an ONNX file (opset 20) or a torch.export program, which runs without ganvas, as the suffix says.
+
+    Args:
+        what: The network.
+        path: The file to write, .onnx or .pt2.
+        weights: Of an ONNX file of one input. "fp16" halves it; "int8" quarters it, and chooses the scales of its whole
+            numbers by real inputs. Their differences are a loss to be known, and refuse nothing.
+
+    Raises:
+        UserError: Another suffix, a package or real inputs are missing, the place cannot be written, or an fp32 file
+            computes something else than PyTorch; it is not written then.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _export_onnx(what, path, weights)
+    if suffix != ".pt2":
+        raise UserError(f"{path}: give a name that ends with .onnx or .pt2.")
+    if weights != "fp32":
+        raise UserError(f"--weights {weights}: is for .onnx; a program keeps the model's own.")
+    return _export_program(what, path)
+
+
+def summary(path: Path, found: Differences) -> dict[str, str | float]:
+    """Say what was written and how far it is from the original, for people and --json."""
+    return {
+        "written": str(path),
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        "largest difference": found.largest,
+        "mean difference": found.mean,
+    }
+
+
+def _export_onnx(what: Exportable, path: Path, weights: Weights) -> Differences:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{path}: ONNX needs the package {package}. Run: pip install 'ganvas[onnx]'")
-    if weights == "int8" and not pictures:
+    if weights == "int8" and not what.real:
         raise UserError(f"{path}: int8 chooses its scales by real pictures. Give a folder of them.")
-    real = _as_seen(translator, pictures)
     with new_file(path) as aside:
-        _write_onnx(_Half(translator.network) if weights == "fp16" else translator.network, translator, aside)
+        _write_onnx(replace(what, network=_Half(what.network)) if weights == "fp16" else what, aside)
         if weights == "int8":
-            _quantize(aside, [source.numpy() for source in real])
-        found = _compare(translator, _onnx_session(aside), real)
+            _quantize(aside, what)
+        found = _compare(what, _onnx_session(aside, what))
         if weights == "fp32":
             _refuse(found, path, "ONNX Runtime")
     return found
 
 
-def export_program(translator: Translator, path: Path, *, pictures: Sequence[np.ndarray] = ()) -> Differences:
-    """Write a torch.export program (.pt2), which runs without ganvas.
-
-    Raises:
-        UserError: The place cannot be written, or the program computes something else; it is not written then.
-    """
-    real = _as_seen(translator, pictures)
+def _export_program(what: Exportable, path: Path) -> Differences:
     with new_file(path) as aside:
-        torch.export.save(_traced(translator.network, translator), aside)
-        program = torch.export.load(aside).module()
-        found = _compare(translator, program, real)
+        torch.export.save(_traced(what), aside)
+        found = _compare(what, torch.export.load(aside).module())
         _refuse(found, path, "the program")
     return found
 
 
-def _as_seen(translator: Translator, pictures: Sequence[np.ndarray]) -> list[Tensor]:
-    """Give pictures as the network sees them: [1, C, H, W] each."""
-    values = (to_tensor(picture, translator.preprocessing.source_range)[None] for picture in pictures)
-    return [translator.network_input(source) for source in values]
-
-
 class _Half(nn.Module):
-    """A network in half precision behind the single-precision interface of the original."""
+    """A network of one input in half precision, behind the single-precision interface of the original."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -108,12 +165,10 @@ class _Half(nn.Module):
         return self.network(source.half()).float()
 
 
-def _traced(network: nn.Module, translator: Translator) -> torch.export.ExportedProgram:
+def _traced(what: Exportable) -> torch.export.ExportedProgram:
     """Trace a network with sizes left open."""
-    N, H, W = EXAMPLE
-    example = torch.rand(N, translator.preprocessing.source_channels, H, W)
-    sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    program = torch.export.export(network, (example,), dynamic_shapes={"source": sizes})
+    sizes = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in what.inputs.values())
+    program = torch.export.export(what.network, what.example, dynamic_shapes=sizes)
     # What the tracer noticed of the example's memory layout (such as that cropping its output needs a copy) would
     # refuse every size for which it is otherwise. Results do not depend on it: the comparison takes such sizes.
     if hasattr(program, "_guards_code"):
@@ -121,36 +176,34 @@ def _traced(network: nn.Module, translator: Translator) -> torch.export.Exported
     return program
 
 
-def _write_onnx(network: nn.Module, translator: Translator, path: Path) -> None:
+def _write_onnx(what: Exportable, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's remarks on itself
         program = torch.onnx.export(
-            _traced(network, translator),
+            _traced(what),
             (),
-            input_names=["source"],
-            output_names=["output"],
+            input_names=list(what.inputs),
+            output_names=[what.output],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     assert program is not None  # it is None where torch writes the file itself
-    spec, how = translator.spec, translator.preprocessing
-    about = {"source": spec.source, "target": spec.target, "preprocessing": asdict(how)}
-    program.model.metadata_props["ganvas"] = json.dumps(about)
+    program.model.metadata_props["ganvas"] = json.dumps(what.about)
     program.save(path, external_data=False)
 
 
-def _quantize(path: Path, sources: Sequence[np.ndarray]) -> None:
-    """Turn convolutions to whole numbers: weights by channel, activations by the range they have on ``sources``."""
+def _quantize(path: Path, what: Exportable) -> None:
+    """Turn convolutions to whole numbers: weights by channel, activations by the range they have on real inputs."""
     from onnxruntime import quantization
 
     class Sources(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self.left = iter(sources)
+            self.left = iter(what.real)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             source = next(self.left, None)
-            return None if source is None else {"source": source}
+            return None if source is None else _arrays(what, source)
 
     with _quiet_log():
         quantization.quantize_static(
@@ -176,20 +229,21 @@ def _quiet_log() -> Iterator[None]:
         logging.disable(before)
 
 
-def _onnx_session(path: Path) -> Callable[[Tensor], Tensor]:
+def _arrays(what: Exportable, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
+    return {name: each.numpy() for name, each in zip(what.inputs, inputs, strict=True)}
+
+
+def _onnx_session(path: Path, what: Exportable) -> Callable[..., Tensor]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda source: torch.from_numpy(session.run(None, {"source": source.numpy()})[0])
+    return lambda *inputs: torch.from_numpy(session.run(None, _arrays(what, inputs))[0])
 
 
 @torch.no_grad()
-def _compare(translator: Translator, exported: Callable[[Tensor], Tensor], real: Sequence[Tensor]) -> Differences:
-    """Compare on random pictures of several sizes and on real ones."""
-    chance = torch.Generator().manual_seed(0)
-    C = translator.preprocessing.source_channels
-    random = [torch.rand(N, C, H, W, generator=chance) * 2 - 1 for N, H, W in COMPARED]
-    apart = [(exported(source) - translator.network(source).float()).abs() for source in [*random, *real]]
+def _compare(what: Exportable, exported: Callable[..., Tensor]) -> Differences:
+    """Compare on random inputs and on real ones."""
+    apart = [(exported(*inputs) - what.network(*inputs).float()).abs() for inputs in [*what.random, *what.real]]
     return Differences(max(one.max().item() for one in apart), max(one.mean().item() for one in apart))
 
 

@@ -45,7 +45,9 @@ class OnnxTranslator:
         about = self.session.get_modelmeta().custom_metadata_map.get("ganvas")
         if about is None:
             raise UserError(f"{path}: has no metadata of ganvas. Export it with pix2pix or cyclegan export.")
-        self.how: dict[str, Any] = json.loads(about)["preprocessing"]
+        if "preprocessing" not in (known := json.loads(about)):
+            raise UserError(f"{path}: draws from noise, and translates nothing; docs/export.md shows how to run it.")
+        self.how: dict[str, Any] = known["preprocessing"]
 
     def translate(self, picture: np.ndarray) -> np.ndarray:
         """Translate [H, W, C], uint8, uint16 or float32, as the model's file says; the same size comes out.

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import cyclegan.__main__
+import cyclegan.config
 import dcgan.__main__
 import dcgan.config
 import pix2pix.__main__
@@ -14,6 +16,7 @@ from benchmarks.kill_and_resume import Options, command, main
 from ganvas.training.command import parse_train
 
 TRAININGS = {
+    "cyclegan": (cyclegan.__main__.Train, cyclegan.config.CycleGanConfig, cyclegan.config),
     "dcgan": (dcgan.__main__.Train, dcgan.config.DcganConfig, dcgan.config),
     "pix2pix": (pix2pix.__main__.Train, pix2pix.config.Pix2PixConfig, pix2pix.config),
 }

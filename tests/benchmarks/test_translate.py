@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import translate
 from benchmarks.translate import SPECS, by_onnx, describe, draw_pictures, make_network, measure, ours, plain_loop
-from ganvas.inference.export import export_onnx
+from ganvas.inference.export import export_translator
 from ganvas.modelfile import NetworkSpec, build_generator
 
 SMALL = NetworkSpec("unet", {"base_channels": 4, "num_levels": 4}, "A", "B")
@@ -50,7 +50,7 @@ def test_all_ways_draw_the_same(pictures, tmp_path):
     assert min(picture.std() for picture in expected) > 1
     translator = ours(copy.deepcopy(network), SMALL, 64, "fp32")
     translator.translate_folder(pictures, tmp_path / "ours")
-    export_onnx(translator, tmp_path / "x.onnx")
+    export_translator(translator, tmp_path / "x.onnx")
     by_onnx(tmp_path / "x.onnx")(pictures, tmp_path / "onnx")
     for way in ("ours", "onnx"):
         for one, other in zip(read(tmp_path / way), expected, strict=True):

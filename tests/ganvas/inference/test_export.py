@@ -16,7 +16,7 @@ from torch import nn
 from ganvas.data.images import read_image, to_array, write_image
 from ganvas.errors import UserError
 from ganvas.inference import export
-from ganvas.inference.export import export_onnx, export_program
+from ganvas.inference.export import export_translator
 from ganvas.inference.onnx import OnnxTranslator, main
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
@@ -57,14 +57,14 @@ def exported(tmp_path_factory):
         made[name] = (
             model,
             folder / f"{name}.onnx",
-            export_onnx(model, folder / f"{name}.onnx", pictures=[photo(40, 60)]),
+            export_translator(model, folder / f"{name}.onnx", pictures=[photo(40, 60)]),
         )
     for weights in ("fp16", "int8"):
         model, path = made["unet"][0], folder / f"{weights}.onnx"
         made[weights] = (
             model,
             path,
-            export_onnx(model, path, weights=weights, pictures=[photo(64, 64, n) for n in range(4)]),
+            export_translator(model, path, weights=weights, pictures=[photo(64, 64, n) for n in range(4)]),
         )
     return made
 
@@ -109,26 +109,26 @@ def test_smaller_weights_and_what_they_cost(exported):
 
 def test_int8_without_pictures_is_refused(tmp_path):
     with pytest.raises(UserError, match="chooses its scales by real pictures"):
-        export_onnx(translator(), tmp_path / "x.onnx", weights="int8")
+        export_translator(translator(), tmp_path / "x.onnx", weights="int8")
 
 
 def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_onnx_session", lambda path: lambda source: source * float("nan"))
-    monkeypatch.setattr(export, "_write_onnx", lambda network, model, path: path.write_bytes(b"x"))
+    monkeypatch.setattr(export, "_onnx_session", lambda path, what: lambda source: source * float("nan"))
+    monkeypatch.setattr(export, "_write_onnx", lambda what, path: path.write_bytes(b"x"))
     with pytest.raises(UserError, match="was not written, since ONNX Runtime computes something else"):
-        export_onnx(translator(), tmp_path / "x.onnx")
+        export_translator(translator(), tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else True)
     with pytest.raises(UserError, match=r"needs the package onnxscript.*ganvas\[onnx\]"):
-        export_onnx(translator(), tmp_path / "x.onnx")
+        export_translator(translator(), tmp_path / "x.onnx")
 
 
 def test_a_program_of_torch(tmp_path):
     model = translator()
-    found = export_program(model, tmp_path / "x.pt2", pictures=[photo(40, 60)])
+    found = export_translator(model, tmp_path / "x.pt2", pictures=[photo(40, 60)])
     assert found.largest <= 1e-4
     program = torch.export.load(tmp_path / "x.pt2").module()
     for shape in ((2, 3, 33, 70), (1, 3, 64, 64), (1, 3, 5, 200)):
@@ -187,7 +187,7 @@ def test_scaling_is_the_translators(exported):
 def test_a_map_in_the_legends_colours_is_scaled_by_neighbours_there_too(tmp_path):
     colours = ((242, 239, 228), (150, 200, 235))
     model = translator(legend=colours)
-    export_onnx(model, tmp_path / "x.onnx", pictures=[photo(40, 60)])
+    export_translator(model, tmp_path / "x.onnx", pictures=[photo(40, 60)])
     picture = np.array(colours, dtype=np.uint8)[(photo(100, 75)[:, :, 0] > 127).astype(int)]
     runner = OnnxTranslator(tmp_path / "x.onnx")
     inside = to_array(model.prepare(picture).values, np.uint8)
@@ -237,7 +237,7 @@ def test_a_range_of_its_own(tmp_path):
     model = translator(
         resized=False, source_range=(0, 4095), target_range=(-100, 8900), source_type="uint16", target_type="float32"
     )
-    export_onnx(model, tmp_path / "x.onnx")
+    export_translator(model, tmp_path / "x.onnx")
     picture = np.random.default_rng(1).integers(0, 4096, (32, 40, 3), dtype=np.uint16)
     output = OnnxTranslator(tmp_path / "x.onnx").translate(picture)
     assert output.dtype == np.float32
