@@ -100,5 +100,5 @@ def test_bad_input_leaves_nothing(dcgan, tmp_path):
 def test_the_translators_runner_says_that_it_is_not_for_it(dcgan, tmp_path):
     save(tmp_path / "model", **MODELS["plain"])
     assert dcgan("export", tmp_path / "model", tmp_path / "x.onnx")[0] == 0
-    with pytest.raises(UserError, match="draws pictures from noise"):
+    with pytest.raises(UserError, match="draws from noise, and translates nothing"):
         OnnxTranslator(tmp_path / "x.onnx")
