@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 SHEET_ROWS = 8
+NO_DISTANCE = (
+    "No sliced Wasserstein distance: it needs pictures of one size, of at least "
+    f"{PATCH_SIZE} pixels a side. `data_scripts resize` makes them so."
+)
 
 
 def run_evaluate(options: "Evaluate") -> int:
@@ -80,6 +84,9 @@ def run_evaluate(options: "Evaluate") -> int:
             write_image(options.out / f"{name}{suffix}", picture)
     if options.sheet is not None:
         write_image(options.sheet, _sheet(translator, sources, outputs, targets))
+    if "sliced_wasserstein" not in result["metrics"]:
+        result["notes"] = [NO_DISTANCE]
+        progress.print(NO_DISTANCE, soft_wrap=True)
     _save_evaluation(options.model, result)
     if options.json:
         print(json.dumps(result))

@@ -183,6 +183,19 @@ def test_evaluate_prints_a_table(pix2pix, trained, pairs):
         assert word in out
 
 
+def test_a_distance_that_is_left_out_is_named_and_why(pix2pix, trained, own_pairs, tmp_path):
+    first = min((own_pairs / "test").iterdir())
+    with Image.open(first) as picture:
+        larger = picture.resize((picture.width + 8, picture.height + 4))
+    larger.save(first)
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
+    assert code == 0, err
+    assert "No sliced Wasserstein distance: it needs pictures of one size" in " ".join(err.split())
+    result = json.loads(out)
+    assert "sliced_wasserstein" not in result["metrics"]
+    assert len(result["notes"]) == 1
+
+
 def test_report(pix2pix, trained):
     code, out, err = pix2pix("report", trained)
     assert code == 0, err
