@@ -133,11 +133,11 @@ def preset(name: Preset | None) -> CycleGanConfig:
         return replace(
             default,
             data=replace(default.data, image_size=64, load_size=64, batch_size=4),
-            model=replace(default.model, base_channels=32),
+            model=replace(default.model, generator="unet", levels=4, base_channels=32),
             discriminator=replace(default.discriminator, discriminator_channels=32, patch_layers=2),
             optimizer=replace(default.optimizer, ema=0.999),
-            schedule=replace(default.schedule, steps=4000),
-            logging=replace(default.logging, save_every_steps=500),
+            schedule=replace(default.schedule, steps=8000),
+            logging=replace(default.logging, save_every_steps=1000),
         )
     return default
 

@@ -1,18 +1,19 @@
 """What the command export does: the generator for other runtimes, from noise (and labels) to pictures."""
 
-import json
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from dcgan.model import Sampler, load_sampler
+from ganvas.inference.convert_command import print_export
 from ganvas.inference.export import Exportable, export, summary
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Export
 
 EXAMPLE = 3  # pictures that the network is traced with: the exporter would take 1 for a fixed number
-COMPARED = (1, 2, 64)  # pictures
+COMPARED = 64  # pictures at least, and of each class one
+LATENTS = {"normal": "N(0, 1)", "uniform": "U(-1, 1)"}
 VALUES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}  # of black and white
 
 
@@ -23,8 +24,7 @@ def run_export(options: "Export") -> int:
         UserError: No model, a suffix that is not known, or what is written computes something else.
     """
     found = export(exportable(load_sampler(options.model)), options.out)
-    said = summary(options.out, found)
-    print(json.dumps(said) if options.json else "\n".join(f"{name}: {value}" for name, value in said.items()))
+    print_export(summary(options.out, found), as_json=options.json)
     return 0
 
 
@@ -40,11 +40,11 @@ def exportable(sampler: Sampler) -> Exportable:
         inputs={"latents": (0,), "labels": (0,)} if config.num_classes else {"latents": (0,)},
         output="pictures",
         example=_inputs(sampler, EXAMPLE),
-        random=[_inputs(sampler, count) for count in COMPARED],
+        random=[_inputs(sampler, count) for count in (1, 2, max(COMPARED, config.num_classes))],
         real=[],  # noise is all that it is ever given
         about={
             "kind": config.kind,
-            "latent": config.latent,
+            "latent": LATENTS[config.latent],
             "latent_dim": config.latent_dim,
             "value_range": VALUES[config.pixel_range],
             "classes": config.classes if config.num_classes else (),

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 SHEET_ROWS = 8
 NO_DISTANCE = (
-    "No sliced Wasserstein distance: it needs pictures of one size, of at least "
-    f"{PATCH_SIZE} pixels a side. `data_scripts resize` makes them so."
+    f"No sliced Wasserstein distance: it needs pictures of one size, of at least {PATCH_SIZE} pixels a side. "
+    "`python -m data_scripts resize` makes them so."
 )
 
 

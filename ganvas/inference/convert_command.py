@@ -97,11 +97,13 @@ def run_export(options: ExportOptions) -> int:
     else:
         assert options.output is not None
         said = _export_runtime(translator, options.output, options)
-    if options.json:
-        print(json.dumps(said))
-    else:
-        print("\n".join(f"{name}: {value}" for name, value in said.items()))
+    print_export(said, as_json=options.json)
     return 0
+
+
+def print_export(said: Mapping[str, str | float], *, as_json: bool) -> None:
+    """Tell people, or a program, what an export wrote."""
+    print(json.dumps(said) if as_json else "\n".join(f"{name}: {value}" for name, value in said.items()))
 
 
 def _export_peer(translator: "Translator", path: Path) -> dict[str, str | float]:

@@ -41,7 +41,7 @@ class Exportable:
         inputs: The inputs' names, and the axes of each whose size stays open.
         output: The output's name.
         example: Inputs to trace the network with.
-        random: Inputs to compare on.
+        random: Inputs to compare on; at least one.
         real: The same from real data; int8 chooses its scales by them.
         about: What a program has to know to use the file; for its metadata.
     """
@@ -84,13 +84,15 @@ def export_translator(
     """
     spec, how = translator.spec, translator.preprocessing
     chance = torch.Generator().manual_seed(0)
-    N, H, W = EXAMPLE
+    example, *random = (
+        (torch.rand(N, how.source_channels, H, W, generator=chance) * 2 - 1,) for N, H, W in (EXAMPLE, *COMPARED)
+    )
     what = Exportable(
         network=translator.network,
         inputs={"source": (0, 2, 3)},
         output="output",
-        example=(torch.rand(N, how.source_channels, H, W),),
-        random=[(torch.rand(N, how.source_channels, H, W, generator=chance) * 2 - 1,) for N, H, W in COMPARED],
+        example=example,
+        random=random,
         real=[(translator.network_input(to_tensor(picture, how.source_range)[None]),) for picture in pictures],
         about={"source": spec.source, "target": spec.target, "preprocessing": asdict(how)},
     )
@@ -107,6 +109,7 @@ def export(what: Exportable, path: Path, *, weights: Weights = "fp32") -> Differ
             numbers by real inputs. Their differences are a loss to be known, and refuse nothing.
 
     Raises:
+        ValueError: Smaller weights of a network of several inputs.
         UserError: Another suffix, a package or real inputs are missing, the place cannot be written, or an fp32 file
             computes something else than PyTorch; it is not written then.
     """
@@ -121,7 +124,7 @@ def export(what: Exportable, path: Path, *, weights: Weights = "fp32") -> Differ
 
 
 def summary(path: Path, found: Differences) -> dict[str, str | float]:
-    """Say what was written and how far it is from the original, for people and --json."""
+    """Say what was written and how far it is from the original."""
     return {
         "written": str(path),
         "megabytes": round(path.stat().st_size / 1e6, 1),
@@ -134,6 +137,8 @@ def _export_onnx(what: Exportable, path: Path, weights: Weights) -> Differences:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{path}: ONNX needs the package {package}. Run: pip install 'ganvas[onnx]'")
+    if weights != "fp32" and len(what.inputs) > 1:
+        raise ValueError(f"weights are {weights!r}; of a network of {len(what.inputs)} inputs they can be 'fp32'")
     if weights == "int8" and not what.real:
         raise UserError(f"{path}: int8 chooses its scales by real pictures. Give a folder of them.")
     with new_file(path) as aside:
@@ -242,8 +247,12 @@ def _onnx_session(path: Path, what: Exportable) -> Callable[..., Tensor]:
 
 @torch.no_grad()
 def _compare(what: Exportable, exported: Callable[..., Tensor]) -> Differences:
-    """Compare on random inputs and on real ones."""
-    apart = [(exported(*inputs) - what.network(*inputs).float()).abs() for inputs in [*what.random, *what.real]]
+    """Compare on random inputs and on real ones; outputs of another shape are infinitely far."""
+    apart = []
+    for inputs in (*what.random, *what.real):
+        found, expected = exported(*inputs), what.network(*inputs).float()
+        same = found.shape == expected.shape
+        apart.append((found - expected).abs() if same else torch.full((1,), torch.inf))
     return Differences(max(one.max().item() for one in apart), max(one.mean().item() for one in apart))
 
 

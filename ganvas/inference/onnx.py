@@ -45,7 +45,8 @@ class OnnxTranslator:
         about = self.session.get_modelmeta().custom_metadata_map.get("ganvas")
         if about is None:
             raise UserError(f"{path}: has no metadata of ganvas. Export it with pix2pix or cyclegan export.")
-        if "preprocessing" not in (known := json.loads(about)):
+        known = json.loads(about)
+        if known.get("kind") == "dcgan":
             raise UserError(f"{path}: draws from noise, and translates nothing; docs/export.md shows how to run it.")
         self.how: dict[str, Any] = known["preprocessing"]
 

@@ -8,10 +8,10 @@ import copy
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ganvas.nn.instance_norm import instance_norm
 from ganvas.nn.layers import BatchNorm2d, DownConv2d, UpConv2d
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -53,10 +53,7 @@ class _Shift(nn.Module):
 
 
 class _OwnStatistics(nn.Module):
-    """Batch norm by each picture's own statistics as group norm, which stays in channels-last memory on a CPU.
-
-    As in `ganvas.nn.layers.InstanceNorm2d`, the statistics of bfloat16 maps are then float32.
-    """
+    """Batch norm by each picture's own statistics as `ganvas.nn.instance_norm` computes them on a CPU."""
 
     def __init__(self, norm: BatchNorm2d) -> None:
         super().__init__()
@@ -67,7 +64,8 @@ class _OwnStatistics(nn.Module):
         norm = self.norm
         if x.device.type != "cpu":
             return norm(x)
-        return F.group_norm(x, norm.num_features, norm.weight, norm.bias, norm.eps)
+        scale, shift = norm.weight[:, None, None], norm.bias[:, None, None]  # [C, 1, 1]
+        return torch.addcmul(shift, instance_norm(x, norm.eps), scale).to(x.dtype)
 
 
 def _fold(sequence: nn.Sequential) -> None:

@@ -43,8 +43,16 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance norm that stays in channels-last memory and computes its statistics in float32, also on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel of each picture of [N, C, H, W]; same shape out."""
-        return instance_norm(x, self.eps) if x.device.type == "cpu" else super().forward(x)
+        """Normalise each channel of each picture of [N, C, H, W]; same shape out.
+
+        Raises:
+            ValueError: Another shape.
+        """
+        if x.device.type != "cpu":
+            return super().forward(x)
+        if x.dim() != 4 or x.shape[1] != self.num_features:
+            raise ValueError(f"pictures must be [N, {self.num_features}, H, W], not {list(x.shape)}")
+        return instance_norm(x, self.eps)
 
 
 def set_statistics(network: nn.Module, statistics: Statistics) -> None:

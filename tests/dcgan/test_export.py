@@ -73,7 +73,7 @@ def test_onnx_runtime_draws_the_same_pictures(dcgan, tmp_path, name):
     assert np.abs(got - expected).max() <= 1
     assert expected.std() > 1  # something is drawn
     assert (about["kind"], about["latent_dim"]) == ("dcgan", 12)
-    assert about["latent"] == MODELS[name].get("latent", "normal")
+    assert about["latent"] == ("U(-1, 1)" if MODELS[name].get("latent") == "uniform" else "N(0, 1)")
     assert about["classes"] == (list(DIGITS) if labels is not None else [])
 
 

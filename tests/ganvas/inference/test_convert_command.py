@@ -105,6 +105,7 @@ def test_an_onnx_file(pix2pix, model, tmp_path):
         (["export", "MODEL"], "give one output"),
         (["export", "MODEL", "x.onnx", "--peer", "x.pth"], "give one output"),
         (["export", "MODEL", "x.tflite"], "ends with .onnx or .pt2"),
+        (["export", "MODEL", "x.pth"], "are written by --peer x.pth"),
         (["export", "MODEL", "x.pt2", "--weights", "fp16"], "--weights fp16: is for .onnx"),
         (["export", "MODEL", "x.onnx", "--weights", "int8"], "chooses its scales by real pictures"),
         (["export", "nowhere", "x.onnx"], "there is no such folder"),

@@ -120,6 +120,13 @@ def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_output_of_another_shape_is_no_equal_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_onnx_session", lambda path, what: lambda source: what.network(source)[:1])
+    monkeypatch.setattr(export, "_write_onnx", lambda what, path: path.write_bytes(b"x"))
+    with pytest.raises(UserError, match="the largest difference is inf"):
+        export_translator(translator(), tmp_path / "x.onnx")
+
+
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else True)
     with pytest.raises(UserError, match=r"needs the package onnxscript.*ganvas\[onnx\]"):
