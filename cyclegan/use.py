@@ -1,7 +1,7 @@
 """What the commands evaluate and receptive-field do; the options come from ``cyclegan.__main__``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ganvas.data.listing import Files
 from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
-from ganvas.evaluation.baseline import match_colours
+from ganvas.evaluation.baseline import DomainColours, match_colours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.files import write_json
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cyclegan.__main__ import Evaluate
 
 SHEET_ROWS = 4  # of each direction
+MEASURED = 200  # training pictures of each domain whose colours are measured
 PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 
 
@@ -47,10 +48,7 @@ def run_evaluate(options: "Evaluate") -> int:
     translators = {way: Translator(config, generators, direction=way, device=device) for way in ("a2b", "b2a")}
     found = zip("ab", find_domains(options.data, options.split), strict=True)
     files = {domain: _evenly(every, options.limit) for domain, every in found}
-    real = {
-        domain: [to_tensor(there.read(path).array, there.preprocessing.source_range) for path in files[domain]]
-        for domain, there in (("a", translators["a2b"]), ("b", translators["b2a"]))
-    }
+    real = {domain: _read(translators[way], files[domain]) for domain, way in (("a", "a2b"), ("b", "b2a"))}
     named_alike = are_pairs(options.data, options.split)
     unequal = _unequal_pair(files, real) if named_alike else ""
     paired = named_alike and not unequal
@@ -66,6 +64,7 @@ def run_evaluate(options: "Evaluate") -> int:
         "metrics": {},
     }
     baselines: dict[str, Any] = {}
+    known = _known_colours(options, translators, real) if paired else {}
     sheet = []
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for there, back, a, b in (("a2b", "b2a", "a", "b"), ("b2a", "a2b", "b", "a")):
@@ -80,7 +79,7 @@ def run_evaluate(options: "Evaluate") -> int:
         metrics |= _distance(f"sliced_wasserstein_{there}", drawn, comparable[b])
         if paired:
             metrics |= _against_truth(there, fake, real[b])
-            baselines |= _baseline(there, real, comparable, a, b)
+            baselines |= _baseline(there, real, comparable, known, a, b)
         result["metrics"] |= metrics
         sheet += _rows(real[a], fake, cycled, real[b] if paired else None)
     if baselines:
@@ -108,6 +107,11 @@ def _evenly(files: Files, limit: int | None) -> list[Path]:
         raise UserError(f"--limit is {limit}; at least 1 picture is needed.")
     count = len(files) if limit is None else min(limit, len(files))
     return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+
+
+def _read(translator: Translator, files: Sequence[Path]) -> list[Tensor]:
+    """Read sources of a direction: [C, H, W] in [-1, 1] each."""
+    return [to_tensor(translator.read(path).array, translator.preprocessing.source_range) for path in files]
 
 
 def _unequal_pair(files: Mapping[str, list[Path]], pictures: Mapping[str, list[Tensor]]) -> str:
@@ -176,12 +180,36 @@ def _against_truth(way: str, outputs: list[Tensor], targets: list[Tensor]) -> di
     }
 
 
+def _known_colours(
+    options: "Evaluate", translators: Mapping[str, Translator], real: Mapping[str, list[Tensor]]
+) -> dict[str, dict[str, DomainColours]]:
+    """Measure the colours of both domains: of the training pictures, and of the very pictures that are the truth.
+
+    The first is what a translator can know; the second tells how much of its error is that the two differ.
+    """
+    colours = {"to the truth": {domain: DomainColours.of(pictures) for domain, pictures in real.items()}}
+    try:
+        found = find_domains(options.data, "train")
+    except UserError:  # a data set for testing alone
+        return colours
+    colours["to train"] = {
+        domain: DomainColours.of(_read(translators[way], _evenly(files, min(MEASURED, len(files)))))
+        for domain, way, files in zip("ab", ("a2b", "b2a"), found, strict=True)
+    }
+    return colours
+
+
 def _baseline(
-    way: str, real: Mapping[str, list[Tensor]], comparable: Mapping[str, list[Tensor]], a: str, b: str
+    way: str,
+    real: Mapping[str, list[Tensor]],
+    comparable: Mapping[str, list[Tensor]],
+    known: Mapping[str, Mapping[str, DomainColours]],
+    a: str,
+    b: str,
 ) -> dict[str, dict[str, float]]:
     """Score what needs no learning, from domain ``a`` to ``b``: L1 of the pictures, patches of comparable ones."""
-    drawn, scores = _trivial(comparable[a], comparable[b]), {}
-    for name, outputs in _trivial(real[a], real[b]).items():
+    drawn, scores = _trivial(comparable[a], known, a, b), {}
+    for name, outputs in _trivial(real[a], known, a, b).items():
         distance = _distance("sliced_wasserstein", drawn[name], comparable[b])
         scores[f"{name} {way}"] = {
             "l1": float(_per_picture("l1", outputs, real[b]).mean()),
@@ -190,12 +218,16 @@ def _baseline(
     return scores
 
 
-def _trivial(sources: list[Tensor], targets: list[Tensor]) -> dict[str, list[Tensor]]:
-    """Translate by one flat colour, by the source itself, and by its colours matched to the domain."""
-    flat = torch.cat([target.flatten(1) for target in targets], dim=1).median(dim=1).values[:, None, None]
-    trivial = {"flat": [flat.expand_as(target) for target in targets]}
-    if sources[0].shape[0] == targets[0].shape[0]:
-        trivial |= {"copy": sources, "colours matched": match_colours(sources, targets)}
+def _trivial(
+    sources: list[Tensor], known: Mapping[str, Mapping[str, DomainColours]], a: str, b: str
+) -> dict[str, list[Tensor]]:
+    """Translate by the source itself, by one flat colour, and by the source's colours matched to the domain."""
+    trivial = {}
+    for where, colours in known.items():
+        trivial[f"flat {where}"] = [colours[b].flat(source) for source in sources]
+        if colours[a].mean.shape == colours[b].mean.shape:
+            trivial["copy"] = sources
+            trivial[f"colours matched {where}"] = [match_colours(s, colours[a], colours[b]) for s in sources]
     return trivial
 
 

@@ -82,25 +82,50 @@ def _median(pixels: np.ndarray) -> np.ndarray:
     return (np.rint(median) if np.issubdtype(pixels.dtype, np.integer) else median).astype(pixels.dtype)
 
 
-def match_colours(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
-    """Move each channel's mean and deviation, over all pictures, to those of another set (Reinhard et al. 2001).
+@dataclass(frozen=True)
+class DomainColours:
+    """The colours of a domain: all that a translator knows that learned nothing else of it.
 
-    What a translator without pairs must beat: it knows the colours of the other domain, and nothing else.
+    Attributes:
+        mean: Of each channel over all pixels, [C].
+        deviation: The same.
+        median: The same; no flat picture has a lower L1 to the domain's.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    median: Tensor
+
+    @classmethod
+    def of(cls, pictures: Sequence[Tensor]) -> "DomainColours":
+        """Measure pictures, [C, H, W] each, of any sizes.
+
+        Raises:
+            ValueError: There are none, or they differ in channels.
+        """
+        if len({picture.shape[0] for picture in pictures}) != 1:
+            raise ValueError(f"{len(pictures)} pictures; expected some, all of as many channels")
+        values = torch.cat([picture.flatten(1) for picture in pictures], dim=1)  # [C, P]
+        return cls(values.mean(dim=1), values.std(dim=1), values.median(dim=1).values)
+
+    def flat(self, like: Tensor) -> Tensor:
+        """Give a picture of the median colour, as large as ``like`` [C', H, W]: [C, H, W]."""
+        return self.median[:, None, None].expand(-1, *like.shape[-2:])
+
+
+def match_colours(picture: Tensor, source: DomainColours, target: DomainColours) -> Tensor:
+    """Move each channel's mean and deviation from those of one domain to those of another (Reinhard et al. 2001).
+
+    What a translator without pairs must beat: it knows the colours of the domains, and nothing else.
 
     Args:
-        sources: Pictures, [C, H, W] in [-1, 1].
-        targets: Pictures of the other domain with as many channels, in any order and number.
+        picture: Of the source domain, [C, H, W] in [-1, 1].
+        source: That domain's colours.
+        target: The other domain's, with as many channels.
 
     Returns:
-        The sources with the targets' colours, clipped to [-1, 1].
+        The same shape, clipped to [-1, 1].
     """
-    C = sources[0].shape[0]
-    if any(picture.shape[0] != C for picture in (*sources, *targets)):
-        raise ValueError("sources and targets differ in channels")
-    (mean, deviation), (wanted_mean, wanted) = (
-        (values.mean(dim=1), values.std(dim=1))
-        for values in (torch.cat([p.flatten(1) for p in pictures], dim=1) for pictures in (sources, targets))
-    )
-    scale = (wanted / deviation.clamp(min=1e-6))[:, None, None]
-    moved = [(picture - mean[:, None, None]) * scale + wanted_mean[:, None, None] for picture in sources]
-    return [picture.clamp(-1, 1) for picture in moved]
+    scale = target.deviation / source.deviation.clamp(min=1e-6)
+    moved = (picture - source.mean[:, None, None]) * scale[:, None, None] + target.mean[:, None, None]
+    return moved.clamp(-1, 1)

@@ -67,9 +67,17 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
         a, b = (to_tensor(read_image(domains_with_truth / f"test{d}" / f"{i}.png"))[None] for d in "AB")
         scores.append(l1(translator.translate_tensor(a), b).item())
     assert result["metrics"]["l1_a2b"]["mean"] == pytest.approx(np.mean(scores), rel=1e-5)
-    assert set(result["baselines"]) == {f"{n} {w}" for n in ("flat", "copy", "colours matched") for w in ("a2b", "b2a")}
+    trivial = {f"{how} {where}" for how in ("flat", "colours matched") for where in ("to train", "to the truth")}
+    assert set(result["baselines"]) == {f"{name} {way}" for name in {"copy"} | trivial for way in ("a2b", "b2a")}
     assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
-    assert result["baselines"]["flat a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
+    flat, truth = (
+        torch.cat([to_tensor(read_image(path)).flatten(1) for path in sorted(folder.iterdir())], dim=1)
+        for folder in (domains_with_truth / "trainB", domains_with_truth / "testB")
+    )
+    for where, colour in (("to train", flat), ("to the truth", truth)):
+        expected = (truth - colour.median(dim=1).values[:, None]).abs().mean().item()
+        assert result["baselines"][f"flat {where} a2b"]["l1"] == pytest.approx(expected, rel=1e-5)
+    assert result["baselines"]["flat to the truth a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
     assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
     assert cyclegan("report", tmp_path / "run")[0] == 0

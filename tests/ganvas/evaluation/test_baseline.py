@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ganvas.data.images import to_tensor
 from ganvas.errors import UserError
-from ganvas.evaluation.baseline import MedianColours
+from ganvas.evaluation.baseline import DomainColours, MedianColours, match_colours
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 
 LEGEND = {"land": [240, 235, 220], "water": [150, 190, 230]}
@@ -93,6 +93,34 @@ def test_patch_statistics_catch_it_where_l1_does_not():
 def test_a_legend_without_colours_is_refused(legend):
     with pytest.raises(UserError, match="legend"):
         MedianColours.fit([drawn_map(np.ones((1, 1), bool))], [np.zeros((1, 1, 3), np.uint8)], legend)
+
+
+def test_matched_colours_have_the_other_domains_mean_and_deviation():
+    chance = torch.Generator().manual_seed(0)
+    dark, light = (
+        [torch.randn(3, 20, 10 + n, generator=chance) * spread + mean for n in range(4)]
+        for mean, spread in ((-0.3, 0.1), (0.2, 0.05))
+    )
+    source, target = DomainColours.of(dark), DomainColours.of(light)
+    moved = torch.cat([match_colours(picture, source, target).flatten(1) for picture in dark], dim=1)
+    wanted = torch.cat([picture.flatten(1) for picture in light], dim=1)
+    torch.testing.assert_close(moved.mean(dim=1), wanted.mean(dim=1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(moved.std(dim=1), wanted.std(dim=1), rtol=0, atol=1e-5)
+    assert torch.equal(target.flat(dark[1])[:, 3, 4], wanted.median(dim=1).values)
+    assert target.flat(dark[1]).shape == (3, 20, 11)
+
+
+def test_matched_colours_stay_in_range_and_flat_domains_do_not_divide_by_zero():
+    flat = DomainColours.of([torch.full((1, 4, 4), 0.5)])
+    wide = DomainColours.of([torch.tensor([[[-1.0, 1.0]]])])
+    assert match_colours(torch.full((1, 2, 2), 0.5), flat, wide).eq(0).all()
+    assert match_colours(torch.ones(1, 2, 2), flat, wide).eq(1).all()
+
+
+@pytest.mark.parametrize("pictures", [[], [torch.zeros(1, 2, 2), torch.zeros(3, 2, 2)]])
+def test_colours_of_no_domain_are_refused(pictures):
+    with pytest.raises(ValueError, match="expected some, all of as many channels"):
+        DomainColours.of(pictures)
 
 
 def test_grey_sources_are_refused():
