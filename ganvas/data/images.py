@@ -281,7 +281,8 @@ def _in_three_types(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "uif":
         raise ValueError(f"values of the type {array.dtype} are no picture")
     kind = array.dtype.newbyteorder("=")
-    return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
+    with np.errstate(over="ignore"):  # doubles that float32 cannot hold become infinite
+        return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
 
 
 def _open(path: Path) -> ImageFile.ImageFile:

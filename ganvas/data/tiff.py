@@ -19,12 +19,14 @@ from PIL import Image
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE, ORIENTATION = 270, 282, 283, 296, 305, 306, 274
 GDAL_METADATA, NO_DATA = 42112, 42113
 STATISTICS = re.compile(r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>')  # in GDAL_METADATA
-BASELINE = {DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE}  # the writer has arguments for them
+BASELINE = {DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE}  # the writer has arguments for them
 PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 RASTER_TYPE, PIXEL_IS_POINT = 1025, 2  # a key and a value in GEO_KEYS
 PLACE = {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, 34736, 34737}  # GeoTIFF's
-# Maker, model, artist, host, copyright; XMP, IPTC and the colour profile.
-COPIED = {271, 272, 315, 316, 33432, 700, 33723, 34675} | PLACE | {GDAL_METADATA, NO_DATA}
+# Date, whose argument takes but one form; maker, model, artist, host, copyright; XMP, IPTC and the colour profile.
+COPIED = {DATE, 271, 272, 315, 316, 33432, 700, 33723, 34675} | PLACE | {GDAL_METADATA, NO_DATA}
+# Descriptions that say which axes the pixels of their file have: ImageJ's and its like's, tifffile's, OME's.
+LAYOUT = re.compile(r'\A(ImageJ=|SCIFIO=|shape=|\{.*"shape":)|OME>\s*\Z', re.DOTALL)
 CHANNEL_AXES = {"S", "C", "Q", "I"}  # samples, channels, and pages that the file does not name otherwise
 
 Alpha = Literal["none", "straight", "premultiplied"]
@@ -47,22 +49,25 @@ class Tags:
         """Tell which pixels of [H, W, C] have no data: [H, W] bool, true where any channel has that value."""
         if self.no_data is None:
             return np.zeros(picture.shape[:2], dtype=bool)
-        alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
+        with np.errstate(over="ignore"):  # a double too large for the picture's floats was infinite there, and is here
+            alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
         return alike.any(axis=2)
 
     def punched(self, picture: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, "Tags"]:
         """Mark pixels as without data, in a picture and in the tags that are written with it.
 
         Args:
-            picture: [H, W, C] of any type; where it cannot hold the value that the tags name, 0 takes its place.
+            picture: [H, W, C] of any type; where it cannot hold the value that the tags name, NaN takes its place, or 0
+                in whole numbers.
             holes: [H, W] bool.
         """
         if self.no_data is None:
             return picture, self
-        whole = self.no_data.is_integer() and self.no_data >= 0
-        held = picture.dtype.kind == "f" or (whole and self.no_data <= np.iinfo(picture.dtype).max)
-        value, tags = (self.no_data, self) if held else (0.0, Tags({**self.values, NO_DATA: (2, 2, "0")}, 0.0))
-        return np.where(holes[:, :, None], value, picture).astype(picture.dtype), tags
+        tags = self
+        if not _holds(picture.dtype, self.no_data):
+            mark = "nan" if picture.dtype.kind == "f" else "0"
+            tags = Tags({**self.values, NO_DATA: (2, len(mark) + 1, mark)}, float(mark))
+        return np.where(holes[:, :, None], tags.no_data, picture).astype(picture.dtype), tags
 
     def scaled(self, x: float, y: float) -> "Tags":
         """Give the tags of the same picture at another scale: geo-reference and resolution follow.
@@ -94,6 +99,15 @@ class Tags:
     def _pixels_are_points(self) -> bool:
         _, _, keys = self.values.get(GEO_KEYS, (0, 0, ()))
         return any(tuple(keys[i : i + 4]) == (RASTER_TYPE, 0, 1, PIXEL_IS_POINT) for i in range(4, len(keys), 4))
+
+
+def _holds(kind: np.dtype, value: float) -> bool:
+    """Tell whether a type has a value; of floats, one that is as good as equal."""
+    if kind.kind != "f":
+        return value.is_integer() and 0 <= value <= np.iinfo(kind).max
+    with np.errstate(over="ignore"):
+        nearest = float(kind.type(value))
+    return math.isnan(value) or math.isclose(nearest, value, rel_tol=float(np.finfo(kind).eps))
 
 
 def _georeference(code: int, value: Sequence[float], old_of_new: np.ndarray) -> np.ndarray:
@@ -198,7 +212,11 @@ def _alpha(extra_samples: Sequence[int]) -> Alpha:
 
 
 def _tags(tags: tifffile.TiffTags) -> Tags:
-    values = {tag.code: (int(tag.dtype), tag.count, tag.value) for tag in tags if tag.code in BASELINE | COPIED}
+    values = {
+        tag.code: (int(tag.dtype), tag.count, tag.value)
+        for tag in tags
+        if tag.code in BASELINE | COPIED and not (tag.code == DESCRIPTION and LAYOUT.search(str(tag.value)))
+    }
     if GDAL_METADATA in values:  # least and largest values, say, are not those of the picture that is made of this one
         told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
         values[GDAL_METADATA] = (2, len(told.encode()) + 1, told)
@@ -228,7 +246,7 @@ def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none
 
 def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
     """Give tifffile's options for a picture that is written as by `write_tiff`."""
-    given = {code: value for code, (_, _, value) in tags.values.items()}
+    given = {code: _encoded(value) for code, (_, _, value) in tags.values.items()}
     resolution = (given[X_RESOLUTION], given[Y_RESOLUTION]) if {X_RESOLUTION, Y_RESOLUTION} <= given.keys() else None
     is_colour = channels == (3 if alpha == "none" else 4)
     extra = [tifffile.EXTRASAMPLE.UNSPECIFIED] * (channels - (3 if is_colour else 1))
@@ -243,8 +261,12 @@ def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
         "metadata": None,
         "description": given.get(DESCRIPTION),
         "software": given.get(SOFTWARE, "ganvas"),
-        "datetime": given.get(DATE),
         "resolution": resolution,
         "resolutionunit": given.get(UNIT),
-        "extratags": [(code, *tags.values[code], True) for code in sorted(tags.values.keys() & COPIED)],
+        "extratags": [(code, *tags.values[code][:2], given[code], True) for code in sorted(given.keys() & COPIED)],
     }
+
+
+def _encoded(value: Any) -> Any:
+    """Give text as the bytes that most programs read and write, though TIFF 6.0, Sec. 2, knows ASCII alone."""
+    return value.encode() if isinstance(value, str) else value

@@ -87,6 +87,56 @@ def test_resolution_and_description_are_kept(tmp_path):
         assert np.array_equal(after.asarray(), BANDS)
 
 
+TEXT = "Zürich © µm"
+
+
+def test_text_in_any_letters_and_dates_of_any_form_are_kept(tmp_path):
+    path = geotiff(tmp_path / "x.tif", BANDS)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(SENSOR=TEXT, TIFFTAG_IMAGEDESCRIPTION=TEXT, TIFFTAG_SOFTWARE=TEXT, TIFFTAG_DATETIME="2020")
+        file.update_tags(TIFFTAG_ARTIST=TEXT, TIFFTAG_COPYRIGHT=TEXT)
+        file.set_band_description(1, TEXT)
+    write_picture(tmp_path / "y.tif", read_picture(path))
+    with rasterio.open(path) as before, rasterio.open(tmp_path / "y.tif") as after:
+        assert before.tags().items() <= after.tags().items()
+        assert sorted(after.tags().values()).count(TEXT) == 5
+        assert after.tags()["TIFFTAG_DATETIME"] == "2020"
+        assert after.descriptions == before.descriptions
+        assert after.descriptions[0] == TEXT
+
+
+def test_text_of_the_old_windows_letters_is_kept(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], metadata=None, description=TEXT.encode("cp1252"))
+    write_picture(tmp_path / "y.tif", read_picture(tmp_path / "x.tif"))
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        assert file.pages.first.description == TEXT
+
+
+LAYOUTS = {"imagej": {"imagej": True}, "ome": {"ome": True}, "tifffile": {}}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_description_of_the_old_layout_is_not_kept(tmp_path, layout, channels):
+    options = LAYOUTS[layout]
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), metadata={"axes": "CYX"}, **options)
+    source = read_picture(tmp_path / "x.tif")
+    write_image(tmp_path / "y.tif", source.array[..., :channels], source.tags)
+    again = read_picture(tmp_path / "y.tif")
+    assert np.array_equal(again.array, BANDS[..., :channels])
+    write_image(tmp_path / "z.tif", again.array, again.tags)
+    assert np.array_equal(tifffile.imread(tmp_path / "z.tif"), BANDS[..., :channels].squeeze())
+
+
+def test_a_description_beside_that_of_the_layout_is_kept(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), description="left lung", metadata={"axes": "CYX"})
+    source = read_picture(tmp_path / "x.tif")
+    write_image(tmp_path / "y.tif", source.array[..., :3], source.tags)
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        assert file.pages.first.description == "left lung"
+        assert np.array_equal(file.asarray(), BANDS[..., :3])
+
+
 @pytest.mark.parametrize("axes", ["CYX", "YXC"])
 def test_channels_as_pages_or_samples(tmp_path, axes):
     stack = BANDS if axes == "YXC" else np.moveaxis(BANDS, 2, 0)
@@ -142,6 +192,14 @@ def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, no_data):
         (np.uint8, -9999, 0),
         (np.float32, -9999, -9999),
         (np.uint16, 0.5, 0),
+        (np.float32, np.nan, np.nan),
+        (np.float32, -np.inf, -np.inf),
+        (np.float32, 0.1, pytest.approx(0.1)),
+        (np.float32, -1.7976931348623157e308, np.nan),
+        (np.float32, 1.7976931348623157e308, np.nan),
+        (np.float32, 1e-300, np.nan),
+        (np.uint8, np.nan, 0),
+        (np.uint8, -np.inf, 0),
     ],
 )
 def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data, written):
@@ -150,9 +208,25 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data
     source = Tags({42113: (2, 6, str(no_data))}, float(no_data))
     picture, tags = source.punched(np.full((6, 9, 2), 3, kind), holes)
     write_image(tmp_path / "x.tif", picture, tags)
+    assert np.array_equal(read_picture(tmp_path / "x.tif").holes, holes)
     with rasterio.open(tmp_path / "x.tif") as file:
-        assert file.nodata == written
-        assert np.array_equal(file.read(1), np.where(holes, written, 3))
+        found, band = file.nodata, file.read(1)
+    assert found == written or np.isnan([found, written]).all()
+    assert np.array_equal(band, np.where(holes, found, 3).astype(kind), equal_nan=kind == np.float32)
+
+
+@pytest.mark.parametrize("no_data", [-1.7976931348623157e308, 1.7976931348623157e308])
+def test_holes_of_doubles_stay_holes(tmp_path, no_data):
+    """The largest double is what geographic programs mark them with; pictures become float32."""
+    heights = BANDS[..., :1].astype(np.float64) - BANDS[2, 3, 0]  # 0 is a height like others
+    heights[4, 5] = no_data
+    first = read_picture(geotiff(tmp_path / "x.tif", heights, no_data=no_data))
+    write_picture(tmp_path / "y.tif", first)
+    second = read_picture(tmp_path / "y.tif")
+    assert np.argwhere(first.holes).tolist() == np.argwhere(second.holes).tolist() == [[4, 5]]
+    assert np.array_equal(second.array, first.array)
+    with rasterio.open(tmp_path / "y.tif") as file:
+        assert np.array_equal(file.read_masks(1) == 0, first.holes)
 
 
 def test_a_picture_that_names_no_such_value_is_not_punched():
