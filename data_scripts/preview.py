@@ -190,7 +190,7 @@ def _channels(file: Path | Member) -> int:
     """Tell the channels with which a training reads a picture: gray ones are read as colour ones."""
     from ganvas.data.images import read_image
 
-    found = read_image(file) if isinstance(file, Path) else file.read()
+    found = read_image(file) if isinstance(file, Path) else file.read().array
     return 3 if found.shape[2] == 1 else found.shape[2]
 
 

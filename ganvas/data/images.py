@@ -138,8 +138,8 @@ def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = 
     except (OSError, SyntaxError, ValueError, MemoryError, cv2.error) as error:
         raise UserError(f"{path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
     array, holes = _filled(array, alpha, tags)
-    if alpha != "none" and not keep_alpha and array.shape[2] != channels:
-        array, alpha = _over_white(array, premultiplied=alpha == "premultiplied"), "none"
+    if not keep_alpha:
+        array, alpha = composed(array, alpha, channels)
     return Picture(array if channels is None else fit_channels(array, channels, path), tags, holes, alpha)
 
 
@@ -316,6 +316,22 @@ def _decode_deep_png(path: Path, file: ImageFile.ImageFile) -> tuple[np.ndarray,
         array = array[..., 2:]  # OpenCV repeats gray
     turned = _turned(array, file.getexif().get(ORIENTATION, 1))  # which OpenCV does not do for PNG
     return turned, "straight" if turned.shape[2] in (2, 4) else "none"
+
+
+def composed(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
+    """Compose a picture over white, unless it has as many channels as are wanted with its alpha.
+
+    Args:
+        array: [H, W, C] of any type.
+        alpha: Whether the last channel is alpha, and whether the others are multiplied by it.
+        channels: How many are wanted; None counts no alpha.
+
+    Returns:
+        The picture, and what its last channel is now.
+    """
+    if alpha == "none" or array.shape[2] == channels:
+        return array, alpha
+    return _over_white(array, premultiplied=alpha == "premultiplied"), "none"
 
 
 def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:

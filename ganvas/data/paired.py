@@ -17,7 +17,16 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PairTransform
-from ganvas.data.images import ValueRange, fit_channels, read_image, read_stacked, require_range, to_tensor
+from ganvas.data.images import (
+    Picture,
+    ValueRange,
+    composed,
+    fit_channels,
+    read_picture,
+    read_stacked,
+    require_range,
+    to_tensor,
+)
 from ganvas.data.listing import Files, picture_names, require_own_stems, stem
 from ganvas.data.shards import Member, Members, find_members, find_shards
 from ganvas.data.store import PictureStore, identity, kept
@@ -253,13 +262,11 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def _decode(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         first, second = reversed(self._channels) if self._backwards else self._channels
         if pair.b is None:
-            where = Path(str(pair.a))
-            a, b = split_halves(_read(pair.a), where)
-            a, b = fit_channels(a, first, where), fit_channels(b, second, where)
+            a, b = _read_halves(pair.a, (first, second))
         elif pair.more and isinstance(pair.a, Path):
-            a, b = read_stacked([pair.a, *pair.more], first).array, _read(pair.b, second)
+            a, b = read_stacked([pair.a, *pair.more], first).array, _read(pair.b, second).array
         else:
-            a, b = _read(pair.a, first), _read(pair.b, second)
+            a, b = _read(pair.a, first).array, _read(pair.b, second).array
             if a.shape[:2] != b.shape[:2]:
                 sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
                 raise UserError(f"{pair.a} and {pair.b}: the halves of the pair differ in size ({sizes}).")
@@ -273,8 +280,21 @@ def _identity(picture: Path | Member) -> tuple[object, ...]:
     return (*identity(picture.shard), picture.name) if isinstance(picture, Member) else identity(picture)
 
 
-def _read(picture: Path | Member, channels: int | None = None) -> np.ndarray:
-    return picture.read(channels) if isinstance(picture, Member) else read_image(picture, channels)
+def _read(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
+    if isinstance(picture, Member):
+        return picture.read(channels, keep_alpha=keep_alpha)
+    return read_picture(picture, channels, keep_alpha=keep_alpha)
+
+
+def _read_halves(picture: Path | Member, channels: Sequence[int]) -> Iterator[np.ndarray]:
+    """Read a side-by-side picture; give left and right with their channels, of which alpha is one where it is counted.
+
+    Raises:
+        UserError: It cannot be read or cut, or a half has other channels.
+    """
+    both, where = _read(picture, keep_alpha=True), Path(str(picture))
+    for half, wanted in zip(split_halves(both.array, where), channels, strict=True):
+        yield fit_channels(composed(half, both.alpha, wanted)[0], wanted, where)
 
 
 def split_halves(both: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ganvas.data.images import read_image
+from ganvas.data.images import Picture, read_picture
 from ganvas.data.listing import Names, is_picture, stem
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.files import read_json, write_file
 from ganvas.options import FORMAT_VERSION
 
@@ -70,26 +70,33 @@ class Member:
             file.seek(self.offset)
             return file.read(self.size)
 
-    def read(self, channels: int | None = None) -> np.ndarray:
-        """Decode it to [H, W, C], as `read_image` does for a file.
+    def read(self, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
+        """Decode it, as `read_picture` does a file.
 
         It is copied into a file first: the decoders of some formats take nothing else, and beside decoding that costs
         next to nothing.
 
         Raises:
-            UserError: As `read_image`, or the shard is gone.
+            UserError: As `read_picture`, or the shard is gone.
+            WriteError: There is no room for the copy.
         """
         try:
             content = self.read_bytes()
         except OSError as error:
             raise UserError(f"{self}: the shard cannot be read ({error.strerror}). Put it back.") from None
-        with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:
-            copy = Path(folder) / f"picture{self.suffix}"
-            copy.write_bytes(content)
-            try:
-                return read_image(copy, channels)
-            except UserError as error:
-                raise UserError(str(error).replace(str(copy), str(self))) from None
+        try:
+            with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:
+                copy = Path(folder) / f"picture{self.suffix}"
+                copy.write_bytes(content)
+                try:
+                    return read_picture(copy, channels, keep_alpha=keep_alpha)
+                except UserError as error:
+                    raise UserError(str(error).replace(str(copy), str(self))) from None
+        except OSError as error:
+            raise WriteError(
+                f"{self}: cannot be copied to the folder of temporary files ({error.strerror}). Make room there, or "
+                "set TMPDIR to another folder."
+            ) from None
 
 
 class Members:

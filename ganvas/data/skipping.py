@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import Dataset
 
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 
 Sample = TypeVar("Sample")
 IN_A_ROW = 100  # our choice: a set that has so many is not there, or read with the wrong options
@@ -27,12 +27,14 @@ def readable(read: Callable[[int], Sample], index: int, length: int) -> tuple[Sa
         The sample, and why those before it could not be read.
 
     Raises:
-        UserError: None of the next `IN_A_ROW` can be read.
+        UserError: None of the next `IN_A_ROW` can be read, or there is no room to read them with.
     """
     errors: list[str] = []
     for place in range(index, index + min(length, IN_A_ROW)):
         try:
             return read(place % length), errors
+        except WriteError:  # which no other sample escapes
+            raise
         except UserError as error:
             errors.append(str(error))
     raise UserError(f"{errors[0]} Nor can the {len(errors) - 1} after it be read: this is more than --on-error skips.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from ganvas.data.images import Picture, _in_three_types, _over_white, fit_channels
+from ganvas.data.images import Picture, _in_three_types, composed, fit_channels
 from ganvas.data.tiff import ORIENTATION, Tags, _alpha, _is_ours, _tags, writing
 from ganvas.errors import UserError
 from ganvas.files import new_file
@@ -97,8 +97,7 @@ class TiffWindows:
         if holes.any():
             array = array.copy()
             array[holes, :colours] = self._fill
-        if self._alpha != "none" and array.shape[2] != self._channels:
-            array = _over_white(array, premultiplied=self._alpha == "premultiplied")
+        array, _ = composed(array, self._alpha, self._channels)
         return Picture(fit_channels(array, self._channels, self._path), self.tags, holes)
 
     def _colours(self, array: np.ndarray) -> int:

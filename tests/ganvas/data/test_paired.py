@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from ganvas.data import paired
 from ganvas.data.augment import Augmentation
+from ganvas.data.images import write_image
 from ganvas.data.paired import PairedDataset, dataset_info, find_pairs, splits
 from ganvas.data.store import temporary_store
 from ganvas.errors import UserError
@@ -68,6 +71,49 @@ def test_unequal_channels_of_one_side_by_side_file(tmp_path, direction):
         PairedDataset(tmp_path, "train", augmentation=None, direction=direction, target_channels=1).pair(0)
 
 
+def spread(layout, root, a, b):
+    """Write one pair in a layout."""
+    if layout == "folders":
+        for side, picture in (("A", a), ("B", b)):
+            write_image(root / f"train{side}" / "x.png", picture)
+        return
+    if layout in ("side by side", "shard, side by side"):
+        write_image(root / "train" / "x.png", np.concatenate([a, b], axis=1))
+    else:
+        for side, picture in (("a", a), ("b", b)):
+            write_image(root / "train" / f"x.{side}.png", picture)
+    if layout.startswith("shard"):
+        with tarfile.open(root / "train-0.tar", "w") as tar:
+            for path in sorted((root / "train").iterdir()):
+                tar.add(path, path.name)
+        shutil.rmtree(root / "train")
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+@pytest.mark.parametrize(("source", "target"), [(4, 4), (4, 3), (3, 4), (3, 3), (2, 2), (2, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize("layout", ["side by side", "folders", "shard, side by side", "shard, two files"])
+def test_alpha_is_a_channel_where_it_is_counted_and_composed_elsewhere(tmp_path, layout, source, target, direction):
+    C = 2 if 2 in (source, target) else 4
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 6, 9, C), dtype=np.uint8)
+    spread(layout, tmp_path, *pictures)
+    channels = {"source_channels": source, "target_channels": target}
+    found = PairedDataset(tmp_path, "train", augmentation=None, direction=direction, **channels).pair(0)
+    for picture, wanted, given in zip(
+        found, (source, target), pictures[:: 1 if direction == "a2b" else -1], strict=True
+    ):
+        colours, alpha = given[..., :-1].astype(float), given[..., -1:] / 255
+        expected = given if wanted == C else colours * alpha + 255 * (1 - alpha)
+        assert picture.shape == (6, 9, wanted)
+        assert np.abs(picture - expected).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("layout", ["side by side", "folders", "shard, side by side", "shard, two files"])
+def test_alpha_is_not_invented(tmp_path, layout):
+    spread(layout, tmp_path, A[0], B[0])
+    with pytest.raises(UserError, match="has 3 channels, 4 are expected"):
+        PairedDataset(tmp_path, "train", augmentation=None, source_channels=4, target_channels=4).pair(0)
+
+
 def test_names_that_differ_only_in_the_suffix_are_refused(tmp_path):
     for layout in ("side by side", "folders"):
         root = write(layout, tmp_path / layout)
@@ -94,8 +140,13 @@ def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tm
 def decoded(monkeypatch):
     """Names of the files that are decoded from here on."""
     files = []
-    original = paired.read_image
-    monkeypatch.setattr(paired, "read_image", lambda path, *rest: (files.append(path.stem), original(path, *rest))[1])
+    original = paired.read_picture
+
+    def read(path, *rest, **options):
+        files.append(path.stem)
+        return original(path, *rest, **options)
+
+    monkeypatch.setattr(paired, "read_picture", read)
     return files
 
 
