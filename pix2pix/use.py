@@ -53,6 +53,7 @@ def run_evaluate(options: "Evaluate") -> int:
     progress = Console(stderr=True)
     for index in track(range(len(pairs)), "translating", console=progress, disable=len(pairs) < 2):
         source, target = pairs.pair(index)
+        translator.require_values(source, Path(str(pairs.pairs[index].a)))
         names.append(pairs.name(index))
         sources.append(source)
         targets.append(to_tensor(target, how.target_range))

@@ -17,7 +17,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from ganvas.data.images import TIFF_SUFFIXES, Picture, holds, require_range, to_tensor, write_image
+from ganvas.data.images import TIFF_SUFFIXES, Picture, holds, to_tensor, write_image
 from ganvas.data.windows import TiffWindows, WholePicture, is_read_by_windows, write_bands
 from ganvas.errors import UserError
 from ganvas.inference.seams import Borders, SeamMeter
@@ -188,9 +188,9 @@ def _suited(target: Path, pixels: Source, kind: np.dtype, translator: Translator
 def _translated(translator: Translator, pixels: Source, plan: Plan, source: Path, window: Window) -> Tile:
     """Read a tile, mirrored where it lies outside of the picture, and translate it."""
     picture = _read(pixels, plan.rows.pixels(window.top), plan.columns.pixels(window.left))
-    value_range = translator.preprocessing.source_range
-    require_range(picture.array, value_range, source)
-    return translator.translate_tensor(to_tensor(picture.array, value_range)[None])[0], picture.holes
+    translator.require_values(picture.array, source)
+    values = to_tensor(picture.array, translator.preprocessing.source_range)
+    return translator.translate_tensor(values[None])[0], picture.holes
 
 
 def _read(pixels: Source, rows: np.ndarray, columns: np.ndarray) -> Picture:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ganvas.data.images import (
     IMAGE_SUFFIXES,
+    TOLERANCE,
     Picture,
     holds,
     read_picture,
@@ -31,7 +32,7 @@ from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.pictures import from_pillow, to_pillow
 from ganvas.inference.prepare import prepared
-from ganvas.modelfile import ModelConfig, PictureType, load_model
+from ganvas.modelfile import ModelConfig, PictureType, Preprocessing, load_model, picture_type
 from ganvas.nn.layers import set_statistics
 from ganvas.precision import Precision, multiplies_bf16
 
@@ -135,8 +136,8 @@ class Translator:
             The same kind and size, and the same type; of a model with a range of its own, the type it was trained with.
 
         Raises:
-            UserError: A picture has another number of channels than the model takes, or its translation is more than
-                Pillow holds.
+            UserError: A picture has another number of channels than the model takes, its values are of a wider type
+                than the training's and beyond the model's range, or its translation is more than Pillow holds.
         """
         if isinstance(picture, np.ndarray) and picture.ndim == 4:
             return np.stack(self.translate_batch(list(picture)))
@@ -155,7 +156,7 @@ class Translator:
         """Translate arrays [H, W, C] of any sizes; types and ranges are as in `translate`.
 
         Raises:
-            UserError: The pictures have another number of channels than the model takes.
+            UserError: As `prepare`.
         """
         sources = [self.prepare(picture) for picture in pictures]
         outputs: dict[int, np.ndarray] = {}
@@ -167,12 +168,13 @@ class Translator:
         """Bring an array [H, W, C] to what the network takes.
 
         Raises:
-            UserError: It has another number of channels than the model takes.
+            UserError: It has another number of channels than the model takes, or as `require_trained_values`.
         """
         H, W, C = picture.shape
         how = self.preprocessing
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
+        require_trained_values(picture, how, "the picture")
         values = to_tensor(picture, how.source_range).to(self.device)
         return Source(self.network_input(values[None])[0], (H, W), picture.dtype, self._in_bf16(picture.dtype))
 
@@ -275,8 +277,17 @@ class Translator:
             picture = read_stacked(beside, how.source_channels)
         else:
             picture = read_picture(source, how.source_channels)
-        require_range(picture.array, how.source_range, source)
+        self.require_values(picture.array, source)
         return picture
+
+    def require_values(self, picture: np.ndarray, path: Path) -> None:
+        """Refuse what a file [H, W, C] holds where the network cannot be given it.
+
+        Raises:
+            UserError: As `require_range` and `require_trained_values`.
+        """
+        require_range(picture, self.preprocessing.source_range, path)
+        require_trained_values(picture, self.preprocessing, f"{path}:")
 
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
@@ -336,6 +347,33 @@ def load(
         paper=paper,
         seed=seed,
     )
+
+
+def require_trained_values(picture: np.ndarray, how: Preprocessing, what: str) -> None:
+    """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
+
+    A model of 8 bits and the range 0:255 would see a picture of 16 bits nearly all white. In the training's own type,
+    and in narrower ones, values beyond the range are cut as in training.
+
+    Args:
+        picture: [H, W, C].
+        how: What the model says of its pictures.
+        what: Begins the message: the picture's file, and a colon.
+
+    Raises:
+        UserError: It holds such values.
+    """
+    widths = get_args(PictureType)
+    if how.source_range is None or widths.index(picture_type(picture)) <= widths.index(how.source_type):
+        return
+    (least, most), low, high = how.source_range, float(picture.min()), float(picture.max())
+    slack = TOLERANCE * (most - least)
+    if low < least - slack or high > most + slack:
+        raise UserError(
+            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {how.source_type} "
+            f"pictures, of which it sees {least:g} to {most:g}. Bring the picture to those values, or train with the "
+            "--value-range of such pictures."
+        )
 
 
 def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import ganvas
+from ganvas.data.images import read_image, write_image
 from ganvas.files import sha256
 from ganvas.modelfile import load_model
 
@@ -55,6 +56,52 @@ def test_a_folder_keeps_names_sizes_and_depth(pix2pix, trained, maps, tmp_path):
         after = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert after.shape == (*before.shape[:2], 3), path
         assert after.dtype == before.dtype, path
+
+
+@pytest.fixture
+def ranged(trained, tmp_path):
+    """A run whose training was on 8 bits with a range of its own."""
+    run = shutil.copytree(trained, tmp_path / "ranged")
+    config = json.loads((run / "model" / "config.json").read_text())
+    config["preprocessing"] |= {"source_range": [0, 255], "target_range": [0, 255]}
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    return run
+
+
+@pytest.fixture
+def two_depths(tmp_path):
+    """A folder with one picture of 8 bits, and the same of 16."""
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    write_image(tmp_path / "depths" / "a.png", picture)
+    write_image(tmp_path / "depths" / "b.png", picture.astype(np.uint16) * 257)
+    return tmp_path / "depths"
+
+
+def test_16_bits_are_translated_in_full_by_a_model_of_8(pix2pix, trained, two_depths, tmp_path):
+    code, _, err = pix2pix("translate", trained, two_depths, tmp_path / "out", "--precision", "fp32")
+    assert code == 0, err
+    shallow, deep = (read_image(tmp_path / "out" / name) for name in ("a.png", "b.png"))
+    assert (shallow.dtype, deep.dtype) == (np.uint8, np.uint16)
+    assert len(np.unique(deep)) > 100
+    assert np.abs(deep / 257 - shallow).max() < 0.51
+
+
+@pytest.mark.parametrize("options", [[], ["--tile", 32, "--overlap", 8]])
+def test_16_bits_beyond_the_range_of_a_model_of_8_are_refused(pix2pix, ranged, two_depths, tmp_path, options):
+    code, _, err = pix2pix("translate", ranged, two_depths, tmp_path / "out", *options)
+    assert code == 2
+    assert "b.png: holds uint16 values of" in err
+    assert "uint8 pictures" in err
+    assert "a.png: holds" not in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_an_evaluation_refuses_what_a_translation_does(pix2pix, ranged, two_depths, tmp_path):
+    both = read_image(two_depths / "b.png")
+    write_image(tmp_path / "data" / "test" / "x.png", np.concatenate([both, both], axis=1))
+    code, _, err = pix2pix("evaluate", ranged, "--data", tmp_path / "data")
+    assert code == 2
+    assert "x.png: holds uint16 values of" in err
 
 
 def test_translation_is_deterministic_and_not_the_source(pix2pix, trained, maps, tmp_path):

@@ -127,6 +127,31 @@ def test_ranges_of_both_sides():
     assert np.allclose(output, picture / 4095 * 9000 - 100, atol=2e-3)
 
 
+WIDER = [("uint8", "uint16"), ("uint8", "float32"), ("uint16", "float32")]
+
+
+@pytest.mark.parametrize(("trained", "given"), WIDER)
+def test_a_wider_type_than_the_trainings_may_not_have_values_beyond_the_range(tmp_path, trained, given):
+    model = translator(1, source_range=(0, 200), source_type=trained)
+    inside, beyond = (np.array([[[0], [100], [top]]], given) for top in (200, 201))
+    assert np.array_equal(model.prepare(inside).values[0, 0], [-1, 0, 1])
+    said = rf"holds {given} values of 0 to 201; .*{trained} pictures.* 0 to 200"
+    with pytest.raises(UserError, match=f"^the picture {said}"):
+        model.translate(beyond)
+    np.save(tmp_path / "x.npy", beyond)
+    with pytest.raises(UserError, match=rf"x\.npy: {said}"):
+        model.read(tmp_path / "x.npy")
+
+
+def test_values_beyond_the_range_are_cut_as_in_training():
+    """In the training's own type or a narrower one; and without a range each type is taken in full."""
+    for trained, given in [("uint8", "uint8"), ("uint16", "uint8"), ("uint16", "uint16"), ("float32", "uint16")]:
+        model = translator(1, source_range=(0, 200), source_type=trained)
+        assert model.prepare(np.full((1, 1, 1), 250, given)).values.item() == 1
+    for given, top in (("uint8", 255), ("uint16", 65535), ("float32", 1)):
+        assert translator(1).prepare(np.full((1, 1, 1), top, given)).values.item() == 1
+
+
 def test_the_way_back_has_the_ranges_exchanged():
     ranges = {"source_range": (0, 10), "target_range": (0, 1000), "source_type": "float32", "target_type": "uint16"}
     back = translator(1, kind="cyclegan", direction="b2a", **ranges)
