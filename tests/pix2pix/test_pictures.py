@@ -8,7 +8,8 @@ import rasterio
 import tifffile
 from rasterio.transform import from_origin
 
-from ganvas.data.images import write_image
+import ganvas
+from ganvas.data.images import read_image, write_image
 
 SIZES = ["--image-size", "32", "--load-size", "0", "--levels", "4", "--patch-layers", "1"]
 SMALL = [*SIZES, "--base-channels", "4", "--discriminator-channels", "4"]
@@ -65,6 +66,43 @@ def test_five_bands_to_heights_and_back_on_the_map(pix2pix, satellite, tmp_path)
     assert code == 0, err
     assert 0 < json.loads(out)["metrics"]["l1"]["mean"] < 2
     assert sorted(path.name for path in (tmp_path / "evaluated").iterdir()) == ["0.tif", "1.tif"]
+
+
+def test_five_bands_to_five_bands(pix2pix, satellite, tmp_path):
+    """The targets are the sources' bands from the last to the first, in half their values."""
+    for source in sorted(satellite.glob("*/a/*.tif")):
+        with rasterio.open(source) as file:
+            geotiff(source.parents[1] / "b" / source.name, np.moveaxis(file.read()[::-1] // 2, 0, 2), no_data=0)
+    run = tmp_path / "run"
+    how = ["--source-channels", 5, "--target-channels", 5, "--value-range", "0:4095", "--target-range", "0:2047"]
+    code, _, err = pix2pix("train", "--data", satellite, "--out", run, *how, *SMALL, *FEW)
+    assert code == 0, err
+
+    code, _, err = pix2pix("translate", run, satellite / "test" / "a", tmp_path / "out")
+    assert code == 0, err
+    model = ganvas.load(run)
+    for number in range(2):
+        with rasterio.open(satellite / "test" / "a" / f"{number}.tif") as before:
+            where = before.crs, before.transform, before.nodata
+        with rasterio.open(tmp_path / "out" / f"{number}.tif") as after:
+            assert (after.count, after.dtypes, after.shape) == (5, ("uint16",) * 5, (40, 48))
+            assert (after.crs, after.transform, after.nodata) == where
+            bands, valid = after.read(), after.read_masks() > 0
+        assert (bands[:, :4, :4] == 0).all()
+        assert bands.max() <= 2047
+        assert all(len(np.unique(band[seen])) > 10 for band, seen in zip(bands, valid, strict=True))
+        assert not any(np.array_equal(bands[i], bands[j]) for i in range(5) for j in range(i))
+        written = np.moveaxis(bands, 0, 2)
+        assert np.array_equal(tifffile.imread(tmp_path / "out" / f"{number}.tif"), written)
+        expected = model.translate_batch([model.read(satellite / "test" / "a" / f"{number}.tif").array])[0]
+        seen = valid.all(axis=0)
+        assert np.abs(written[seen].astype(int) - expected[seen]).max() <= 1  # batches round differently
+
+    code, out, err = pix2pix("evaluate", run, "--data", satellite, "--json", "--out", tmp_path / "evaluated")
+    assert code == 0, err
+    assert 0 < json.loads(out)["metrics"]["l1"]["mean"] < 2
+    evaluated = read_image(tmp_path / "evaluated" / "0.tif")
+    assert (evaluated.shape, evaluated.dtype) == ((40, 48, 5), np.uint16)
 
 
 def test_floats_without_a_range_are_refused_with_the_range_they_have(pix2pix, satellite, tmp_path):
