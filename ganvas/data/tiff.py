@@ -63,11 +63,12 @@ class Tags:
         """
         if self.no_data is None:
             return picture, self
-        tags = self
-        if not _holds(picture.dtype, self.no_data):
-            mark = "nan" if picture.dtype.kind == "f" else "0"
-            tags = Tags({**self.values, NO_DATA: (2, len(mark) + 1, mark)}, float(mark))
-        return np.where(holes[:, :, None], tags.no_data, picture).astype(picture.dtype), tags
+        value, tags = self.no_data, self
+        if not _holds(picture.dtype, value):
+            text = "nan" if picture.dtype.kind == "f" else "0"
+            value = float(text)
+            tags = Tags({**self.values, NO_DATA: (2, len(text) + 1, text)}, value)
+        return np.where(holes[:, :, None], value, picture).astype(picture.dtype), tags
 
     def scaled(self, x: float, y: float) -> "Tags":
         """Give the tags of the same picture at another scale: geo-reference and resolution follow.
