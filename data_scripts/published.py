@@ -250,12 +250,13 @@ def _alone(aside: Path, say: Say) -> Iterator[None]:
     try:
         yield
     finally:
-        if [each.name for each in aside.iterdir()] == ["lock"]:  # nothing that a next run could continue
-            with suppress(OSError):  # Windows removes it when it is let go
+        # Another process may have removed the folder; and Windows removes a lock only when it is let go.
+        with suppress(OSError):
+            if [each.name for each in aside.iterdir()] == ["lock"]:  # nothing that a next run could continue
                 (aside / "lock").unlink()
         lock.release()
         with suppress(OSError):
-            aside.rmdir()  # if it is empty
+            aside.rmdir()
 
 
 @contextmanager
