@@ -1,9 +1,10 @@
-"""Safety of the downloads: kill one at a random instant, look at what it left, let the next one finish; many times.
+"""Safety of the downloads: kill one at a random instant, look at what it left, kill the next, let a third one finish.
 
     python -m benchmarks.kill_download --kills 100
 
-Real processes, SIGKILL, a server on this machine that sends at a steady pace. Ends with 0 when no kill left a data set
-half done and each one was followed by a clean finish: every picture right, nothing left over. Else with 1.
+zip and tar.gz in turn, with and without a digest. Real processes, SIGKILL, a server on this machine that sends at a
+steady pace. Ends with 0 when no kill left a data set half done and each set was finished clean: every picture right,
+nothing left over. Else with 1.
 """
 
 import contextlib
@@ -14,12 +15,13 @@ import multiprocessing
 import os
 import random
 import sys
+import tarfile
 import tempfile
 import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.synchronize import Event
@@ -28,8 +30,9 @@ from pathlib import Path
 import tyro
 
 from data_scripts.published import fetch
-from data_scripts.sets import FOLDERS, PublishedSet
+from data_scripts.sets import FOLDERS, Layout, PublishedSet
 
+PATHS: Mapping[Layout, str] = {"unpaired": "/set.zip", "paired": "/set.tar.gz"}  # on the server
 PIECES = 100  # in which a server sends the archive
 
 
@@ -38,36 +41,48 @@ class Options:
     """Kill downloads."""
 
     kills: int = 100
-    """How many."""
+    """How many, two for each data set."""
     pictures: int = 200
-    """Files in the archive."""
+    """Files in each archive."""
     seconds: float = 1.0
     """How long the server takes to send it."""
     seed: int = 0
     """Seed of the instants."""
 
 
-def make_archive(pictures: int) -> bytes:
-    """Make a zip of files that do not shrink, 4 kB each, in the four folders of two domains."""
-    file, chance = io.BytesIO(), random.Random(0)
-    with zipfile.ZipFile(file, "w") as packed:
-        for number in range(pictures):
-            packed.writestr(f"set/{FOLDERS['unpaired'][number % 4]}/{number}.jpg", chance.randbytes(4096))
+def make_pictures(layout: Layout, count: int) -> dict[str, bytes]:
+    """Make files that do not shrink, 4 kB each, in the folders of a layout."""
+    chance, folders = random.Random(0), FOLDERS[layout]
+    return {f"{folders[number % len(folders)]}/{number}.jpg": chance.randbytes(4096) for number in range(count)}
+
+
+def pack(layout: Layout, pictures: Mapping[str, bytes]) -> bytes:
+    """Pack files as the authors of the published sets did: pairs as tar.gz, two domains as zip."""
+    file = io.BytesIO()
+    if layout == "unpaired":
+        with zipfile.ZipFile(file, "w") as packed:
+            for name, content in pictures.items():
+                packed.writestr(f"set/{name}", content)
+    else:
+        with tarfile.open(fileobj=file, mode="w:gz") as tar:
+            for name, content in pictures.items():
+                member = tarfile.TarInfo(f"set/{name}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
     return file.getvalue()
 
 
-def contents(archive: bytes) -> dict[str, bytes]:
-    """Give the files that a data set made of the archive has to have."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
-        return {name.removeprefix("set/"): packed.read(name) for name in packed.namelist()}
-
-
 class Server(http.server.ThreadingHTTPServer):
-    """Sends one file, or the rest of it, at a steady pace."""
+    """Sends files, or the rest of them, at a steady pace.
 
-    def __init__(self, content: bytes, seconds: float) -> None:
+    Args:
+        contents: The files by path, "/set.zip".
+        seconds: How long it takes to send one.
+    """
+
+    def __init__(self, contents: Mapping[str, bytes], seconds: float) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.seconds, self.sent = content, seconds, 0
+        self.contents, self.seconds, self.sent = contents, seconds, 0
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Pass over clients that were killed."""
@@ -83,7 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Send what was asked for."""
-        content = self.server.content
+        content = self.server.contents[self.path]
         first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
         self.send_response(206 if first else 200)
         if first:
@@ -99,9 +114,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(content: bytes, seconds: float) -> Iterator[Server]:
+def serving(contents: Mapping[str, bytes], seconds: float) -> Iterator[Server]:
     """Run a server in a thread."""
-    with Server(content, seconds) as server:
+    with Server(contents, seconds) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -156,39 +171,50 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.jpg")}
 
 
+def offered(server: Server, layout: Layout, *, has_digest: bool) -> PublishedSet:
+    """Describe the set that a server has."""
+    path = PATHS[layout]
+    archive = server.contents[path]
+    return PublishedSet(
+        name="random",
+        layout=layout,
+        domains=("a", "b"),
+        addresses=(f"http://127.0.0.1:{server.server_port}{path}",),
+        size=len(archive),
+        licence="random bytes",
+        digest=f"sha256:{hashlib.sha256(archive).hexdigest()}" if has_digest else None,
+    )
+
+
 def main() -> int:
     """Run the check; give the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.kill_download")
-    archive = make_archive(options.pictures)
-    expected = contents(archive)
+    expected = {layout: make_pictures(layout, options.pictures) for layout in PATHS}
+    archives = {path: pack(layout, expected[layout]) for layout, path in PATHS.items()}
     chance, found, faults = random.Random(options.seed), Counter[str](), 0
-    with serving(archive, options.seconds) as server, tempfile.TemporaryDirectory() as folder:
-        wanted = PublishedSet(
-            name="horse2zebra",
-            layout="unpaired",
-            domains=("a", "b"),
-            addresses=(f"http://127.0.0.1:{server.server_port}/set.zip",),
-            size=len(archive),
-            licence="random bytes",
-            digest=f"sha256:{hashlib.sha256(archive).hexdigest()}",
-        )
+    with serving(archives, options.seconds) as server, tempfile.TemporaryDirectory() as folder:
+        sets = [offered(server, layout, has_digest=has_digest) for has_digest in (True, False) for layout in PATHS]
         began = time.monotonic()
-        finish(wanted, Path(folder) / "unbroken" / "set")
+        finish(sets[0], Path(folder) / "unbroken" / "set")
         whole = time.monotonic() - began
-        print(f"unbroken: {options.pictures} files, {len(archive) / 1e6:.1f} MB, {whole:.2f} s")
-        server.sent = 0
-        for number in range(options.kills):
-            out = Path(folder) / str(number) / "set"
-            found[kill(wanted, out, chance.uniform(0, whole))] += 1
-            half_done = out.exists() and files(out) != expected
+        print(f"unbroken: {options.pictures} files, {sets[0].size / 1e6:.1f} MB, {whole:.2f} s")
+        server.sent, size = 0, 0
+        for number in range(options.kills // 2):
+            wanted = sets[number % len(sets)]
+            pictures, out = expected[wanted.layout], Path(folder) / str(number) / "set"
+            half_done = False
+            for _ in range(2):
+                found[kill(wanted, out, chance.uniform(0, whole))] += 1
+                half_done |= out.exists() and files(out) != pictures
             finish(wanted, out)
             left = sorted(path.name for path in out.parent.iterdir() if path != out)
-            wrong = files(out) != expected
+            wrong = files(out) != pictures
+            size += wanted.size
             if half_done or wrong or left:
                 faults += 1
-                print(f"kill {number}: {half_done=}, {wrong=}, {left=}")
-    print(f"{options.kills} kills: " + ", ".join(f"{count} {what}" for what, count in found.most_common()))
-    print(f"sent {server.sent / len(archive) / options.kills:.2f} times the archive for each; {faults} faults")
+                print(f"set {number}, {wanted.layout}, digest {wanted.digest}: {half_done=}, {wrong=}, {left=}")
+    print(f"{found.total()} kills: " + ", ".join(f"{count} {what}" for what, count in found.most_common()))
+    print(f"sent {server.sent / size:.2f} times what the archives hold; {faults} faults")
     return 1 if faults else 0
 
 

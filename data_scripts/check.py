@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ganvas.data.legend import Colour
 
 SPLITS = ("train", "val", "test")
+TARGETS = ("B", "/b")  # what a training makes, by domain
+ANY_VALUES = (float("-inf"), float("inf"))  # that are numbers
+OWN_RANGES = {"uint8": "0:255", "uint16": "0:65535", "float32": "0:1"}
 EXPECTED = "train/ with A|B pictures, trainA/ and trainB/, train/a and b, or the idx files of MNIST"
 
 
@@ -65,6 +68,8 @@ class Picture:
         height: Its height.
         channels: Of the pixels, after conversions.
         depth: Type of the values.
+        low: Least value, in the file's own units, as is the following.
+        high: Greatest value.
         conversion: What is converted when it is read: "palette", "CMYK", "transparency".
         has_colour: Whether any pixel's channels differ.
         digest: Of the pixels.
@@ -77,6 +82,8 @@ class Picture:
     height: int = 0
     channels: int = 0
     depth: str = ""
+    low: float = 0.0
+    high: float = 0.0
     conversion: str = ""
     has_colour: bool = False
     digest: str = ""
@@ -155,6 +162,7 @@ def _inspect_pictures(root: Path, folders: Mapping[str, Path]) -> Report:
         *_legend_notes(legend, looked),
         *_conversions(pictures),
         *_colourless(pictures),
+        *_float_ranges(layout, pictures),
         *_near_words([each for each in near if not each.across_splits], "within a split"),
     ]
     groups = [[sample.name for sample in group] for group in identical]
@@ -263,11 +271,11 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     import numpy as np
 
     from data_scripts.duplicates import view
-    from ganvas.data.images import read_image
+    from ganvas.data.images import read_image, require_range
     from ganvas.data.legend import is_flat
 
     try:
-        array = read_image(place.path)
+        array = require_range(read_image(place.path), ANY_VALUES, place.path)
         conversion = _conversion(place.path)
     except UserError as error:
         return Picture(place, error=str(error).removeprefix(f"{place.path}: "))
@@ -278,7 +286,8 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode() + array.tobytes()).hexdigest()
     has_colour = C > 1 and bool((array != array[:, :, :1]).any())
     is_drawn = any(is_flat(part, legend) for part in parts)
-    return Picture(place, W, H, C, str(array.dtype), conversion, has_colour, digest, is_drawn)
+    low, high = float(array.min()), float(array.max())
+    return Picture(place, W, H, C, str(array.dtype), low, high, conversion, has_colour, digest, is_drawn)
 
 
 def _conversion(path: Path) -> str:
@@ -462,6 +471,47 @@ def _colourless(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         gray = [picture.place.path.name for picture in files if not picture.has_colour]
         if 0 < 2 * len(gray) < len(files):
             yield f"{name}: {len(gray)} colour files show no colour ({named(gray)})"
+
+
+def _float_ranges(layout: Layout, pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
+    """Name the options that floats beyond 0 to 1 need; a target that is given no range would take the source's."""
+    sources, targets = (
+        [
+            picture
+            for name, files in pictures.items()
+            if (_domain(name) in TARGETS) == is_target
+            for picture in files
+            if not picture.error
+        ]
+        for is_target in (False, True)
+    )
+    source, target = _float_range(sources), _float_range(targets)
+    options = [f"--value-range={source}"] if source else []
+    if targets and target != source:
+        own = OWN_RANGES[Counter(picture.depth for picture in targets).most_common(1)[0][0]]
+        option = "--value-range-b" if layout == "unpaired folders" else "--target-range"
+        options.append(f"{option}={target or own}")
+    if options:
+        yield f"floats reach beyond 0 to 1; train (A to B) with {' '.join(options)}"
+
+
+def _float_range(pictures: Iterable[Picture]) -> str:
+    """Give the range of the floats as an option has it, "-670:1420"; empty where they lie in 0 to 1."""
+    from ganvas.data.images import TOLERANCE
+
+    floats = [picture for picture in pictures if picture.depth == "float32"]
+    low = min((picture.low for picture in floats), default=0.0)
+    high = max((picture.high for picture in floats), default=1.0)
+    if low >= -TOLERANCE and high <= 1 + TOLERANCE:
+        return ""
+    return ":".join(_shortest(value) for value in (low, high))
+
+
+def _shortest(value: float) -> str:
+    """Write a float32 in as few digits as give it back."""
+    import numpy as np
+
+    return str(np.float32(value)).removesuffix(".0")
 
 
 def _summary(files: Sequence[Picture]) -> FolderReport:

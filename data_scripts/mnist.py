@@ -1,11 +1,14 @@
 """``python -m data_scripts mnist --out DIR``: download MNIST, or look through the files that are there already."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
+from data_scripts.sets import OTHERS, for_people
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ def fetch(name: str, argv: Sequence[str]) -> int:
     from ganvas.data.digits import find_idx, load_idx_pair
 
     was_there = find_idx(options.out, name) is not None
+    if not was_there:
+        (wanted,) = (other for other in OTHERS if other.name == name)
+        print(f"{name}, {for_people(wanted.size)}: {wanted.licence}", file=sys.stderr)
     train, test = (len(load_idx_pair(options.out, name, split)[0]) for split in ("train", "test"))
     print(f"{options.out}: {train} training and {test} test pictures{', already there' if was_there else ''}")
     print(f"dcgan train --data {name} --data-root {shlex.quote(str(options.out))} --out RUN")

@@ -141,7 +141,7 @@ def _downloaded(
     _require_room(aside, 2 * wanted.size - arrived)  # for the archive and its pictures, which hardly shrink
     task = progress.add_task("downloading", total=wanted.size)
     try:
-        download(
+        came_from = download(
             wanted.addresses if mirror is None else (_address(mirror, wanted), *wanted.addresses),
             archive,
             size=None if wanted.rounded else wanted.size,
@@ -153,6 +153,11 @@ def _downloaded(
     except UserError as error:
         hint = "Run this again to continue; or get the archive by other means and give it as --archive FILE."
         raise UserError(f"{error}\n{hint}") from None
+    if wanted.digest is None and came_from.startswith("http:"):
+        say(
+            f"{came_from}: came unencrypted, and no digest of it was published, so nothing vouches for what it holds. "
+            f"Compare it with another source, if you can: {digest_of(archive, 'sha256')}"
+        )
     return archive
 
 
@@ -176,7 +181,9 @@ def _put(wanted: PublishedSet, archive: Path, out: Path, progress: Progress, *, 
     task = progress.add_task("unpacking", total=archive.stat().st_size)
     try:
         with new_folder(out) as folder:
-            counts = unpack(archive, folder, _place(wanted), written=lambda size: progress.advance(task, size))
+            counts = unpack(
+                archive, folder, _place(wanted), came_to=lambda place: progress.update(task, completed=place)
+            )
             counts = {name: counts[name] for name in FOLDERS[wanted.layout] if name in counts}
             _require_counts(wanted, archive, counts)
             write_json(folder / "dataset.json", _description(wanted, archive, counts))
@@ -243,7 +250,13 @@ def _alone(aside: Path, say: Say) -> Iterator[None]:
     try:
         yield
     finally:
+        # Another process may have removed the folder; and Windows removes a lock only when it is let go.
+        with suppress(OSError):
+            if [each.name for each in aside.iterdir()] == ["lock"]:  # nothing that a next run could continue
+                (aside / "lock").unlink()
         lock.release()
+        with suppress(OSError):
+            aside.rmdir()
 
 
 @contextmanager

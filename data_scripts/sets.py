@@ -2,7 +2,8 @@
 
 Sizes, digests and counts of CycleGAN's archives are those that TensorFlow Datasets recorded (cycle_gan 2.0.0), the
 digest of ae_photos is GluonCV's. pix2pix's archives have no published digest; their counts are the paper's and what
-users found in them, and are left out where nobody told. Sizes that come from a directory listing alone are rounded.
+users found in them. Counts that nobody told (edges2handbags' val, ae_photos) are left out: a wrong guess would refuse
+the right archive. Sizes that come from a directory listing alone are rounded.
 
 References:
     Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", Sec. 6.2.
@@ -64,7 +65,8 @@ class OtherSet:
 
 
 def _addresses(path: str) -> tuple[str, ...]:
-    # The same server twice: its certificate has run out before. What comes unencrypted is held to the same checks.
+    # The same server twice: its certificate has run out before. What comes unencrypted is told by its digest;
+    # where there is none, `published` warns.
     return tuple(f"{scheme}://efrosgans.eecs.berkeley.edu/{path}" for scheme in ("https", "http"))
 
 

@@ -7,6 +7,7 @@ same data set gives the same bytes.
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 import tarfile
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from ganvas.errors import UserError
 from ganvas.files import new_folder
 
 if TYPE_CHECKING:
-    from ganvas.data.paired import Pair
+    from ganvas.data.paired import Pair, Pairs
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{split}: {len(find_pairs(folder, split))} pairs in {len(shards)} shards")
         if (options.data / "dataset.json").is_file():
             shutil.copyfile(options.data / "dataset.json", folder / "dataset.json")
-    print(f"pix2pix train --data {options.out} --out RUN")
+    print(f"pix2pix train --data {shlex.quote(str(options.out))} --out RUN")
     return 0
 
 
@@ -66,7 +67,7 @@ def write_shards(root: Path, split: str, folder: Path, pairs_per_shard: int) -> 
     """Write the shards of a split into a folder, and where their members lie beside them.
 
     Raises:
-        UserError: As `ganvas.data.paired.find_pairs`; or a file cannot be read.
+        UserError: As `ganvas.data.paired.find_pairs`; two pairs would have one name, or a file cannot be read.
     """
     import numpy as np
     from rich.console import Console
@@ -76,6 +77,7 @@ def write_shards(root: Path, split: str, folder: Path, pairs_per_shard: int) -> 
     from ganvas.data.shards import read_index
 
     pairs = find_pairs(root, split)
+    _require_one_each(pairs)
     order = np.random.default_rng(0).permutation(len(pairs))
     pieces = np.split(order, range(pairs_per_shard, len(order), pairs_per_shard))
     shards = [folder / f"{split}-{number:06d}.tar" for number in range(len(pieces))]
@@ -88,9 +90,23 @@ def write_shards(root: Path, split: str, folder: Path, pairs_per_shard: int) -> 
     return shards
 
 
+def _require_one_each(pairs: Pairs) -> None:
+    """Refuse two pairs of one name, which in one shard could not be told apart, and in two would be taken for one."""
+    first: dict[str, int] = {}
+    for index, pair in enumerate(pairs):
+        other = first.setdefault(_name(pair), index)
+        if other != index:
+            raise UserError(f"{pairs[other].a} and {pair.a} would both be {_name(pair)} in the shards. Rename one.")
+
+
+def _name(pair: Pair) -> str:
+    """Give the name of a pair's members; a dot in it would be taken for the beginning of the suffix."""
+    return pair.name.replace(".", "_")
+
+
 def _add(tar: tarfile.TarFile, pair: Pair) -> None:
-    """Add a pair's files under one name; dots in it would be taken for the beginning of the suffix."""
-    name = pair.name.replace(".", "_")
+    """Add a pair's files under one name."""
+    name = _name(pair)
     files = {"": pair.a} if pair.b is None else {".a": pair.a, ".b": pair.b}
     for side, file in files.items():
         try:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 from ganvas.errors import UserError
 
@@ -105,7 +105,7 @@ def unpack(
     place: Callable[[PurePosixPath], PurePosixPath | None],
     *,
     budget: Budget | None = None,
-    written: Callable[[int], None] = lambda size: None,
+    came_to: Callable[[int], None] = lambda place: None,
 ) -> dict[str, int]:
     """Unpack a tar.gz or zip archive into a folder.
 
@@ -117,7 +117,7 @@ def unpack(
         folder: An empty folder.
         place: Tells where in the folder a member goes, by its path in the archive; None leaves it out.
         budget: How much may come out of it; by default what `budget_of` says.
-        written: Told of progress, in bytes.
+        came_to: Told of progress: how many bytes of the archive are behind.
 
     Returns:
         How many files came into each folder, by the folder's path from ``folder``.
@@ -129,23 +129,24 @@ def unpack(
     counts: Counter[str] = Counter()
     taken: set[str] = set()
     try:
-        for name, content in _members(archive, budget or budget_of(archive)):
-            target = place(_checked(name))
-            if target is None:
-                continue
-            if not target.name:
-                raise BadArchive("holds a file without a name")
-            target = target.with_name(target.name.translate(NOT_ON_WINDOWS))
-            key = unicodedata.normalize("NFC", str(target)).casefold()
-            if key in taken:
-                raise BadArchive(f"holds two files that would both be {target}")
-            taken.add(key)
-            (folder / target.parent).mkdir(parents=True, exist_ok=True)
-            with (folder / target).open("xb") as file:
-                for chunk in _chunks(content):
-                    file.write(chunk)
-                    written(len(chunk))
-            counts[str(target.parent)] += 1
+        with _opened(archive) as packed:
+            for name, content in _members(packed, budget or budget_of(archive)):
+                target = place(_checked(name))
+                if target is None:
+                    continue
+                if not target.name:
+                    raise BadArchive("holds a file without a name")
+                target = target.with_name(target.name.translate(NOT_ON_WINDOWS))
+                key = unicodedata.normalize("NFC", str(target)).casefold()
+                if key in taken:
+                    raise BadArchive(f"holds two files that would both be {target}")
+                taken.add(key)
+                (folder / target.parent).mkdir(parents=True, exist_ok=True)
+                with (folder / target).open("xb") as file:
+                    for chunk in _chunks(content):
+                        file.write(chunk)
+                        came_to(packed.tell())
+                counts[str(target.parent)] += 1
     except BadArchive as bad:
         raise BadArchive(f"{archive}: {bad}.") from None
     return dict(counts)
@@ -161,21 +162,29 @@ def _checked(name: str) -> PurePosixPath:
     return path
 
 
-def _members(archive: Path, budget: Budget) -> Iterator[tuple[str, Content]]:
+@contextmanager
+def _opened(archive: Path) -> Iterator[BinaryIO]:
+    with _damage_told():
+        file = archive.open("rb")
+    with file:
+        yield file
+
+
+def _members(packed: BinaryIO, budget: Budget) -> Iterator[tuple[str, Content]]:
     """Go through the regular files; the content of each is good until the next."""
     with _damage_told():
-        with archive.open("rb") as file:
-            magic = file.read(4)
+        magic = packed.read(4)
+        packed.seek(0)
         if magic.startswith(b"\x1f\x8b"):
-            yield from _tar_members(archive, budget)
+            yield from _tar_members(packed, budget)
         elif magic in (b"PK\x03\x04", b"PK\x05\x06"):
-            yield from _zip_members(archive, budget)
+            yield from _zip_members(packed, budget)
         else:
             raise BadArchive(f"is neither a tar.gz nor a zip archive; it begins with {magic!r}")
 
 
-def _tar_members(archive: Path, budget: Budget) -> Iterator[tuple[str, Content]]:
-    with gzip.open(archive) as stream:
+def _tar_members(packed: BinaryIO, budget: Budget) -> Iterator[tuple[str, Content]]:
+    with gzip.open(packed) as stream:
         metered = Metered(stream, budget)
         stand_in = cast(IO[bytes], metered)  # of a stream, tarfile asks no more than to be read
         with tarfile.open(fileobj=stand_in, mode="r|", bufsize=CHUNK) as tar:
@@ -192,8 +201,8 @@ def _tar_members(archive: Path, budget: Budget) -> Iterator[tuple[str, Content]]
             pass
 
 
-def _zip_members(archive: Path, budget: Budget) -> Iterator[tuple[str, Content]]:
-    with zipfile.ZipFile(archive) as file:
+def _zip_members(packed: BinaryIO, budget: Budget) -> Iterator[tuple[str, Content]]:
+    with zipfile.ZipFile(packed) as file:
         for member in file.infolist():
             budget.spend(files=1)
             name = member.orig_filename  # as it is written: zipfile cuts it at a zero byte

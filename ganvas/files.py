@@ -7,12 +7,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ganvas.errors import UserError, WriteError
+
+OWNER_LOCK = "owner.lock"
+YOUNG = 60  # seconds in which a new temporary folder may have no owner yet
 
 
 @contextlib.contextmanager
@@ -135,6 +139,17 @@ def sha256(path: Path) -> str:
     """Give a file's digest as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_abandoned(folders: Iterable[Path]) -> None:
+    """Remove temporary folders whose processes were killed: a living one holds the lock `OWNER_LOCK` in its folder."""
+    from filelock import FileLock, Timeout
+
+    for folder in folders:
+        with contextlib.suppress(OSError, Timeout):
+            if time.time() - folder.stat().st_mtime > YOUNG:
+                with FileLock(folder / OWNER_LOCK).acquire(timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:

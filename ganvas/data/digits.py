@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from filelock import FileLock
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write
+from ganvas.files import OWNER_LOCK, cannot_write, remove_abandoned
 
 Split = Literal["train", "test"]
 
@@ -33,6 +34,7 @@ ALL_FILES = tuple(file for pair in FILES.values() for file in pair)
 SIDE = 28  # pixels
 CLASSES = 10
 UNSIGNED_BYTES = 8  # idx's number for the type of the values
+ASIDE = ".download-"  # begins the names of folders for what is being downloaded
 TIMEOUT = 30  # seconds without an answer; urllib itself would wait for ever
 
 
@@ -198,8 +200,9 @@ def download(root: Path, name: str) -> Path:
     was_there = root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(root.glob(f"{ASIDE}*"))
         # Aside, because torchvision takes a file for whole that a killed process left half unpacked.
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as aside:
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=root) as aside, FileLock(Path(aside) / OWNER_LOCK):
             with _timeout():
                 loader(aside, download=True)
             folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ import mmap
 import shutil
 import struct
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,12 +28,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ganvas.files import OWNER_LOCK, remove_abandoned
+
 HEAD = struct.Struct("<q")  # where the last record ends
 RECORD = struct.Struct("<q")  # how many bytes, this number and a description in JSON, come before the pictures
 ALIGNMENT = 64  # of records and pictures: more than any type needs
 PREFIX = "ganvas-pictures-"
-LOG, LOG_LOCK, OWNER_LOCK = "log", "log.lock", "owner.lock"
-YOUNG = 60  # seconds in which a new folder may have no owner yet
+LOG, LOG_LOCK = "log", "log.lock"
 
 
 class _Place(NamedTuple):
@@ -188,7 +188,7 @@ def temporary_store(capacity: int, agree: Callable[[str], str] = str) -> Iterato
             for its own files.
         agree: Takes a name and gives the one that all processes of the run use.
     """
-    _remove_abandoned()
+    remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
     folder = Path(tempfile.gettempdir()) / agree(f"{PREFIX}{uuid.uuid4().hex}")
     owner = FileLock(folder / OWNER_LOCK)
     with contextlib.suppress(OSError):  # a store without a log keeps nothing
@@ -208,12 +208,3 @@ def _make_log(folder: Path, capacity: int) -> None:
     with FileLock(folder / LOG_LOCK), contextlib.suppress(FileExistsError), (folder / LOG).open("xb") as log:
         log.write(HEAD.pack(ALIGNMENT))
         log.truncate(capacity)
-
-
-def _remove_abandoned() -> None:
-    """Remove the stores whose runs were killed: a living one holds its owner's lock."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError, Timeout):
-            if time.time() - folder.stat().st_mtime > YOUNG:
-                with FileLock(folder / OWNER_LOCK).acquire(timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)

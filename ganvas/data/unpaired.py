@@ -26,7 +26,7 @@ def find_domains(root: Path, split: str) -> tuple[Files, Files]:
     """List the pictures of both domains of a split, sorted by name.
 
     Raises:
-        UserError: The folder or split is missing, a domain is missing or empty, or the pictures are pairs.
+        UserError: The folder or split is missing, a domain is missing or empty, or the pictures are pairs or in shards.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
@@ -34,7 +34,12 @@ def find_domains(root: Path, split: str) -> tuple[Files, Files]:
     for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b")):
         if a.is_dir() or b.is_dir():
             return _pictures(a, b), _pictures(b, a)
-    if find_shards(root, split) or (one.is_dir() and picture_names(one)):
+    if find_shards(root, split):
+        raise UserError(
+            f"{root}: holds {split!r} as shards, which are pairs. Pairs are for the command pix2pix; cyclegan expects "
+            f"{LAYOUTS}."
+        )
+    if one.is_dir() and picture_names(one):
         raise UserError(
             f"{one}: holds pictures that are not divided into two domains, such as pairs side by side. Pairs are for "
             f"the command pix2pix; cyclegan expects {LAYOUTS}."

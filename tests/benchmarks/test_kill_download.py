@@ -3,14 +3,44 @@
 import os
 import sys
 
-from benchmarks.kill_download import main
+import pytest
 
-KILLS = int(os.environ.get("GANVAS_KILLS", "5"))
+from benchmarks import kill_download
+from benchmarks.kill_download import PATHS, files, finish, main, make_pictures, offered, pack, serving
+from data_scripts.sets import FOLDERS
+
+KILLS = int(os.environ.get("GANVAS_KILLS", "8"))  # two for each kind of archive
 
 
 def test_killed_downloads_are_finished_clean(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["kill_download", "--kills", str(KILLS), "--pictures", "40", "--seconds", "0.2"])
     assert main() == 0
     out = capfd.readouterr().out
-    assert f"{KILLS} kills: " in out
-    assert out.endswith("0 faults\n")
+    assert f"{KILLS // 2 * 2} kills: " in out
+    assert out.endswith(" 0 faults\n")
+
+
+@pytest.mark.parametrize(("layout", "magic"), [("unpaired", b"PK"), ("paired", b"\x1f\x8b")])
+def test_both_kinds_of_archive_are_fetched(layout, magic, tmp_path):
+    pictures = make_pictures(layout, 9)
+    archive = pack(layout, pictures)
+    assert archive.startswith(magic)
+    with serving({PATHS[layout]: archive}, 0.0) as server:
+        wanted = offered(server, layout, has_digest=False)
+        finish(wanted, tmp_path / "set")
+    assert files(tmp_path / "set") == pictures
+    assert {name.partition("/")[0] for name in pictures} == set(FOLDERS[layout])
+
+
+def test_what_a_kill_left_half_done_is_a_fault(monkeypatch, capfd):
+    def kill(wanted, out, after):
+        (out / "train").mkdir(parents=True, exist_ok=True)
+        return "done"
+
+    monkeypatch.setattr(kill_download, "kill", kill)
+    monkeypatch.setattr(kill_download, "finish", lambda wanted, out: None)
+    monkeypatch.setattr(sys, "argv", ["kill_download", "--kills", "4", "--pictures", "4", "--seconds", "0"])
+    assert main() == 1
+    out = capfd.readouterr().out
+    assert out.count("half_done=True, wrong=True") == 2
+    assert out.endswith(" 2 faults\n")

@@ -1,12 +1,14 @@
 """The loaders that are compared do the same work, and the figures are those of the passes."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from benchmarks import load
-from benchmarks.load import PlainPairs, draw_pairs, measure, measure_listing, our_loader, plain_loader
+from benchmarks.load import PlainPairs, draw_pairs, measure, measure_listing, our_batches, plain_batches
 from ganvas.data.store import temporary_store
 
 
@@ -24,9 +26,9 @@ def test_pairs_are_jpegs_of_the_size_and_weight_of_published_maps(pairs):
 
 def test_both_loaders_give_tensors_of_one_kind(pairs):
     with temporary_store(10**7) as store:
-        ours = list(our_loader(pairs, 2, 0, store, range(2)))
-    assert len(ours) == 4
-    plain = list(plain_loader(sorted((pairs / "train").iterdir()), 0))
+        ours = list(our_batches(pairs, 2, 0, store, 2))
+    plain = list(plain_batches(sorted((pairs / "train").iterdir()), 0, 2))
+    assert len(ours) == len(plain) == 4
     for batch in ours + plain:
         for side in ("source", "target"):
             assert batch[side].shape == (1, 3, 256, 256)
@@ -44,15 +46,37 @@ def test_the_plain_loader_keeps_its_pairs_aligned_and_moves_them(tmp_path):
 
 
 def test_rates_and_ratios_are_medians_over_the_turns(pairs, monkeypatch):
-    seconds = iter([9.0, 9.0, 9.0, 2.0, 1.0, 2.5, 4.0, 2.0, 5.0, 8.0, 2.0, 5.0])
-    monkeypatch.setattr(load, "_passed", lambda loader: next(seconds))
+    warm_up = [(9.0, 9.0), (9.0, 9.0)]
+    turns = [(2.0, 4.0), (1.0, 0.5), (4.0, 4.0), (2.0, 0.5), (8.0, 4.0), (2.0, 0.25)]  # plain and ours, thrice
+    seconds = iter(warm_up + turns)
+    monkeypatch.setattr(load, "_timed", lambda batches, pairs: next(seconds))
     result = measure(pairs, 2, 3, 0)
-    assert result["plain_pairs_per_second"] == 2 / 4
+    assert result["plain_cold_pairs_per_second"] == 2 / 4
+    assert result["plain_warm_pairs_per_second"] == 2 / 4
     assert result["cold_pairs_per_second"] == 2 / 2
     assert result["warm_pairs_per_second"] == 2 / 0.5
     assert (result["cold_ratio"], result["warm_ratio"]) == (2, 8)
     assert result["cold_low"] == 2
     assert result["warm_high"] == 16
+
+
+def test_the_first_pass_is_timed_apart_from_the_others(monkeypatch):
+    clock = iter([10.0, 14.0, 15.0, 18.0])
+    monkeypatch.setattr(load.time, "perf_counter", lambda: next(clock))
+    batches = [{"source": torch.empty(1, 3, 256, 256)}] * 6
+    assert load._timed(batches, 2) == (4, 2)
+
+
+def test_both_loaders_keep_their_processes_from_pass_to_pass(pairs, monkeypatch):
+    begun = []
+    original = multiprocessing.Process.start
+    monkeypatch.setattr(multiprocessing.Process, "start", lambda process: (begun.append(process), original(process)))
+    files = sorted((pairs / "train").iterdir())
+    assert len(list(plain_batches(files, 1, 3))) == 6
+    assert len(begun) == 1
+    with temporary_store(10**7) as store:
+        assert len(list(our_batches(pairs, 2, 1, store, 3))) == 6
+    assert len(begun) == 2
 
 
 def test_a_listing_tells_its_pairs_time_and_memory():

@@ -21,7 +21,9 @@ def files(tmp_path):
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_takes_and_checks_files_that_are_there(files, name, capsys):
     assert main([name, "--out", str(files)]) == 0
-    counts, command = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    counts, command = out.splitlines()
+    assert err == "", "nothing is downloaded, so no licence is told"
     assert counts == f"{files}: 4 training and 2 test pictures, already there"
     assert command == f"dcgan train --data {name} --data-root {files} --out RUN"
 
@@ -42,5 +44,6 @@ def test_without_network_the_way_without_is_named(tmp_path, name, loader, capsys
     monkeypatch.setattr("ganvas.data.digits.TIMEOUT", 1)
     assert main([name, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert f"{name} cannot be downloaded" in error
+    licence = {"mnist": "CC BY-SA 3.0", "fashion-mnist": "Zalando SE: MIT"}[name]
+    assert error.index(licence) < error.index(f"{name} cannot be downloaded")
     assert "--data mnist5k" in error

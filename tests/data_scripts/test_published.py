@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_scripts import published, sets
 from data_scripts.__main__ import main
+from data_scripts.download import Patience
 from data_scripts.sets import FOLDERS, PUBLISHED, PublishedSet
 from ganvas.data.paired import find_pairs
 from ganvas.data.unpaired import find_domains
@@ -131,6 +132,14 @@ def test_the_licence_is_told_before_anything_is_asked_for(run, maps, answer, tmp
     assert err.index("for tests only") < err.index("answers 404 Not Found") < err.index("cannot be downloaded")
     assert "--archive FILE" in err
     assert not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_has_arrived_is_kept_for_the_next_run(maps, answer, tmp_path):
+    maps.answers = [answer(cut_after=100)] + [answer(500)] * 2
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        published.fetch(sets.SETS["maps"], tmp_path / "set", patience=Patience(attempts=2, first_wait=0.001))
+    assert (tmp_path / ".set.download" / "maps.tar.gz.part").stat().st_size == 100
 
 
 def test_a_set_that_is_there_is_left_alone(run, maps, tmp_path):
@@ -211,9 +220,7 @@ def test_an_archive_of_another_set_is_told_by_its_counts(run, maps, tmp_path):
         "0 instead of 3 pictures for train, 0 instead of 2 pictures for val"
         in run("maps", "--out", tmp_path / "set", "--archive", archive)[2]
     )
-    assert archive.exists()
-    assert not (tmp_path / "set").exists()
-    assert not list(tmp_path.glob(".set.new-*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.zip"]
 
 
 def test_a_bad_archive_from_a_server_is_thrown_away(serve, tmp_path):
@@ -239,6 +246,16 @@ def test_without_a_digest_the_counts_and_the_rounded_size_do(serve, tmp_path):
     published.fetch(wanted, tmp_path / "set")
     description = json.loads((tmp_path / "set" / "dataset.json").read_text())
     assert description["archive"]["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("has_digest", [True, False])
+def test_that_nothing_vouches_for_an_archive_is_said(run, maps, tmp_path, monkeypatch, has_digest):
+    if not has_digest:
+        monkeypatch.setitem(sets.SETS, "maps", dataclasses.replace(sets.SETS["maps"], digest=None))
+    code, _, err = run("maps", "--out", tmp_path / "set")
+    assert code == 0, err
+    assert (f"{maps.address()}: came unencrypted" in err) != has_digest
+    assert (f"sha256:{hashlib.sha256(maps.content).hexdigest()}" in err) != has_digest
 
 
 def test_stray_pictures_of_a_set_without_folders_are_kept(serve, tmp_path):

@@ -63,6 +63,11 @@ def test_every_file_is_there_as_it_was(run, root, tmp_path):
     assert len(list((tmp_path / "out").glob("*.tar.index.json"))) == 4
 
 
+def test_the_line_that_trains_can_be_pasted(run, root, tmp_path):
+    out = run("shards", root, tmp_path / "my shards")[1]
+    assert out.splitlines()[-1] == f"pix2pix train --data '{tmp_path / 'my shards'}' --out RUN"
+
+
 def test_pairs_are_shuffled_and_always_alike(run, tmp_path):
     (tmp_path / "set" / "train").mkdir(parents=True)
     for number in range(40):
@@ -105,10 +110,15 @@ class TestBadInput:
         self.refused(run("shards", root, tmp_path / "out"), "without a partner", "img.3")
         assert not (tmp_path / "out").exists()
 
-    def test_names_that_only_differ_in_a_dot(self, run, root, tmp_path):
+    @pytest.mark.parametrize("per_shard", [1, 1000])
+    def test_names_that_only_differ_in_a_dot(self, run, root, tmp_path, per_shard):
         for side in "AB":
             Image.new("RGB", (4, 4)).save(root / f"train{side}" / "img_3.png")
-        self.refused(run("shards", root, tmp_path / "out"), "img_3.a.png")
+        first, second = root / "trainA" / "img.3.png", root / "trainA" / "img_3.png"
+        self.refused(
+            run("shards", root, tmp_path / "out", "--pairs-per-shard", per_shard),
+            f"{first} and {second} would both be img_3",
+        )
         assert not (tmp_path / "out").exists()
 
     def test_a_size_out_of_range(self, run, root, tmp_path):

@@ -4,15 +4,18 @@ import http.server
 import struct
 import threading
 from functools import partial
+from pathlib import Path
 
 import hypothesis.extra.numpy as npst
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.data.digits import FILES, download, find_idx, load_idx_pair, read_idx
 from ganvas.errors import UserError
+from ganvas.files import remove_abandoned
 
 NAMES = [file for files in FILES.values() for file in files]
 
@@ -260,6 +263,33 @@ def test_loading_downloads_what_is_missing_and_only_that(tmp_path, mirror):
         file.unlink()
     again, _ = load_idx_pair(tmp_path / "root", "mnist", "train")
     np.testing.assert_array_equal(again, pictures)
+
+
+def test_what_a_killed_download_left_is_removed_and_a_living_one_left_alone(tmp_path, mirror, monkeypatch):
+    abandoned, living = tmp_path / ".download-1", tmp_path / ".download-2"
+    for folder in (abandoned, living):
+        (folder / "MNIST" / "raw").mkdir(parents=True)
+        (folder / "MNIST" / "raw" / NAMES[0]).write_bytes(b"half")
+    monkeypatch.setattr("ganvas.files.YOUNG", 0)
+    with FileLock(living / "owner.lock"):
+        download(tmp_path, "mnist")
+        assert not abandoned.exists()
+        assert (living / "MNIST" / "raw" / NAMES[0]).read_bytes() == b"half"
+
+
+def test_a_download_holds_its_owners_lock(tmp_path, mirror, monkeypatch):
+    from torchvision import datasets
+
+    def other_process(aside, download):
+        remove_abandoned([Path(aside)])
+        assert Path(aside).is_dir()
+        raise ConnectionError("enough")
+
+    monkeypatch.setattr("ganvas.files.YOUNG", -1)
+    monkeypatch.setattr(datasets, "MNIST", other_process)
+    with pytest.raises(UserError, match="cannot be downloaded: enough"):
+        download(tmp_path, "mnist")
+    assert not list(tmp_path.glob(".download-*"))
 
 
 def test_a_wrong_digest_leaves_nothing(tmp_path, mirror):

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.data import store as store_module
 from ganvas.data.store import PREFIX, identity, kept, temporary_store
 
 
@@ -173,13 +172,13 @@ def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_c
     assert [folder.name for folder in left_behind(tmp_path)] == [name]
     with temporary_store(1000):
         assert (tmp_path / name).exists()  # young folders are left alone: their owner may be about to lock them
-    monkeypatch.setattr(store_module, "YOUNG", 0)
+    monkeypatch.setattr("ganvas.files.YOUNG", 0)
     with temporary_store(1000):
         assert not (tmp_path / name).exists()
 
 
 def test_the_store_of_a_living_run_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "YOUNG", 0)
+    monkeypatch.setattr("ganvas.files.YOUNG", 0)
     with temporary_store(10**6) as first:
         first.add("x", [picture(1)])
         with temporary_store(10**6) as second:

@@ -117,6 +117,10 @@ class TestBadInput:
         write(tmp_path / "train", [1, 2], size=(40, 20))
         self.check(tmp_path, "not divided into two domains", "command pix2pix")
 
+    def test_shards(self, tmp_path):
+        (tmp_path / "train-000000.tar").touch()
+        self.check(tmp_path, "holds 'train' as shards", "command pix2pix", "DIR/trainA and DIR/trainB")
+
     def test_no_split(self, tmp_path):
         write(tmp_path / "testA", [1])
         self.check(tmp_path, "no split 'train' (it has: test)")
