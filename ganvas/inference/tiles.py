@@ -7,7 +7,7 @@ Letters in shape comments: C channels, H rows, W columns.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,8 +147,10 @@ def open_source(path: Path, translator: Translator) -> Iterator[Source]:
             takes.
     """
     how = translator.preprocessing
-    is_one_tiff = path.suffix.lower() in TIFF_SUFFIXES and not how.source_folders
-    with open_windows(path, how.source_channels) if is_one_tiff else nullcontext() as windows:
+    opened: AbstractContextManager[TiffWindows | None] = nullcontext()
+    if path.suffix.lower() in TIFF_SUFFIXES and not how.source_folders:
+        opened = open_windows(path, how.source_channels)
+    with opened as windows:
         if windows is not None:
             yield windows
             return
