@@ -27,6 +27,8 @@ from ganvas.files import new_file
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
+# What Pillow may open, whatever the suffix; it knows others, of which EPS would run a program, Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
 JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
@@ -292,7 +294,7 @@ def _open(path: Path) -> ImageFile.ImageFile:
     """
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path)
+        return Image.open(path, formats=FORMATS)
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -521,7 +523,12 @@ def to_array(picture: Tensor, dtype: DTypeLike, value_range: ValueRange | None =
     return values.astype(kind) if kind == np.float32 else np.rint(values).clip(0, FULL_RANGE[kind]).astype(kind)
 
 
-def for_the_eye(picture: np.ndarray) -> np.ndarray:
-    """Bring [H, W, C] of any supported type to [H, W, 3] uint8: gray is repeated, of many channels three are shown."""
-    picture = to_array(to_tensor(np.nan_to_num(picture)), np.uint8)
+def for_the_eye(picture: np.ndarray, value_range: ValueRange | None = None) -> np.ndarray:
+    """Bring [H, W, C] of any supported type to [H, W, 3] uint8: gray is repeated, of many channels three are shown.
+
+    Args:
+        picture: uint8, uint16 or float32.
+        value_range: The values that become black and white, as in `to_tensor`.
+    """
+    picture = to_array(to_tensor(np.nan_to_num(picture), value_range), np.uint8)
     return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, axis=2)

@@ -8,6 +8,7 @@ Letters in shape comments: C channels, H rows, W columns.
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,31 @@ class WholePicture:
         """Give a window."""
         place = np.s_[top : top + H, left : left + W]
         return Picture(self._picture.array[place], self.tags, self._picture.holes[place])
+
+
+@contextmanager
+def open_windows(path: Path, channels: int) -> "Iterator[TiffWindows | None]":
+    """Open a TIFF to be read by windows.
+
+    Args:
+        path: The file.
+        channels: Channels wanted.
+
+    Yields:
+        None where windows cannot read the file; reading it whole does it, or says what is wrong.
+
+    Raises:
+        UserError: Its header is sound, but pixels that have to be known at once cannot be decoded.
+    """
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(tifffile.TiffFile(path))
+            windows = TiffWindows(path, file, channels) if is_read_by_windows(file) else None
+        except UserError:
+            raise
+        except Exception:  # a damaged file makes the decoder stumble anywhere
+            windows = None
+        yield windows
 
 
 def is_read_by_windows(file: tifffile.TiffFile) -> bool:

@@ -18,7 +18,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ganvas.data.images import TIFF_SUFFIXES, for_the_eye, read_image, write_image
+from ganvas.data.images import FORMATS, TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
 from ganvas.data.legend import Colour, legend_of
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.unpaired import find_domains
@@ -219,7 +219,8 @@ def build_page(
         return answer(path, way, tiled, bar)
 
     def answer_drawing(drawing: str, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        return answer(str(_drawn(drawing, folder)), way, tiled, bar)
+        with tempfile.TemporaryDirectory(prefix="drawing-", dir=folder) as place:
+            return answer(str(_drawn(drawing, Path(place))), way, tiled, bar)
 
     def answer_example(tiled: bool, selected: gr.SelectData, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         example = examples[selected.index]
@@ -239,7 +240,8 @@ def build_page(
                     on_tiles = _on_tiles(config, served.tiling)
                     tiled = gr.Checkbox(not config.preprocessing.resized, label="Tile large pictures", info=on_tiles)
                     if examples:
-                        shown = [for_the_eye(read_image(example.path)) for example in examples]
+                        ranges = {way: t.preprocessing.source_range for way, t in served.whole.items()}
+                        shown = [_preview(example.path, ranges[example.direction]) for example in examples]
                         gallery = gr.Gallery(
                             shown,
                             label="Examples",
@@ -291,7 +293,8 @@ def _translated(
         written = translate_tiled(served.native[way], source, target, served.tiling, advance).path
     else:
         written = served.whole[way].translate_file(source, target)
-    pictures = tuple(_preview(path) for path in (source, written))
+    how = served.whole[way].preprocessing
+    pictures = _preview(source, how.source_range), _preview(written, how.target_range)
     return pictures, gr.DownloadButton(value=str(written), interactive=True)
 
 
@@ -305,7 +308,7 @@ def _longer_side(path: Path, max_pixels: int) -> int:
         UserError: It is one of them.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             W, H = picture.size
             # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither moves.
             moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
@@ -320,15 +323,15 @@ def _longer_side(path: Path, max_pixels: int) -> int:
     return max(W, H)
 
 
-def _preview(path: Path) -> np.ndarray:
-    picture = Image.fromarray(for_the_eye(read_image(path)))
+def _preview(path: Path, value_range: ValueRange | None) -> np.ndarray:
+    picture = Image.fromarray(for_the_eye(read_image(path), value_range))
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     return np.asarray(picture)
 
 
 def _drawn(drawing: str, folder: Path) -> Path:
-    """Write a drawing, a PNG as a data URL, to a file."""
-    path = Path(tempfile.mkdtemp(prefix="drawing-", dir=folder)) / "drawing.png"
+    """Write a drawing, a PNG as a data URL, to a file in a folder."""
+    path = folder / "drawing.png"
     try:
         path.write_bytes(base64.b64decode(drawing.removeprefix(PNG_URL), validate=True))
     except binascii.Error:

@@ -1,7 +1,7 @@
 """Pillow's images in and out: the same kind, size and depth as what was given."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ganvas.errors import UserError
 
@@ -12,8 +12,8 @@ SINGLE = {"I;16": np.uint16, "I;16L": np.uint16, "I;16B": np.uint16, "F": np.flo
 def from_pillow(picture: Image.Image, channels: int) -> np.ndarray:
     """Give an image as [H, W, C], uint8; of its modes of one deep channel, uint16 or float32.
 
-    Palettes are expanded, colours become gray where one channel is wanted, and alpha is kept where ``channels`` counts
-    it (2 or 4) and composed over white elsewhere.
+    EXIF orientation is applied, palettes are expanded, colours become gray where one channel is wanted, and alpha is
+    kept where ``channels`` counts it (2 or 4) and composed over white elsewhere.
 
     Args:
         picture: The image.
@@ -22,6 +22,7 @@ def from_pillow(picture: Image.Image, channels: int) -> np.ndarray:
     Raises:
         UserError: Pillow has no image of so many channels, or the image holds 32-bit whole numbers.
     """
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode in SINGLE:
         return np.asarray(picture).astype(SINGLE[picture.mode])[:, :, None]
     if picture.mode == "I" or channels not in MODES:

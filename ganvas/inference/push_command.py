@@ -42,7 +42,7 @@ def run_push(options: PushOptions, load: Callable[[Path], object]) -> int:
         load: Reads a model of the module's kind, so that none that is damaged is shared.
 
     Raises:
-        UserError: There is no whole model, it is a checkpoint, or the hub does not take it.
+        UserError: There is no whole model, it has no card, it is a checkpoint, or the hub does not take it.
     """
     from ganvas.files import read_json
     from ganvas.hub import push
@@ -55,11 +55,19 @@ def run_push(options: PushOptions, load: Callable[[Path], object]) -> int:
     load(options.model)
     folder = find_model(options.model)
     kind = read_json(folder / CONFIG, "a model's config")["kind"]
-    card = card_for_hub((folder / CARD).read_text(encoding="utf-8"), options.name, kind, options.licence)
+    card = card_for_hub(_read_card(folder / CARD), options.name, kind, options.licence)
     files: dict[str, Path | bytes] = {name: folder / name for name in SHARED if (folder / name).is_file()}
     address = push(options.name, {**files, CARD: card.encode()}, private=options.private)
     print(json.dumps({"pushed": address}) if options.json else f"{address}\nTo use it: hub:{options.name}")
     return 0
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Write a card, in Markdown: what the model is, "
+                        "what it was trained on and its licence. None is shared without.") from None  # fmt: skip
 
 
 def card_for_hub(card: str, name: str, kind: str, licence: str | None) -> str:

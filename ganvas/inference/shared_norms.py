@@ -37,10 +37,9 @@ class SharedNorm(nn.Module):
         """Normalise [1, C, H, W]."""
         if self.weights is not None:
             w = F.interpolate(self.weights[None, None], x.shape[-2:], mode="area")[0, 0].to(x)  # [H, W]
-            sums = [torch.einsum("chw,hw->c", y, w) for y in (torch.ones_like(x[0]), x[0], x[0].square())]
             # Each map counts by its share of the picture, whatever its resolution.
             share = self.weights.numel() / w.numel()
-            self.sums[self.side] = self.sums[self.side] + torch.stack(sums).double() * share
+            self.sums[self.side] = self.sums[self.side] + _sums(x[0], w) * share
         if self.mean is None:
             return self.norm(x)
         scale, shift = getattr(self.norm, "weight", None), getattr(self.norm, "bias", None)
@@ -60,6 +59,20 @@ class SharedNorm(nn.Module):
         apart = float(((halves[0] - halves[-1]) / deviation).square().mean())
         self.mean, self.variance, self.sums = mean.float(), variance.float(), [0.0, 0.0]
         return moved, apart
+
+
+def _sums(x: Tensor, w: Tensor) -> Tensor:
+    """Sum w, w x and w x² over [C, H, W]: [3, C] double.
+
+    The sums in float are those of x - c, c near the mean: beside a large mean, x² would drown a small deviation.
+    """
+    c = x.mean(dim=(1, 2))  # [C]
+    apart = x - c[:, None, None]
+    zeroth, first, second = (
+        torch.einsum("chw,hw->c", y, w).double() for y in (torch.ones_like(x), apart, apart.square())
+    )
+    c = c.double()
+    return torch.stack([zeroth, first + c * zeroth, second + 2 * c * first + c.square() * zeroth])
 
 
 def _moments(sums: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,18 +7,17 @@ Letters in shape comments: C channels, H rows, W columns.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 from PIL import Image
 
 from ganvas.data.images import TIFF_SUFFIXES, Picture, holds, to_tensor, write_image
-from ganvas.data.windows import TiffWindows, WholePicture, is_read_by_windows, write_bands
+from ganvas.data.windows import TiffWindows, WholePicture, open_windows, write_bands
 from ganvas.errors import UserError
 from ganvas.inference.seams import Borders, SeamMeter
 from ganvas.inference.shared_norms import gather, shared_norms
@@ -44,6 +43,7 @@ class TiledResult:
         tile: Pixels of a tile, down and across.
         passes: Passes over the tiles that gathered statistics; 0 where the network needs none.
         sampled: Tiles that they were gathered from.
+        exact: Whether these were all tiles, and passes went on until nothing moved any more.
         uncertainty: Root mean square difference of the channel means of two halves of those tiles, in deviations.
         seam: Mean step across tile borders over the mean step elsewhere.
         seam_on_grid: The same over steps at the same places of the network's grid.
@@ -55,6 +55,7 @@ class TiledResult:
     tile: tuple[int, int]
     passes: int
     sampled: int
+    exact: bool
     uncertainty: float
     seam: float
     seam_on_grid: float
@@ -67,9 +68,10 @@ class TiledResult:
             f"({self.seam_on_grid:.3f} against like places of the network's grid)"
         )
         if self.passes:
-            kind = "all" if self.sampled == self.tiles else "approximate:"
+            exactly = f"norm statistics from all {self.tiles} tiles"
+            roughly = f"approximate norm statistics, from {self.sampled} of {self.tiles} tiles"
             text += (
-                f"; norm statistics from {kind} {self.sampled} tiles in {self.passes} passes, "
+                f"; {exactly if self.exact else roughly} in {self.passes} passes, "
                 f"whose halves differ by {self.uncertainty:.3f} standard deviations"
             )
         if self.trained_at is not None:
@@ -128,6 +130,7 @@ def translate_tiled(
         (plan.rows.size, plan.columns.size),
         passes,
         len(sample),
+        tiling.exact,
         uncertainty,
         meter.ratio(),
         meter.ratio_on_grid(),
@@ -144,16 +147,13 @@ def open_source(path: Path, translator: Translator) -> Iterator[Source]:
             takes.
     """
     how = translator.preprocessing
+    opened: AbstractContextManager[TiffWindows | None] = nullcontext()
     if path.suffix.lower() in TIFF_SUFFIXES and not how.source_folders:
-        try:
-            file = tifffile.TiffFile(path)
-        except (OSError, tifffile.TiffFileError):
-            file = None  # reading it whole says why
-        if file is not None:
-            with file:
-                if is_read_by_windows(file):
-                    yield TiffWindows(path, file, how.source_channels)
-                    return
+        opened = open_windows(path, how.source_channels)
+    with opened as windows:
+        if windows is not None:
+            yield windows
+            return
     try:
         picture = translator.read(path)
     except UserError as error:

@@ -36,12 +36,14 @@ def translate_files(
         tiling: Translate in tiles, cut like this; the translator's size has to be native.
 
     Raises:
-        UserError: No pictures, or pictures that could not be read or written.
+        UserError: No pictures, pictures that could not be read or written, or tiles that do not suit the translator.
     """
     if tiling is not None:
         tiling.check(translator.network)
         if translator.precision == "bf16":
             raise UserError("--precision bf16: tiles are computed in fp32. Leave it out, or --tile.")
+        if translator.paper:
+            raise UserError("--paper: its noise would be the same in every tile. Leave it out, or --tile.")
     began = time.perf_counter()
     jobs = find_jobs(translator, source, target, overwrite=overwrite)
     tiled: list[TiledResult] = []

@@ -133,7 +133,8 @@ class Translator:
                 pictures of one size as one array [N, H, W, C].
 
         Returns:
-            The same kind and size, and the same type; of a model with a range of its own, the type it was trained with.
+            The same kind and size (a PIL image upright, as its EXIF says), and the same type; of a model with a range
+                of its own, the type it was trained with.
 
         Raises:
             UserError: A picture has another number of channels than the model takes, its values are of a wider type

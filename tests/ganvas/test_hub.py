@@ -359,6 +359,11 @@ def test_what_is_not_shared(pix2pix, in_process, stand_in, model, tmp_path):
     checkpoint.mkdir(parents=True)
     (checkpoint / "checkpoint.json").write_text("{}")
     one_message(pix2pix("push", checkpoint, "someone/earth"), "is a checkpoint")
+    card = model / "model" / "README.md"
+    card.write_bytes(b"\xff")
+    one_message(pix2pix("push", model, "someone/earth"), f"{card}: cannot be read", "Write a card")
+    card.unlink()
+    one_message(pix2pix("push", model, "someone/earth"), f"{card}: cannot be read", "Write a card")
     (model / "model" / "model.safetensors").write_bytes(b"cut")
     one_message(pix2pix("push", model, "someone/earth"), "is damaged")
     assert stand_in.asked == []

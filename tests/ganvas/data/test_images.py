@@ -41,6 +41,21 @@ def save(path, array, mode=None, **options):
     return path
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_name_that_tells_another_format_matters_not(tmp_path, kind, suffix):
+    path = save(tmp_path / f"x{suffix}", RGB, format=kind)
+    assert read_image(path, 3).shape == RGB.shape
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "ICNS"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ""])
+def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, kind, suffix):
+    path = save(tmp_path / f"x{suffix}", RGB, format=kind)
+    with pytest.raises(UserError, match="is no picture that can be read"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".webp"])
 def test_colour_without_loss(tmp_path, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
@@ -560,3 +575,8 @@ def test_for_the_eye(channels):
     shown = for_the_eye(np.full((4, 5, channels), 65535, np.uint16))
     assert (shown.shape, shown.dtype) == ((4, 5, 3), np.uint8)
     assert shown.min() == 255
+
+
+def test_the_eye_sees_a_range_of_its_own_from_black_to_white():
+    heights = np.array([[-500, -100, 2150, 4500, 8900, 9999, np.nan]], np.float32)[:, :, None]
+    assert for_the_eye(heights, (-100, 8900))[0, :, 0].tolist() == [0, 0, 64, 130, 255, 255, 3]

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import signal
 import struct
 import subprocess
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[3]
 LEGEND = {"land": [242, 239, 228], "water": [150, 200, 235], "lake": [110, 165, 225]}
 LINES = {"rivers": [95, 150, 220]}
 SIDE = 64
+COLOURS = Preprocessing(3, 3, image_size=SIDE, resized=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +50,21 @@ def run(tmp_path_factory):
     return root / "run"
 
 
-def write_model(folder, kind, ways):
+def write_model(folder, kind, ways, how=COLOURS):
     torch.manual_seed(0)
-    arguments = {"in_channels": 3, "out_channels": 3, "base_channels": 4, "num_blocks": 1}
+    channels = {"in_channels": how.source_channels, "out_channels": how.target_channels}
+    arguments = {**channels, "base_channels": 4, "num_blocks": 1}
     specs = {way: NetworkSpec("resnet", arguments, *domains) for way, domains in ways.items()}
-    config = ModelConfig(kind, specs, Preprocessing(3, 3, image_size=SIDE, resized=True))
+    config = ModelConfig(kind, specs, how)
     save_model(folder, config, {way: build_generator(spec) for way, spec in specs.items()}, "# A card\n")
 
 
-def start(program, *arguments):
+def start(program, *arguments, temporary=None):
+    """Serve a page; ``temporary`` is where the process writes what goes with it."""
     process = subprocess.Popen(
         [sys.executable, "-m", program, "serve", *map(str, arguments), "--port", "0", "--device", "cpu"],
         cwd=ROOT,
+        env=os.environ | ({} if temporary is None else {"TMPDIR": str(temporary)}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -74,15 +79,27 @@ def stop(process):
 
 
 @pytest.fixture(scope="module")
-def address(run):
-    process, address = start("pix2pix", run, "--max-pixels", "100000", "--tile", "96", "--overlap", "32")
+def temporary(tmp_path_factory):
+    """Where the server of `address` writes."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def address(run, temporary):
+    limits = "--max-pixels", "100000", "--tile", "96", "--overlap", "32"
+    process, address = start("pix2pix", run, *limits, temporary=temporary)
     assert address.startswith("http://127.0.0.1:")
     yield address
     assert stop(process) == (0, "", "")
+    assert not list(temporary.glob("ganvas-serve-*"))
 
 
 @pytest.fixture
 def page(browser, address):
+    yield from visited(browser, address)
+
+
+def visited(browser, address):
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
     page.hosts = set()
@@ -145,7 +162,7 @@ def test_16_bits_stay_16_bits(page, run, tmp_path):
     assert_same_picture(found, expected)
 
 
-def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, run, tmp_path):
+def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, run, tmp_path, temporary):
     page.get_by_role("tab", name="Draw").click()
     assert page.locator("#pad-tools [data-ink]").all_inner_texts() == [*LEGEND, *LINES]
     box = page.locator("#pad").bounding_box()
@@ -160,6 +177,8 @@ def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, ru
     assert {tuple(colour) for colour in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
     assert tuple(drawing[SIDE * 3 // 8, SIDE * 3 // 8]) == (242, 239, 228)
     assert_close(found, load(run).translate(drawing))
+    assert list(temporary.glob("ganvas-serve-*/result-*"))
+    assert not list(temporary.glob("ganvas-serve-*/drawing-*"))
 
 
 def test_a_river_is_a_thin_line_and_each_brush_keeps_its_size(page):
@@ -235,17 +254,63 @@ def animation(path):
         ("wide.png", lambda path: Image.new("RGB", (500, 300)).save(path), "wide.png: has 500x300 pixels"),
         ("notes.txt", lambda path: path.write_text("no picture"), "notes.txt: is no picture that can be read."),
         ("dance.gif", animation, "dance.gif: is an animation."),
+        ("dance.png", animation, "dance.png: is an animation."),
+        ("dance.webp", animation, "dance.webp: is an animation."),
+        ("print.eps", lambda path: Image.new("RGB", (8, 8)).save(path), "print.eps: is no picture that can be read."),
     ],
 )
 def test_a_bad_upload_is_one_message(page, name, write, said, tmp_path):
     write(tmp_path / name)
     upload(page, tmp_path / name)
+    assert_one_message(page, said)
+
+
+def assert_one_message(page, said):
     toast = page.locator(".toast-body")
     toast.first.wait_for(timeout=20_000)
     assert toast.count() == 1
     assert said in toast.inner_text()
     assert "/tmp" not in toast.inner_text()
     assert page.locator("#download").is_disabled()
+
+
+@pytest.fixture(scope="module")
+def heights(tmp_path_factory):
+    """The address of a model from 10 bits to metres, with its data set, that takes uploads of one megabyte."""
+    root = tmp_path_factory.mktemp("heights")
+    (root / "data" / "test").mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 1024, (SIDE, 2 * SIDE), dtype=np.uint16)
+    Image.fromarray(values).save(root / "data" / "test" / "0.tif")
+    ranges = {"source_range": (0, 1023), "target_range": (-100, 8900), "target_type": "float32"}
+    write_model(root / "model", "pix2pix", {"a2b": ("map", "heights")}, Preprocessing(1, 1, SIDE, True, **ranges))
+    process, address = start("pix2pix", root / "model", "--data", root / "data", "--max-megabytes", "1")
+    yield address
+    assert stop(process) == (0, "", "")
+
+
+@pytest.fixture
+def page_of_heights(browser, heights):
+    yield from visited(browser, heights)
+
+
+def pictures(page, selector):
+    """Give the pictures that a part of the page shows, as arrays of one channel."""
+    sources = page.locator(f"{selector} img").evaluate_all("images => images.map((image) => image.src)")
+    return [np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L")) for source in sources]
+
+
+def test_values_of_a_range_of_their_own_are_shown_from_black_to_white(page_of_heights):
+    page_of_heights.locator("#examples img").first.wait_for()
+    (example,) = pictures(page_of_heights, "#examples")
+    assert (example.min(), example.max()) == (0, 255)
+
+
+def test_an_upload_of_too_many_bytes_is_one_message(page_of_heights, tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (1000, 2000), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "large.png")
+    assert 2e6 < (tmp_path / "large.png").stat().st_size < 2.1e6
+    upload(page_of_heights, tmp_path / "large.png")
+    assert_one_message(page_of_heights, "exceed the maximum allowed size of 1.0 Mb")
 
 
 def test_a_cyclegan_model_asks_for_the_direction(browser, tmp_path):

@@ -44,6 +44,22 @@ def test_statistics_of_all_tiles_are_those_of_the_whole_map_at_any_resolution():
         assert torch.allclose(norm.variance.double(), wanted.var(dim=1, correction=0), atol=tolerance)
 
 
+def test_a_small_deviation_beside_a_large_mean_is_kept():
+    torch.manual_seed(0)
+    deviation, mean = torch.tensor([0.1, 0.001]), torch.tensor([100.0, -7.0])
+    picture = torch.randn(1, 2, 64, 96) * deviation[:, None, None] + mean[:, None, None]
+    plan = Plan.of(64, 96, Tiling(32, 0), nn.Identity())
+    norm = SharedNorm(InstanceNorm2d(2))
+
+    def translate(window):
+        norm(picture[..., window.top : window.top + 32, window.left : window.left + 32])
+
+    gather([norm], plan.spread(plan.tiles), translate, 1e-5)
+    wanted = picture.double().flatten(2)[0]
+    assert torch.allclose(norm.mean.double(), wanted.mean(dim=1), rtol=1e-7, atol=0)
+    assert torch.allclose(norm.variance.double(), wanted.var(dim=1, correction=0), rtol=1e-4, atol=0)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("statistics", ["picture", "running"])
 def test_a_networks_layers_see_what_they_normalise_by(statistics):

@@ -1,5 +1,6 @@
 """A picture in tiles comes out as it does whole, with all that its file says, in memory that does not grow with it."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from ganvas.errors import UserError
 from ganvas.inference import tiles
 from ganvas.inference.seams import seam_measure
 from ganvas.inference.tile_plan import Plan, Tiling
-from ganvas.inference.tiles import translate_tiled
+from ganvas.inference.tiles import open_source, translate_tiled
+from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import InstanceNorm2d
@@ -132,8 +134,17 @@ def test_statistics_of_few_tiles_come_near_those_of_all(tmp_path):
     assert 0 < exact.uncertainty < 0.3
     apart = np.abs(read_image(sampled.path).astype(int) - read_image(exact.path))
     assert 0 < apart.mean() < 6
-    assert f"approximate: {sampled.sampled} tiles" in sampled.describe()
-    assert f"all {exact.tiles} tiles" in exact.describe()
+    assert f"approximate norm statistics, from {sampled.sampled} of {sampled.tiles} tiles" in sampled.describe()
+    assert f"; norm statistics from all {exact.tiles} tiles" in exact.describe()
+
+
+def test_without_exact_the_statistics_of_all_tiles_are_approximate_too(tmp_path):
+    write_image(tmp_path / "x.tif", smooth(100, 100))
+    torch.manual_seed(0)
+    model = translator(UNetGenerator(base_channels=2, num_levels=3, norm="instance", dropout=0))
+    few = translate_tiled(model, tmp_path / "x.tif", tmp_path / "y.tif", Tiling(64, 16))
+    assert few.sampled == few.tiles == 4
+    assert "approximate norm statistics, from 4 of 4 tiles" in few.describe()
 
 
 def test_each_tile_is_told_of_and_the_last_is_the_total(tmp_path):
@@ -202,6 +213,62 @@ def test_a_source_that_breaks_off_halfway_leaves_no_half_file(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.tif", "y.tif"]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # the fallback's own
+def test_a_damaged_header_is_a_message_and_no_other_error(tmp_path):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, noise(40, 50), photometric="rgb", compression="zlib", rowsperstrip=7)
+    content = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        places = [tag.offset + byte for tag in file.pages.first.tags for byte in range(12)]
+    messages = 0
+    for place in places:
+        for value in (0, 255):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            try:
+                with open_source(path, translator(nn.Identity())) as pixels:
+                    assert pixels.read(0, 0, 8, 8).array.shape == (8, 8, 3)
+            except UserError as error:
+                assert str(error).startswith(f"{path}: ")
+                messages += 1
+    assert len(places) / 2 < messages < 1.5 * len(places)
+
+
+def three_pictures(folder):
+    for name in "abc":
+        write_image(folder / f"{name}.tif", noise(40, 50))
+    return folder
+
+
+def test_a_damaged_picture_stops_no_other(tmp_path):
+    path = three_pictures(tmp_path / "in") / "b.tif"
+    tifffile.imwrite(path, noise(40, 50), photometric="rgb", compression="zlib", rowsperstrip=7)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["RowsPerStrip"].overwrite(0)
+    with pytest.raises(UserError, match=r"1 of 3 pictures failed:\n.*b\.tif: "):
+        translate_files(translator(nn.Identity()), path.parent, tmp_path / "out", as_json=True, tiling=Tiling(32, 0))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.tif", "c.tif"]
+
+
+def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(tmp_path, monkeypatch):
+    write, written = tifffile.imwrite, []
+
+    def until_full(path, squares, **how):
+        if written:
+            path.write_bytes(next(squares).tobytes())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        write(path, squares, **how)
+
+    arguments = translator(nn.Identity()), three_pictures(tmp_path / "in"), tmp_path / "out"
+    monkeypatch.setattr(tifffile, "imwrite", until_full)
+    with pytest.raises(UserError, match=r"1 of 3 pictures failed:\n.*b\.tif: .*No space left.*\n1 more were not tried"):
+        translate_files(*arguments, as_json=True, tiling=Tiling(32, 0))
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.tif"]
+    monkeypatch.undo()
+    assert translate_files(*arguments, as_json=True, tiling=Tiling(32, 0)) == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif", "c.tif"]
+
+
 def test_the_command_prints_one_object_and_nothing_else(tmp_path, in_process):
     torch.manual_seed(0)
     arguments = {"base_channels": 2, "num_levels": 3, "norm": "instance"}
@@ -228,8 +295,15 @@ def test_the_command_prints_one_object_and_nothing_else(tmp_path, in_process):
     assert tifffile.imread(tmp_path / "y.tif").shape == (100, 120, 3)
 
 
-@pytest.mark.parametrize(("tile", "said"), [("4", "needs 8 pixels"), ("16", "Give --tile 24 or more")])
-def test_the_command_refuses_a_tile_that_does_not_suit(tmp_path, in_process, tile, said):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tile", "4"], "needs 8 pixels"),
+        (["--tile", "16"], "Give --tile 24 or more"),
+        (["--tile", "32", "--paper"], "--paper: its noise would be the same in every tile"),
+    ],
+)
+def test_the_command_refuses_tiles_that_do_not_suit(tmp_path, in_process, options, said):
     config = ModelConfig(
         "pix2pix",
         {"a2b": NetworkSpec("unet", {"base_channels": 2, "num_levels": 3}, "A", "B")},
@@ -238,7 +312,7 @@ def test_the_command_refuses_a_tile_that_does_not_suit(tmp_path, in_process, til
     save_model(tmp_path / "model", config, {"a2b": UNetGenerator(base_channels=2, num_levels=3)}, "# A card\n")
     write_image(tmp_path / "x.tif", smooth(50, 50))
     code, _, err = in_process(pix2pix)(
-        "translate", tmp_path / "model", tmp_path / "x.tif", tmp_path / "y.tif", "--tile", tile, "--overlap", "16"
+        "translate", tmp_path / "model", tmp_path / "x.tif", tmp_path / "y.tif", "--overlap", "16", *options
     )
     assert code == 2
     assert said in err

@@ -118,6 +118,22 @@ def test_auto_never_lowers_more_than_8_bits(monkeypatch):
     assert in_bf16("bf16", "uint8")
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "I;16")])
+def test_a_turned_photo_is_upright_as_when_it_is_read_from_a_file(tmp_path, channels, mode):
+    exif = Image.Exif()
+    exif[274] = 6
+    sideways = noise("uint8" if mode == "RGB" else "uint16", channels)
+    Image.fromarray(sideways.squeeze()).save(tmp_path / "x.png", exif=exif)
+    model = translator(channels)
+    written = model.translate_file(tmp_path / "x.png", tmp_path / "y.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.mode == mode
+        upright = model.translate(picture)
+    assert (upright.mode, upright.size) == (mode, (7, 9))
+    assert np.array_equal(np.atleast_3d(upright), np.rot90(sideways, -1))
+    assert np.array_equal(np.atleast_3d(upright), read_image(written))
+
+
 def test_ranges_of_both_sides():
     """12 bits of 16 in; metres from -100 to 8900 out."""
     model = translator(1, source_range=(0, 4095), target_range=(-100, 8900), target_type="float32")
