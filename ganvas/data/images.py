@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import DTypeLike
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ganvas.data.encoding import ENCODING
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
 from ganvas.files import new_file
@@ -31,8 +31,6 @@ IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
-JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
-ENCODING = {".jpg": JPEG, ".jpeg": JPEG, ".webp": {"quality": 95}}
 ORIENTATION = 0x0112  # tag of EXIF
 ValueRange = tuple[float, float]
 TOLERANCE = 1e-3  # beyond [0, 1]: what resampling leaves

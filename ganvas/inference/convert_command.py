@@ -109,8 +109,7 @@ def print_export(said: Mapping[str, str | float], *, as_json: bool) -> None:
 def _export_peer(translator: "Translator", path: Path) -> dict[str, str | float]:
     from ganvas.inference.peer import write_peer
 
-    name = write_peer(path, translator.network, translator.spec)
-    return {"written": str(path), "load it with": f"--netG {name} --norm {translator.spec.arguments.get('norm')}"}
+    return {"written": str(path), "load it with": write_peer(path, translator.network, translator.spec)}
 
 
 def _export_runtime(translator: "Translator", path: Path, options: ExportOptions) -> dict[str, str | float]:

@@ -8,8 +8,10 @@ reads it. Other networks, such as `dcgan`'s, are described by an `Exportable` of
 import contextlib
 import copy
 import importlib.util
+import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,13 +24,13 @@ from torch import Tensor, nn
 
 from ganvas.data.images import to_tensor
 from ganvas.errors import UserError
-from ganvas.files import new_file
+from ganvas.files import new_file, write_file
+from ganvas.inference.tile_plan import grid_of
 from ganvas.inference.translator import Translator
 
 Weights = Literal["fp32", "fp16", "int8"]
 OPSET = 20
-EXAMPLE = (2, 77, 53)  # pictures, height, width: multiples of nothing, so that no size is taken for fixed
-COMPARED = ((1, 64, 64), (2, 37, 90), (1, 128, 96))
+LEAST_SIDE = 64  # pixels, of the pictures to compare on
 TOLERANCE = 1e-4  # of the network's range of 2; rounding alone stays below 1e-5
 
 
@@ -85,7 +87,7 @@ def export_translator(
     spec, how = translator.spec, translator.preprocessing
     chance = torch.Generator().manual_seed(0)
     example, *random = (
-        (torch.rand(N, how.source_channels, H, W, generator=chance) * 2 - 1,) for N, H, W in (EXAMPLE, *COMPARED)
+        (torch.rand(N, how.source_channels, H, W, generator=chance) * 2 - 1,) for N, H, W in _sizes(translator.network)
     )
     what = Exportable(
         network=translator.network,
@@ -99,6 +101,16 @@ def export_translator(
     return export(what, path, weights=weights)
 
 
+def _sizes(network: nn.Module) -> list[tuple[int, int, int]]:
+    """Give pictures, height and width of the example, then of what is compared.
+
+    The network mirrors pictures out to whole squares of its grid. So the example has several squares, of other numbers
+    down and across, that no number is taken for fixed; and what is compared becomes one square, two and four.
+    """
+    L = max(LEAST_SIDE, grid_of(network).least)
+    return [(2, L + 13, 2 * L + 53), (1, L, L), (2, L - 27, L + 26), (1, 2 * L, L + 1)]
+
+
 def export(what: Exportable, path: Path, *, weights: Weights = "fp32") -> Differences:
     """Write an ONNX file (opset 20) or a torch.export program, which runs without ganvas, as the suffix says.
 
@@ -106,12 +118,13 @@ def export(what: Exportable, path: Path, *, weights: Weights = "fp32") -> Differ
         what: The network.
         path: The file to write, .onnx or .pt2.
         weights: Of an ONNX file of one input. "fp16" halves it; "int8" quarters it, and chooses the scales of its whole
-            numbers by real inputs. Their differences are a loss to be known, and refuse nothing.
+            numbers by real inputs. Their differences are a loss to be known, and refuse nothing as long as they are
+            finite.
 
     Raises:
         ValueError: Smaller weights of a network of several inputs.
-        UserError: Another suffix, a package or real inputs are missing, the place cannot be written, or an fp32 file
-            computes something else than PyTorch; it is not written then.
+        UserError: Another suffix, a package or real inputs are missing, the place cannot be written, or a file computes
+            something else than PyTorch (in fp32) or what is not finite; it is not written then.
     """
     suffix = path.suffix.lower()
     if suffix == ".onnx":
@@ -148,14 +161,20 @@ def _export_onnx(what: Exportable, path: Path, weights: Weights) -> Differences:
         found = _compare(what, _onnx_session(aside, what))
         if weights == "fp32":
             _refuse(found, path, "ONNX Runtime")
+        elif not math.isfinite(found.largest):
+            raise UserError(
+                f"{path}: was not written, since with --weights {weights} not all outputs are finite, or not of the "
+                "original's shape. Take fp32."
+            )
     return found
 
 
 def _export_program(what: Exportable, path: Path) -> Differences:
-    with new_file(path) as aside:
-        torch.export.save(_traced(what), aside)
-        found = _compare(what, torch.export.load(aside).module())
-        _refuse(found, path, "the program")
+    content = io.BytesIO()  # torch's own writer ends the process where the disk is full
+    torch.export.save(_traced(what), content)
+    found = _compare(what, torch.export.load(content).module())
+    _refuse(found, path, "the program")
+    write_file(path, content.getvalue())
     return found
 
 
@@ -253,7 +272,9 @@ def _compare(what: Exportable, exported: Callable[..., Tensor]) -> Differences:
         found, expected = exported(*inputs), what.network(*inputs).float()
         same = found.shape == expected.shape
         apart.append((found - expected).abs() if same else torch.full((1,), torch.inf))
-    return Differences(max(one.max().item() for one in apart), max(one.mean().item() for one in apart))
+    # Unlike Python's, the largest of a tensor is NaN wherever one stands.
+    largest, mean = (torch.stack([measure(one) for one in apart]).max().item() for measure in (torch.max, torch.mean))
+    return Differences(largest, mean)
 
 
 def _refuse(found: Differences, path: Path, what: str) -> None:

@@ -2,12 +2,15 @@
 
     python -m ganvas.inference.onnx MODEL.onnx INPUT OUTPUT
 
-INPUT is a picture or a folder, OUTPUT a folder, or a file for one picture. 8-bit pictures of one to four channels and
-16-bit gray ones go in and come out with the same depth; arrays (.npy, [H, W, C]) of any type and channel count too.
+INPUT is a picture or a folder, whose subfolders are kept; OUTPUT a folder, or a file for one picture. 8-bit pictures of
+one to four channels, 16-bit gray ones and gray floats go in and come out with the same depth; arrays (.npy, [H, W, C])
+of uint8, uint16 and float32 and of any number of channels, too. Other numbers are taken as float32.
 """
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +18,16 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
+from ganvas.data.encoding import ENCODING
 from ganvas.data.legend import is_flat
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
+from ganvas.files import write_file
+from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+TOLERANCE = 1e-3  # of floats beyond [0, 1]: what resampling leaves
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -42,35 +48,44 @@ class OnnxTranslator:
             self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
         except Exception as error:  # its own exceptions share no class
             raise UserError(f"{path}: is no ONNX file that can be run ({str(error).splitlines()[0]}).") from None
-        about = self.session.get_modelmeta().custom_metadata_map.get("ganvas")
-        if about is None:
-            raise UserError(f"{path}: has no metadata of ganvas. Export it with pix2pix or cyclegan export.")
-        known = json.loads(about)
-        if known.get("kind") == "dcgan":
-            raise UserError(f"{path}: draws from noise, and translates nothing; docs/export.md shows how to run it.")
-        self.how: dict[str, Any] = known["preprocessing"]
+        self.how = _preprocessing(path, self.session.get_modelmeta().custom_metadata_map.get("ganvas"))
 
     def translate(self, picture: np.ndarray) -> np.ndarray:
         """Translate [H, W, C], uint8, uint16 or float32, as the model's file says; the same size comes out.
 
         Raises:
-            UserError: It has another number of channels than the model takes, or another type.
+            UserError: It has another type or number of channels than the model takes, values that are not finite, or
+                floats beyond [0, 1] where the model has no range of its own; or the network cannot take it.
         """
-        wanted = self.how["source_channels"]
-        if picture.shape[2] != wanted or picture.dtype.name not in TOP:
-            raise UserError(
-                f"the picture has {picture.shape[2]} channels of {picture.dtype}; the model takes {wanted}."
-            )
+        self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
         values = ((picture.astype(np.float32) - low) * np.float32(2 / (high - low)) - 1).clip(-1, 1)
         source = self._scaled(picture, values) if self.how["resized"] else values  # [H, W, C]
-        output = self.session.run(None, {"source": source.transpose(2, 0, 1)[None]})[0]  # [1, C, H, W]
+        output = self._run(source.transpose(2, 0, 1)[None])  # [1, C, H, W]
         result = _resized(output[0].transpose(1, 2, 0), H, W).clip(-1, 1)
         kind = picture.dtype.name if self.how["target_range"] is None else self.how["target_type"]
         low, high = self.how["target_range"] or (0.0, TOP[kind])
         scaled = (result + 1) * np.float32((high - low) / 2) + np.float32(low)
         return scaled.astype(kind) if kind == "float32" else np.rint(scaled).clip(0, TOP[kind]).astype(kind)
+
+    def _require(self, picture: np.ndarray) -> None:
+        wanted, kind = self.how["source_channels"], picture.dtype.name
+        if kind not in TOP:
+            raise UserError(f"the picture's type is {kind}; allowed are {', '.join(TOP)}.")
+        if picture.shape[2] != wanted:
+            raise UserError(f"the picture has {picture.shape[2]} channels; the model takes {wanted}.")
+        low, high = float(picture.min()), float(picture.max())
+        if not np.isfinite([low, high]).all():
+            raise UserError("the picture has values that are not finite (NaN or infinite). Fill them.")
+        if kind == "float32" and self.how["source_range"] is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
+            raise UserError(f"the picture has values from {low:g} to {high:g}; this model's floats lie in 0 to 1.")
+
+    def _run(self, source: np.ndarray) -> np.ndarray:
+        try:
+            return self.session.run(None, {"source": source})[0]
+        except Exception as error:  # its own exceptions share no class
+            raise UserError(f"the network cannot translate it ({str(error).splitlines()[0]}).") from None
 
     def _scaled(self, picture: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Scale a picture's values [H, W, C] to the size of the training; one in a legend's colours by neighbours."""
@@ -79,6 +94,42 @@ class OnnxTranslator:
             return _resized(values, S, S)
         rows, columns = (((np.arange(S) + 0.5) * side / S).astype(int) for side in picture.shape[:2])
         return values[rows][:, columns]
+
+
+def _preprocessing(path: Path, about: str | None) -> dict[str, Any]:
+    """Read what a picture goes through out of a file's metadata.
+
+    Raises:
+        UserError: They are not ganvas's, or a file's that translates nothing.
+    """
+    if about is None:
+        raise UserError(f"{path}: has no metadata of ganvas. Export it with pix2pix or cyclegan export.")
+    try:
+        known = json.loads(about)
+    except ValueError:
+        known = None
+    known = known if isinstance(known, dict) else {}
+    if known.get("kind") == "dcgan":
+        raise UserError(f"{path}: draws from noise, and translates nothing; docs/export.md shows how to run it.")
+    how = known.get("preprocessing")
+    if not isinstance(how, dict) or not _is_complete(how):
+        raise UserError(f"{path}: its metadata do not say what a picture goes through. Export it anew.")
+    return how
+
+
+def _is_complete(how: dict[str, Any]) -> bool:
+    return (
+        all(isinstance(how.get(name), int) and how[name] > 0 for name in ("source_channels", "image_size"))
+        and isinstance(how.get("resized"), bool)
+        and how.get("target_type") in list(TOP)
+        and all(_is_range(how.get(name)) for name in ("source_range", "target_range"))
+    )
+
+
+def _is_range(values: object) -> bool:
+    if values is None:  # the whole range of a picture's type
+        return True
+    return isinstance(values, list) and len(values) == 2 and all(isinstance(value, int | float) for value in values)
 
 
 def _resized(values: np.ndarray, H: int, W: int) -> np.ndarray:
@@ -90,42 +141,61 @@ def _resized(values: np.ndarray, H: int, W: int) -> np.ndarray:
 
 
 def read(path: Path, channels: int) -> np.ndarray:
-    """Read a picture as [H, W, C].
+    """Read a picture as [H, W, C]: alpha is composed over white where ``channels`` does not count it.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be read, or has more bits than Pillow reads.
     """
     try:
         if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
-            return array[:, :, None] if array.ndim == 2 else array
+            return _load_array(path)
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I;16"):
-                return np.asarray(picture).astype(np.uint16)[:, :, None]
-            array = np.asarray(picture.convert(MODES.get(channels, picture.mode)))
-            return array[:, :, None] if array.ndim == 2 else array
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            _require_all_bits(file)
+            return from_pillow(ImageOps.exif_transpose(file), channels)
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _load_array(path: Path) -> np.ndarray:
+    """Read a NumPy file as [H, W, C], uint8, uint16 or float32.
+
+    Raises:
+        ValueError: It holds something else than a picture.
+    """
+    with path.open("rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "uif":
+        raise ValueError(f"it holds {array.dtype} of the shape {array.shape}; expected numbers, [H, W] or [H, W, C]")
+    kind = array.dtype.newbyteorder("=")
+    return array.astype(kind if kind.name in TOP else np.float32, copy=False)
+
+
+def _require_all_bits(file: ImageFile.ImageFile) -> None:
+    """Refuse 16 bits in several channels, which Pillow would reduce to 8 without a word."""
+    layouts = [str(tile.args if isinstance(tile.args, str) else tile.args[:1]) for tile in file.tile]
+    if file.format in ("PNG", "TIFF") and file.mode not in SINGLE and any("16" in layout for layout in layouts):
+        raise UserError("has 16 bits in several channels, which Pillow cannot read. Give it as .npy.")
 
 
 def write(path: Path, picture: np.ndarray) -> None:
-    """Write [H, W, C] by the file's suffix, aside first.
+    """Write [H, W, C] by the file's suffix; it appears whole or not at all.
 
     Raises:
         UserError: The format does not hold it, or the place cannot be written.
     """
-    aside = path.with_name(f".{path.stem}.new{path.suffix}")
+    content, suffix = io.BytesIO(), path.suffix.lower()
     try:
-        if path.suffix.lower() == ".npy":
-            np.save(aside, picture)
+        if suffix == ".npy":
+            np.save(content, picture)
         else:
-            Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(aside)
-        aside.replace(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be written ({error}). A .npy file holds any picture.") from None
-    finally:
-        aside.unlink(missing_ok=True)
+            to_pillow(picture).save(content, Image.registered_extensions().get(suffix), **ENCODING.get(suffix, {}))
+    except (OSError, ValueError, UserError) as error:
+        raise UserError(f"{path}: the format does not hold this picture ({error}). A .npy file holds any.") from None
+    write_file(path, content.getvalue())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,30 +210,69 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs = _jobs(options.input, options.output)
     except UserError as error:
         return _complain([str(error)])
-    failures = []
+    written, failures = 0, []
     for source, target in jobs:
         try:
-            write(target, translator.translate(read(source, translator.how["source_channels"])))
+            _translate_file(translator, source, target)
+            written += 1
         except UserError as error:
             failures.append(str(error))
-    print(f"{len(jobs) - len(failures)} pictures written to {options.output}", file=sys.stderr)
+            if isinstance(error, WriteError):  # the next write would fail, too
+                failures.append(f"{len(jobs) - written - len(failures)} more pictures were not tried.")
+                break
+    print(f"{written} pictures written to {options.output}", file=sys.stderr)
     return _complain(failures)
 
 
+def _translate_file(translator: OnnxTranslator, source: Path, target: Path) -> None:
+    picture = read(source, translator.how["source_channels"])
+    try:
+        output = translator.translate(picture)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    write(target, output)
+
+
 def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Pair every input with its output, as ``translate`` does.
+
+    Raises:
+        UserError: There are no pictures, or results would lie among the sources.
+    """
     if source.is_file():
-        single = target if target.suffix.lower() in SUFFIXES else target / source.name
-        single.parent.mkdir(parents=True, exist_ok=True)
+        named = target.suffix.lower() in SUFFIXES and not target.is_dir()
+        single = target if named else target / source.name
+        if single.exists() and single.samefile(source):
+            raise UserError(f"{single}: is the picture itself. Give another name, so that it is not overwritten.")
+        _require_folder(single.parent)
         return [(source, single)]
     if not source.is_dir():
         raise UserError(f"{source}: there is no such file or folder.")
-    if target.exists() and target.resolve() == source.resolve():
-        raise UserError(f"{target}: is the input folder. Give another one, so that no source is overwritten.")
-    files = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+    _require_folder(target)
+    files = _pictures_in(source)
     if not files:
         raise UserError(f"{source}: holds no pictures ({', '.join(SUFFIXES)}).")
-    target.mkdir(parents=True, exist_ok=True)
-    return [(file, target / file.name) for file in files]
+    jobs = [(file, target / file.relative_to(source)) for file in files]
+    for folder in {output.parent.resolve() for _, output in jobs}:
+        if any(one.exists() and one.samefile(source) for one in (folder, *folder.parents)):
+            raise UserError(
+                f"{target}: results would lie in the input folder. Give another one: results are no sources."
+            )
+    return jobs
+
+
+def _require_folder(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: is a file. Give a folder for the output.")
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """List the pictures of a folder and its subfolders, sorted; what is hidden is passed over."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def _complain(failures: Sequence[str]) -> int:

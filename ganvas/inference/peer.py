@@ -9,7 +9,10 @@ The outermost has them at P0.0 and P0.3, the innermost the latter at Pi.3 with t
 discriminators number their layers in order.
 """
 
+import inspect
+import io
 import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.errors import UserError
-from ganvas.files import new_file
+from ganvas.files import write_file
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, load_weights
 from ganvas.nn.layers import Norm, Statistics
 from ganvas.nn.patchgan import make_discriminator
+from ganvas.nn.resnet import ResNetGenerator
+from ganvas.nn.unet import UNetGenerator
 
 NetG = Literal["unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
 TRACKED = ("running_mean", "running_var", "num_batches_tracked")
@@ -65,6 +70,8 @@ def load_peer(
 ) -> Translator:
     """Make a generator of pytorch-CycleGAN-and-pix2pix ready to translate; ``.network`` is the bare module.
 
+    What was found in the file is said on standard error.
+
     Args:
         path: The .pth file, such as latest_net_G.pth.
         netG: What that tool calls the architecture, where the guess is to be checked.
@@ -76,6 +83,7 @@ def load_peer(
         UserError: As `read_generator`.
     """
     found = read_generator(Path(path), netG)
+    print(f"{path}: {found.description}", file=sys.stderr)
     config = describe({"a2b": found.spec}, image_size, statistics)
     return Translator(config, {"a2b": found.network}, device=device)
 
@@ -117,52 +125,73 @@ def read_peer(path: Path, name: str | None = None) -> PeerNetwork:
         UserError: The file is missing, damaged, carries code, holds another kind of network, or none called ``name``.
     """
     weights = _load(path)
-    found: PeerNetwork
-    if "model.model.0.weight" in weights:
-        found = _unet(weights, path)
-    elif "model.10.conv_block.1.weight" in weights:
-        found = _resnet(weights, path)
-    elif "model.0.weight" in weights or "net.0.weight" in weights:
-        found = _discriminator(weights, path)
-    else:
+    try:
+        found = _network(weights, path)
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:  # names that belong to none of its networks
         raise UserError(
-            f"{path}: holds no network of pytorch-CycleGAN-and-pix2pix (it has {', '.join(list(weights)[:3])}, …). "
-            "Its U-Nets, ResNets, PatchGANs and pixel discriminators can be read."
-        )
+            f"{path}: has names of pytorch-CycleGAN-and-pix2pix, but not the tensors of one of its networks ({error}). "
+            "Give a file such as latest_net_G.pth as that tool wrote it."
+        ) from None
     if name is not None and name != found.name:
         raise UserError(f"{path}: holds {found.name}, not {name}. Leave the name out, or take another file.")
     return found
+
+
+def _network(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+    """Build what the tensors' names tell, and fill it."""
+    if "model.model.0.weight" in weights:
+        return _unet(weights, path)
+    if "model.10.conv_block.1.weight" in weights:
+        return _resnet(weights, path)
+    if "model.0.weight" in weights or "net.0.weight" in weights:
+        return _discriminator(weights, path)
+    raise UserError(
+        f"{path}: holds no network of pytorch-CycleGAN-and-pix2pix (it has {', '.join(list(weights)[:3])}, …). "
+        "Its U-Nets, ResNets, PatchGANs and pixel discriminators can be read."
+    )
 
 
 def write_peer(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
     """Write a generator as a .pth file that the tool loads.
 
     Returns:
-        Its name there, for --netG.
+        The options that the tool loads it with; those that have its defaults for every model are left out.
 
     Raises:
         UserError: The tool has no such architecture, or the place cannot be written.
     """
-    arguments, dropout = spec.arguments, False
+    arguments = _all_arguments(spec)
     if spec.architecture == "unet":
-        levels = arguments.get("num_levels", 8)
-        modules, name = _unet_modules(levels), f"unet_{2**levels}"
+        modules, name = _unet_modules(arguments["num_levels"]), f"unet_{2 ** arguments['num_levels']}"
     else:
-        blocks, dropout = arguments.get("num_blocks", 9), bool(arguments.get("dropout", 0.0))
-        modules, name = _resnet_modules(blocks, dropout), f"resnet_{blocks}blocks"
-    plain = arguments.get("upsampling", "transpose") == "transpose" and arguments.get("norm") != "none"
-    if name not in get_args(NetG) or not plain:
+        blocks = arguments["num_blocks"]
+        modules, name = _resnet_modules(blocks, bool(arguments["dropout"])), f"resnet_{blocks}blocks"
+    if name not in get_args(NetG) or arguments["upsampling"] != "transpose" or arguments["norm"] == "none":
         raise UserError(
             f"{path}: pytorch-CycleGAN-and-pix2pix has U-Nets of 7 and 8 levels and ResNets of 6 and 9 blocks, with a "
             "norm and transposed convolutions; this generator is none of them. Export it to ONNX instead."
         )
     weights = {_renamed(key, modules): value.cpu().clone() for key, value in network.state_dict().items()}
-    with new_file(path) as aside:
-        try:
-            torch.save(weights, aside)
-        except RuntimeError as error:  # what torch's writer says when the disk is full
-            raise OSError(str(error)) from None
-    return name
+    content = io.BytesIO()  # torch's own writer may end the process where the disk is full
+    torch.save(weights, content)
+    write_file(path, content.getvalue())
+    return _options(name, arguments)
+
+
+def _all_arguments(spec: NetworkSpec) -> dict[str, Any]:
+    """Give what a generator was built with, and the defaults of what was left out."""
+    kind = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
+    return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | spec.arguments
+
+
+def _options(name: str, arguments: Mapping[str, Any]) -> str:
+    """Give that tool's options for a generator: what depends on its model, and what is not its default."""
+    options = f"--netG {name} --norm {arguments['norm']}"
+    if not arguments["dropout"]:
+        options += " --no_dropout"
+    theirs = {"ngf": ("base_channels", 64), "input_nc": ("in_channels", 3), "output_nc": ("out_channels", 3)}
+    changed = [f" --{option} {arguments[ours]}" for option, (ours, usual) in theirs.items() if arguments[ours] != usual]
+    return options + "".join(changed)
 
 
 def _load(path: Path) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ def equal(first, second):
 def test_to_that_tool_and_back(pix2pix, model, tmp_path):
     code, out, err = pix2pix("export", model, "--peer", tmp_path / "latest_net_G.pth", "--json")
     assert (code, err) == (0, "")
-    assert "--netG unet_128" in json.loads(out)["load it with"]
+    assert json.loads(out)["load it with"] == "--netG unet_128 --norm batch --ngf 2"
     code, out, err = pix2pix("import", tmp_path / "latest_net_G.pth", tmp_path / "back", "--image-size", 128)
     assert code == 0, err
     assert out.startswith("a2b: unet_128, 3 to 3 channels, ngf 2, norm batch, from latest_net_G.pth\n")

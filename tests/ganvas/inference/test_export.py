@@ -1,6 +1,8 @@
 """Exported networks against their originals, and the runner that needs no torch, in a process that has none."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,18 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from ganvas.data.images import read_image, to_array, write_image
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.inference import export
 from ganvas.inference.export import export_translator
-from ganvas.inference.onnx import OnnxTranslator, main
+from ganvas.inference.onnx import OnnxTranslator, main, read, write
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
+from ganvas.nn.resnet import ResNetGenerator
+from ganvas.nn.unet import UNetGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -120,6 +126,33 @@ def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("weights", "said"), [("fp32", "computes something else"), ("fp16", "not all outputs are")])
+def test_a_single_value_that_is_no_number_is_noticed_on_any_input(tmp_path, monkeypatch, weights, said):
+    def wrong(path, what):
+        def run(source):
+            output = what.network(source).clone()
+            if source is what.real[-1][0]:
+                output[0, 0, 0, 0] = torch.nan
+            return output
+
+        return run
+
+    monkeypatch.setattr(export, "_onnx_session", wrong)
+    monkeypatch.setattr(export, "_write_onnx", lambda what, path: path.write_bytes(b"x"))
+    with pytest.raises(UserError, match=f"was not written, since .*{said}"):
+        export_translator(translator(), tmp_path / "x.onnx", weights=weights, pictures=[photo(40, 60), photo(50, 40)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_compared_has_several_inner_sizes():
+    """Pictures that are all mirrored out to one size would hide a size taken for fixed."""
+    for network, square in ((UNetGenerator(base_channels=1), 256), (ResNetGenerator(base_channels=1, num_blocks=1), 4)):
+        _, *compared = export._sizes(network)
+        inner = {(-(-H // square), -(-W // square)) for _, H, W in compared}
+        assert len(inner) == 3
+        assert {1, 2} == {N for N, _, _ in compared}
+
+
 def test_an_output_of_another_shape_is_no_equal_one(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_onnx_session", lambda path, what: lambda source: what.network(source)[:1])
     monkeypatch.setattr(export, "_write_onnx", lambda what, path: path.write_bytes(b"x"))
@@ -131,6 +164,30 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else True)
     with pytest.raises(UserError, match=r"needs the package onnxscript.*ganvas\[onnx\]"):
         export_translator(translator(), tmp_path / "x.onnx")
+
+
+GENERATORS = [
+    ("unet", {"num_levels": 7, "norm": "batch", "upsampling": "resize", "in_channels": 2}),
+    ("unet", {"num_levels": 8, "norm": "instance", "out_channels": 4}),
+    ("resnet", {"num_blocks": 6, "norm": "batch", "upsampling": "resize", "in_channels": 4, "out_channels": 2}),
+    ("resnet", {"num_blocks": 9, "norm": "none"}),
+    ("unet", {"num_levels": 7, "norm": "none"}),
+    ("unet", {"num_levels": 8, "norm": "batch"}),
+    ("resnet", {"num_blocks": 6, "norm": "instance", "upsampling": "resize"}),
+    ("resnet", {"num_blocks": 9, "norm": "instance"}),
+]
+
+
+@pytest.mark.skipif("GANVAS_SLOW" not in os.environ, reason="takes minutes: set GANVAS_SLOW=1 to export them all")
+@pytest.mark.parametrize(("architecture", "arguments"), GENERATORS)
+def test_every_generator_is_exported_and_compared(tmp_path, architecture, arguments):
+    torch.manual_seed(0)
+    spec = NetworkSpec(architecture, arguments | {"base_channels": 2}, "A", "B")
+    network = build_generator(spec)
+    how = Preprocessing(arguments.get("in_channels", 3), arguments.get("out_channels", 3), 64, resized=False)
+    for statistics in ("picture", "running") if arguments["norm"] == "batch" else ("picture",):
+        model = Translator(ModelConfig("pix2pix", {"a2b": spec}, how, statistics), {"a2b": network}, precision="fp32")
+        assert 0 < export_translator(model, tmp_path / "x.onnx").largest <= 1e-4
 
 
 def test_a_program_of_torch(tmp_path):
@@ -231,12 +288,143 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
         (tmp_path / "text.onnx", tmp_path / "in", tmp_path / "out"): "no ONNX file",
         (path, tmp_path / "nowhere", tmp_path / "out"): "no such file or folder",
         (path, tmp_path / "empty", tmp_path / "out"): "holds no pictures",
-        (path, tmp_path / "in", tmp_path / "in"): "is the input folder",
-        (path, tmp_path / "gray.npy", tmp_path / "out"): "has 1 channels",
+        (path, tmp_path / "in", tmp_path / "in"): "would lie in the input folder",
+        (path, tmp_path / "in", tmp_path / "in" / "out"): "would lie in the input folder",
+        (path, tmp_path / "in" / "x.png", tmp_path / "in" / "x.png"): "is the picture itself",
+        (path, tmp_path / "in" / "x.png", tmp_path / "in"): "is the picture itself",
+        (path, tmp_path / "in", tmp_path / "text.onnx"): "text.onnx: is a file",
+        (path, tmp_path / "in" / "x.png", tmp_path / "text.onnx"): "text.onnx: is a file",
+        (path, tmp_path / "gray.npy", tmp_path / "out"): "gray.npy: the picture has 1 channels",
     }.items():
+        before = contents(tmp_path)
         assert main([str(argument) for argument in arguments]) == 2
         assert said in capsys.readouterr().err
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+        assert contents(tmp_path) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def npy(array):
+    return lambda path: np.save(path, array)
+
+
+BAD_PICTURES = [
+    ("empty.npy", Path.touch, "cannot be read"),
+    ("row.npy", npy(np.zeros(5, np.uint8)), "expected numbers, [H, W] or [H, W, C]"),
+    ("words.npy", npy(np.full((4, 4, 3), "x")), "expected numbers, [H, W] or [H, W, C]"),
+    ("nothing.npy", npy(np.zeros((0, 4, 3), np.uint8)), "expected numbers, [H, W] or [H, W, C]"),
+    ("hole.npy", npy(np.full((4, 4, 3), np.nan)), "values that are not finite"),
+    ("metres.npy", npy(np.full((4, 4, 3), 9000)), "values from 9000 to 9000; this model's floats lie in 0 to 1"),
+    ("deep.png", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
+    ("deep.tif", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
+    ("whole.tif", lambda path: Image.fromarray(np.zeros((4, 4), np.int32)).save(path), "of mode I, the model takes 3"),
+]
+
+
+@pytest.mark.parametrize(("name", "save", "said"), BAD_PICTURES)
+def test_a_picture_that_the_runner_cannot_take_stops_no_other(exported, tmp_path, capsys, name, save, said):
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in" / name)
+    write_image(tmp_path / "in" / "zebra.png", photo(48, 48))
+    assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert f"{name}: " in err
+    assert said in err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["zebra.png"]
+
+
+def test_a_picture_that_onnxruntime_fails_on_stops_no_other(exported, tmp_path, capsys, monkeypatch):
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "in" / name, photo(48, 48))
+    run, calls = onnxruntime.InferenceSession.run, []
+
+    def fails_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : out of memory")
+        return run(*arguments)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fails_once)
+    assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert "a.png: the network cannot translate it ([ONNXRuntimeError] : 6 : out of memory)" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "{",
+        "[1]",
+        "{}",
+        '{"preprocessing": 7}',
+        '{"preprocessing": {}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "text"}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "uint8", '
+        '"source_range": [5]}}',
+    ],
+)
+def test_metadata_that_say_nothing_are_one_message(exported, tmp_path, capsys, about):
+    model = onnx.load(exported["unet"][1])
+    next(p for p in model.metadata_props if p.key == "ganvas").value = about
+    onnx.save(model, tmp_path / "x.onnx")
+    write_image(tmp_path / "in" / "x.png", photo(48, 48))
+    assert main([str(tmp_path / "x.onnx"), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert "x.onnx: its metadata do not say what a picture goes through" in capsys.readouterr().err
+
+
+def test_the_runner_keeps_subfolders_and_passes_hidden_files_over(exported, tmp_path):
+    for name in ("a.png", "deep/b.png", ".hidden.png", ".trash/c.png"):
+        write_image(tmp_path / "in" / name, photo(48, 48))
+    assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    assert {str(path.relative_to(tmp_path / "out")) for path in contents(tmp_path / "out")} == {
+        "a.png",
+        str(Path("deep", "b.png")),
+    }
+
+
+def test_the_runner_reads_transparency_and_floats_as_translate_does(tmp_path):
+    clear = Image.fromarray(np.dstack([photo(20, 30), np.full((20, 30), 128, np.uint8)]))
+    clear.save(tmp_path / "clear.png")
+    assert np.abs(read(tmp_path / "clear.png", 3).astype(int) - read_image(tmp_path / "clear.png", 3)).max() <= 1
+    values = np.random.default_rng(0).random((20, 30), dtype=np.float32)
+    Image.fromarray(values).save(tmp_path / "float.tif")
+    assert np.array_equal(read(tmp_path / "float.tif", 1), values[:, :, None])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_the_runner_encodes_as_translate_does(tmp_path, suffix):
+    write(tmp_path / f"ours{suffix}", photo(60, 40))
+    write_image(tmp_path / f"theirs{suffix}", photo(60, 40))
+    assert (tmp_path / f"ours{suffix}").read_bytes() == (tmp_path / f"theirs{suffix}").read_bytes()
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_ends_the_runner_and_leaves_nothing_half_written(exported, tmp_path, capsys, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(tmp_path / "in" / name, photo(48, 48))
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"0 pictures written to {tmp_path / 'out'}",
+        f"error: {tmp_path / 'out' / 'a.png'}: cannot be written ({os.strerror(errno.ENOSPC)}). Make room or choose "
+        "another place; nothing was damaged.",
+        "error: 2 more pictures were not tried.",
+    ]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "writer"), [("x.onnx", (onnx_ir, "save")), ("x.pt2", (Path, "write_bytes"))])
+def test_an_export_onto_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, name, writer):
+    (tmp_path / name).write_bytes(b"before")
+    monkeypatch.setattr(*writer, full_disk)
+    with pytest.raises(WriteError, match=r"cannot be written \(No space"):
+        export_translator(translator(), tmp_path / name)
+    assert contents(tmp_path) == {tmp_path / name: b"before"}
 
 
 def test_a_range_of_its_own(tmp_path):

@@ -1,14 +1,16 @@
 """Weights of pytorch-CycleGAN-and-pix2pix against networks built here from the papers' layer lists, under its names."""
 
+import errno
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import ganvas
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.inference.peer import PeerGenerator, read_peer, write_peer
 from ganvas.modelfile import NetworkSpec, build_generator
 
@@ -205,24 +207,35 @@ def test_the_translator_normalises_as_that_tool_does(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture", "arguments"),
+    ("name", "architecture", "arguments", "options"),
     [
-        ("unet_256", "unet", {"base_channels": 2}),
-        ("unet_128", "unet", {"base_channels": 2, "num_levels": 7, "norm": "instance", "in_channels": 1}),
-        ("resnet_9blocks", "resnet", {"base_channels": 2}),
-        ("resnet_6blocks", "resnet", {"base_channels": 2, "num_blocks": 6, "norm": "batch", "dropout": 0.5}),
+        ("unet_256", "unet", {"base_channels": 2}, "--norm batch --ngf 2"),
+        (
+            "unet_128",
+            "unet",
+            {"base_channels": 2, "num_levels": 7, "norm": "instance", "in_channels": 1, "dropout": 0.0},
+            "--norm instance --no_dropout --ngf 2 --input_nc 1",
+        ),
+        ("resnet_9blocks", "resnet", {"base_channels": 2}, "--norm instance --no_dropout --ngf 2"),
+        (
+            "resnet_6blocks",
+            "resnet",
+            {"base_channels": 2, "num_blocks": 6, "norm": "batch", "dropout": 0.5, "out_channels": 4},
+            "--norm batch --ngf 2 --output_nc 4",
+        ),
     ],
 )
-def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architecture, arguments):
+def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architecture, arguments, options):
     spec = NetworkSpec(architecture, arguments, "A", "B")
     ours = disturbed(build_generator(spec))
-    assert write_peer(tmp_path / "latest_net_G.pth", ours, spec) == name
+    assert write_peer(tmp_path / "latest_net_G.pth", ours, spec) == f"--netG {name} {options}"
     norm = arguments.get("norm", "batch" if architecture == "unet" else "instance")
-    channels = (arguments.get("in_channels", 3), 3)
+    channels = (arguments.get("in_channels", 3), arguments.get("out_channels", 3))
     if architecture == "unet":
         theirs = unet(arguments.get("num_levels", 8), norm, channels=channels, width=2)
     else:
-        theirs = resnet(arguments.get("num_blocks", 9), norm, dropout="dropout" in arguments, width=2)
+        blocks, dropout = arguments.get("num_blocks", 9), "dropout" in arguments
+        theirs = resnet(blocks, norm, dropout=dropout, channels=channels, width=2)
     theirs.load_state_dict(torch.load(tmp_path / "latest_net_G.pth", weights_only=True))  # strict
     x = torch.rand(1, channels[0], *([256, 256] if name == "unet_256" else [128, 128]))
     with torch.no_grad():
@@ -244,6 +257,13 @@ def test_what_that_tool_does_not_have_is_not_written(tmp_path, architecture, arg
     with pytest.raises(UserError, match="is none of them"):
         write_peer(tmp_path / "x.pth", build_generator(spec), spec)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_have_that_tools_defaults_are_left_out(tmp_path):
+    spec = NetworkSpec("resnet", {"num_blocks": 6}, "A", "B")
+    assert write_peer(tmp_path / "x.pth", build_generator(spec), spec) == (
+        "--netG resnet_6blocks --norm instance --no_dropout"
+    )
 
 
 class Code:
@@ -269,7 +289,17 @@ def test_what_is_no_such_file(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     torch.save({"encoder.weight": torch.zeros(1)}, tmp_path / "other.pth")
     torch.save(unet(7, "batch").state_dict() | {"model.model.1.more": torch.zeros(1)}, tmp_path / "more.pth")
-    for name, said in {
+    odd = {
+        "scalar unet": {"model.model.0.weight": torch.zeros(1)},
+        "one level": {"model.model.0.weight": torch.zeros(4, 3, 4, 4), "model.model.3.weight": torch.zeros(4, 3, 4, 4)},
+        "lone block": {"model.10.conv_block.1.weight": torch.zeros(4, 4, 3, 3)},
+        "scalar patch": {"model.0.weight": torch.zeros(1)},
+        "scalar pixel": {"net.0.weight": torch.zeros(1)},
+        "words": {"net.0.weight": torch.zeros(4, 3, 1, 1), "net.word.weight": torch.zeros(1)},
+    }
+    for name, table in odd.items():
+        torch.save(table, tmp_path / f"{name}.pth")
+    expected = dict.fromkeys(odd, "not the tensors of one of its networks") | {
         "nowhere": "no such file",
         "cut": "no plain table",
         "text": "no plain table",
@@ -277,12 +307,33 @@ def test_what_is_no_such_file(tmp_path):
         "list": "no table",
         "other": r"holds no network .* \(it has encoder\.weight",
         "more": "another architecture",
-    }.items():
+    }
+    for name, said in expected.items():
         with pytest.raises(UserError, match=said) as error:
             read_peer(tmp_path / f"{name}.pth")
         assert f"{name}.pth" in str(error.value)
     with pytest.raises(UserError, match="holds unet_128, not resnet_9blocks"):
         ganvas.load_peer(good, netG="resnet_9blocks")
+
+
+def test_what_was_found_is_said(tmp_path, capsys):
+    path = saved(tmp_path / "latest_net_G.pth", resnet(6, "instance", channels=(1, 4)))
+    ganvas.load_peer(path)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"{path}: resnet_6blocks, 1 to 4 channels, ngf 4, norm instance\n")
+
+
+def test_a_full_disk_is_one_message_and_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "latest_net_G.pth"
+    path.write_bytes(b"before")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    spec = NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 6}, "A", "B")
+    with pytest.raises(WriteError, match=r"cannot be written \(No space"):
+        write_peer(path, build_generator(spec), spec)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("latest_net_G.pth", b"before")]
 
 
 def test_the_paper_counts(tmp_path):
