@@ -176,7 +176,7 @@ def _load_array(path: Path) -> np.ndarray:
 
 def _require_all_bits(file: ImageFile.ImageFile) -> None:
     """Refuse 16 bits in several channels, which Pillow would reduce to 8 without a word."""
-    layouts = [str(tile.args if isinstance(tile.args, str) else tile.args[:1]) for tile in file.tile]
+    layouts = [str(tile.args[:1] if isinstance(tile.args, tuple) else tile.args) for tile in file.tile]
     if file.format in ("PNG", "TIFF") and file.mode not in SINGLE and any("16" in layout for layout in layouts):
         raise UserError("has 16 bits in several channels, which Pillow cannot read. Give it as .npy.")
 
