@@ -4,9 +4,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dcgan.__main__ import main
+from dcgan.data import DIGITS
+from dcgan.model import DigitModelConfig, build, save_sampler
 
 # One thread: such small networks are slower with more, and much slower when tests share the processor.
 LENGTH = ["--steps", "6", "--save-every-steps", "2", "--log-every-steps", "2", "--sample-every-steps", "3"]
@@ -47,6 +50,37 @@ def write_folder(folder, *, classes=3, each=8, size=16, channels=3):
             pixels = rng.integers(0, 40, (size, size, channels)) + np.eye(3, dtype=int)[label % 3][:channels] * 200
             Image.fromarray(pixels.astype(np.uint8).squeeze()).save(sub / f"{i}.png")
     return folder
+
+
+def save_untrained(folder, **changed):
+    """Save a model that was never trained: its pictures are noise, and distinct."""
+    options = {
+        "preset": "dcgan",
+        "image_size": 28,
+        "channels": 1,
+        "num_classes": 0,
+        "latent_dim": 8,
+        "latent": "normal",
+        "norm": "batch",
+        "base_channels": 4,
+        "extra_layers": 0,
+        "pixel_range": "signed",
+        "classes": DIGITS,
+        "data": "mnist",
+        "data_digest": "",
+    }
+    config = DigitModelConfig(**{**options, **changed})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        G, _ = build(config)
+    save_sampler(folder, config, G, "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_model():
+    """Save a model that was never trained, in any of the model's settings; give its folder."""
+    return save_untrained
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,41 +10,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcgan.__main__ import main
-from dcgan.data import DIGITS, FASHION
+from dcgan.data import FASHION
 from dcgan.grid import GAP
-from dcgan.model import DigitModelConfig, build, load_sampler, save_sampler
+from dcgan.model import load_sampler
 from dcgan.sample import HOLD, LASTS, MOST_FRAMES, slerp, walks
 
 SCALE = 2  # of 28 pixels
 
 
-def save_model(folder, **changed):
-    """Save a model that was never trained: its pictures are noise, and distinct."""
-    options = {
-        "preset": "dcgan",
-        "image_size": 28,
-        "channels": 1,
-        "num_classes": 0,
-        "latent_dim": 8,
-        "latent": "normal",
-        "norm": "batch",
-        "base_channels": 4,
-        "extra_layers": 0,
-        "pixel_range": "signed",
-        "classes": DIGITS,
-        "data": "mnist",
-        "data_digest": "",
-    }
-    config = DigitModelConfig(**{**options, **changed})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        G, _ = build(config)
-    save_sampler(folder, config, G, "")
-    return folder
-
-
 @pytest.fixture(scope="session")
-def models(tmp_path_factory):
+def models(save_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     return {
         "plain": save_model(folder / "plain"),
