@@ -83,7 +83,7 @@ def download(
         addresses: Where it can be had, tried in order.
         path: The file to write, in a folder that exists.
         size: Its size in bytes, where it is known.
-        digest: Its digest, where it is known: "sha256:…" or "sha1:…" in hexadecimal digits.
+        digest: Its digest, where it is known: "sha256:…", "sha1:…" or "md5:…" in hexadecimal digits.
         patience: Time-outs and attempts.
         arrived: Told of progress.
         say: Told in words of each attempt that failed.

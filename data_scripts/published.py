@@ -93,9 +93,9 @@ def fetch(
     there = None if aside.exists() else find_counts(wanted, out)
     if there is not None:
         return there
-    with _progress() as progress:
+    with progress_bar() as progress:
         say = partial(progress.console.print, markup=False, highlight=False, soft_wrap=True)
-        with _alone(aside, say):
+        with alone(aside, say):
             recover_folder(out)
             counts = find_counts(wanted, out)
             if counts is None:
@@ -229,7 +229,7 @@ def _description(wanted: PublishedSet, archive: Path, counts: dict[str, int]) ->
 
 
 @contextmanager
-def _alone(aside: Path, say: Say) -> Iterator[None]:
+def alone(aside: Path, say: Say) -> Iterator[None]:
     """Make the folder ``aside`` and keep other processes out of it; the system lets them in when this one dies."""
     from filelock import FileLock, Timeout
 
@@ -260,7 +260,7 @@ def _alone(aside: Path, say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """Show progress on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
