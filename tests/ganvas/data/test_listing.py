@@ -94,19 +94,34 @@ def many_names(tmp_path, monkeypatch):
     return make
 
 
+def names_in(folder):
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def shortest(work, times=5):
+    """Seconds of processor time that work takes where nothing disturbs it."""
+    seconds = []
+    for _ in range(times):
+        began = time.process_time()
+        work()
+        seconds.append(time.process_time() - began)
+    return min(seconds)
+
+
 @pytest.mark.parametrize("folders", [["train"], ["trainA", "trainB"]])
 def test_a_long_folder_opens_within_ten_seconds_and_500_mb_a_million(many_names, folders):
     root = many_names(*folders)
-    began = time.process_time()
-    find_pairs(root, "train")
-    seconds = time.process_time() - began
+    # A busy machine is slower by more than what is to be noticed here, so the ten seconds are those of one that walks a
+    # million bare names in half a second. The real million below is held to the clock.
+    walk = shortest(lambda: [names_in(root / folder) for folder in folders])
+    assert 1 < shortest(lambda: find_pairs(root, "train")) / walk < 10 / 0.5
     tracemalloc.start()
     pairs = find_pairs(root, "train")
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(pairs) == MANY
     assert pairs[1234].name == "picture-0001234"
-    assert seconds < 10 * MANY * len(folders) / 1e6  # by names, of which a pair in two folders has two
     assert peak < 500e6 * MANY / 1e6
     assert held < 60 * MANY  # 19 bytes a name and 8 for its place, in two folders twice
 
