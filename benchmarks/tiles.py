@@ -1,17 +1,22 @@
 """Memory, time and seams of a large GeoTIFF that is translated in tiles, and what sharing the norms' statistics gives.
 
 python -m benchmarks.tiles --size 20000
+python -m benchmarks.tiles --size 20000 --model runs/demo
 python -m benchmarks.tiles --size 2000 --compare
 
-The networks are small and at their random start. The second form translates the same picture whole as well: a network
-of stride has steps of its own at the places of tile borders, so the whole picture's measure there is what to reach.
+The networks are small and at their random start, but for the second form's: a model trained on Earth's maps translates
+the map of the world, side by side as often as it fits. The third form translates the same picture whole as well: a
+network of stride has steps of its own at the places of tile borders, so the whole picture's measure there is what to
+reach.
 """
 
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +27,19 @@ import torch
 import tyro
 from torch import nn
 
+from data_scripts.earth_world import WORLD_WIDTH, draw_map
 from ganvas.data.images import read_image
 from ganvas.errors import UserError
 from ganvas.inference.seams import seam_measure
 from ganvas.inference.tile_plan import Plan, Tiling
 from ganvas.inference.tiles import translate_tiled
-from ganvas.inference.translator import Translator
+from ganvas.inference.translator import Translator, load
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
 from ganvas.nn.layers import Statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
+
+Block = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of rows and columns, colours
 
 BLOCK = 256
 GEOGRAPHY = [  # 10 m a pixel in UTM zone 33 north, and 0 for no data, as GeoTIFF 1.1 and GDAL write them
@@ -54,6 +62,8 @@ class Options:
     """Pixels that tiles share."""
     exact: bool = False
     """Gather statistics from all tiles."""
+    model: Path | None = None
+    """A run or model trained on Earth's maps, which translates the world's."""
     compare: bool = False
     """Translate with several networks, by shared statistics and by each tile's own, and whole, which takes memory."""
 
@@ -83,15 +93,41 @@ def model(network: nn.Module, statistics: Statistics) -> Translator:
 
 def draw_picture(path: Path, height: int, width: int) -> Path:
     """Write a tiled GeoTIFF of waves and noise, dark in the west and bright in the east, block by block."""
+    chance = np.random.default_rng(0)
+
+    def block(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        values = 100 + 60 * np.sin(x / 40) * np.cos(y / 55) + 60 * (x / width - 0.5)
+        return (values[..., None] + chance.normal(0, 6, (BLOCK, BLOCK, 3))).clip(1, 255).astype(np.uint8)
+
+    return write_picture(path, height, width, block)
+
+
+def draw_worlds(path: Path, height: int, width: int, world_width: int = WORLD_WIDTH) -> Path:
+    """Write a tiled GeoTIFF of the world's map, again and again down and across."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:  # whose memory is not to be counted
+        world = other.submit(draw_world, world_width).result()
+    return write_picture(path, height, width, lambda y, x: world[y % len(world), x % world_width])
+
+
+def draw_world(width: int) -> np.ndarray:
+    """Draw the world as the sources of the Earth data set show it: uint8 [width / 2, width, 3]."""
+    return draw_map(width, with_lines=True)[0]
+
+
+def write_picture(path: Path, height: int, width: int, block: Block) -> Path:
+    """Write a tiled GeoTIFF block by block.
+
+    Args:
+        path: The file.
+        height: Pixels, which need not be whole blocks.
+        width: Pixels.
+        block: Makes rows [256, 256] and columns [256, 256] colours [256, 256, 3], uint8.
+    """
 
     def blocks() -> Iterator[np.ndarray]:
-        chance = np.random.default_rng(0)
         for top in range(0, height, BLOCK):
             for left in range(0, width, BLOCK):
-                y, x = np.mgrid[top : top + BLOCK, left : left + BLOCK]
-                values = 100 + 60 * np.sin(x / 40) * np.cos(y / 55) + 60 * (x / width - 0.5)
-                noise = chance.normal(0, 6, (BLOCK, BLOCK, 3))
-                yield (values[..., None] + noise).clip(1, 255).astype(np.uint8)
+                yield block(*np.mgrid[top : top + BLOCK, left : left + BLOCK])
 
     tifffile.imwrite(
         path,
@@ -145,14 +181,16 @@ def main() -> int:
     options = tyro.cli(Options, prog="python -m benchmarks.tiles")
     tiling = Tiling(options.tile, options.overlap, options.exact)
     with tempfile.TemporaryDirectory() as folder:
-        source = draw_picture(Path(folder) / "source.tif", options.size, options.size)
+        draw = draw_worlds if options.model else draw_picture
+        source = draw(Path(folder) / "source.tif", options.size, options.size)
         try:
             if options.compare:
                 for row in compare(source, tiling):
                     print(json.dumps(row), flush=True)
                 return 0
             began = time.perf_counter()
-            translator = model(*small_networks()["U-Net, instance norm"])
+            small = small_networks()["U-Net, instance norm"]
+            translator = load(options.model, size="native", precision="fp32") if options.model else model(*small)
             result = translate_tiled(translator, source, Path(folder) / "out.tif", tiling)
         except UserError as error:
             print(error, file=sys.stderr)

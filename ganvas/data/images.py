@@ -417,7 +417,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     Raises:
         UserError: As `write_image`.
     """
-    array, tags = picture.tags.punched(picture.array, picture.holes)
+    array, tags = picture.tags.punched(picture.array, picture.holes, picture.alpha)
     write_image(path, array, tags, picture.alpha)
 
 

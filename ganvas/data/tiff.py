@@ -4,6 +4,7 @@ Geo-reference, projection and no-data value (GeoTIFF 1.1, and two tags of GDAL's
 geographic library is needed to keep them.
 """
 
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ from PIL import Image
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE, ORIENTATION = 270, 282, 283, 296, 305, 306, 274
 GDAL_METADATA, NO_DATA = 42112, 42113
 STATISTICS = re.compile(r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>')  # in GDAL_METADATA
-BASELINE = {DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE}  # the writer has arguments for them
+RESOLUTION = {X_RESOLUTION, Y_RESOLUTION, UNIT}  # written together
+BASELINE = RESOLUTION | {DESCRIPTION, SOFTWARE}  # the writer has arguments for them
 PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 RASTER_TYPE, PIXEL_IS_POINT = 1025, 2  # a key and a value in GEO_KEYS
 PLACE = {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, 34736, 34737}  # GeoTIFF's
@@ -53,13 +55,14 @@ class Tags:
             alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
         return alike.any(axis=2)
 
-    def punched(self, picture: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, "Tags"]:
+    def punched(self, picture: np.ndarray, holes: np.ndarray, alpha: "Alpha" = "none") -> tuple[np.ndarray, "Tags"]:
         """Mark pixels as without data, in a picture and in the tags that are written with it.
 
         Args:
             picture: [H, W, C] of any type; where it cannot hold the value that the tags name, NaN takes its place, or 0
-                in whole numbers.
+                in whole numbers. A value elsewhere that would read as the mark is moved to the next that does not.
             holes: [H, W] bool.
+            alpha: Whether the last channel is alpha, which is neither marked nor moved.
         """
         if self.no_data is None:
             return picture, self
@@ -68,7 +71,11 @@ class Tags:
             text = "nan" if picture.dtype.kind == "f" else "0"
             value = float(text)
             tags = Tags({**self.values, NO_DATA: (2, len(text) + 1, text)}, value)
-        return np.where(holes[:, :, None], value, picture).astype(picture.dtype), tags
+        marked = picture.copy()
+        colours = marked[:, :, : picture.shape[2] - (alpha != "none")]
+        colours[colours == picture.dtype.type(value)] = _beside(picture.dtype, value)
+        colours[holes] = value
+        return marked, tags
 
     def scaled(self, x: float, y: float) -> "Tags":
         """Give the tags of the same picture at another scale: geo-reference and resolution follow.
@@ -89,7 +96,7 @@ class Tags:
                 values[code] = (kind, count, tuple(_georeference(code, value, old_of_new).ravel().tolist()))
             elif code in (X_RESOLUTION, Y_RESOLUTION):
                 pixels, length = value
-                scaled = Fraction(pixels, length or 1) * Fraction(x if code == X_RESOLUTION else y)
+                scaled = Fraction(pixels, length) * Fraction(x if code == X_RESOLUTION else y)
                 values[code] = (kind, count, scaled.limit_denominator(2**16).as_integer_ratio())
         return Tags(values, self.no_data)
 
@@ -109,6 +116,14 @@ def _holds(kind: np.dtype, value: float) -> bool:
     with np.errstate(over="ignore"):
         nearest = float(kind.type(value))
     return math.isnan(value) or math.isclose(nearest, value, rel_tol=float(np.finfo(kind).eps))
+
+
+def _beside(kind: np.dtype, value: float) -> float:
+    """Give the value of a type that is nearest to another and is not taken for it."""
+    if kind.kind != "f":
+        return value + 1 if value < np.iinfo(kind).max else value - 1
+    # Programs take floats for equal that are two steps apart. Towards 0, so that nothing becomes infinite.
+    return value * (1 - 8 * float(np.finfo(kind).eps)) or float(np.finfo(kind).tiny)
 
 
 def _georeference(code: int, value: Sequence[float], old_of_new: np.ndarray) -> np.ndarray:
@@ -221,11 +236,24 @@ def _tags(tags: tifffile.TiffTags) -> Tags:
     if GDAL_METADATA in values:  # least and largest values, say, are not those of the picture that is made of this one
         told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
         values[GDAL_METADATA] = (2, len(told.encode()) + 1, told)
+    if not _can_be_kept(values):
+        parts = [RESOLUTION & values.keys(), *({code} for code in values.keys() - RESOLUTION)]
+        kept = [part for part in parts if _can_be_kept({code: values[code] for code in part})]
+        values = {code: values[code] for code in set().union(*kept)}
     try:
         no_data = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
     except ValueError:
         no_data = None
     return Tags(values, no_data)
+
+
+def _can_be_kept(values: Mapping[int, tuple[int, int, Any]]) -> bool:
+    """Tell whether tags can be scaled and written: those of a damaged file may say anything."""
+    try:
+        tifffile.imwrite(io.BytesIO(), np.zeros((1, 1), np.uint8), **writing(Tags(values).scaled(2, 2), 1))
+    except Exception:  # what damage the writer stumbles over has no limits
+        return False
+    return True
 
 
 def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none") -> None:

@@ -301,11 +301,8 @@ def _translated(
 def _longer_side(path: Path, max_pixels: int) -> int:
     """Refuse a picture of too many pixels before it is decoded, and one that moves; give the longer side.
 
-    Returns:
-        Pixels; 0 of what Pillow does not know: reading that in earnest says what is wrong, and heeds the limit too.
-
     Raises:
-        UserError: It is one of them.
+        UserError: It is one of them, or cannot be read.
     """
     try:
         with Image.open(path, formats=FORMATS) as picture:
@@ -314,8 +311,8 @@ def _longer_side(path: Path, max_pixels: int) -> int:
             moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
     except Image.DecompressionBombError:
         raise UserError(f"{path}: has more than {max_pixels:,} pixels, the limit here. Scale it down.") from None
-    except (OSError, SyntaxError, ValueError):
-        return 0
+    except (OSError, SyntaxError, ValueError):  # an array, or a TIFF that Pillow does not know
+        return max(read_image(path).shape[:2])  # heeds the limit too
     if max_pixels < W * H:
         raise UserError(f"{path}: has {W}x{H} pixels; the limit here is {max_pixels:,}. Scale it down.")
     if moves:

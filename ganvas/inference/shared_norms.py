@@ -40,10 +40,10 @@ class SharedNorm(nn.Module):
             # Each map counts by its share of the picture, whatever its resolution.
             share = self.weights.numel() / w.numel()
             self.sums[self.side] = self.sums[self.side] + _sums(x[0], w) * share
-        if self.mean is None:
+        if self.mean is None or self.variance is None:
             return self.norm(x)
         scale, shift = getattr(self.norm, "weight", None), getattr(self.norm, "bias", None)
-        return F.batch_norm(x, self.mean, self.variance, scale, shift, eps=self.eps)
+        return F.batch_norm(x, self.mean.to(x), self.variance.to(x), scale, shift, eps=self.eps)
 
     def settle(self) -> tuple[float, float]:
         """End a pass: take its statistics; give how far a channel moved, and how far the halves' means differ."""
@@ -62,16 +62,16 @@ class SharedNorm(nn.Module):
 
 
 def _sums(x: Tensor, w: Tensor) -> Tensor:
-    """Sum w, w x and w x² over [C, H, W]: [3, C] double.
+    """Sum w, w x and w x² over [C, H, W]: [3, C] double, on the CPU, since Apple's devices have no doubles.
 
     The sums in float are those of x - c, c near the mean: beside a large mean, x² would drown a small deviation.
     """
     c = x.mean(dim=(1, 2))  # [C]
     apart = x - c[:, None, None]
     zeroth, first, second = (
-        torch.einsum("chw,hw->c", y, w).double() for y in (torch.ones_like(x), apart, apart.square())
+        torch.einsum("chw,hw->c", y, w).cpu().double() for y in (torch.ones_like(x), apart, apart.square())
     )
-    c = c.double()
+    c = c.cpu().double()
     return torch.stack([zeroth, first + c * zeroth, second + 2 * c * first + c.square() * zeroth])
 
 

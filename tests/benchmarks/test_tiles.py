@@ -4,7 +4,9 @@ import numpy as np
 import rasterio
 import tifffile
 
-from benchmarks.tiles import compare, draw_picture, model, peak_bytes, small_networks
+from benchmarks.tiles import compare, draw_picture, draw_worlds, model, peak_bytes, small_networks
+from data_scripts.earth_world import draw_map
+from ganvas.data.images import read_picture
 from ganvas.inference.tile_plan import Tiling
 
 
@@ -15,6 +17,15 @@ def test_the_picture_has_its_size_and_place_and_grows_brighter_to_the_east(tmp_p
     assert 20 < picture[:, 260:].mean() - picture[:, :260].mean() < 50
     with rasterio.open(path) as file:
         assert (file.crs, file.nodata, file.transform[0]) == ("EPSG:32633", 0, 10)
+
+
+def test_the_world_is_drawn_side_by_side(tmp_path):
+    path = draw_worlds(tmp_path / "x.tif", 300, 700, world_width=480)
+    picture = tifffile.imread(path)
+    assert np.array_equal(picture[:240, :480], draw_map(480, with_lines=True)[0])
+    assert np.array_equal(picture[240:], picture[:60])
+    assert np.array_equal(picture[:, 480:], picture[:, :220])
+    assert not read_picture(path).holes.any()
 
 
 def test_the_models_translate_and_memory_is_told_in_bytes():

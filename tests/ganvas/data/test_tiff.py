@@ -87,6 +87,54 @@ def test_resolution_and_description_are_kept(tmp_path):
         assert np.array_equal(after.asarray(), BANDS)
 
 
+DAMAGED = {  # number of the tag, its type, its value
+    "a resolution of 0/0": (282, "2I", (0, 0)),
+    "a resolution without bounds": (283, "2I", (1, 0)),
+    "a unit that there is not": (296, "H", 9),
+    "text that is a number": (270, "H", 5),
+    "a program that is a number": (305, "H", 5),
+    "half a tie point": (33922, "d", (0.0, 1.0, 2.0)),
+    "a quarter of a matrix": (34264, "d", (0.0, 1.0, 2.0, 3.0)),
+    "a pixel's size in letters": (33550, "s", "abc"),
+}
+
+
+@pytest.mark.parametrize(("code", "kind", "value"), DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("scale", [1, 0.5])
+def test_damaged_tags_are_left_out_and_the_others_kept(tmp_path, code, kind, value, scale):
+    tifffile.imwrite(
+        tmp_path / "x.tif",
+        np.zeros((16, 16), np.uint8),
+        resolution=(72, 72),
+        software="microscope",
+        description="left lung",
+        metadata=None,
+        extratags=[
+            (315, 2, None, "A. Painter", True),
+            (33550, 12, 3, (10.0, 10.0, 0.0), True),
+            (33922, 12, 6, (0.0, 0.0, 0.0, 500_000.0, 5_000_000.0, 0.0), True),
+            (34264, 12, 16, tuple(np.eye(4).ravel()), True),
+        ],
+    )
+    with tifffile.TiffFile(tmp_path / "x.tif", mode="r+b") as file:
+        before = {tag.code for tag in file.pages.first.tags}
+        file.pages.first.tags[code].overwrite(value, dtype=kind)
+    source = read_picture(tmp_path / "x.tif")
+    write_image(tmp_path / "y.tif", source.array, source.tags.scaled(scale, scale))
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        after = {tag.code for tag in file.pages.first.tags}
+        assert file.pages.first.tags[315].value == "A. Painter"
+    resolution = {282, 283, 296}
+    written = resolution | {
+        305,
+        317,
+    }  # a whole resolution, a program and the compression's predictor always stand there
+    assert before - after == (set() if code in written else {code})
+    assert (source.tags.values.keys() & {code}) == set()
+    assert source.tags.values.keys() >= {315, 270, 305, 33550, 33922, 34264} - {code}
+    assert (source.tags.values.keys() >= resolution) == (code not in resolution)
+
+
 TEXT = "Zürich © µm"
 
 
@@ -213,6 +261,37 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data
         found, band = file.nodata, file.read(1)
     assert found == written or np.isnan([found, written]).all()
     assert np.array_equal(band, np.where(holes, found, 3).astype(kind), equal_nan=kind == np.float32)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("kind", "no_data", "moved"),
+    [
+        (np.uint8, 0, 1),
+        (np.uint8, 255, 254),
+        (np.uint8, 7, 8),
+        (np.uint8, -9999, None),
+        (np.uint16, 65535, 65534),
+        (np.float32, 0, 0),
+        (np.float32, -9999, -9999),
+        (np.float32, 3.4028234663852886e38, 3.4028234663852886e38),
+    ],
+)
+def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind, no_data, moved):
+    """Networks give any value; gdalwarp does the same."""
+    holes = np.zeros((6, 9), bool)
+    holes[1, 2] = True
+    values = np.full((6, 9, 2), 3, kind)
+    values[4, 5, 1] = no_data if moved is not None else 0  # 0 marks where the type does not hold the value
+    picture, tags = Tags({42113: (2, 6, str(no_data))}, float(no_data)).punched(values, holes)
+    assert np.isfinite(picture).all()
+    write_image(tmp_path / "x.tif", picture, tags)
+    again = read_picture(tmp_path / "x.tif")
+    assert np.array_equal(again.holes, holes)
+    assert again.array[4, 5] == pytest.approx([3, 1 if moved is None else moved], rel=2e-6, abs=1e-6)
+    assert (again.array[~holes] == 3).sum() == (6 * 9 - 1) * 2 - 1
+    with rasterio.open(tmp_path / "x.tif") as file:
+        assert np.array_equal(file.read_masks(2) == 0, holes)
 
 
 @pytest.mark.parametrize("no_data", [-1.7976931348623157e308, 1.7976931348623157e308])

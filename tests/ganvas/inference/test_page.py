@@ -204,11 +204,12 @@ def test_a_river_is_a_thin_line_and_each_brush_keeps_its_size(page):
     assert size.input_value() == "5"
 
 
-def test_a_large_picture_is_tiled_where_the_visitor_wants_it(page, run, tmp_path):
-    source = tmp_path / "wide.tif"
+@pytest.mark.parametrize("name", ["wide.tif", "wide.npy"])
+def test_a_large_picture_is_tiled_where_the_visitor_wants_it(page, run, tmp_path, name):
+    source = tmp_path / name
     y, x = np.mgrid[:150, :210]
-    waves = np.stack([128 + 100 * np.sin(x / (7 + c)) * np.cos(y / 9) for c in range(3)], axis=2)
-    Image.fromarray(waves.astype(np.uint8)).save(source)
+    waves = np.stack([128 + 100 * np.sin(x / (7 + c)) * np.cos(y / 9) for c in range(3)], axis=2).astype(np.uint8)
+    np.save(source, waves) if name.endswith(".npy") else Image.fromarray(waves).save(source)
     upload(page, source)
     scaled = downloaded(page, tmp_path / "scaled")
     assert_same_picture(scaled, load(run).translate_file(source, tmp_path / "expected" / "wide.tif"))
@@ -299,10 +300,20 @@ def pictures(page, selector):
     return [np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L")) for source in sources]
 
 
-def test_values_of_a_range_of_their_own_are_shown_from_black_to_white(page_of_heights):
-    page_of_heights.locator("#examples img").first.wait_for()
-    (example,) = pictures(page_of_heights, "#examples")
+def test_values_of_a_range_of_their_own_are_shown_from_black_to_white(page_of_heights, tmp_path):
+    page = page_of_heights
+    page.locator("#examples img").first.wait_for()
+    (example,) = pictures(page, "#examples")
     assert (example.min(), example.max()) == (0, 255)
+
+    source = np.tile(np.arange(0, 1024, 16, dtype=np.uint16), (SIDE, 1))
+    Image.fromarray(source).save(tmp_path / "x.tif")
+    upload(page, tmp_path / "x.tif")
+    heights = read_image(downloaded(page, tmp_path / "found"))[:, :, 0]
+    assert heights.dtype == np.float32
+    shown = pictures(page, "#result")
+    for expected in (source / 1023 * 255, (heights + 100) / 9000 * 255):
+        assert min(np.abs(picture - expected).max() for picture in shown) < 1
 
 
 def test_an_upload_of_too_many_bytes_is_one_message(page_of_heights, tmp_path):
