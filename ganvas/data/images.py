@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ganvas.data.encoding import ENCODING
+from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
 from ganvas.files import new_file
@@ -27,8 +27,6 @@ from ganvas.files import new_file
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
-# What Pillow may open, whatever the suffix; it knows others, of which EPS would run a program, Ghostscript.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
 ORIENTATION = 0x0112  # tag of EXIF

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
-from ganvas.data.encoding import ENCODING
+from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.legend import is_flat
 from ganvas.errors import UserError, WriteError
 from ganvas.files import write_file
@@ -149,9 +149,9 @@ def read(path: Path, channels: int) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
             return _load_array(path)
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             _require_all_bits(file)
-            return from_pillow(ImageOps.exif_transpose(file), channels)
+            return from_pillow(file, channels)
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
     except UserError as error:

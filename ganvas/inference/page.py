@@ -18,7 +18,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ganvas.data.images import FORMATS, TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
+from ganvas.data.encoding import FORMATS
+from ganvas.data.images import TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
 from ganvas.data.legend import Colour, legend_of
 from ganvas.data.paired import PairedDataset, dataset_info, splits
 from ganvas.data.unpaired import find_domains

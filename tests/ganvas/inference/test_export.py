@@ -320,6 +320,7 @@ BAD_PICTURES = [
     ("deep.png", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ("deep.tif", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ("whole.tif", lambda path: Image.fromarray(np.zeros((4, 4), np.int32)).save(path), "of mode I, the model takes 3"),
+    ("print.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "cannot identify image file"),
 ]
 
 
@@ -391,6 +392,13 @@ def test_the_runner_reads_transparency_and_floats_as_translate_does(tmp_path):
     values = np.random.default_rng(0).random((20, 30), dtype=np.float32)
     Image.fromarray(values).save(tmp_path / "float.tif")
     assert np.array_equal(read(tmp_path / "float.tif", 1), values[:, :, None])
+
+
+def test_the_runner_turns_a_photo_upright_once(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(photo(20, 30)).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read(tmp_path / "turned.png", 3), np.rot90(photo(20, 30), -1))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
