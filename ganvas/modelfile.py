@@ -11,11 +11,12 @@ A model is told by its folder alone: nobody has to repeat the options of its tra
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
+from ganvas.data.arrays import PictureType
 from ganvas.data.images import write_image
 from ganvas.data.legend import Colour
 from ganvas.errors import UserError
@@ -29,7 +30,6 @@ from ganvas.tensorfile import load_tensors, save_tensors
 
 KINDS = ("pix2pix", "cyclegan", "dcgan")
 TRANSLATORS = ("pix2pix", "cyclegan")
-PictureType = Literal["uint8", "uint16", "float32"]
 CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
 SAMPLE = "sample.png"
 SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # what goes to the hub and comes from it
@@ -117,18 +117,6 @@ class ModelConfig:
     statistics: Statistics = "running"
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
-
-
-def picture_type(picture: np.ndarray) -> PictureType:
-    """Name the type of a picture, as a model file does.
-
-    Raises:
-        ValueError: It is none of the three that pictures have.
-    """
-    for name in get_args(PictureType):
-        if picture.dtype.name == name:
-            return name
-    raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
 
 
 def build_generator(spec: NetworkSpec) -> nn.Module:

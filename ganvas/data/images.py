@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ganvas.data.arrays import TOLERANCE
 from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
@@ -31,7 +32,6 @@ CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
 ORIENTATION = 0x0112  # tag of EXIF
 ValueRange = tuple[float, float]
-TOLERANCE = 1e-3  # beyond [0, 1]: what resampling leaves
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 _one_at_a_time = threading.Lock()

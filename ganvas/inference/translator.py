@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganvas.data.arrays import PictureType, require_trained_values
 from ganvas.data.images import (
     IMAGE_SUFFIXES,
-    TOLERANCE,
     Picture,
     holds,
     read_picture,
@@ -32,7 +32,7 @@ from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.pictures import from_pillow, to_pillow
 from ganvas.inference.prepare import prepared
-from ganvas.modelfile import ModelConfig, PictureType, Preprocessing, load_model, picture_type
+from ganvas.modelfile import ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
 from ganvas.precision import Precision, multiplies_bf16
 
@@ -175,7 +175,7 @@ class Translator:
         how = self.preprocessing
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
-        require_trained_values(picture, how, "the picture")
+        require_trained_values(picture, how.source_range, how.source_type, "the picture")
         values = to_tensor(picture, how.source_range).to(self.device)
         return Source(self.network_input(values[None])[0], (H, W), picture.dtype, self._in_bf16(picture.dtype))
 
@@ -287,8 +287,9 @@ class Translator:
         Raises:
             UserError: As `require_range` and `require_trained_values`.
         """
-        require_range(picture, self.preprocessing.source_range, path)
-        require_trained_values(picture, self.preprocessing, f"{path}:")
+        how = self.preprocessing
+        require_range(picture, how.source_range, path)
+        require_trained_values(picture, how.source_range, how.source_type, f"{path}:")
 
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
@@ -348,33 +349,6 @@ def load(
         paper=paper,
         seed=seed,
     )
-
-
-def require_trained_values(picture: np.ndarray, how: Preprocessing, what: str) -> None:
-    """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
-
-    A model of 8 bits and the range 0:255 would see a picture of 16 bits nearly all white. In the training's own type,
-    and in narrower ones, values beyond the range are cut as in training.
-
-    Args:
-        picture: [H, W, C].
-        how: What the model says of its pictures.
-        what: Begins the message: the picture's file, and a colon.
-
-    Raises:
-        UserError: It holds such values.
-    """
-    widths = get_args(PictureType)
-    if how.source_range is None or widths.index(picture_type(picture)) <= widths.index(how.source_type):
-        return
-    (least, most), low, high = how.source_range, float(picture.min()), float(picture.max())
-    slack = TOLERANCE * (most - least)
-    if low < least - slack or high > most + slack:
-        raise UserError(
-            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {how.source_type} "
-            f"pictures, of which it sees {least:g} to {most:g}. Bring the picture to those values, or train with the "
-            "--value-range of such pictures."
-        )
 
 
 def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:

@@ -361,9 +361,11 @@ def test_a_picture_that_onnxruntime_fails_on_stops_no_other(exported, tmp_path, 
         "{}",
         '{"preprocessing": 7}',
         '{"preprocessing": {}}',
-        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "text"}}',
-        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "uint8", '
-        '"source_range": [5]}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "source_type": "uint8", '
+        '"target_type": "text"}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "uint8"}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "source_type": "uint8", '
+        '"target_type": "uint8", "source_range": [5]}}',
     ],
 )
 def test_metadata_that_say_nothing_are_one_message(exported, tmp_path, capsys, about):
@@ -445,3 +447,19 @@ def test_a_range_of_its_own(tmp_path):
     output = OnnxTranslator(tmp_path / "x.onnx").translate(picture)
     assert output.dtype == np.float32
     assert np.abs(output - model.translate(picture)).max() <= 0.5  # of 9,000
+
+
+def test_a_wider_type_than_the_trainings_may_not_have_values_beyond_the_range_in_the_runner_either(tmp_path, capsys):
+    """16 bits would be nearly all white to a model of 8 bits and the range 0:255."""
+    model = translator(resized=False, source_range=(0, 255))
+    export_translator(model, tmp_path / "x.onnx")
+    deep = np.random.default_rng(1).integers(0, 65536, (48, 48, 3), dtype=np.uint16)
+    write_image(tmp_path / "deep.npy", deep)
+    assert main([str(tmp_path / "x.onnx"), str(tmp_path / "deep.npy"), str(tmp_path / "out.npy")]) == 2
+    with pytest.raises(UserError) as error:
+        model.translate(deep)
+    assert "the picture holds uint16 values of " in str(error.value)
+    assert f"deep.npy: {error.value}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out.npy").exists()
+    runner = OnnxTranslator(tmp_path / "x.onnx")
+    assert np.abs(runner.translate(deep // 257) - model.translate(deep // 257).astype(int)).max() <= 257
