@@ -25,6 +25,16 @@ def picture_type(picture: np.ndarray) -> PictureType:
     raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
 
 
+def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:
+    """Give a gray picture [H, W, 1] as three equal channels where three are wanted; any other as it is.
+
+    Args:
+        picture: [H, W, C] of any type.
+        channels: How many are wanted.
+    """
+    return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
+
+
 def require_trained_values(
     picture: np.ndarray, value_range: tuple[float, float] | None, trained: PictureType, what: str
 ) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ganvas.data.arrays import TOLERANCE
+from ganvas.data.arrays import TOLERANCE, fit_gray
 from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
@@ -172,8 +172,7 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     Raises:
         UserError: It has another number of channels.
     """
-    if channels == 3 and picture.shape[2] == 1:
-        return np.repeat(picture, 3, axis=2)
+    picture = fit_gray(picture, channels)
     if picture.shape[2] != channels:
         raise UserError(
             f"{path}: has {picture.shape[2]} channels, {channels} are expected. Convert the file, or train with as "

@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageFile
 
-from ganvas.data.arrays import TOLERANCE, require_trained_values
+from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
 from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.legend import is_flat
 from ganvas.errors import UserError, WriteError
@@ -53,11 +53,15 @@ class OnnxTranslator:
     def translate(self, picture: np.ndarray) -> np.ndarray:
         """Translate [H, W, C], uint8, uint16 or float32, as the model's file says; the same size comes out.
 
+        Gray is repeated for a model of three channels.
+
         Raises:
             UserError: It has another type or number of channels than the model takes, values that are not finite,
                 floats beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`;
                 or the network cannot take it.
         """
+        if not self.how.get("source_folders"):  # where each channel is another picture, gray fills only one
+            picture = fit_gray(picture, self.how["source_channels"])
         self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.data.arrays import PictureType, require_trained_values
+from ganvas.data.arrays import PictureType, fit_gray, require_trained_values
 from ganvas.data.images import (
     IMAGE_SUFFIXES,
     Picture,
@@ -127,14 +127,16 @@ class Translator:
     def translate(self, picture: Any) -> Any:
         """Translate a picture, or several; the same kind, size and depth come out.
 
+        Gray pictures are repeated for a model of three channels. Translations have the channels of the model's targets.
+
         Args:
             picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
                 of a model with a range of its own, any type in that range. Or a list of those, of any sizes; or
                 pictures of one size as one array [N, H, W, C].
 
         Returns:
-            The same kind and size (a PIL image upright, as its EXIF says), and the same type; of a model with a range
-                of its own, the type it was trained with.
+            The same kind and size (a PIL image upright, as its EXIF says; [H, W] of one channel stays so), and the same
+                type; of a model with a range of its own, the type it was trained with.
 
         Raises:
             UserError: A picture has another number of channels than the model takes, its values are of a wider type
@@ -166,13 +168,15 @@ class Translator:
         return [outputs[i] for i in range(len(sources))]
 
     def prepare(self, picture: np.ndarray) -> Source:
-        """Bring an array [H, W, C] to what the network takes.
+        """Bring an array [H, W, C] to what the network takes; gray is repeated for a model of three channels.
 
         Raises:
             UserError: It has another number of channels than the model takes, or as `require_trained_values`.
         """
-        H, W, C = picture.shape
         how = self.preprocessing
+        if not how.source_folders:  # where each channel is another picture, gray fills only one
+            picture = fit_gray(picture, how.source_channels)
+        H, W, C = picture.shape
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
         require_trained_values(picture, how.source_range, how.source_type, "the picture")
@@ -352,7 +356,7 @@ def load(
 
 
 def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-    """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels."""
+    """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels and this has one."""
     if isinstance(picture, Image.Image):
         return to_pillow(output)
     return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output

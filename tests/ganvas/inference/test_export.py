@@ -282,7 +282,7 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
     (tmp_path / "text.onnx").write_text("text")
     (tmp_path / "empty").mkdir()
     write_image(tmp_path / "in" / "x.png", photo(48, 48))
-    write_image(tmp_path / "gray.npy", photo(48, 48)[..., :1])
+    write_image(tmp_path / "two.npy", photo(48, 48)[..., :2])
     for arguments, said in {
         (tmp_path / "no.onnx", tmp_path / "in", tmp_path / "out"): "no such file",
         (tmp_path / "text.onnx", tmp_path / "in", tmp_path / "out"): "no ONNX file",
@@ -294,7 +294,7 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
         (path, tmp_path / "in" / "x.png", tmp_path / "in"): "is the picture itself",
         (path, tmp_path / "in", tmp_path / "text.onnx"): "text.onnx: is a file",
         (path, tmp_path / "in" / "x.png", tmp_path / "text.onnx"): "text.onnx: is a file",
-        (path, tmp_path / "gray.npy", tmp_path / "out"): "gray.npy: the picture has 1 channels",
+        (path, tmp_path / "two.npy", tmp_path / "out"): "two.npy: the picture has 2 channels",
     }.items():
         before = contents(tmp_path)
         assert main([str(argument) for argument in arguments]) == 2
@@ -463,3 +463,25 @@ def test_a_wider_type_than_the_trainings_may_not_have_values_beyond_the_range_in
     assert not (tmp_path / "out.npy").exists()
     runner = OnnxTranslator(tmp_path / "x.onnx")
     assert np.abs(runner.translate(deep // 257) - model.translate(deep // 257).astype(int)).max() <= 257
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_the_runner_repeats_gray_for_a_model_of_three_channels_as_translate_does(exported, tmp_path, capsys, kind):
+    model, path, _ = exported["unet"]
+    gray = photo(48, 48)[:, :, :1].astype(np.float32) / 255 * {"uint8": 255, "uint16": 65535, "float32": 1}[kind]
+    for name in ("gray.npy", "gray.tif"):
+        write_image(tmp_path / name, gray.astype(kind))
+        assert main([str(path), str(tmp_path / name), str(tmp_path / f"{name}.npy")]) == 0, capsys.readouterr().err
+        expected = read_image(model.translate_file(tmp_path / name, tmp_path / "expected.npy"))
+        output = np.load(tmp_path / f"{name}.npy")
+        assert (output.shape, output.dtype) == (expected.shape, expected.dtype) == ((48, 48, 3), np.dtype(kind))
+        step = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[kind]
+        assert np.abs(output.astype(np.float64) - expected).max() <= step
+
+
+def test_gray_is_not_repeated_for_a_model_of_three_stacked_pictures(tmp_path):
+    model = translator(resized=False, source_folders=("red", "green", "blue"))
+    export_translator(model, tmp_path / "x.onnx")
+    for translate in (model.translate, OnnxTranslator(tmp_path / "x.onnx").translate):
+        with pytest.raises(UserError, match="has 1 channels"):
+            translate(photo(48, 48)[:, :, :1])
