@@ -200,11 +200,16 @@ def _load(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
+    except pickle.UnpicklingError:  # whose text explains how to run the code all the same
         raise UserError(
-            f"{path}: is no plain table of tensors ({reason}). A file that carries code is refused, and nothing of it "
-            "was run; a damaged one has to be copied again."
+            f"{path}: is no plain table of tensors. A file that carries code is refused, and nothing of it was run; a "
+            "damaged one has to be copied again."
+        ) from None
+    except Exception as error:  # where bytes are damaged, the reader stumbles anywhere: over indices, types, numbers
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{path}: is no plain table of tensors, or a damaged one ({reason}). Copy it again, or give a file such as "
+            "latest_net_G.pth as that tool wrote it."
         ) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: is no table of tensors. Give a file such as latest_net_G.pth.")
