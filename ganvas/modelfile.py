@@ -8,6 +8,7 @@
 A model is told by its folder alone: nobody has to repeat the options of its training.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,6 +119,11 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
 
+    def preprocessing_of(self, way: str) -> Preprocessing:
+        """Give what pictures of a direction go through; a cyclegan model's is described from a to b."""
+        backwards = self.kind == "cyclegan" and way == "b2a"
+        return self.preprocessing.backwards() if backwards else self.preprocessing
+
 
 def build_generator(spec: NetworkSpec) -> nn.Module:
     """Build a generator, its weights still at their start.
@@ -131,6 +137,34 @@ def build_generator(spec: NetworkSpec) -> nn.Module:
         return ResNetGenerator(**spec.arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"the model's arguments do not fit the architecture {spec.architecture}: {error}.") from None
+
+
+def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
+    """Give what a generator was built with, and the defaults of what was left out."""
+    kind = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
+    return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | spec.arguments
+
+
+def require_channels(config: ModelConfig, where: str) -> None:
+    """Refuse a generator that takes or gives other channels than the model's pictures have.
+
+    So the two of a cyclegan model are each other's reverse.
+
+    Args:
+        config: The model's.
+        where: Its files, for the message.
+
+    Raises:
+        UserError: There is one.
+    """
+    for way, spec in config.networks.items():
+        how, arguments = config.preprocessing_of(way), all_arguments(spec)
+        found = arguments["in_channels"], arguments["out_channels"]
+        if found != (how.source_channels, how.target_channels):
+            raise UserError(
+                f"{where}: the generator {way} translates {found[0]} to {found[1]} channels, but the model's pictures "
+                f"have {how.source_channels} and {how.target_channels}. Take generators and files of one training."
+            )
 
 
 def save_model(
@@ -190,7 +224,8 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
         kinds: What it may be.
 
     Raises:
-        UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture.
+        UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture, or that
+            its pictures.
     """
     path = local_model(path)
     folder = find_model(path)
@@ -201,6 +236,7 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
         generator = build_generator(spec)
         load_weights(generator, weights[way], str(path))
         generators[str(way)] = generator.eval()
+    require_channels(config, str(folder / CONFIG))
     if is_checkpoint(path):
         config = replace(config, training={"step": int(path.name.removeprefix("step-"))})
     return config, generators

@@ -146,7 +146,7 @@ def run_import_both(options: ImportBothOptions) -> int:
     """Import both generators of a CycleGAN; give the exit code.
 
     Raises:
-        UserError: A file holds no generator, or the folder cannot be written.
+        UserError: A file holds no generator, they do not translate there and back, or the folder cannot be written.
     """
     files: Mapping[Literal["a2b", "b2a"], Path] = {"a2b": options.weights_ab, "b2a": options.weights_ba}
     return _write(files, options.output, options.image_size, options.statistics)
@@ -154,7 +154,7 @@ def run_import_both(options: ImportBothOptions) -> int:
 
 def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size: int, statistics: "Statistics") -> int:
     from ganvas.inference.peer import describe, read_generator
-    from ganvas.modelfile import save_model
+    from ganvas.modelfile import require_channels, save_model
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: is there already. Give the name of a new folder.")
@@ -163,6 +163,7 @@ def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size
     found = {way: read_generator(path) for way, path in files.items()}
     lines = [f"{way}: {one.description}, from {files[way].name}" for way, one in found.items()]
     config = describe({way: one.spec for way, one in found.items()}, image_size, statistics)
+    require_channels(config, ", ".join(map(str, files.values())))
     save_model(output, config, {way: one.network for way, one in found.items()}, CARD.format("\n- ".join(lines)))
     print("\n".join([*lines, f"written: {output}"]))
     return 0

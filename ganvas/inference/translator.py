@@ -106,8 +106,7 @@ class Translator:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.precision, self.paper, self.seed = config, precision, paper, seed
         self.spec = next(spec for way, spec in config.networks.items() if way == direction)
-        backwards = config.kind == "cyclegan" and direction == "b2a"  # it describes the way from a to b
-        self.preprocessing = config.preprocessing.backwards() if backwards else config.preprocessing
+        self.preprocessing = config.preprocessing_of(direction)
         self.device = torch.device(device)
         self.resizes = size == "trained" and self.preprocessing.resized
         self._prepared: dict[bool, nn.Module] = {}

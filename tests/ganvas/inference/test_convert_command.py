@@ -1,6 +1,7 @@
 """The commands export and import, with both modules' command lines."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import ganvas
 from cyclegan.__main__ import main as cyclegan_main
 from ganvas.data.images import write_image
 from ganvas.inference.onnx import OnnxTranslator
+from ganvas.inference.peer import write_peer
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, load_model, save_model
 from pix2pix.__main__ import main as pix2pix_main
 
@@ -83,6 +85,18 @@ def test_both_ways_of_a_cyclegan(cyclegan, both, tmp_path):
     assert equal(before["b2a"], after["b2a"])
     assert not equal(before["a2b"], after["b2a"])
     assert load_model(tmp_path / "back")[0].kind == "cyclegan"
+
+
+def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
+    files = (tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth")
+    for file, out_channels in zip(files, (1, 3), strict=True):
+        spec = replace(SPEC, arguments=SPEC.arguments | {"out_channels": out_channels})
+        write_peer(file, build_generator(spec), spec)
+    code, out, err = cyclegan("import", *files, tmp_path / "model")
+    assert (code, out) == (2, "")
+    assert f"{files[0]}, {files[1]}: the generator b2a translates 3 to 3 channels, but" in err
+    assert "have 1 and 3. Take generators" in err
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
