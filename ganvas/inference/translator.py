@@ -81,6 +81,7 @@ class Translator:
         seed: Of the noise.
 
     Attributes:
+        direction: Which way it translates.
         resizes: Whether pictures are scaled to the training's size and back.
 
     Raises:
@@ -104,7 +105,8 @@ class Translator:
         direction = direction or next(iter(generators))
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
-        self.config, self.precision, self.paper, self.seed = config, precision, paper, seed
+        self.config, self.direction = config, direction
+        self.precision, self.paper, self.seed = precision, paper, seed
         self.spec = next(spec for way, spec in config.networks.items() if way == direction)
         self.preprocessing = config.preprocessing_of(direction)
         self.device = torch.device(device)
