@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganvas.console import DIRECTIONS
 from ganvas.data.images import (
     IMAGE_SUFFIXES,
     TOLERANCE,
@@ -70,7 +71,7 @@ class Translator:
     Args:
         config: What the model folder says of the model.
         generators: Its networks by direction, "a2b" and "b2a".
-        direction: Which of them translates; may be left out where there is one.
+        direction: Which of them translates; may be left out where there is one. "AtoB" and "BtoA" are understood, too.
         device: Where it runs; "cpu", "cuda", "mps".
         size: "trained" scales a picture to the size of the training pictures before the network and back after it,
             where the training did; "native" never scales.
@@ -101,7 +102,7 @@ class Translator:
     ) -> None:
         if direction is None and len(generators) > 1:
             raise UserError("this model translates both ways: choose a direction, a2b or b2a.")
-        direction = direction or next(iter(generators))
+        direction = next(iter(generators)) if direction is None else DIRECTIONS.get(direction, direction)
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.precision, self.paper, self.seed = config, precision, paper, seed
@@ -137,8 +138,8 @@ class Translator:
                 of its own, the type it was trained with.
 
         Raises:
-            UserError: A picture has another number of channels than the model takes, its values are of a wider type
-                than the training's and beyond the model's range, or its translation is more than Pillow holds.
+            UserError: A picture has another number of channels than the model takes, values that `require_values`
+                refuses, or a translation that is more than Pillow holds.
         """
         if isinstance(picture, np.ndarray) and picture.ndim == 4:
             return np.stack(self.translate_batch(list(picture)))
@@ -169,13 +170,13 @@ class Translator:
         """Bring an array [H, W, C] to what the network takes.
 
         Raises:
-            UserError: It has another number of channels than the model takes, or as `require_trained_values`.
+            UserError: It has another number of channels than the model takes, or as `require_values`.
         """
         H, W, C = picture.shape
         how = self.preprocessing
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
-        require_trained_values(picture, how, "the picture")
+        self.require_values(picture)
         values = to_tensor(picture, how.source_range).to(self.device)
         return Source(self.network_input(values[None])[0], (H, W), picture.dtype, self._in_bf16(picture.dtype))
 
@@ -281,14 +282,19 @@ class Translator:
         self.require_values(picture.array, source)
         return picture
 
-    def require_values(self, picture: np.ndarray, path: Path) -> None:
-        """Refuse what a file [H, W, C] holds where the network cannot be given it.
+    def require_values(self, picture: np.ndarray, path: Path | None = None) -> None:
+        """Refuse a picture [H, W, C] whose values the network cannot be given.
+
+        Args:
+            picture: Of any supported type.
+            path: Its file, for the message, where it comes from one.
 
         Raises:
             UserError: As `require_range` and `require_trained_values`.
         """
-        require_range(picture, self.preprocessing.source_range, path)
-        require_trained_values(picture, self.preprocessing, f"{path}:")
+        what = "the picture" if path is None else f"{path}:"
+        require_range(picture, self.preprocessing.source_range, what)
+        require_trained_values(picture, self.preprocessing, what)
 
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
@@ -359,7 +365,7 @@ def require_trained_values(picture: np.ndarray, how: Preprocessing, what: str) -
     Args:
         picture: [H, W, C].
         how: What the model says of its pictures.
-        what: Begins the message: the picture's file, and a colon.
+        what: Begins the message: the picture's file and a colon, or "the picture".
 
     Raises:
         UserError: It holds such values.
