@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from ganvas.console import DIRECTIONS
 from ganvas.data.images import (
-    IMAGE_SUFFIXES,
     TOLERANCE,
     Picture,
     holds,
@@ -27,6 +26,7 @@ from ganvas.data.images import (
     write_image,
 )
 from ganvas.data.legend import is_flat
+from ganvas.data.listing import namesakes
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches
@@ -390,11 +390,11 @@ def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image
     return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output
 
 
-def _namesake(folder: Path, stem: str) -> Path:
-    found = [folder / f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES) if (folder / f"{stem}{suffix}").is_file()]
+def _namesake(folder: Path, name: str) -> Path:
+    found = namesakes(folder, name)
     if len(found) != 1:
-        raise UserError(f"{folder}: has {len(found)} pictures called {stem}; one is expected, beside the others.")
-    return found[0]
+        raise UserError(f"{folder}: has {len(found)} pictures called {name}; one is expected, beside the others.")
+    return folder / found[0]
 
 
 def _resized(x: Tensor, H: int, W: int, *, flat: bool = False) -> Tensor:
