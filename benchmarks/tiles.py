@@ -179,6 +179,9 @@ def compare(source: Path, size: Tiling) -> Iterator[dict[str, Any]]:
 def main() -> int:
     """Run the benchmark; print one JSON object, or one for each row of the comparison."""
     options = tyro.cli(Options, prog="python -m benchmarks.tiles")
+    if options.compare and options.model:
+        print("--compare: takes small networks of its own. Leave --model out.", file=sys.stderr)
+        return 2
     tiling = Tiling(options.tile, options.overlap, options.exact)
     with tempfile.TemporaryDirectory() as folder:
         draw = draw_worlds if options.model else draw_picture

@@ -14,6 +14,7 @@ from cyclegan.config import CycleGanConfig, check, data_folder, ranges
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
+from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.images import to_array
 from ganvas.data.paired import dataset_info, splits
@@ -24,7 +25,7 @@ from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
-from ganvas.modelfile import Preprocessing, picture_type, save_model
+from ganvas.modelfile import Preprocessing, save_model
 from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema

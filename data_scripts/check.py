@@ -497,7 +497,7 @@ def _float_ranges(layout: Layout, pictures: Mapping[str, list[Picture]]) -> Iter
 
 def _float_range(pictures: Iterable[Picture]) -> str:
     """Give the range of the floats as an option has it, "-670:1420"; empty where they lie in 0 to 1."""
-    from ganvas.data.images import TOLERANCE
+    from ganvas.data.arrays import TOLERANCE
 
     floats = [picture for picture in pictures if picture.depth == "float32"]
     low = min((picture.low for picture in floats), default=0.0)

@@ -87,7 +87,8 @@ def draw_edges(photo: np.ndarray, *, low: float, high: float, blur: float) -> np
     """
     import cv2
 
-    from ganvas.data.images import TOLERANCE, for_the_eye
+    from ganvas.data.arrays import TOLERANCE
+    from ganvas.data.images import for_the_eye
 
     if photo.dtype == "float32" and not (photo.min() >= -TOLERANCE and photo.max() <= 1 + TOLERANCE):
         raise UserError(

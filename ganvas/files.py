@@ -84,7 +84,9 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: The disk is full, or the place is not writable.
     """
-    aside = path.with_name(f".{path.stem}.new-{os.getpid()}{path.suffix}")
+    # A name of its own for each file, and short: the file's own may be as long as the disk allows.
+    name = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
+    aside = path.with_name(f".new-{os.getpid()}-{name}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

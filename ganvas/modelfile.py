@@ -8,14 +8,16 @@
 A model is told by its folder alone: nobody has to repeat the options of its training.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
+from ganvas.data.arrays import PictureType
 from ganvas.data.images import write_image
 from ganvas.data.legend import Colour
 from ganvas.errors import UserError
@@ -29,7 +31,6 @@ from ganvas.tensorfile import load_tensors, save_tensors
 
 KINDS = ("pix2pix", "cyclegan", "dcgan")
 TRANSLATORS = ("pix2pix", "cyclegan")
-PictureType = Literal["uint8", "uint16", "float32"]
 CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
 SAMPLE = "sample.png"
 SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # what goes to the hub and comes from it
@@ -118,17 +119,10 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
 
-
-def picture_type(picture: np.ndarray) -> PictureType:
-    """Name the type of a picture, as a model file does.
-
-    Raises:
-        ValueError: It is none of the three that pictures have.
-    """
-    for name in get_args(PictureType):
-        if picture.dtype.name == name:
-            return name
-    raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
+    def preprocessing_of(self, way: str) -> Preprocessing:
+        """Give what pictures of a direction go through; a cyclegan model's is described from a to b."""
+        backwards = self.kind == "cyclegan" and way == "b2a"
+        return self.preprocessing.backwards() if backwards else self.preprocessing
 
 
 def build_generator(spec: NetworkSpec) -> nn.Module:
@@ -143,6 +137,34 @@ def build_generator(spec: NetworkSpec) -> nn.Module:
         return ResNetGenerator(**spec.arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"the model's arguments do not fit the architecture {spec.architecture}: {error}.") from None
+
+
+def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
+    """Give what a generator was built with, and the defaults of what was left out."""
+    kind = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
+    return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | spec.arguments
+
+
+def require_channels(config: ModelConfig, where: str) -> None:
+    """Refuse a generator that takes or gives other channels than the model's pictures have.
+
+    So the two of a cyclegan model are each other's reverse.
+
+    Args:
+        config: The model's.
+        where: Its files, for the message.
+
+    Raises:
+        UserError: There is one.
+    """
+    for way, spec in config.networks.items():
+        how, arguments = config.preprocessing_of(way), all_arguments(spec)
+        found = arguments["in_channels"], arguments["out_channels"]
+        if found != (how.source_channels, how.target_channels):
+            raise UserError(
+                f"{where}: the generator {way} translates {found[0]} to {found[1]} channels, but the model's pictures "
+                f"have {how.source_channels} and {how.target_channels}. Take generators and files of one training."
+            )
 
 
 def save_model(
@@ -202,7 +224,8 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
         kinds: What it may be.
 
     Raises:
-        UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture.
+        UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture, or that
+            its pictures.
     """
     path = local_model(path)
     folder = find_model(path)
@@ -213,6 +236,7 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
         generator = build_generator(spec)
         load_weights(generator, weights[way], str(path))
         generators[str(way)] = generator.eval()
+    require_channels(config, str(folder / CONFIG))
     if is_checkpoint(path):
         config = replace(config, training={"step": int(path.name.removeprefix("step-"))})
     return config, generators

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.images import to_array
 from ganvas.data.paired import PairedDataset, dataset_info, splits
@@ -20,7 +21,7 @@ from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
-from ganvas.modelfile import NetworkSpec, Preprocessing, picture_type, save_model
+from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up

@@ -1,6 +1,11 @@
-"""How pictures are encoded where a format leaves a choice. Free of torch, for the ONNX runner."""
+"""Which picture files are opened, and how they are encoded where a format leaves a choice.
+
+Free of torch, for the ONNX runner.
+"""
 
 from typing import Any
 
+# What Pillow may open, whatever the suffix; it knows others, of which EPS would run a program, Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
 ENCODING = {".jpg": JPEG, ".jpeg": JPEG, ".webp": {"quality": 95}}

@@ -19,7 +19,8 @@ from numpy.typing import DTypeLike
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ganvas.data.encoding import ENCODING
+from ganvas.data.arrays import TOLERANCE, fit_gray
+from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
 from ganvas.files import new_file
@@ -27,13 +28,10 @@ from ganvas.files import new_file
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
-# What Pillow may open, whatever the suffix; it knows others, of which EPS would run a program, Ghostscript.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
 LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
 ORIENTATION = 0x0112  # tag of EXIF
 ValueRange = tuple[float, float]
-TOLERANCE = 1e-3  # beyond [0, 1]: what resampling leaves
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 _one_at_a_time = threading.Lock()
@@ -174,8 +172,7 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     Raises:
         UserError: It has another number of channels.
     """
-    if channels == 3 and picture.shape[2] == 1:
-        return np.repeat(picture, 3, axis=2)
+    picture = fit_gray(picture, channels)
     if picture.shape[2] != channels:
         raise UserError(
             f"{path}: has {picture.shape[2]} channels, {channels} are expected. Convert the file, or train with as "

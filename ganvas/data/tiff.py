@@ -23,10 +23,11 @@ STATISTICS = re.compile(r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>')  # in G
 RESOLUTION = {X_RESOLUTION, Y_RESOLUTION, UNIT}  # written together
 BASELINE = RESOLUTION | {DESCRIPTION, SOFTWARE}  # the writer has arguments for them
 PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
+CAMERA = 50844  # GeoTIFF's rational polynomial coefficients, by columns and rows
 RASTER_TYPE, PIXEL_IS_POINT = 1025, 2  # a key and a value in GEO_KEYS
 PLACE = {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, 34736, 34737}  # GeoTIFF's
 # Date, whose argument takes but one form; maker, model, artist, host, copyright; XMP, IPTC and the colour profile.
-COPIED = {DATE, 271, 272, 315, 316, 33432, 700, 33723, 34675} | PLACE | {GDAL_METADATA, NO_DATA}
+COPIED = {DATE, 271, 272, 315, 316, 33432, 700, 33723, 34675} | PLACE | {CAMERA, GDAL_METADATA, NO_DATA}
 # Descriptions that say which axes the pixels of their file have: ImageJ's and its like's, tifffile's, OME's.
 LAYOUT = re.compile(r'\A(ImageJ=|SCIFIO=|shape=|\{.*"shape":)|OME>\s*\Z', re.DOTALL)
 CHANNEL_AXES = {"S", "C", "Q", "I"}  # samples, channels, and pages that the file does not name otherwise
@@ -78,7 +79,7 @@ class Tags:
         return marked, tags
 
     def scaled(self, x: float, y: float) -> "Tags":
-        """Give the tags of the same picture at another scale: geo-reference and resolution follow.
+        """Give the tags of the same picture at another scale: geo-reference and resolution follow, a camera's does not.
 
         Args:
             x: New width by old width.
@@ -90,8 +91,9 @@ class Tags:
         middle = 0.5 if self._pixels_are_points() else 0.0
         old_of_new = np.diag([1 / x, 1 / y, 1, 1])  # makes the old picture's column and row of the new one's
         old_of_new[:2, 3] = middle / x - middle, middle / y - middle
-        values = dict(self.values)
-        for code, (kind, count, value) in self.values.items():
+        sound = self.sound().values
+        values = {code: tag for code, tag in sound.items() if code != CAMERA or x == y == 1}
+        for code, (kind, count, value) in sound.items():
             if code in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION):
                 values[code] = (kind, count, tuple(_georeference(code, value, old_of_new).ravel().tolist()))
             elif code in (X_RESOLUTION, Y_RESOLUTION):
@@ -100,6 +102,14 @@ class Tags:
                 values[code] = (kind, count, scaled.limit_denominator(2**16).as_integer_ratio())
         return Tags(values, self.no_data)
 
+    def sound(self) -> "Tags":
+        """Leave out what cannot be written or scaled: the tags of a damaged file may say anything."""
+        if _is_sound(self.values):
+            return self
+        parts = [RESOLUTION & self.values.keys(), *({code} for code in self.values.keys() - RESOLUTION)]
+        sound = set().union(*(part for part in parts if _is_sound({code: self.values[code] for code in part})))
+        return Tags({code: tag for code, tag in self.values.items() if code in sound}, self.no_data)
+
     def no_data_alone(self) -> "Tags":
         """Give the no-data value without all else, for a picture that lies elsewhere."""
         return Tags({code: value for code, value in self.values.items() if code == NO_DATA}, self.no_data)
@@ -107,6 +117,17 @@ class Tags:
     def _pixels_are_points(self) -> bool:
         _, _, keys = self.values.get(GEO_KEYS, (0, 0, ()))
         return any(tuple(keys[i : i + 4]) == (RASTER_TYPE, 0, 1, PIXEL_IS_POINT) for i in range(4, len(keys), 4))
+
+
+def _is_sound(values: Mapping[int, tuple[int, int, Any]]) -> bool:
+    try:
+        for code in values.keys() & {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION}:
+            _georeference(code, values[code][2], np.eye(4))
+        with tifffile.TiffWriter(io.BytesIO()) as file:
+            file.write(np.zeros((1, 1), np.uint8), **_writing(values, 1))
+    except Exception:  # what the writer stumbles over has no limits
+        return False
+    return True
 
 
 def _holds(kind: np.dtype, value: float) -> bool:
@@ -165,7 +186,8 @@ def read_tiff(path: Path, max_pixels: int | None) -> Tiff | None:
 
     Args:
         path: The file.
-        max_pixels: Larger pictures are refused before anything is decoded; None refuses none.
+        max_pixels: Larger pictures are refused before anything is decoded; None refuses none. Four channels beyond the
+            first four count as a pixel.
 
     Returns:
         None for what is of another kind: a palette, CMYK, one bit a pixel, or no TIFF.
@@ -211,8 +233,9 @@ def _decode(file: tifffile.TiffFile, max_pixels: int | None) -> Tiff:
     others = set(size) - {"Y", "X"}
     if len(others) > 1 or not others <= CHANNEL_AXES:
         raise ValueError(f"it is a stack with the axes {series.axes}; only channels may be stacked")
-    if max_pixels is not None and size["Y"] * size["X"] > max_pixels:
-        raise Image.DecompressionBombError(f"{size['Y'] * size['X']} pixels, the limit is {max_pixels}")
+    fours = math.prod(size.values()) // 4  # as many values as a pixel of other formats has at most
+    if max_pixels is not None and (pixels := max(size["Y"] * size["X"], fours)) > max_pixels:
+        raise Image.DecompressionBombError(f"{pixels} pixels of up to four channels, the limit is {max_pixels}")
     picture = series.asarray()
     picture = np.moveaxis(picture, series.axes.index(others.pop()), 2) if others else picture[:, :, None]
     orientation = page.tags.valueof(ORIENTATION, default=1)
@@ -236,24 +259,11 @@ def _tags(tags: tifffile.TiffTags) -> Tags:
     if GDAL_METADATA in values:  # least and largest values, say, are not those of the picture that is made of this one
         told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
         values[GDAL_METADATA] = (2, len(told.encode()) + 1, told)
-    if not _can_be_kept(values):
-        parts = [RESOLUTION & values.keys(), *({code} for code in values.keys() - RESOLUTION)]
-        kept = [part for part in parts if _can_be_kept({code: values[code] for code in part})]
-        values = {code: values[code] for code in set().union(*kept)}
     try:
         no_data = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
     except ValueError:
         no_data = None
     return Tags(values, no_data)
-
-
-def _can_be_kept(values: Mapping[int, tuple[int, int, Any]]) -> bool:
-    """Tell whether tags can be scaled and written: those of a damaged file may say anything."""
-    try:
-        tifffile.imwrite(io.BytesIO(), np.zeros((1, 1), np.uint8), **writing(Tags(values).scaled(2, 2), 1))
-    except Exception:  # what damage the writer stumbles over has no limits
-        return False
-    return True
 
 
 def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none") -> None:
@@ -274,8 +284,12 @@ def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none
 
 
 def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
-    """Give tifffile's options for a picture that is written as by `write_tiff`."""
-    given = {code: _encoded(value) for code, (_, _, value) in tags.values.items()}
+    """Give tifffile's options for a picture that is written as by `write_tiff`; damaged tags are left out."""
+    return _writing(tags.sound().values, channels, alpha)
+
+
+def _writing(values: Mapping[int, tuple[int, int, Any]], channels: int, alpha: Alpha = "none") -> dict[str, Any]:
+    given = {code: _encoded(value) for code, (_, _, value) in values.items()}
     resolution = (given[X_RESOLUTION], given[Y_RESOLUTION]) if {X_RESOLUTION, Y_RESOLUTION} <= given.keys() else None
     is_colour = channels == (3 if alpha == "none" else 4)
     extra = [tifffile.EXTRASAMPLE.UNSPECIFIED] * (channels - (3 if is_colour else 1))
@@ -292,7 +306,7 @@ def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
         "software": given.get(SOFTWARE, "ganvas"),
         "resolution": resolution,
         "resolutionunit": given.get(UNIT),
-        "extratags": [(code, *tags.values[code][:2], given[code], True) for code in sorted(given.keys() & COPIED)],
+        "extratags": [(code, *values[code][:2], given[code], True) for code in sorted(given.keys() & COPIED)],
     }
 
 

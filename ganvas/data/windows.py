@@ -23,7 +23,7 @@ from ganvas.files import new_file
 
 BLOCK = 256  # side of the squares that TIFF is stored in
 LARGEST_SEGMENT = 2**27  # bytes; a TIFF compressed in larger pieces cannot be read by windows
-KEPT_BYTES = 2**26  # of decoded segments: windows side by side read the same strips
+MOST_KEPT = 2**28  # bytes of decoded segments
 CLASSIC_BYTES = 2**32 - 2**26  # more needs BigTIFF; the rest is for tags
 
 
@@ -41,12 +41,13 @@ class WholePicture:
 
 
 @contextmanager
-def open_windows(path: Path, channels: int) -> "Iterator[TiffWindows | None]":
+def open_windows(path: Path, channels: int, rows: int) -> "Iterator[TiffWindows | None]":
     """Open a TIFF to be read by windows.
 
     Args:
         path: The file.
         channels: Channels wanted.
+        rows: Most rows of a window; windows side by side decode each part of the file once.
 
     Yields:
         None where windows cannot read the file; reading it whole does it, or says what is wrong.
@@ -57,7 +58,7 @@ def open_windows(path: Path, channels: int) -> "Iterator[TiffWindows | None]":
     with ExitStack() as opened:
         try:
             file = opened.enter_context(tifffile.TiffFile(path))
-            windows = TiffWindows(path, file, channels) if is_read_by_windows(file) else None
+            windows = TiffWindows(path, file, channels, rows) if is_read_by_windows(file) else None
         except UserError:
             raise
         except Exception:  # a damaged file makes the decoder stumble anywhere
@@ -101,14 +102,19 @@ class TiffWindows:
         path: The file.
         file: It, opened; `is_read_by_windows`.
         channels: Channels wanted.
+        rows: Most rows of a window.
     """
 
-    def __init__(self, path: Path, file: tifffile.TiffFile, channels: int) -> None:
+    def __init__(self, path: Path, file: tifffile.TiffFile, channels: int, rows: int) -> None:
         self._path, self._file, self._page, self._channels = path, file, file.pages.first, channels
         page = self._page
-        self.height, self.width = page.imagelength, page.imagewidth
+        self.height, self.width, self._rows = page.imagelength, page.imagewidth, rows
         self.tags, self._alpha = _tags(page.tags), _alpha(page.extrasamples)
-        self._segment = lru_cache(maxsize=max(1, KEPT_BYTES // _segment_bytes(page)))(self._decode_segment)
+        high, wide = page.chunks[:2]
+        down, across = -(-rows // high) + 1, -(-self.width // wide)  # segments that windows side by side lie on
+        row = down * across * (page.samplesperpixel if _is_planar(page) else 1)
+        kept = max(1, min(row, MOST_KEPT // _segment_bytes(page)))
+        self._segment = lru_cache(maxsize=kept)(self._decode_segment)
         self._fill = self._least() if self.tags.no_data is not None else 0.0
 
     def read(self, top: int, left: int, H: int, W: int) -> Picture:
@@ -132,9 +138,9 @@ class TiffWindows:
     def _least(self) -> float:
         """Find the least value of pixels with data; 0 where there are none."""
         least = math.inf
-        for top in range(0, self.height, BLOCK):
+        for top in range(0, self.height, self._rows):
             for left in range(0, self.width, BLOCK):
-                window = self._raw(top, left, min(BLOCK, self.height - top), min(BLOCK, self.width - left))
+                window = self._raw(top, left, min(self._rows, self.height - top), min(BLOCK, self.width - left))
                 values = window[:, :, : self._colours(window)]
                 data = values[~self.tags.holes(values)]
                 least = min(least, float(data.min())) if data.size else least

@@ -26,6 +26,7 @@ CARD = """# A translator from pytorch-CycleGAN-and-pix2pix
 """
 MAX_SIZE = 8192
 REAL_PICTURES = 16  # to compare on and, for int8, to choose scales by
+SOME_PICTURES = 4  # of the run's data set, which nobody asked for: to compare on
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class ExportOptions:
     direction: Literal["a2b", "b2a"] | None = None
     """Which way, of a model that translates both."""
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Of an ONNX file: fp16 halves it; int8 quarters it, computes in whole numbers, and needs --data."""
+    """Of an ONNX file: fp16 halves it; int8 quarters it, computes in whole numbers, and needs real pictures."""
     data: Path | None = None
-    """A folder of source pictures to compare on; int8 chooses its scales by them."""
+    """A folder of source pictures to compare on; by default a few of the run's data set, if it is there. int8 chooses
+    its scales by them."""
     json: bool = False
     """Print one JSON object on standard output and nothing else there."""
 
@@ -117,20 +119,59 @@ def _export_runtime(translator: "Translator", path: Path, options: ExportOptions
 
     if path.suffix.lower() == ".pth":
         raise UserError(f"{path}: weights for pytorch-CycleGAN-and-pix2pix are written by --peer {path}.")
-    pictures = _pictures(translator, options.data)
-    return summary(path, export_translator(translator, path, weights=options.weights, pictures=pictures))
+    real = _pictures_of_run(translator, options) if options.data is None else _pictures(translator, options.data)
+    found = export_translator(translator, path, weights=options.weights, pictures=real.arrays)
+    told: dict[str, str | float] = {"real pictures": len(real.arrays)}
+    told["taken from" if real.arrays else "no real pictures since"] = real.origin
+    return summary(path, found) | told
 
 
-def _pictures(translator: "Translator", folder: Path | None) -> "list[np.ndarray]":
+@dataclass(frozen=True)
+class _RealPictures:
+    """Source pictures to compare on, [H, W, C] each, and where they are from, or why there are none."""
+
+    arrays: "list[np.ndarray]"
+    origin: str
+
+
+def _pictures(translator: "Translator", folder: Path) -> _RealPictures:
     from ganvas.data.images import list_images
 
-    if folder is None:
-        return []
     files = list_images(folder)
     if not files:
         raise UserError(f"{folder}: holds no pictures.")
     every = max(1, len(files) // REAL_PICTURES)
-    return [translator.read(file).array for file in files[::every][:REAL_PICTURES]]
+    return _RealPictures([translator.read(file).array for file in files[::every][:REAL_PICTURES]], str(folder))
+
+
+def _pictures_of_run(translator: "Translator", options: ExportOptions) -> _RealPictures:
+    """Read sources of the data set that the run names; where that fails, the export goes on without them."""
+    from ganvas.data.paired import splits
+    from ganvas.inference.run_data import data_of_run, some_sources
+
+    try:
+        data = data_of_run(options.model)
+        if data is None:
+            return _RealPictures([], "the model lies in no run that names its data; --data gives some")
+        if not (there := splits(data)):
+            return _RealPictures([], f"{data}, the run's data set, is not there; --data gives some")
+        # Scales are chosen by what was trained on: held-out pictures have no part in the model.
+        split, count = (there[0], REAL_PICTURES) if options.weights == "int8" else (there[-1], SOME_PICTURES)
+        arrays = some_sources(translator.config, translator.direction, data, split, count)
+        for array in arrays:
+            translator.require_values(array, data)
+    except UserError as error:
+        return _RealPictures([], f"the run's data cannot be read: {error}")
+    return _RealPictures([_as_trained(translator, array) for array in arrays], f"{data}, {split}")
+
+
+def _as_trained(translator: "Translator", picture: "np.ndarray") -> "np.ndarray":
+    """Give the middle of a picture of which the training saw pieces: the whole may be too large to be compared on."""
+    if translator.resizes:
+        return picture
+    S = translator.preprocessing.image_size
+    top, left = (max(0, side - S) // 2 for side in picture.shape[:2])
+    return picture[top : top + S, left : left + S]
 
 
 def run_import(options: ImportOptions) -> int:
@@ -146,7 +187,7 @@ def run_import_both(options: ImportBothOptions) -> int:
     """Import both generators of a CycleGAN; give the exit code.
 
     Raises:
-        UserError: A file holds no generator, or the folder cannot be written.
+        UserError: A file holds no generator, they do not translate there and back, or the folder cannot be written.
     """
     files: Mapping[Literal["a2b", "b2a"], Path] = {"a2b": options.weights_ab, "b2a": options.weights_ba}
     return _write(files, options.output, options.image_size, options.statistics)
@@ -154,7 +195,7 @@ def run_import_both(options: ImportBothOptions) -> int:
 
 def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size: int, statistics: "Statistics") -> int:
     from ganvas.inference.peer import describe, read_generator
-    from ganvas.modelfile import save_model
+    from ganvas.modelfile import require_channels, save_model
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: is there already. Give the name of a new folder.")
@@ -163,6 +204,7 @@ def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size
     found = {way: read_generator(path) for way, path in files.items()}
     lines = [f"{way}: {one.description}, from {files[way].name}" for way, one in found.items()]
     config = describe({way: one.spec for way, one in found.items()}, image_size, statistics)
+    require_channels(config, ", ".join(map(str, files.values())))
     save_model(output, config, {way: one.network for way, one in found.items()}, CARD.format("\n- ".join(lines)))
     print("\n".join([*lines, f"written: {output}"]))
     return 0

@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
-from ganvas.data.encoding import ENCODING
+from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
+from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.legend import is_flat
 from ganvas.errors import UserError, WriteError
 from ganvas.files import write_file
 from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-TOLERANCE = 1e-3  # of floats beyond [0, 1]: what resampling leaves
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -53,10 +53,15 @@ class OnnxTranslator:
     def translate(self, picture: np.ndarray) -> np.ndarray:
         """Translate [H, W, C], uint8, uint16 or float32, as the model's file says; the same size comes out.
 
+        Gray is repeated for a model of three channels.
+
         Raises:
-            UserError: It has another type or number of channels than the model takes, values that are not finite, or
-                floats beyond [0, 1] where the model has no range of its own; or the network cannot take it.
+            UserError: It has another type or number of channels than the model takes, values that are not finite,
+                floats beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`;
+                or the network cannot take it.
         """
+        if not self.how.get("source_folders"):  # where each channel is another picture, gray fills only one
+            picture = fit_gray(picture, self.how["source_channels"])
         self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
@@ -80,6 +85,7 @@ class OnnxTranslator:
             raise UserError("the picture has values that are not finite (NaN or infinite). Fill them.")
         if kind == "float32" and self.how["source_range"] is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
             raise UserError(f"the picture has values from {low:g} to {high:g}; this model's floats lie in 0 to 1.")
+        require_trained_values(picture, self.how["source_range"], self.how["source_type"], "the picture")
 
     def _run(self, source: np.ndarray) -> np.ndarray:
         try:
@@ -121,7 +127,7 @@ def _is_complete(how: dict[str, Any]) -> bool:
     return (
         all(isinstance(how.get(name), int) and how[name] > 0 for name in ("source_channels", "image_size"))
         and isinstance(how.get("resized"), bool)
-        and how.get("target_type") in list(TOP)
+        and all(how.get(name) in list(TOP) for name in ("source_type", "target_type"))
         and all(_is_range(how.get(name)) for name in ("source_range", "target_range"))
     )
 
@@ -149,9 +155,9 @@ def read(path: Path, channels: int) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
             return _load_array(path)
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             _require_all_bits(file)
-            return from_pillow(ImageOps.exif_transpose(file), channels)
+            return from_pillow(file, channels)
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
     except UserError as error:

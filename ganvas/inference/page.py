@@ -19,12 +19,12 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ganvas.data.images import FORMATS, TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
+from ganvas.data.encoding import FORMATS
+from ganvas.data.images import TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
 from ganvas.data.legend import Colour, legend_of
-from ganvas.data.paired import PairedDataset, dataset_info, splits
-from ganvas.data.unpaired import find_domains
+from ganvas.data.paired import dataset_info, splits
 from ganvas.errors import UserError, WriteError
-from ganvas.files import read_json
+from ganvas.inference.run_data import data_of_run, some_sources
 from ganvas.inference.serve_command import ServeOptions
 from ganvas.inference.tile_plan import Tiling
 from ganvas.inference.tiles import translate_tiled
@@ -171,7 +171,7 @@ def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr
         for size in ("trained", "native")
     )
     served = Served(whole, native, tiling, options.max_pixels, options.max_megabytes * 2**20)
-    data = options.data or _data_of_run(options.model)
+    data = options.data or data_of_run(options.model)
     examples = _examples(config, data, folder / "examples") if data and data.is_dir() else []
     page = build_page(config, served, _brushes(config, data), examples, folder)
     page.launch(
@@ -421,17 +421,6 @@ def _brushes(config: ModelConfig, data: Path | None) -> Mapping[str, Brush]:
     return brushes | {name: Brush(colour, thin=True) for name, colour in lines.items()}
 
 
-def _data_of_run(model: Path) -> Path | None:
-    """Give the data set that a run's config names; of a model folder by itself, none."""
-    for run in (model, model.parent, model.parent.parent):
-        file = run / "config.json"
-        if file.is_file():
-            data = read_json(file, "a run's config").get("data")
-            if isinstance(data, dict) and data.get("data"):
-                return Path(data["data"])
-    return None
-
-
 def _examples(config: ModelConfig, data: Path, folder: Path) -> list[Example]:
     """Write sources of the data set's last split to files of their own, evenly over it.
 
@@ -441,34 +430,10 @@ def _examples(config: ModelConfig, data: Path, folder: Path) -> list[Example]:
     there = splits(data)
     if not there:
         return []
-    sources = _unpaired if config.kind == "cyclegan" else _paired
     found = []
     for way in config.networks:
-        for number, picture in enumerate(sources(config, data, there[-1], way)):
+        for number, picture in enumerate(some_sources(config, way, data, there[-1], EXAMPLES)):
             path = folder / f"{way}-{number}.{'png' if picture.dtype == np.uint8 and picture.shape[2] < 4 else 'tif'}"
             write_image(path, picture)
             found.append(Example(path, way))
     return found
-
-
-def _paired(config: ModelConfig, data: Path, split: str, way: str) -> list[np.ndarray]:
-    how = config.preprocessing
-    pairs = PairedDataset(
-        data,
-        split,
-        augmentation=None,
-        direction="b2a" if way == "b2a" else "a2b",
-        source_channels=how.source_channels,
-        target_channels=how.target_channels,
-    )
-    return [pairs.pair(index)[0] for index in _spread(len(pairs))]
-
-
-def _unpaired(config: ModelConfig, data: Path, split: str, way: str) -> list[np.ndarray]:
-    how = config.preprocessing if way == "a2b" else config.preprocessing.backwards()
-    files = find_domains(data, split)[way == "b2a"]
-    return [read_image(files[index], how.source_channels) for index in _spread(len(files))]
-
-
-def _spread(count: int) -> list[int]:
-    return list(range(0, count, max(1, -(-count // EXAMPLES))))

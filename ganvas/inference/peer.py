@@ -9,7 +9,6 @@ The outermost has them at P0.0 and P0.3, the innermost the latter at Pi.3 with t
 discriminators number their layers in order.
 """
 
-import inspect
 import io
 import pickle
 import sys
@@ -24,11 +23,9 @@ from torch import Tensor, nn
 from ganvas.errors import UserError
 from ganvas.files import write_file
 from ganvas.inference.translator import Translator
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, load_weights
+from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, all_arguments, build_generator, load_weights
 from ganvas.nn.layers import Norm, Statistics
 from ganvas.nn.patchgan import make_discriminator
-from ganvas.nn.resnet import ResNetGenerator
-from ganvas.nn.unet import UNetGenerator
 
 NetG = Literal["unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
 TRACKED = ("running_mean", "running_var", "num_batches_tracked")
@@ -160,7 +157,7 @@ def write_peer(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
     Raises:
         UserError: The tool has no such architecture, or the place cannot be written.
     """
-    arguments = _all_arguments(spec)
+    arguments = all_arguments(spec)
     if spec.architecture == "unet":
         modules, name = _unet_modules(arguments["num_levels"]), f"unet_{2 ** arguments['num_levels']}"
     else:
@@ -176,12 +173,6 @@ def write_peer(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
     torch.save(weights, content)
     write_file(path, content.getvalue())
     return _options(name, arguments)
-
-
-def _all_arguments(spec: NetworkSpec) -> dict[str, Any]:
-    """Give what a generator was built with, and the defaults of what was left out."""
-    kind = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
-    return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | spec.arguments
 
 
 def _options(name: str, arguments: Mapping[str, Any]) -> str:
@@ -200,11 +191,16 @@ def _load(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
+    except pickle.UnpicklingError:  # whose text explains how to run the code all the same
         raise UserError(
-            f"{path}: is no plain table of tensors ({reason}). A file that carries code is refused, and nothing of it "
-            "was run; a damaged one has to be copied again."
+            f"{path}: is no plain table of tensors. A file that carries code is refused, and nothing of it was run; a "
+            "damaged one has to be copied again."
+        ) from None
+    except Exception as error:  # where bytes are damaged, the reader stumbles anywhere: over indices, types, numbers
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{path}: is no plain table of tensors, or a damaged one ({reason}). Copy it again, or give a file such as "
+            "latest_net_G.pth as that tool wrote it."
         ) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: is no table of tensors. Give a file such as latest_net_G.pth.")

@@ -54,6 +54,10 @@ class Tiling:
     exact: bool = False
     shared: bool = True
 
+    def side(self, network: nn.Module) -> int:
+        """Give the pixels a side of a tile in whole squares of the network's grid."""
+        return _whole(self.tile, grid_of(network).step)
+
     def check(self, network: nn.Module) -> None:
         """Refuse a tile that the network or the overlap does not allow.
 
@@ -66,7 +70,7 @@ class Tiling:
             raise UserError(f"--overlap is {self.overlap}; give 0 or more pixels.")
         if self.tile < grid.least:
             raise UserError(f"--tile is {self.tile}; this network needs {grid.least} pixels or more.")
-        if _whole(self.tile, grid.step) - self.overlap < grid.step:
+        if self.side(network) - self.overlap < grid.step:
             least = _whole(self.overlap, grid.step) + grid.step
             raise UserError(
                 f"--tile is {self.tile}: too small for --overlap {self.overlap}, since this network's tiles lie "

@@ -104,7 +104,7 @@ def translate_tiled(
             f"this model was loaded to scale pictures to {how.image_size} pixels, which tiles cannot. Load it with "
             "size='native', or translate the picture whole."
         )
-    with open_source(source, translator) as pixels:
+    with open_source(source, translator, tiling.side(translator.network)) as pixels:
         plan = Plan.of(pixels.height, pixels.width, tiling, translator.network)
         kind = pixels.read(0, 0, 1, 1).array.dtype if how.target_range is None else np.dtype(how.target_type)
         target = _suited(target, pixels, kind, translator)
@@ -139,8 +139,13 @@ def translate_tiled(
 
 
 @contextmanager
-def open_source(path: Path, translator: Translator) -> Iterator[Source]:
+def open_source(path: Path, translator: Translator, rows: int) -> Iterator[Source]:
     """Open a picture for reading by windows; Pillow's limit of pixels holds only for what is decoded whole.
+
+    Args:
+        path: The file.
+        translator: The model.
+        rows: Most rows of a window.
 
     Raises:
         UserError: It cannot be read, is too large to be decoded whole where it has to be, or is not what the model
@@ -149,7 +154,7 @@ def open_source(path: Path, translator: Translator) -> Iterator[Source]:
     how = translator.preprocessing
     opened: AbstractContextManager[TiffWindows | None] = nullcontext()
     if path.suffix.lower() in TIFF_SUFFIXES and not how.source_folders:
-        opened = open_windows(path, how.source_channels)
+        opened = open_windows(path, how.source_channels, rows)
     with opened as windows:
         if windows is not None:
             yield windows

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.console import DIRECTIONS
+from ganvas.data.arrays import PictureType, fit_gray, require_trained_values
 from ganvas.data.images import (
-    TOLERANCE,
     Picture,
     holds,
     read_picture,
@@ -33,7 +33,7 @@ from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.pictures import from_pillow, to_pillow
 from ganvas.inference.prepare import prepared
-from ganvas.modelfile import ModelConfig, PictureType, Preprocessing, load_model, picture_type
+from ganvas.modelfile import ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
 from ganvas.precision import Precision, multiplies_bf16
 
@@ -82,6 +82,7 @@ class Translator:
         seed: Of the noise.
 
     Attributes:
+        direction: Which way it translates.
         resizes: Whether pictures are scaled to the training's size and back.
 
     Raises:
@@ -105,10 +106,10 @@ class Translator:
         direction = next(iter(generators)) if direction is None else DIRECTIONS.get(direction, direction)
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
-        self.config, self.precision, self.paper, self.seed = config, precision, paper, seed
+        self.config, self.direction = config, direction
+        self.precision, self.paper, self.seed = precision, paper, seed
         self.spec = next(spec for way, spec in config.networks.items() if way == direction)
-        backwards = config.kind == "cyclegan" and direction == "b2a"  # it describes the way from a to b
-        self.preprocessing = config.preprocessing.backwards() if backwards else config.preprocessing
+        self.preprocessing = config.preprocessing_of(direction)
         self.device = torch.device(device)
         self.resizes = size == "trained" and self.preprocessing.resized
         self._prepared: dict[bool, nn.Module] = {}
@@ -128,14 +129,16 @@ class Translator:
     def translate(self, picture: Any) -> Any:
         """Translate a picture, or several; the same kind, size and depth come out.
 
+        Gray pictures are repeated for a model of three channels. Translations have the channels of the model's targets.
+
         Args:
             picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
                 of a model with a range of its own, any type in that range. Or a list of those, of any sizes; or
                 pictures of one size as one array [N, H, W, C].
 
         Returns:
-            The same kind and size (a PIL image upright, as its EXIF says), and the same type; of a model with a range
-                of its own, the type it was trained with.
+            The same kind and size (a PIL image upright, as its EXIF says; [H, W] of one channel stays so), and the same
+                type; of a model with a range of its own, the type it was trained with.
 
         Raises:
             UserError: A picture has another number of channels than the model takes, values that `require_values`
@@ -167,13 +170,15 @@ class Translator:
         return [outputs[i] for i in range(len(sources))]
 
     def prepare(self, picture: np.ndarray) -> Source:
-        """Bring an array [H, W, C] to what the network takes.
+        """Bring an array [H, W, C] to what the network takes; gray is repeated for a model of three channels.
 
         Raises:
             UserError: It has another number of channels than the model takes, or as `require_values`.
         """
-        H, W, C = picture.shape
         how = self.preprocessing
+        if not how.source_folders:  # where each channel is another picture, gray fills only one
+            picture = fit_gray(picture, how.source_channels)
+        H, W, C = picture.shape
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
         self.require_values(picture)
@@ -292,9 +297,9 @@ class Translator:
         Raises:
             UserError: As `require_range` and `require_trained_values`.
         """
-        what = "the picture" if path is None else f"{path}:"
-        require_range(picture, self.preprocessing.source_range, what)
-        require_trained_values(picture, self.preprocessing, what)
+        how, what = self.preprocessing, "the picture" if path is None else f"{path}:"
+        require_range(picture, how.source_range, what)
+        require_trained_values(picture, how.source_range, how.source_type, what)
 
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
@@ -356,35 +361,8 @@ def load(
     )
 
 
-def require_trained_values(picture: np.ndarray, how: Preprocessing, what: str) -> None:
-    """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
-
-    A model of 8 bits and the range 0:255 would see a picture of 16 bits nearly all white. In the training's own type,
-    and in narrower ones, values beyond the range are cut as in training.
-
-    Args:
-        picture: [H, W, C].
-        how: What the model says of its pictures.
-        what: Begins the message: the picture's file and a colon, or "the picture".
-
-    Raises:
-        UserError: It holds such values.
-    """
-    widths = get_args(PictureType)
-    if how.source_range is None or widths.index(picture_type(picture)) <= widths.index(how.source_type):
-        return
-    (least, most), low, high = how.source_range, float(picture.min()), float(picture.max())
-    slack = TOLERANCE * (most - least)
-    if low < least - slack or high > most + slack:
-        raise UserError(
-            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {how.source_type} "
-            f"pictures, of which it sees {least:g} to {most:g}. Bring the picture to those values, or train with the "
-            "--value-range of such pictures."
-        )
-
-
 def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-    """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels."""
+    """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels and this has one."""
     if isinstance(picture, Image.Image):
         return to_pillow(output)
     return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output

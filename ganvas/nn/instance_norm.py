@@ -7,6 +7,9 @@ difference of two sums, of which nothing is left on a nearly flat map; and its g
 are so slow that they took a third of a CycleGAN step. So here are the formulas, piece by piece
 (`benchmarks.train_step --model cyclegan` measures the step).
 
+Batch norm of one picture is its instance norm, and torch's channels-last kernel of that is the fastest way. It adds up
+in float32 one value after another, which is exact enough where values have the 8 bits of bfloat16 and are not too many.
+
 Letters in shape comments: N pictures, C channels, H rows, W columns, P = H * W positions; n pictures, p positions of a
 piece.
 """
@@ -19,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
+EXACT = 1 << 16  # values of 8 bits of which float32, with its 24, holds any sum of like ones
 PIECE = 1 << 18  # values computed at a time: a megabyte in float32, so that they stay in the cache
 
 
@@ -50,8 +54,13 @@ class _InstanceNorm(torch.autograd.Function):
         y = torch.empty_like(x)  # [N, C, H, W], channels-last as x
         dtype = torch.float32 if x.dtype in HALF else x.dtype
         mean, rstd = torch.empty(2, N, 1, C, dtype=dtype, device=x.device)
-        for pictures in _pictures(_rows(x), _rows(y), mean, rstd):
-            _normalise(eps, *pictures)
+        if _has_exact_sums(x):
+            scale, shift = torch.ones_like(mean[0, 0]), torch.zeros_like(mean[0, 0])
+            for one, *out in zip(x.split(1), y.split(1), mean[:, 0], rstd[:, 0], strict=True):
+                torch.native_batch_norm(one, scale, shift, None, None, True, 0.0, eps, out=tuple(out))
+        else:
+            for pictures in _pictures(_rows(x), _rows(y), mean, rstd):
+                _normalise(eps, *pictures)
         ctx.save_for_backward(x, mean, rstd)
         ctx.eps = eps
         return y
@@ -65,9 +74,20 @@ class _InstanceNorm(torch.autograd.Function):
             (result,) = torch.autograd.grad(_group_norm(own, ctx.eps), own, grad, create_graph=True)
             return result, None
         result = torch.empty_like(x)
-        for pictures in _pictures(_rows(x), _rows(grad), _rows(result), mean, rstd):
-            _gradient(*pictures)
+        if _has_exact_sums(x):
+            scale, grad = torch.ones_like(mean[0, 0]), grad.contiguous(memory_format=torch.channels_last)
+            kernel, options = torch.ops.aten.native_batch_norm_backward, (True, ctx.eps, [True, False, False])
+            for one, *given in zip(result.split(1), grad.split(1), x.split(1), mean[:, 0], rstd[:, 0], strict=True):
+                upstream, source, *statistics = given
+                one.copy_(kernel(upstream, source, scale, None, None, *statistics, *options)[0])
+        else:
+            for pictures in _pictures(_rows(x), _rows(grad), _rows(result), mean, rstd):
+                _gradient(*pictures)
         return result, None
+
+
+def _has_exact_sums(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT
 
 
 def _normalise(eps: float, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> None:

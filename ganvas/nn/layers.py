@@ -19,6 +19,7 @@ Norm = Literal["batch", "instance", "none"]
 Upsampling = Literal["transpose", "resize"]
 Statistics = Literal["running", "picture"]
 
+CHANNELS_AT_A_TIME = 16  # of float32 in 512 bits
 LEAKY_SLOPE = 0.2  # Isola et al. 2017, Sec. 6.1; Radford et al. 2016, Sec. 3
 
 
@@ -114,6 +115,29 @@ class UpConv2d(nn.ConvTranspose2d):
         if output_size is None and not self.odd and matrix_form.prefers_matrix_form(self, N * H * W):
             return matrix_form.up(x, self.weight)
         return super().forward(x, output_size)
+
+
+class OutputConv2d(nn.Conv2d):
+    """Convolution of stride 1 to the few channels of a picture: [N, C_in, H, W] to [N, C_out, H - k + 1, W - k + 1].
+
+    A plain ``nn.Conv2d(in, out, k)`` but for the way it is computed on a CPU, whose kernels make 16 channels at a time
+    and would make them for nothing.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        plain = _is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        odd = any((side - k) % 2 == 0 for side, k in zip(x.shape[-2:], self.kernel_size, strict=True))
+        if plain or odd or x.device.type != "cpu" or 4 * self.out_channels > CHANNELS_AT_A_TIME:
+            return super().forward(x)
+        # Four neighbouring positions as channels: kernels one larger, at each of its four places, with stride 2.
+        places = [F.pad(self.weight, (right, 1 - right, below, 1 - below)) for below in (0, 1) for right in (0, 1)]
+        weight = torch.stack(places, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, weight, bias, stride=2), 2)
 
 
 def mirror_positions(size: int, before: int, after: int, device: torch.device) -> Tensor:

@@ -28,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn.layers import DownConv2d, InstanceNorm2d, UpConv2d
+from ganvas.nn.layers import DownConv2d, InstanceNorm2d, OutputConv2d, UpConv2d
 
 Axis = Literal["height", "width"]
 Span = tuple[int, int]  # the first and the last pixel seen
@@ -179,6 +179,7 @@ _POINT = Layer(kernel=1)  # what changes no field
 # These reach the same result by a faster way; their geometry is that of the plain layer.
 _FASTER: dict[type[nn.Module], type[nn.Module]] = {
     DownConv2d: nn.Conv2d,
+    OutputConv2d: nn.Conv2d,
     UpConv2d: nn.ConvTranspose2d,
     InstanceNorm2d: nn.InstanceNorm2d,
 }

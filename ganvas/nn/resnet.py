@@ -5,7 +5,16 @@ Departures: any height and width (mirrored padding to a multiple of 4, cropped b
 
 from torch import Tensor, nn
 
-from ganvas.nn.layers import MirrorPad2d, Norm, ResidualBlock, Upsampling, make_norm, needs_bias, pad_to_multiple
+from ganvas.nn.layers import (
+    MirrorPad2d,
+    Norm,
+    OutputConv2d,
+    ResidualBlock,
+    Upsampling,
+    make_norm,
+    needs_bias,
+    pad_to_multiple,
+)
 
 
 class ResNetGenerator(nn.Module):
@@ -61,7 +70,7 @@ class ResNetGenerator(nn.Module):
             *enlarge(F4, F2),
             *enlarge(F2, F1),
             MirrorPad2d(3),
-            nn.Conv2d(F1, out_channels, kernel_size=7),
+            OutputConv2d(F1, out_channels, kernel_size=7),
             nn.Tanh(),
         )
 

@@ -7,7 +7,7 @@ import torch
 
 from ganvas import files
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, recover_folder, sha256, write_file, write_json
+from ganvas.files import new_file, new_folder, read_json, recover_folder, sha256, write_file, write_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
 
@@ -85,6 +85,14 @@ def test_what_is_written_can_be_shared(tmp_path):
     plain.touch()
     assert stat.S_IMODE((tmp_path / "model" / "w.safetensors").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
     assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o755
+
+
+def test_a_file_of_the_longest_name_is_written_and_two_at_a_time(tmp_path):
+    names = [f"{'x' * 250}{number}.png" for number in range(2)]
+    with new_file(tmp_path / names[0]) as one, new_file(tmp_path / names[1]) as other:
+        one.write_text("0")
+        other.write_text("1")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {names[0]: "0", names[1]: "1"}
 
 
 def test_write_file_replaces_whole(tmp_path, monkeypatch):

@@ -90,6 +90,31 @@ def test_what_does_not_fit_is_refused(saved, change, said):
         load_model(saved[0])
 
 
+@pytest.mark.parametrize(("a", "b"), [(1, 3), (3, 1)])
+def test_pictures_of_other_channels_than_the_networks_are_refused(saved, a, b):
+    file = saved[0] / "model" / "config.json"
+    how = vars(Preprocessing(a, b, 32, True))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"preprocessing": how}))
+    with pytest.raises(UserError, match=rf"config\.json: .*a2b translates 3 to 3 channels, .* have {a} and {b}\."):
+        load_model(saved[0])
+
+
+@pytest.mark.parametrize(("back", "fits"), [((1, 3), True), ((3, 3), False), ((3, 1), False)])
+def test_the_way_back_has_the_channels_of_the_way_there_reversed(tmp_path, back, fits):
+    arguments = [dict(zip(("in_channels", "out_channels"), both, strict=True)) for both in ((3, 1), back)]
+    specs = {
+        way: NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 1, **channels}, "A", "B")
+        for way, channels in zip(("a2b", "b2a"), arguments, strict=True)
+    }
+    config = ModelConfig("cyclegan", specs, Preprocessing(3, 1, 32, True))
+    save_model(tmp_path, config, {way: build_generator(spec) for way, spec in specs.items()}, "")
+    if fits:
+        assert load_model(tmp_path)[0].networks == specs
+    else:
+        with pytest.raises(UserError, match=rf"b2a translates {back[0]} to {back[1]} channels, .* have 1 and 3\."):
+            load_model(tmp_path)
+
+
 def test_no_model(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         find_model(tmp_path / "nowhere")

@@ -27,10 +27,10 @@ def noise(kind="uint8", C=3):
     return (values / 200).astype(kind) if kind == "float32" else values.astype(kind)
 
 
-def windows(path, channels=3):
+def windows(path, channels=3, rows=H):
     file = tifffile.TiffFile(path)
     assert is_read_by_windows(file)
-    return file, TiffWindows(path, file, channels)
+    return file, TiffWindows(path, file, channels, rows)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
@@ -53,6 +53,23 @@ def test_a_window_is_what_the_whole_picture_has_there(tmp_path_factory, layout, 
     assert found.array.dtype == kind
     assert np.array_equal(found.array, expected.array)
     assert np.array_equal(found.array, noise(kind)[top : top + place[2], left : left + place[3]])
+
+
+@pytest.mark.parametrize("layout", ["strips", "tiles", "planes"])
+@pytest.mark.parametrize("rows", [16, 20, 33])
+def test_windows_side_by_side_decode_each_part_once(tmp_path, monkeypatch, layout, rows):
+    path, decoded = tmp_path / "x.tif", []
+    stored = np.moveaxis(noise(), 2, 0) if layout == "planes" else noise()
+    tifffile.imwrite(path, stored, photometric="rgb", **LAYOUTS[layout])
+    decode = TiffWindows._decode_segment
+    monkeypatch.setattr(TiffWindows, "_decode_segment", lambda self, i: decoded.append(i) or decode(self, i))
+    file, pixels = windows(path, rows=rows)
+    with file:
+        for top in range(0, H - rows, rows - 8):
+            for left in range(0, W - 10, 10):
+                pixels.read(top, left, rows, 20)
+        count = len(file.pages.first.dataoffsets)
+    assert count / 2 < len(decoded) == len(set(decoded)) <= count
 
 
 @pytest.mark.parametrize("extra", ["none", "unassalpha", "assocalpha"])

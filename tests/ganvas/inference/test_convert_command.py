@@ -1,6 +1,7 @@
 """The commands export and import, with both modules' command lines."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from torch import nn
 import ganvas
 from cyclegan.__main__ import main as cyclegan_main
 from ganvas.data.images import write_image
+from ganvas.inference import export
+from ganvas.inference.export import Differences
 from ganvas.inference.onnx import OnnxTranslator
+from ganvas.inference.peer import write_peer
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, load_model, save_model
+from ganvas.training.checkpoint import Checkpoint, save_checkpoint
 from pix2pix.__main__ import main as pix2pix_main
 
 SPEC = NetworkSpec("unet", {"base_channels": 2, "num_levels": 7}, "A", "B")
@@ -85,6 +90,18 @@ def test_both_ways_of_a_cyclegan(cyclegan, both, tmp_path):
     assert load_model(tmp_path / "back")[0].kind == "cyclegan"
 
 
+def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
+    files = (tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth")
+    for file, out_channels in zip(files, (1, 3), strict=True):
+        spec = replace(SPEC, arguments=SPEC.arguments | {"out_channels": out_channels})
+        write_peer(file, build_generator(spec), spec)
+    code, out, err = cyclegan("import", *files, tmp_path / "model")
+    assert (code, out) == (2, "")
+    assert f"{files[0]}, {files[1]}: the generator b2a translates 3 to 3 channels, but" in err
+    assert "have 1 and 3. Take generators" in err
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_an_onnx_file(pix2pix, model, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
@@ -93,10 +110,150 @@ def test_an_onnx_file(pix2pix, model, tmp_path):
     assert code == 0, err
     said = json.loads(out)
     assert 0 < said["largest difference"] <= 1e-4
+    assert (said["real pictures"], said["taken from"]) == (1, str(tmp_path / "real"))
     assert said["megabytes"] == pytest.approx((tmp_path / "x.onnx").stat().st_size / 1e6, abs=0.06)
     expected = ganvas.load(model, precision="fp32").translate(picture)
     apart = OnnxTranslator(tmp_path / "x.onnx").translate(picture).astype(int) - expected
     assert np.abs(apart).max() <= 1
+
+
+def numbered(number, *, size=8, channels=3):
+    """A picture that tells its number; odd ones are of domain b."""
+    return np.full((size, size, channels), number, np.uint8)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Six pairs of test and two of train, numbered from 0 and from 100."""
+    for split, first, count in (("train", 100, 2), ("test", 0, 6)):
+        for number in range(first, first + 2 * count, 2):
+            both = np.concatenate([numbered(number), numbered(number + 1)], axis=1)
+            write_image(tmp_path / "data" / split / f"{number:03}.png", both)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def domains(tmp_path):
+    for split, count in (("train", 3), ("test", 5)):
+        for number in range(2 * count):
+            write_image(tmp_path / "data" / f"{split}{'AB'[number % 2]}" / f"{number:03}.png", numbered(number))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """Write no file: keep the pictures that it would have been compared on."""
+    kept = []
+
+    def export_translator(translator, path, *, weights, pictures):
+        kept[:] = pictures
+        path.write_bytes(weights.encode())
+        return Differences(0.0, 0.0)
+
+    monkeypatch.setattr(export, "export_translator", export_translator)
+    return kept
+
+
+def a_run(folder, data, config, networks=None):
+    """A run folder of a model, whose config names its data set."""
+    save_model(folder / "model", config, networks or {way: generator() for way in config.networks}, "")
+    (folder / "config.json").write_text(json.dumps({"data": {"data": str(data)}}))
+    return folder
+
+
+def numbers(pictures):
+    return [int(picture[0, 0, 0]) for picture in pictures]
+
+
+@pytest.mark.parametrize(("way", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
+@pytest.mark.parametrize("given", ["run", "run/model", "run/checkpoints/step-00000001"])
+def test_without_data_sources_of_the_runs_last_split_are_compared_on(
+    pix2pix, tmp_path, pairs, compared, way, expected, given
+):
+    config = ModelConfig("pix2pix", {way: SPEC}, Preprocessing(3, 3, 128, True))
+    network = generator()
+    run = a_run(tmp_path / "run", pairs, config, {way: network})
+    save_checkpoint(run, Checkpoint(1, {"G": network.state_dict()}, {}))
+    code, out, err = pix2pix("export", tmp_path / given, tmp_path / "x.pt2", "--json")
+    assert (code, err) == (0, "")
+    assert numbers(compared) == expected
+    assert all(picture.shape == (8, 8, 3) for picture in compared)
+    said = json.loads(out)
+    assert (said["real pictures"], said["taken from"]) == (3, f"{pairs}, test")
+
+
+@pytest.mark.parametrize(("way", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
+def test_without_data_the_domain_of_the_direction_is_compared_on(cyclegan, tmp_path, domains, compared, way, expected):
+    config = ModelConfig("cyclegan", {"a2b": SPEC, "b2a": SPEC}, Preprocessing(3, 3, 128, True))
+    run = a_run(tmp_path / "run", domains, config)
+    code, out, err = cyclegan("export", run, tmp_path / "x.pt2", "--direction", way)
+    assert (code, err) == (0, "")
+    assert numbers(compared) == expected
+    assert out.endswith(f"real pictures: 3\ntaken from: {domains}, test\n")
+
+
+def test_int8_chooses_its_scales_by_pictures_of_the_training(pix2pix, tmp_path, pairs, compared):
+    run = a_run(tmp_path / "run", pairs, ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 128, True)))
+    code, out, err = pix2pix("export", run, tmp_path / "x.onnx", "--weights", "int8")
+    assert (code, err) == (0, "")
+    assert numbers(compared) == [100, 102]
+    assert f"taken from: {pairs}, train\n" in out
+
+
+def test_a_model_of_pieces_is_compared_on_the_middle_of_large_pictures(pix2pix, tmp_path, compared):
+    rows = np.arange(40, dtype=np.uint8)[:, None, None].repeat(100, axis=1).repeat(3, axis=2)
+    write_image(tmp_path / "data" / "test" / "x.png", rows)
+    run = a_run(
+        tmp_path / "run", tmp_path / "data", ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 16, False))
+    )
+    code, _, err = pix2pix("export", run, tmp_path / "x.pt2")
+    assert (code, err) == (0, "")
+    assert np.array_equal(compared[0], rows[12:28, :16])
+
+
+def test_stacked_sources_of_a_range_are_compared_on(pix2pix, tmp_path, compared):
+    for name, number in (("radar", 5), ("sun", 9), ("b", 0)):
+        write_image(tmp_path / "data" / "test" / name / "x.tif", np.full((8, 8, 1), number, np.float32))
+    how = Preprocessing(
+        2, 1, 128, True, source_range=(0, 10), target_range=(0, 10), source_type="float32", target_type="float32",
+        source_folders=("radar", "sun"),
+    )  # fmt: skip
+    spec = replace(SPEC, arguments=SPEC.arguments | {"in_channels": 2, "out_channels": 1})
+    config = ModelConfig("pix2pix", {"a2b": spec}, how)
+    run = a_run(tmp_path / "run", tmp_path / "data", config, {"a2b": build_generator(spec)})
+    code, _, err = pix2pix("export", run, tmp_path / "x.pt2")
+    assert (code, err) == (0, "")
+    assert np.array_equal(compared[0], np.full((8, 8, 2), (5, 9), np.float32))
+
+
+def lose(data):
+    data.rename(data.with_name("elsewhere"))
+
+
+def damage(data):
+    (data / "test" / "000.png").write_text("text")
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (lose, "the run's data set, is not there; --data gives some"),
+        (damage, "the run's data cannot be read: "),
+        (lambda data: (data.parent / "run" / "config.json").write_text("{"), "the run's data cannot be read: "),
+        (lambda data: (data.parent / "run" / "config.json").write_text("{}"), "the model lies in no run"),
+        (lambda data: (data.parent / "run" / "config.json").unlink(), "the model lies in no run"),
+    ],
+)
+def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pairs, compared, happens, said):
+    run = a_run(tmp_path / "run", pairs, ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 128, True)))
+    happens(pairs)
+    code, out, err = pix2pix("export", run, tmp_path / "x.pt2", "--json")
+    assert (code, err) == (0, "")
+    assert compared == []
+    found = json.loads(out)
+    assert found["real pictures"] == 0
+    assert said in found["no real pictures since"]
+    assert "taken from" not in found
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
     (tmp_path / "text.onnx").write_text("text")
     (tmp_path / "empty").mkdir()
     write_image(tmp_path / "in" / "x.png", photo(48, 48))
-    write_image(tmp_path / "gray.npy", photo(48, 48)[..., :1])
+    write_image(tmp_path / "two.npy", photo(48, 48)[..., :2])
     for arguments, said in {
         (tmp_path / "no.onnx", tmp_path / "in", tmp_path / "out"): "no such file",
         (tmp_path / "text.onnx", tmp_path / "in", tmp_path / "out"): "no ONNX file",
@@ -294,7 +294,7 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
         (path, tmp_path / "in" / "x.png", tmp_path / "in"): "is the picture itself",
         (path, tmp_path / "in", tmp_path / "text.onnx"): "text.onnx: is a file",
         (path, tmp_path / "in" / "x.png", tmp_path / "text.onnx"): "text.onnx: is a file",
-        (path, tmp_path / "gray.npy", tmp_path / "out"): "gray.npy: the picture has 1 channels",
+        (path, tmp_path / "two.npy", tmp_path / "out"): "two.npy: the picture has 2 channels",
     }.items():
         before = contents(tmp_path)
         assert main([str(argument) for argument in arguments]) == 2
@@ -320,6 +320,7 @@ BAD_PICTURES = [
     ("deep.png", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ("deep.tif", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ("whole.tif", lambda path: Image.fromarray(np.zeros((4, 4), np.int32)).save(path), "of mode I, the model takes 3"),
+    ("print.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "cannot identify image file"),
 ]
 
 
@@ -360,9 +361,11 @@ def test_a_picture_that_onnxruntime_fails_on_stops_no_other(exported, tmp_path, 
         "{}",
         '{"preprocessing": 7}',
         '{"preprocessing": {}}',
-        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "text"}}',
-        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "uint8", '
-        '"source_range": [5]}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "source_type": "uint8", '
+        '"target_type": "text"}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "target_type": "uint8"}}',
+        '{"preprocessing": {"source_channels": 3, "image_size": 48, "resized": true, "source_type": "uint8", '
+        '"target_type": "uint8", "source_range": [5]}}',
     ],
 )
 def test_metadata_that_say_nothing_are_one_message(exported, tmp_path, capsys, about):
@@ -391,6 +394,13 @@ def test_the_runner_reads_transparency_and_floats_as_translate_does(tmp_path):
     values = np.random.default_rng(0).random((20, 30), dtype=np.float32)
     Image.fromarray(values).save(tmp_path / "float.tif")
     assert np.array_equal(read(tmp_path / "float.tif", 1), values[:, :, None])
+
+
+def test_the_runner_turns_a_photo_upright_once(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(photo(20, 30)).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read(tmp_path / "turned.png", 3), np.rot90(photo(20, 30), -1))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
@@ -437,3 +447,41 @@ def test_a_range_of_its_own(tmp_path):
     output = OnnxTranslator(tmp_path / "x.onnx").translate(picture)
     assert output.dtype == np.float32
     assert np.abs(output - model.translate(picture)).max() <= 0.5  # of 9,000
+
+
+def test_a_wider_type_than_the_trainings_may_not_have_values_beyond_the_range_in_the_runner_either(tmp_path, capsys):
+    """16 bits would be nearly all white to a model of 8 bits and the range 0:255."""
+    model = translator(resized=False, source_range=(0, 255))
+    export_translator(model, tmp_path / "x.onnx")
+    deep = np.random.default_rng(1).integers(0, 65536, (48, 48, 3), dtype=np.uint16)
+    write_image(tmp_path / "deep.npy", deep)
+    assert main([str(tmp_path / "x.onnx"), str(tmp_path / "deep.npy"), str(tmp_path / "out.npy")]) == 2
+    with pytest.raises(UserError) as error:
+        model.translate(deep)
+    assert "the picture holds uint16 values of " in str(error.value)
+    assert f"deep.npy: {error.value}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out.npy").exists()
+    runner = OnnxTranslator(tmp_path / "x.onnx")
+    assert np.abs(runner.translate(deep // 257) - model.translate(deep // 257).astype(int)).max() <= 257
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_the_runner_repeats_gray_for_a_model_of_three_channels_as_translate_does(exported, tmp_path, capsys, kind):
+    model, path, _ = exported["unet"]
+    gray = photo(48, 48)[:, :, :1].astype(np.float32) / 255 * {"uint8": 255, "uint16": 65535, "float32": 1}[kind]
+    for name in ("gray.npy", "gray.tif"):
+        write_image(tmp_path / name, gray.astype(kind))
+        assert main([str(path), str(tmp_path / name), str(tmp_path / f"{name}.npy")]) == 0, capsys.readouterr().err
+        expected = read_image(model.translate_file(tmp_path / name, tmp_path / "expected.npy"))
+        output = np.load(tmp_path / f"{name}.npy")
+        assert (output.shape, output.dtype) == (expected.shape, expected.dtype) == ((48, 48, 3), np.dtype(kind))
+        step = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[kind]
+        assert np.abs(output.astype(np.float64) - expected).max() <= step
+
+
+def test_gray_is_not_repeated_for_a_model_of_three_stacked_pictures(tmp_path):
+    model = translator(resized=False, source_folders=("red", "green", "blue"))
+    export_translator(model, tmp_path / "x.onnx")
+    for translate in (model.translate, OnnxTranslator(tmp_path / "x.onnx").translate):
+        with pytest.raises(UserError, match="has 1 channels"):
+            translate(photo(48, 48)[:, :, :1])

@@ -1,8 +1,11 @@
 """Weights of pytorch-CycleGAN-and-pix2pix against networks built here from the papers' layer lists, under its names."""
 
+import contextlib
 import errno
 import os
 import pickle
+import pickletools
+import random
 from pathlib import Path
 
 import pytest
@@ -279,6 +282,28 @@ def test_code_is_refused_and_never_run(tmp_path):
         with pytest.raises(UserError, match="nothing of it was run"):
             read_peer(tmp_path / f"{name}.pth")
     assert not Code.place.exists()
+
+
+@pytest.mark.parametrize("first", [code.code for code in pickletools.opcodes if code.name != "PROTO"])
+def test_a_damaged_first_byte_is_one_message(tmp_path, first):
+    """It is an instruction of pickle that lacks what it works on; PROTO begins a sound file."""
+    torch.save({"model.model.0.weight": torch.zeros(1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    sound = (tmp_path / "x.pth").read_bytes()
+    for rest in (b"", b"\x00", b"weights", sound[1:]):
+        (tmp_path / "x.pth").write_bytes(first.encode("latin-1") + rest)
+        with pytest.raises(UserError, match=r"x\.pth: "):
+            read_peer(tmp_path / "x.pth")
+
+
+def test_damage_anywhere_in_the_table_is_one_message_or_harmless(tmp_path):
+    torch.save({"net.0.weight": torch.zeros(1, 1, 1, 1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    sound, chance = (tmp_path / "x.pth").read_bytes(), random.Random(0)
+    for place in range(len(sound)):
+        damaged = bytearray(sound)
+        damaged[place] = chance.randrange(256)
+        (tmp_path / "x.pth").write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            read_peer(tmp_path / "x.pth")
 
 
 def test_what_is_no_such_file(tmp_path):

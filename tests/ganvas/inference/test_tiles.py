@@ -226,7 +226,7 @@ def test_a_damaged_header_is_a_message_and_no_other_error(tmp_path):
         for value in (0, 255):
             path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
             try:
-                with open_source(path, translator(nn.Identity())) as pixels:
+                with open_source(path, translator(nn.Identity()), 8) as pixels:
                     assert pixels.read(0, 0, 8, 8).array.shape == (8, 8, 3)
             except UserError as error:
                 assert str(error).startswith(f"{path}: ")

@@ -25,6 +25,13 @@ class Reversed(nn.Module):
         return x.flip(1)
 
 
+class First(nn.Module):
+    """Gives the first of several channels."""
+
+    def forward(self, x):
+        return x[:, :1]
+
+
 class Repeated(nn.Module):
     """Makes one channel five."""
 
@@ -215,6 +222,30 @@ def test_another_tools_words_for_directions_are_understood():
 def test_another_number_of_channels_is_refused():
     with pytest.raises(UserError, match="has 3 channels, the model takes 5"):
         translator(5).translate(noise("uint8", 3))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_gray_is_repeated_for_a_model_of_three_channels_however_it_is_given(tmp_path, kind):
+    model, gray = translator(), noise(kind, 1)
+    expected = gray.repeat(3, axis=2)
+    np.save(tmp_path / "x.npy", gray)
+    write_image(tmp_path / "x.tif", gray)
+    files = [read_image(model.translate_file(tmp_path / name, tmp_path / f"of-{name}")) for name in ("x.npy", "x.tif")]
+    batch = model.translate(np.stack([gray, gray]))
+    for output in (model.translate(gray), model.translate(gray[:, :, 0]), *model.translate([gray]), *batch, *files):
+        assert (output.shape, output.dtype) == (expected.shape, gray.dtype)
+        assert np.abs(output.astype(np.float64) - expected).max() <= (0 if kind != "float32" else 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_gray_stays_of_its_kind_where_three_channels_become_one(kind):
+    model, gray = translator(3, 1, First()), noise(kind, 1)[:, :, 0]
+    for output in (model.translate(gray), np.asarray(model.translate(Image.fromarray(gray)))):
+        assert (output.shape, output.dtype) == (gray.shape, gray.dtype)
+        assert np.allclose(output, gray, atol=1e-6)
+    if kind != "uint8":
+        with pytest.raises(UserError, match=f"Pillow has no image of 3 channels of {kind}. Give an array"):
+            translator().translate(Image.fromarray(gray))
 
 
 def test_the_geographic_reference_and_the_holes_come_out(tmp_path):

@@ -10,6 +10,7 @@ from ganvas.nn.layers import (
     BatchNorm2d,
     DownBlock,
     MirrorPad2d,
+    OutputConv2d,
     ResidualBlock,
     UpBlock,
     make_norm,
@@ -232,6 +233,46 @@ def test_transposed_convolution_is_torchs() -> None:
     plain.load_state_dict(up.state_dict())
     x = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(up(x), plain(x))
+
+
+@given(
+    pictures=st.integers(1, 2),
+    channels=st.integers(1, 5),
+    kernel=st.integers(1, 7),
+    height=st.integers(0, 5),
+    width=st.integers(0, 5),
+)
+def test_output_convolution_is_torchs(pictures: int, channels: int, kernel: int, height: int, width: int) -> None:
+    layer = OutputConv2d(3, channels, kernel).double()
+    x = torch.rand(pictures, 3, kernel + height, kernel + width, dtype=torch.float64, requires_grad=True)
+    upstream = torch.rand(pictures, channels, height + 1, width + 1, dtype=torch.float64)
+    expected = F.conv2d(x, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    leaves = [x, layer.weight, layer.bias]
+    found, wanted = (torch.autograd.grad(y, leaves, upstream) for y in (layer(x), expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "side", "joins"), [(3, 12, True), (4, 12, True), (5, 12, False), (3, 13, False)])
+def test_output_convolution_joins_positions_where_that_fills_the_kernels(
+    channels: int, side: int, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes, convolve = [], F.conv2d
+
+    def noted(x: Tensor, weight: Tensor, *args: object, **options: object) -> Tensor:
+        shapes.append(weight.shape)
+        return convolve(x, weight, *args, **options)
+
+    monkeypatch.setattr(F, "conv2d", noted)
+    OutputConv2d(8, channels, 7)(torch.rand(1, 8, side, side))
+    assert shapes == [(4 * channels, 8, 8, 8) if joins else (channels, 8, 7, 7)]
+
+
+def test_output_convolution_is_exported_as_one_plain_convolution() -> None:
+    sizes = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
+    program = torch.export.export(OutputConv2d(3, 3, 7), (torch.rand(2, 3, 14, 16),), dynamic_shapes=sizes)
+    assert [str(node.target) for node in program.graph.nodes if node.op == "call_function"] == ["aten.conv2d.default"]
 
 
 def test_unknown_upsampling() -> None:

@@ -1,0 +1,65 @@
+"""What a picture may be as an array [H, W, C]: its types, gray for colour, values of a model's range.
+
+Free of torch, for the ONNX runner.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from ganvas.errors import UserError
+
+PictureType = Literal["uint8", "uint16", "float32"]  # from the narrowest to the widest
+TOLERANCE = 1e-3  # of floats beyond [0, 1]: what resampling leaves
+
+
+def picture_type(picture: np.ndarray) -> PictureType:
+    """Name the type of a picture, as a model file does.
+
+    Raises:
+        ValueError: It is none of the three that pictures have.
+    """
+    for name in get_args(PictureType):
+        if picture.dtype.name == name:
+            return name
+    raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
+
+
+def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:
+    """Give a gray picture [H, W, 1] as three equal channels where three are wanted; any other as it is.
+
+    Args:
+        picture: [H, W, C] of any type.
+        channels: How many are wanted.
+    """
+    return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
+
+
+def require_trained_values(
+    picture: np.ndarray, value_range: tuple[float, float] | None, trained: PictureType, what: str
+) -> None:
+    """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
+
+    A model of 8 bits and the range 0:255 would see a picture of 16 bits nearly all white. In the training's own type,
+    and in narrower ones, values beyond the range are cut as in training.
+
+    Args:
+        picture: [H, W, C].
+        value_range: The model's; None is the whole range of each picture's type, which cuts nothing.
+        trained: Type of the pictures in training.
+        what: Begins the message: the picture's file and a colon, or "the picture".
+
+    Raises:
+        UserError: It holds such values.
+    """
+    widths = get_args(PictureType)
+    if value_range is None or widths.index(picture_type(picture)) <= widths.index(trained):
+        return
+    (least, most), low, high = value_range, float(picture.min()), float(picture.max())
+    slack = TOLERANCE * (most - least)
+    if low < least - slack or high > most + slack:
+        raise UserError(
+            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {trained} pictures, "
+            f"of which it sees {least:g} to {most:g}. Bring the picture to those values, or train with the "
+            "--value-range of such pictures."
+        )
