@@ -275,7 +275,7 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     from ganvas.data.legend import is_flat
 
     try:
-        array = require_range(read_image(place.path), ANY_VALUES, place.path)
+        array = require_range(read_image(place.path), ANY_VALUES, f"{place.path}:")
         conversion = _conversion(place.path)
     except UserError as error:
         return Picture(place, error=str(error).removeprefix(f"{place.path}: "))

@@ -4,23 +4,26 @@
 the package where it lives. Importing ganvas alone loads no torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganvas.inference.peer import load_peer as load_peer
+    from ganvas.inference.push import push_to_hub as push_to_hub
     from ganvas.inference.translator import Translator as Translator
     from ganvas.inference.translator import load as load
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "Translator": "ganvas.inference.translator",
+    "load": "ganvas.inference.translator",
+    "load_peer": "ganvas.inference.peer",
+    "push_to_hub": "ganvas.inference.push",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "Translator"):
-        from ganvas.inference import translator
-
-        return getattr(translator, name)
-    if name == "load_peer":
-        from ganvas.inference.peer import load_peer
-
-        return load_peer
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'ganvas' has no attribute {name!r}")

@@ -47,7 +47,7 @@ def require_trained_values(
         picture: [H, W, C].
         value_range: The model's; None is the whole range of each picture's type, which cuts nothing.
         trained: Type of the pictures in training.
-        what: Begins the message: the picture's file, and a colon.
+        what: Begins the message: the picture's file and a colon, or "the picture".
 
     Raises:
         UserError: It holds such values.

@@ -210,13 +210,13 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
     return Picture(joined, pictures[0].tags, holes)
 
 
-def require_range(picture: np.ndarray, value_range: ValueRange | None, path: Path) -> np.ndarray:
+def require_range(picture: np.ndarray, value_range: ValueRange | None, what: str) -> np.ndarray:
     """Refuse values that the network cannot be given; give the picture back.
 
     Args:
         picture: [H, W, C].
         value_range: As in `to_tensor`; without one, floats have to lie in [0, 1].
-        path: Where it was read from, for the message.
+        what: Begins the message: the picture's file and a colon, or "the picture".
 
     Raises:
         UserError: There are values that are not finite, or floats beyond [0, 1] without a range.
@@ -226,13 +226,13 @@ def require_range(picture: np.ndarray, value_range: ValueRange | None, path: Pat
     low, high = float(picture.min()), float(picture.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(
-            f"{path}: has values that are not finite (NaN or infinite). Fill them, or name the value of pixels without "
+            f"{what} has values that are not finite (NaN or infinite). Fill them, or name the value of pixels without "
             "data in the file, as GeoTIFF does."
         )
     if value_range is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
         raise UserError(
-            f"{path}: has values from {low:g} to {high:g}, while floats are taken to lie in 0 to 1. Give the range of "
-            "all pictures, such as --value-range 0:9000."
+            f"{what} has values from {low:g} to {high:g}, while floats are taken to lie in 0 to 1. Bring them there, "
+            "or train with the range of all pictures, such as --value-range 0:9000."
         )
     return picture
 

@@ -7,7 +7,9 @@ sharing them; a ``Path`` is made when a picture is asked for.
 
 import os
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +82,26 @@ def is_picture(name: str) -> bool:
 def stem(name: str) -> str:
     """Give a picture's name without its suffix, which is what partners share and results are called by."""
     return name.rpartition(".")[0]
+
+
+def namesakes(folder: Path, wanted: str) -> list[str]:
+    """List the pictures of a folder that have a stem; the folder is listed once, and anew when its content changes.
+
+    Args:
+        folder: Where to look; if it is not there, it holds none.
+        wanted: The stem.
+    """
+    if not folder.is_dir():
+        return []
+    names = _names_by_stem(folder, folder.stat().st_mtime_ns)
+    first, end = bisect_left(names, wanted, key=stem), bisect_right(names, wanted, key=stem)
+    return [names[index] for index in range(first, end)]
+
+
+@lru_cache(maxsize=16)  # folders: our choice
+def _names_by_stem(folder: Path, changed: int) -> Names:
+    """Give the names of pictures, sorted by stem; ``changed`` tells one state of the folder from another."""
+    return Names(sorted(picture_names(folder), key=stem))
 
 
 def require_own_stems(where: Path, names: Iterable[str]) -> None:

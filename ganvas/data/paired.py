@@ -272,7 +272,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
                 raise UserError(f"{pair.a} and {pair.b}: the halves of the pair differ in size ({sizes}).")
         source, target = (b, a) if self._backwards else (a, b)
         for picture, value_range in zip((source, target), self._ranges, strict=True):
-            require_range(picture, value_range, Path(str(pair.a)))
+            require_range(picture, value_range, f"{pair.a}:")
         return source, target
 
 

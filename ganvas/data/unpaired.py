@@ -128,7 +128,8 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def _tensor(self, domain: str, index: int, key: tuple[int, ...]) -> torch.Tensor:
         moved = self._moved(domain, index, key)
-        return to_tensor(require_range(moved, self._ranges[domain], self.files[domain][index]), self._ranges[domain])
+        value_range = self._ranges[domain]
+        return to_tensor(require_range(moved, value_range, f"{self.files[domain][index]}:"), value_range)
 
     def _moved(self, domain: str, index: int, key: tuple[int, ...]) -> np.ndarray:
         path = self.files[domain][index]

@@ -5,10 +5,11 @@ shows is a copy of it for the eye.
 """
 
 import base64
-import binascii
+import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,7 +23,7 @@ from ganvas.data.encoding import FORMATS
 from ganvas.data.images import TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
 from ganvas.data.legend import Colour, legend_of
 from ganvas.data.paired import dataset_info, splits
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.inference.run_data import data_of_run, some_sources
 from ganvas.inference.serve_command import ServeOptions
 from ganvas.inference.tile_plan import Tiling
@@ -127,12 +128,14 @@ class Served:
         native: The same, which scale no picture, for those that are cut into tiles.
         tiling: How pictures larger than a tile are cut.
         max_pixels: Pictures of more are refused.
+        max_bytes: Drawings of more are refused, as uploads are.
     """
 
     whole: Mapping[str, Translator]
     native: Mapping[str, Translator]
     tiling: Tiling
     max_pixels: int
+    max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr
         UserError: There is no model, it takes several pictures at once, or the tiles do not suit it.
     """
     Image.MAX_IMAGE_PIXELS = options.max_pixels  # whichever library reads a picture heeds it
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_require_small` says it
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_longer_side` says it
     config, generators = load_model(options.model)
     if config.preprocessing.source_folders:
         raise UserError(f"{options.model}: takes several pictures at once, which the page cannot. Use translate.")
@@ -167,14 +170,14 @@ def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr
         {way: Translator(config, generators, direction=way, device=device, size=size) for way in generators}
         for size in ("trained", "native")
     )
-    served = Served(whole, native, tiling, options.max_pixels)
+    served = Served(whole, native, tiling, options.max_pixels, options.max_megabytes * 2**20)
     data = options.data or data_of_run(options.model)
     examples = _examples(config, data, folder / "examples") if data and data.is_dir() else []
     page = build_page(config, served, _brushes(config, data), examples, folder)
     page.launch(
         server_name=options.host,
         server_port=port,
-        max_file_size=options.max_megabytes * 2**20,
+        max_file_size=served.max_bytes,
         prevent_thread_lock=True,
         quiet=True,
         share=False,
@@ -208,19 +211,16 @@ def build_page(
     def answer(path: str | None, way: str, tiled: bool, progress: gr.Progress) -> Any:
         if path is None:
             return gr.skip(), gr.skip()
-        try:
+        with _told(Path(path)):
             return _translated(served, way, tiled, Path(path), folder, progress)
-        except UserError as error:  # the browser's user knows the name of the file, not where the server put it
-            message = str(error).replace(str(Path(path).parent), "").replace(f"/{Path(path).name}", Path(path).name)
-            raise gr.Error(escape(message), duration=None, print_exception=False) from None
 
     # gradio finds a bar by this default.
     def answer_upload(path: str | None, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         return answer(path, way, tiled, bar)
 
     def answer_drawing(drawing: str, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        with tempfile.TemporaryDirectory(prefix="drawing-", dir=folder) as place:
-            return answer(str(_drawn(drawing, Path(place))), way, tiled, bar)
+        with _told(folder), tempfile.TemporaryDirectory(prefix="drawing-", dir=folder) as place:
+            return answer(str(_drawn(drawing, Path(place), served.max_bytes)), way, tiled, bar)
 
     def answer_example(tiled: bool, selected: gr.SelectData, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         example = examples[selected.index]
@@ -246,6 +246,7 @@ def build_page(
                             shown,
                             label="Examples",
                             columns=3,
+                            height="auto",
                             format="png",
                             allow_preview=False,
                             elem_id="examples",
@@ -272,6 +273,27 @@ def build_page(
             given = [drawing, direction, tiled]
             draw.click(answer_drawing, given, outputs, js=read, trigger_mode="always_last", **share)
     return page
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Make one message for the visitor of an expected failure.
+
+    Args:
+        path: Where the server has the picture: the message gives its name alone.
+    """
+    try:
+        yield
+    except (WriteError, OSError) as error:
+        print(error, file=sys.stderr)
+        raise _message("The server cannot write files; its disk may be full. Try again later.") from None
+    except UserError as error:
+        raise _message(str(error).replace(str(path), path.name)) from None
+
+
+def _message(text: str) -> gr.Error:
+    """Give a message that stays until the visitor closes it."""
+    return gr.Error(escape(text), duration=None, print_exception=False)
 
 
 def _on_tiles(config: ModelConfig, tiling: Tiling) -> str:
@@ -310,14 +332,28 @@ def _longer_side(path: Path, max_pixels: int) -> int:
             # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither moves.
             moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: has more than {max_pixels:,} pixels, the limit here. Scale it down.") from None
-    except (OSError, SyntaxError, ValueError):  # an array, or a TIFF that Pillow does not know
-        return max(read_image(path).shape[:2])  # heeds the limit too
+        raise _too_large(path, max_pixels) from None
+    except (OSError, SyntaxError, ValueError):
+        return _decoded_side(path, max_pixels)
     if max_pixels < W * H:
         raise UserError(f"{path}: has {W}x{H} pixels; the limit here is {max_pixels:,}. Scale it down.")
     if moves:
         raise UserError(f"{path}: is an animation. Give a single picture, such as one frame saved as PNG.")
     return max(W, H)
+
+
+def _decoded_side(path: Path, max_pixels: int) -> int:
+    """Give the longer side of what Pillow does not know: an array, or a TIFF of many channels."""
+    try:
+        return max(read_image(path).shape[:2])  # heeds the limit, too
+    except UserError as error:
+        if isinstance(error.__context__, Image.DecompressionBombError):
+            raise _too_large(path, max_pixels) from None
+        raise
+
+
+def _too_large(path: Path, max_pixels: int) -> UserError:
+    return UserError(f"{path}: has more than {max_pixels:,} pixels, the limit here. Scale it down.")
 
 
 def _preview(path: Path, value_range: ValueRange | None) -> np.ndarray:
@@ -326,13 +362,21 @@ def _preview(path: Path, value_range: ValueRange | None) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _drawn(drawing: str, folder: Path) -> Path:
-    """Write a drawing, a PNG as a data URL, to a file in a folder."""
-    path = folder / "drawing.png"
+def _drawn(drawing: str, folder: Path, max_bytes: int) -> Path:
+    """Write a drawing, a PNG as a data URL, to a file in a folder.
+
+    Raises:
+        UserError: It is none, or has more than ``max_bytes``.
+    """
+    code = drawing.removeprefix(PNG_URL)
+    if 3 * len(code) > 4 * max_bytes:  # four characters are three bytes
+        raise UserError(f"The drawing has more than {max_bytes // 2**20} MB, the limit here.")
     try:
-        path.write_bytes(base64.b64decode(drawing.removeprefix(PNG_URL), validate=True))
-    except binascii.Error:
-        raise gr.Error("The browser sent no drawing.", print_exception=False) from None
+        content = base64.b64decode(code, validate=True)
+    except ValueError:
+        raise UserError("The browser sent no drawing.") from None
+    path = folder / "drawing.png"
+    path.write_bytes(content)
     return path
 
 

@@ -52,12 +52,14 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
 
     Raises:
         UserError: gradio is not installed, there is no model, it takes more than a page can give, a limit is not
-            positive, or the address is not free.
+            positive, there is no data set where one was named, or the address is not free.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError("serve needs gradio, which is not installed: pip install 'ganvas[web]'")
     if options.max_pixels < 1 or options.max_megabytes < 1:
         raise UserError("--max-pixels and --max-megabytes: give 1 or more.")
+    if options.data is not None and not options.data.is_dir():
+        raise UserError(f"--data {options.data}: there is no such folder. Give a data set's, or leave it out.")
     port = free_port(options.host, options.port)
     from ganvas.modelfile import local_model
 
@@ -69,8 +71,8 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
         from ganvas.inference.page import open_page
 
         page = open_page(options, choose_device(options.device), port, Path(folder))
-        print(f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}", flush=True)
-        try:
+        try:  # whoever reads the address may end it at once
+            print(f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}", flush=True)
             while True:  # on Windows, Ctrl-C does not end a wait without a time
                 time.sleep(1)
         except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Files in, files out, as the command ``translate`` does it."""
 
 import json
+import math
 import time
 from dataclasses import asdict
 from functools import partial
@@ -52,7 +53,8 @@ def translate_files(
     else:
         result, tiled = _translate_in_tiles(translator, jobs, tiling)
     if as_json:
-        print(json.dumps(_summary(result, tiled if tiling else None, time.perf_counter() - began)))
+        summary = _summary(result, tiled if tiling else None, time.perf_counter() - began)
+        print(json.dumps(summary, allow_nan=False))
     else:
         console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         for one in tiled:
@@ -92,5 +94,13 @@ def _summary(result: FolderResult, tiled: list[TiledResult] | None, seconds: flo
         "seconds": round(seconds, 3),
     }
     if tiled is not None:
-        summary["tiled"] = [asdict(one) | {"path": str(one.path)} for one in tiled]
+        summary["tiled"] = [_as_json(one) for one in tiled]
     return summary
+
+
+def _as_json(one: TiledResult) -> dict[str, object]:
+    """Give a result as JSON has it, which knows no infinite numbers: null stands for them."""
+    values = asdict(one) | {"path": str(one.path)}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }

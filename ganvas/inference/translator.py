@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganvas.console import DIRECTIONS
 from ganvas.data.arrays import PictureType, fit_gray, require_trained_values
 from ganvas.data.images import (
-    IMAGE_SUFFIXES,
     Picture,
     holds,
     read_picture,
@@ -26,6 +26,7 @@ from ganvas.data.images import (
     write_image,
 )
 from ganvas.data.legend import is_flat
+from ganvas.data.listing import namesakes
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches
@@ -70,7 +71,7 @@ class Translator:
     Args:
         config: What the model folder says of the model.
         generators: Its networks by direction, "a2b" and "b2a".
-        direction: Which of them translates; may be left out where there is one.
+        direction: Which of them translates; may be left out where there is one. "AtoB" and "BtoA" are understood, too.
         device: Where it runs; "cpu", "cuda", "mps".
         size: "trained" scales a picture to the size of the training pictures before the network and back after it,
             where the training did; "native" never scales.
@@ -102,7 +103,7 @@ class Translator:
     ) -> None:
         if direction is None and len(generators) > 1:
             raise UserError("this model translates both ways: choose a direction, a2b or b2a.")
-        direction = direction or next(iter(generators))
+        direction = next(iter(generators)) if direction is None else DIRECTIONS.get(direction, direction)
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.direction = config, direction
@@ -140,8 +141,8 @@ class Translator:
                 type; of a model with a range of its own, the type it was trained with.
 
         Raises:
-            UserError: A picture has another number of channels than the model takes, its values are of a wider type
-                than the training's and beyond the model's range, or its translation is more than Pillow holds.
+            UserError: A picture has another number of channels than the model takes, values that `require_values`
+                refuses, or a translation that is more than Pillow holds.
         """
         if isinstance(picture, np.ndarray) and picture.ndim == 4:
             return np.stack(self.translate_batch(list(picture)))
@@ -172,7 +173,7 @@ class Translator:
         """Bring an array [H, W, C] to what the network takes; gray is repeated for a model of three channels.
 
         Raises:
-            UserError: It has another number of channels than the model takes, or as `require_trained_values`.
+            UserError: It has another number of channels than the model takes, or as `require_values`.
         """
         how = self.preprocessing
         if not how.source_folders:  # where each channel is another picture, gray fills only one
@@ -180,7 +181,7 @@ class Translator:
         H, W, C = picture.shape
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
-        require_trained_values(picture, how.source_range, how.source_type, "the picture")
+        self.require_values(picture)
         values = to_tensor(picture, how.source_range).to(self.device)
         return Source(self.network_input(values[None])[0], (H, W), picture.dtype, self._in_bf16(picture.dtype))
 
@@ -286,15 +287,19 @@ class Translator:
         self.require_values(picture.array, source)
         return picture
 
-    def require_values(self, picture: np.ndarray, path: Path) -> None:
-        """Refuse what a file [H, W, C] holds where the network cannot be given it.
+    def require_values(self, picture: np.ndarray, path: Path | None = None) -> None:
+        """Refuse a picture [H, W, C] whose values the network cannot be given.
+
+        Args:
+            picture: Of any supported type.
+            path: Its file, for the message, where it comes from one.
 
         Raises:
             UserError: As `require_range` and `require_trained_values`.
         """
-        how = self.preprocessing
-        require_range(picture, how.source_range, path)
-        require_trained_values(picture, how.source_range, how.source_type, f"{path}:")
+        how, what = self.preprocessing, "the picture" if path is None else f"{path}:"
+        require_range(picture, how.source_range, what)
+        require_trained_values(picture, how.source_range, how.source_type, what)
 
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
@@ -363,11 +368,11 @@ def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image
     return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output
 
 
-def _namesake(folder: Path, stem: str) -> Path:
-    found = [folder / f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES) if (folder / f"{stem}{suffix}").is_file()]
+def _namesake(folder: Path, name: str) -> Path:
+    found = namesakes(folder, name)
     if len(found) != 1:
-        raise UserError(f"{folder}: has {len(found)} pictures called {stem}; one is expected, beside the others.")
-    return found[0]
+        raise UserError(f"{folder}: has {len(found)} pictures called {name}; one is expected, beside the others.")
+    return folder / found[0]
 
 
 def _resized(x: Tensor, H: int, W: int, *, flat: bool = False) -> Tensor:

@@ -224,6 +224,20 @@ def test_the_card_on_the_hub_has_metadata_and_the_name(pix2pix, stand_in, model)
     assert stand_in.private == {"someone/earth"}
 
 
+def test_from_python_as_by_the_command(pix2pix, stand_in, model):
+    assert ganvas.push_to_hub(str(model), "someone/earth", licence="mit") == f"{stand_in.address}/someone/earth"
+    assert stand_in.private == set()
+    assert pix2pix("push", model, "someone/same", "--licence", "mit")[0] == 0
+    here, there = (stand_in.repositories[f"someone/{name}"] for name in ("earth", "same"))
+    assert {**here, "README.md": here["README.md"].replace(b"someone/earth", b"someone/same")} == there
+    assert np.array_equal(ganvas.load("hub:someone/earth").translate(noise()), ganvas.load(model).translate(noise()))
+    ganvas.push_to_hub(model, "someone/own", private=True)
+    assert stand_in.private == {"someone/own"}
+    (model / "model" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match="is damaged"):
+        ganvas.push_to_hub(model, "someone/earth")
+
+
 def test_a_card_with_metadata_keeps_them(pix2pix, stand_in, model):
     own = "---\nlicense: mit\n---\n" + CARD
     (model / "model" / "README.md").write_text(own)
@@ -354,7 +368,7 @@ def test_what_is_not_shared(pix2pix, in_process, stand_in, model, tmp_path):
     one_message(pix2pix("push", tmp_path / "nowhere", "someone/earth"), "there is no such folder")
     one_message(in_process(dcgan_main)("push", model, "someone/earth"), "is a model of pix2pix")
     one_message(pix2pix("push", model, "earth"), "is no name on the hub")
-    one_message(pix2pix("push", model, "someone/earth", "--licence", "My own"), "--licence My own")
+    one_message(pix2pix("push", model, "someone/earth", "--licence", "My own"), "licence 'My own': give the hub's")
     checkpoint = model / "checkpoints" / "step-00000001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "checkpoint.json").write_text("{}")
@@ -380,3 +394,7 @@ def test_a_digit_model_goes_and_comes(in_process, stand_in, tmp_path):
     assert "dcgan sample hub:someone/digits digits.png" in card
     here, there = (load_sampler(path).sample(3, seed=0) for path in (tmp_path / "model", "hub:someone/digits"))
     assert torch.equal(here, there)
+    with pytest.raises(UserError, match="is a model of dcgan"):
+        ganvas.push_to_hub(tmp_path / "model", "someone/other")
+    ganvas.push_to_hub(tmp_path / "model", "someone/other", load=load_sampler)
+    assert set(stand_in.repositories["someone/other"]) == set(stand_in.repositories["someone/digits"])

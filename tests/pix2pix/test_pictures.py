@@ -115,12 +115,12 @@ def test_floats_without_a_range_are_refused_with_the_range_they_have(pix2pix, sa
 
 @pytest.fixture
 def stacked(tmp_path):
-    """Two gray sources, radar and sun, and a target that is their difference; stems are equal, formats are not."""
+    """Two gray sources, radar and sun, and a target that is their difference; stems are equal, suffixes are not."""
     chance = np.random.default_rng(1)
     for split in ("train", "test"):
         for number in range(3):
             radar, sun = chance.integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
-            for folder, suffix, picture in (("radar", "png", radar), ("sun", "bmp", sun), ("b", "png", radar - sun)):
+            for folder, suffix, picture in (("radar", "png", radar), ("sun", "Bmp", sun), ("b", "png", radar - sun)):
                 write_image(tmp_path / "data" / split / folder / f"{number}.{suffix}", picture)
     return tmp_path / "data"
 
@@ -138,7 +138,7 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
     assert code == 0, err
     assert json.loads(out)["pictures"] == 3
 
-    (stacked / "test" / "sun" / "1.bmp").unlink()
+    (stacked / "test" / "sun" / "1.Bmp").unlink()
     code, _, err = pix2pix("translate", run, stacked / "test", tmp_path / "again")
     assert code == 2
     assert "sun: has 0 pictures called 1" in err

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.data.listing import Files, Names, is_picture, picture_names, stem
+from ganvas.data.listing import Files, Names, is_picture, namesakes, picture_names, stem
 from ganvas.data.paired import find_pairs
 from ganvas.errors import UserError
 
@@ -177,3 +177,31 @@ def test_a_folder_that_is_named_like_a_picture_is_none(tmp_path):
     (tmp_path / "x.png").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")  # listed, so that whoever reads it says so
     assert picture_names(tmp_path) == ["gone.png"]
+
+
+def test_namesakes_are_found_whatever_the_case_of_their_suffix(tmp_path):
+    for name in ("x.TIF", "x.b.Png", "x-1.png", "y.jpg", "y.PNG", "z.txt", ".x.png"):
+        (tmp_path / name).touch()
+    found = {wanted: namesakes(tmp_path, wanted) for wanted in ("x", "x.b", "x-1", "y", "z", "", "w")}
+    assert {wanted: names for wanted, names in found.items() if names} == {
+        "x": ["x.TIF"],
+        "x.b": ["x.b.Png"],
+        "x-1": ["x-1.png"],
+        "y": ["y.PNG", "y.jpg"],
+    }
+    assert namesakes(tmp_path / "nowhere", "x") == namesakes(tmp_path / "x.TIF", "x") == []
+
+
+def test_looking_for_many_names_lists_the_folder_once_until_it_changes(tmp_path, monkeypatch):
+    for number in range(100):
+        (tmp_path / f"{number}.PNG").touch()
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+    assert all(namesakes(tmp_path, str(number)) == [f"{number}.PNG"] for number in range(100))
+    assert namesakes(tmp_path, "missing") == []
+    assert listed == [tmp_path]
+    (tmp_path / "missing.tif").touch()
+    later = tmp_path.stat().st_mtime_ns + 10**9  # the clock of some systems ticks in seconds
+    os.utime(tmp_path, ns=(later, later))
+    assert namesakes(tmp_path, "missing") == ["missing.tif"]
+    assert listed == [tmp_path, tmp_path]

@@ -265,6 +265,15 @@ def test_tiles_keep_subfolders_and_skip_what_is_there(pictures, tmp_path, capsys
     assert names(tmp_path / "out") == names(pictures)
 
 
+def test_a_seam_beside_nothing_but_flat_tiles_is_null_in_json(tmp_path, capsys):
+    halves = np.repeat(np.uint8([[0, 200]]), 32, axis=1).repeat(40, axis=0)[:, :, None]
+    write_image(tmp_path / "x.png", halves)
+    translate_files(negative(1), tmp_path / "x.png", tmp_path / "y.png", as_json=True, tiling=Tiling(32, 0))
+    (one,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["tiled"]
+    assert (one["tiles"], one["seam"]) == (4, None)
+    assert np.array_equal(read_image(tmp_path / "y.png"), 255 - halves)
+
+
 def test_the_summary_of_people_counts_what_was_skipped(pictures, tmp_path, capsys):
     translate_files(negative(), pictures, tmp_path / "out", as_json=False)
     translate_files(negative(), pictures, tmp_path / "out", as_json=False)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 
 from cyclegan.__main__ import main as cyclegan
-from ganvas.data.images import read_image
+from ganvas.data.images import read_image, write_image
 from ganvas.inference.tile_plan import Tiling
 from ganvas.inference.tiles import translate_tiled
 from ganvas.inference.translator import load
@@ -86,7 +87,7 @@ def temporary(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(run, temporary):
-    limits = "--max-pixels", "100000", "--tile", "96", "--overlap", "32"
+    limits = "--max-pixels", "100000", "--max-megabytes", "1", "--tile", "96", "--overlap", "32"
     process, address = start("pix2pix", run, *limits, temporary=temporary)
     assert address.startswith("http://127.0.0.1:")
     yield address
@@ -248,11 +249,22 @@ def animation(path):
     first.save(path, save_all=True, append_images=rest)
 
 
+def many_channels(path):
+    """Write 400x300 pixels in a form that Pillow does not know."""
+    picture = np.zeros((300, 400, 5), np.uint8)
+    np.save(path, picture) if path.suffix == ".npy" else write_image(path, picture)
+
+
+TOO_LARGE = "has more than 100,000 pixels, the limit here. Scale it down."
+
+
 @pytest.mark.parametrize(
     ("name", "write", "said"),
     [
-        ("huge.png", huge_png, "huge.png: has more than 100,000 pixels, the limit here."),
+        ("huge.png", huge_png, f"huge.png: {TOO_LARGE}"),
         ("wide.png", lambda path: Image.new("RGB", (500, 300)).save(path), "wide.png: has 500x300 pixels"),
+        ("bands.tif", many_channels, f"bands.tif: {TOO_LARGE}"),
+        ("bands.npy", many_channels, f"bands.npy: {TOO_LARGE}"),
         ("notes.txt", lambda path: path.write_text("no picture"), "notes.txt: is no picture that can be read."),
         ("dance.gif", animation, "dance.gif: is an animation."),
         ("dance.png", animation, "dance.png: is an animation."),
@@ -273,6 +285,38 @@ def assert_one_message(page, said):
     assert said in toast.inner_text()
     assert "/tmp" not in toast.inner_text()
     assert page.locator("#download").is_disabled()
+
+
+@pytest.mark.parametrize(
+    ("drawing", "said"),
+    [
+        ("'data:image/png;base64,' + 'A'.repeat(1500000)", "The drawing has more than 1 MB, the limit here."),
+        ("'data:image/png;base64,' + 'A'.repeat(40)", "drawing.png: is no picture that can be read."),
+        ("'none'", "drawing.png: is no picture that can be read."),
+        ("'not base64'", "The browser sent no drawing."),
+        ("'\u00e4\u00e4'", "The browser sent no drawing."),
+    ],
+)
+def test_a_bad_drawing_is_one_message(page, drawing, said):
+    page.get_by_role("tab", name="Draw").click()
+    page.evaluate(f"window.drawing = () => {drawing}")
+    page.click("#translate-drawing")
+    assert_one_message(page, said)
+
+
+def test_a_server_that_cannot_write_says_so(browser, run, tmp_path):
+    process, address = start("pix2pix", run, temporary=tmp_path)
+    visit = visited(browser, address)
+    page = next(visit)
+    (folder,) = tmp_path.glob("ganvas-serve-*")
+    shutil.rmtree(folder)
+    page.get_by_role("tab", name="Draw").click()
+    page.click("#translate-drawing")
+    assert_one_message(page, "The server cannot write files; its disk may be full. Try again later.")
+    assert next(visit, None) is None
+    code, out, err = stop(process)
+    assert (code, out) == (0, "")
+    assert err.count("No such file or directory") == len(err.splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +394,7 @@ def test_a_cyclegan_model_asks_for_the_direction(browser, tmp_path):
         (["--port", "70000"], "give 0 to 65535"),
         (["--host", "192.0.2.1", "--port", "0"], "cannot be listened at"),
         (["--max-pixels", "0"], "give 1 or more"),
+        (["--data", "nowhere", "--port", "0", "--tile", "4"], "--data nowhere: there is no such folder"),
         (["--port", "0", "--tile", "4"], "this network needs 8 pixels"),
     ],
 )

@@ -175,12 +175,48 @@ def test_values_beyond_the_range_are_cut_as_in_training():
         assert translator(1).prepare(np.full((1, 1, 1), top, given)).values.item() == 1
 
 
+BAD_FLOATS = [
+    (255.0, {}, "the picture has values from 0 to 255, while floats are taken to lie in 0 to 1"),
+    (-0.1, {}, "the picture has values from -0.1 to 0"),
+    (np.nan, {}, "the picture has values that are not finite"),
+    (np.inf, {"source_range": (0, 9000), "source_type": "float32"}, "the picture has values that are not finite"),
+]
+
+
+@pytest.mark.parametrize(("value", "how", "said"), BAD_FLOATS)
+def test_floats_that_the_network_cannot_be_given_are_refused_as_those_of_a_file(tmp_path, value, how, said):
+    model = translator(1, **how)
+    picture = np.zeros((4, 4, 1), np.float32)
+    picture[1, 2] = value
+    for given in (picture, picture[None], [picture], Image.fromarray(picture[:, :, 0])):
+        with pytest.raises(UserError, match=f"^{said}"):
+            model.translate(given)
+    np.save(tmp_path / "x.npy", picture)
+    with pytest.raises(UserError, match=said.replace("the picture", r"x\.npy:")):
+        model.read(tmp_path / "x.npy")
+
+
+def test_floats_just_beyond_0_to_1_are_what_resampling_leaves():
+    edges = np.array([[[-5e-4], [1.0005]]], np.float32)
+    assert np.array_equal(translator(1).translate(edges), [[[0], [1]]])
+
+
 def test_the_way_back_has_the_ranges_exchanged():
     ranges = {"source_range": (0, 10), "target_range": (0, 1000), "source_type": "float32", "target_type": "uint16"}
     back = translator(1, kind="cyclegan", direction="b2a", **ranges)
     assert np.allclose(back.translate(np.full((2, 2, 1), 500, np.uint16)), 5, atol=1e-5)
     forth = translator(1, kind="cyclegan", **ranges)
     assert np.array_equal(forth.translate(np.full((2, 2, 1), 5, np.float32)), np.full((2, 2, 1), 500, np.uint16))
+
+
+def test_another_tools_words_for_directions_are_understood():
+    networks = {"a2b": nn.Identity(), "b2a": Reversed()}
+    config = ModelConfig("cyclegan", dict.fromkeys(networks, SPEC), Preprocessing(3, 3, 32, False))
+    for words, picture in (("AtoB", noise("uint8", 3)), ("BtoA", noise("uint8", 3)[..., ::-1])):
+        model = Translator(config, networks, direction=words)
+        assert np.array_equal(model.translate(noise("uint8", 3)), picture)
+    with pytest.raises(UserError, match="direction AtoC is not in this model; it has a2b, b2a"):
+        Translator(config, networks, direction="AtoC")
 
 
 def test_another_number_of_channels_is_refused():
