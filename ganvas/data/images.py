@@ -408,6 +408,20 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha
             raise UserError(f"{path}: the format does not hold this picture ({error}). Choose another.") from None
 
 
+def marked(suffix: str, picture: np.ndarray, holes: np.ndarray, tags: Tags) -> tuple[np.ndarray, Tags]:
+    """Mark pixels without data as a format can: by a value that the file names, which is TIFF's alone, or just by it.
+
+    Args:
+        suffix: Of the file, such as ".png".
+        picture: [H, W, C], that has no alpha but for what the format takes for it.
+        holes: [H, W] bool.
+        tags: Of the picture that this one was made from.
+    """
+    is_tiff = suffix.lower() in TIFF_SUFFIXES
+    has_alpha = suffix.lower() in (".png", ".webp") and picture.shape[2] in (2, 4)
+    return tags.punched(picture, holes, "straight" if has_alpha else "none", is_told=is_tiff)
+
+
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture with what is known of it beside its pixels, so that `read_picture` gives it back.
 

@@ -56,14 +56,18 @@ class Tags:
             alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
         return alike.any(axis=2)
 
-    def punched(self, picture: np.ndarray, holes: np.ndarray, alpha: "Alpha" = "none") -> tuple[np.ndarray, "Tags"]:
+    def punched(
+        self, picture: np.ndarray, holes: np.ndarray, alpha: "Alpha" = "none", *, is_told: bool = True
+    ) -> tuple[np.ndarray, "Tags"]:
         """Mark pixels as without data, in a picture and in the tags that are written with it.
 
         Args:
             picture: [H, W, C] of any type; where it cannot hold the value that the tags name, NaN takes its place, or 0
-                in whole numbers. A value elsewhere that would read as the mark is moved to the next that does not.
+                in whole numbers.
             holes: [H, W] bool.
-            alpha: Whether the last channel is alpha, which is neither marked nor moved.
+            alpha: Whether the last channel is alpha, which stays as it is.
+            is_told: Whether the file will have the tags. A value elsewhere that would read as the mark is moved to the
+                next that does not, then.
         """
         if self.no_data is None:
             return picture, self
@@ -74,7 +78,8 @@ class Tags:
             tags = Tags({**self.values, NO_DATA: (2, len(text) + 1, text)}, value)
         marked = picture.copy()
         colours = marked[:, :, : picture.shape[2] - (alpha != "none")]
-        colours[colours == picture.dtype.type(value)] = _beside(picture.dtype, value)
+        if is_told:
+            _move_away(colours, value)
         colours[holes] = value
         return marked, tags
 
@@ -88,12 +93,14 @@ class Tags:
         Reference:
             GeoTIFF 1.1 (OGC 19-008r4), Sec. 7.1 and Annex B: where pixels are points, they count from their middle.
         """
+        return self.sound()._scaled(x, y)
+
+    def _scaled(self, x: float, y: float) -> "Tags":
         middle = 0.5 if self._pixels_are_points() else 0.0
         old_of_new = np.diag([1 / x, 1 / y, 1, 1])  # makes the old picture's column and row of the new one's
         old_of_new[:2, 3] = middle / x - middle, middle / y - middle
-        sound = self.sound().values
-        values = {code: tag for code, tag in sound.items() if code != CAMERA or x == y == 1}
-        for code, (kind, count, value) in sound.items():
+        values = {code: tag for code, tag in self.values.items() if code != CAMERA or x == y == 1}
+        for code, (kind, count, value) in self.values.items():
             if code in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION):
                 values[code] = (kind, count, tuple(_georeference(code, value, old_of_new).ravel().tolist()))
             elif code in (X_RESOLUTION, Y_RESOLUTION):
@@ -104,11 +111,21 @@ class Tags:
 
     def sound(self) -> "Tags":
         """Leave out what cannot be written or scaled: the tags of a damaged file may say anything."""
-        if _is_sound(self.values):
+        if self._is_sound():
             return self
         parts = [RESOLUTION & self.values.keys(), *({code} for code in self.values.keys() - RESOLUTION)]
-        sound = set().union(*(part for part in parts if _is_sound({code: self.values[code] for code in part})))
-        return Tags({code: tag for code, tag in self.values.items() if code in sound}, self.no_data)
+        alone = (Tags({code: self.values[code] for code in part}) for part in parts)
+        kept = {code for part in alone if part._is_sound() for code in part.values}
+        return Tags({code: tag for code, tag in self.values.items() if code in kept}, self.no_data)
+
+    def _is_sound(self) -> bool:
+        try:
+            values = self._scaled(1, 1).values
+            with tifffile.TiffWriter(io.BytesIO()) as file:
+                file.write(np.zeros((1, 1), np.uint8), **_writing(values, 1))
+        except Exception:  # what the writer stumbles over has no limits
+            return False
+        return True
 
     def no_data_alone(self) -> "Tags":
         """Give the no-data value without all else, for a picture that lies elsewhere."""
@@ -117,17 +134,6 @@ class Tags:
     def _pixels_are_points(self) -> bool:
         _, _, keys = self.values.get(GEO_KEYS, (0, 0, ()))
         return any(tuple(keys[i : i + 4]) == (RASTER_TYPE, 0, 1, PIXEL_IS_POINT) for i in range(4, len(keys), 4))
-
-
-def _is_sound(values: Mapping[int, tuple[int, int, Any]]) -> bool:
-    try:
-        for code in values.keys() & {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION}:
-            _georeference(code, values[code][2], np.eye(4))
-        with tifffile.TiffWriter(io.BytesIO()) as file:
-            file.write(np.zeros((1, 1), np.uint8), **_writing(values, 1))
-    except Exception:  # what the writer stumbles over has no limits
-        return False
-    return True
 
 
 def _holds(kind: np.dtype, value: float) -> bool:
@@ -139,12 +145,16 @@ def _holds(kind: np.dtype, value: float) -> bool:
     return math.isnan(value) or math.isclose(nearest, value, rel_tol=float(np.finfo(kind).eps))
 
 
-def _beside(kind: np.dtype, value: float) -> float:
-    """Give the value of a type that is nearest to another and is not taken for it."""
+def _move_away(picture: np.ndarray, value: float) -> None:
+    """Change, in place, what reads as a value to the nearest that does not."""
+    kind = picture.dtype
     if kind.kind != "f":
-        return value + 1 if value < np.iinfo(kind).max else value - 1
-    # Programs take floats for equal that are two steps apart. Towards 0, so that nothing becomes infinite.
-    return value * (1 - 8 * float(np.finfo(kind).eps)) or float(np.finfo(kind).tiny)
+        picture[picture == value] = value + 1 if value < np.iinfo(kind).max else value - 1
+    elif math.isfinite(value):
+        # Programs take floats for equal that are two steps apart. Towards 0, so that nothing becomes infinite.
+        eps = float(np.finfo(kind).eps)
+        moved = value * (1 - 8 * eps) or float(np.finfo(kind).tiny)
+        picture[np.isclose(picture, value, rtol=4 * eps, atol=0)] = moved
 
 
 def _georeference(code: int, value: Sequence[float], old_of_new: np.ndarray) -> np.ndarray:

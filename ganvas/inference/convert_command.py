@@ -120,6 +120,10 @@ def _export_runtime(translator: "Translator", path: Path, options: ExportOptions
     if path.suffix.lower() == ".pth":
         raise UserError(f"{path}: weights for pytorch-CycleGAN-and-pix2pix are written by --peer {path}.")
     real = _pictures_of_run(translator, options) if options.data is None else _pictures(translator, options.data)
+    if options.weights == "int8" and not real.arrays:
+        raise UserError(
+            f"--weights int8: its scales are chosen by real pictures. Give a folder of them: {real.origin}."
+        )
     found = export_translator(translator, path, weights=options.weights, pictures=real.arrays)
     told: dict[str, str | float] = {"real pictures": len(real.arrays)}
     told["taken from" if real.arrays else "no real pictures since"] = real.origin
@@ -160,7 +164,7 @@ def _pictures_of_run(translator: "Translator", options: ExportOptions) -> _RealP
         arrays = some_sources(translator.config, translator.direction, data, split, count)
         for array in arrays:
             translator.require_values(array, data)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return _RealPictures([], f"the run's data cannot be read: {error}")
     return _RealPictures([_as_trained(translator, array) for array in arrays], f"{data}, {split}")
 

@@ -286,7 +286,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except (WriteError, OSError) as error:
         print(error, file=sys.stderr)
-        raise _message("The server cannot write files; its disk may be full. Try again later.") from None
+        raise _message("The server could not read or write a file; its disk may be full. Try again later.") from None
     except UserError as error:
         raise _message(str(error).replace(str(path), path.name)) from None
 

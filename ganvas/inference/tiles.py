@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganvas.data.images import TIFF_SUFFIXES, Picture, holds, to_tensor, write_image
+from ganvas.data.images import TIFF_SUFFIXES, Picture, holds, marked, to_tensor, write_image
+from ganvas.data.tiff import Tags
 from ganvas.data.windows import TiffWindows, WholePicture, open_windows, write_bands
 from ganvas.errors import UserError
 from ganvas.inference.seams import Borders, SeamMeter
@@ -31,6 +32,7 @@ ROWS = 32  # measured at a time
 
 Source = TiffWindows | WholePicture
 Advance = Callable[[int, int], None]
+Mark = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Tags]]  # pixels without data, in rows of a picture
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,10 @@ def translate_tiled(
             counted.skip(len(sample) * (len(norms) - passes))
             meter = SeamMeter(*(Borders(axis.borders, axis.grid.step) for axis in (plan.rows, plan.columns)))
             finish = partial(translator.as_picture, source_type=kind)
-            bands = _measured(blend(plan, how.target_channels, counted, finish), meter, pixels)
+            mark = partial(marked, target.suffix, tags=pixels.tags)
+            bands = _measured(blend(plan, how.target_channels, counted, finish), meter, mark)
             shape = pixels.height, pixels.width, how.target_channels
-            _, tags = pixels.tags.punched(np.zeros((1, 1, shape[2]), kind), np.zeros((1, 1), bool))
+            _, tags = mark(np.zeros((1, 1, shape[2]), kind), np.zeros((1, 1), bool))
             if target.suffix.lower() in TIFF_SUFFIXES:
                 write_bands(target, bands, shape, kind, tags)
             else:
@@ -222,10 +225,10 @@ class _Counter:
         self._advance(self._done, self._total)
 
 
-def _measured(bands: Iterator[Band], meter: SeamMeter, pixels: Source) -> Iterator[np.ndarray]:
+def _measured(bands: Iterator[Band], meter: SeamMeter, mark: Mark) -> Iterator[np.ndarray]:
     """Measure bands on their way, then mark what has no data; few rows at a time, since both take room."""
     for band, holes in bands:
         for top in range(0, len(band), ROWS):
             rows = slice(top, top + ROWS)
             meter.add(band[rows])
-            yield pixels.tags.punched(band[rows], holes[rows])[0]
+            yield mark(band[rows], holes[rows])[0]

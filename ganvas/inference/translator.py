@@ -18,6 +18,7 @@ from ganvas.data.arrays import PictureType, fit_gray, require_trained_values
 from ganvas.data.images import (
     Picture,
     holds,
+    marked,
     read_picture,
     read_stacked,
     require_range,
@@ -312,9 +313,8 @@ class Translator:
 
     def write(self, target: Path, output: np.ndarray, tags: Tags, holes: np.ndarray) -> Path:
         """Write a translation with the tags and holes of its source; give the file, as `translate_file` does."""
-        output, tags = tags.punched(output, holes)
         path = self._held(target, output)
-        write_image(path, output, tags)
+        write_image(path, *marked(path.suffix, output, holes, tags))
         return path
 
     def possible_files(self, target: Path) -> list[Path]:

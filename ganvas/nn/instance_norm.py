@@ -51,12 +51,12 @@ class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         N, C = x.shape[:2]
-        y = torch.empty_like(x)  # [N, C, H, W], channels-last as x
+        y = torch.empty_like(x, memory_format=torch.channels_last)  # [N, C, H, W]
         dtype = torch.float32 if x.dtype in HALF else x.dtype
         mean, rstd = torch.empty(2, N, 1, C, dtype=dtype, device=x.device)
         if _has_exact_sums(x):
             scale, shift = torch.ones_like(mean[0, 0]), torch.zeros_like(mean[0, 0])
-            for one, *out in zip(x.split(1), y.split(1), mean[:, 0], rstd[:, 0], strict=True):
+            for one, *out in zip(_channels_last(x).split(1), y.split(1), mean[:, 0], rstd[:, 0], strict=True):
                 torch.native_batch_norm(one, scale, shift, None, None, True, 0.0, eps, out=tuple(out))
         else:
             for pictures in _pictures(_rows(x), _rows(y), mean, rstd):
@@ -73,9 +73,9 @@ class _InstanceNorm(torch.autograd.Function):
             own = x.view_as(x)  # hooks on x itself are for the outer pass
             (result,) = torch.autograd.grad(_group_norm(own, ctx.eps), own, grad, create_graph=True)
             return result, None
-        result = torch.empty_like(x)
+        result = torch.empty_like(x, memory_format=torch.channels_last)
         if _has_exact_sums(x):
-            scale, grad = torch.ones_like(mean[0, 0]), grad.contiguous(memory_format=torch.channels_last)
+            scale, (x, grad) = torch.ones_like(mean[0, 0]), map(_channels_last, (x, grad))
             kernel, options = torch.ops.aten.native_batch_norm_backward, (True, ctx.eps, [True, False, False])
             for one, *given in zip(result.split(1), grad.split(1), x.split(1), mean[:, 0], rstd[:, 0], strict=True):
                 upstream, source, *statistics = given
@@ -88,6 +88,15 @@ class _InstanceNorm(torch.autograd.Function):
 
 def _has_exact_sums(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Give [N, C, H, W] in channels-last memory, by its own strides.
+
+    A single picture, or channel, is contiguous by others as well, from which the kernel takes a slower, rougher way.
+    """
+    _, C, H, W = x.shape
+    return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, (H * W * C, 1, W * C, C))
 
 
 def _normalise(eps: float, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> None:

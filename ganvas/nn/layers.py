@@ -129,15 +129,20 @@ class OutputConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        plain = _is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        odd = any((side - k) % 2 == 0 for side, k in zip(x.shape[-2:], self.kernel_size, strict=True))
-        if plain or odd or x.device.type != "cpu" or 4 * self.out_channels > CHANNELS_AT_A_TIME:
+        if not self._fills_kernels(x):
             return super().forward(x)
         # Four neighbouring positions as channels: kernels one larger, at each of its four places, with stride 2.
         places = [F.pad(self.weight, (right, 1 - right, below, 1 - below)) for below in (0, 1) for right in (0, 1)]
         weight = torch.stack(places, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
         return F.pixel_shuffle(F.conv2d(x, weight, bias, stride=2), 2)
+
+    def _fills_kernels(self, x: Tensor) -> bool:
+        if _is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]  # sizes are no numbers then
+            return False
+        outputs = [side - k + 1 for side, k in zip(x.shape[-2:], self.kernel_size, strict=True)]
+        is_even = all(side % 2 == 0 for side in outputs)
+        return is_even and x.device.type == "cpu" and 4 * self.out_channels <= CHANNELS_AT_A_TIME
 
 
 def mirror_positions(size: int, before: int, after: int, device: torch.device) -> Tensor:

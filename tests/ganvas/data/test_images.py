@@ -20,6 +20,7 @@ from ganvas.data.images import (
     holds,
     holds_all,
     list_images,
+    marked,
     plain_picture,
     read_image,
     read_picture,
@@ -46,6 +47,30 @@ def save(path, array, mode=None, **options):
 def test_a_name_that_tells_another_format_matters_not(tmp_path, kind, suffix):
     path = save(tmp_path / f"x{suffix}", RGB, format=kind)
     assert read_image(path, 3).shape == RGB.shape
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "valid", "hole"),
+    [
+        (".tif", 3, [1, 1, 255], [0, 0, 0]),  # a value that reads as the mark is moved
+        (".tif", 4, [1, 1, 255, 1], [0, 0, 0, 0]),  # a plain channel
+        (".png", 3, [0, 0, 255], [0, 0, 0]),  # no mark is told, and none avoided
+        (".PNG", 4, [0, 0, 255, 0], [0, 0, 0, 9]),  # alpha
+        (".webp", 4, [0, 0, 255, 0], [0, 0, 0, 9]),
+        (".npy", 4, [0, 0, 255, 0], [0, 0, 0, 0]),
+    ],
+)
+def test_pixels_without_data_are_marked_as_the_format_can(suffix, channels, valid, hole):
+    picture = np.full((4, 5, channels), 9, np.uint8)
+    picture[1, 1] = [0, 0, 255, 0][:channels]
+    holes = np.zeros((4, 5), bool)
+    holes[2, 3] = True
+    found, tags = marked(suffix, picture, holes, Tags({42113: (2, 2, "0")}, 0.0))
+    assert found[1, 1].tolist() == valid
+    assert found[2, 3].tolist() == hole
+    assert (found == 9).sum() == (picture == 9).sum() - (found[2, 3] == 0).sum()
+    assert tags.no_data == 0
+    assert picture[2, 3, 0] == 9
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "ICNS"])

@@ -96,6 +96,7 @@ DAMAGED = {  # number of the tag, its type, its value
     "half a tie point": (33922, "d", (0.0, 1.0, 2.0)),
     "a quarter of a matrix": (34264, "d", (0.0, 1.0, 2.0, 3.0)),
     "a pixel's size in letters": (33550, "s", "abc"),
+    "keys that are a number": (34735, "H", 5),
 }
 
 
@@ -114,6 +115,7 @@ def test_damaged_tags_are_left_out_and_the_others_kept(tmp_path, code, kind, val
             (33550, 12, 3, (10.0, 10.0, 0.0), True),
             (33922, 12, 6, (0.0, 0.0, 0.0, 500_000.0, 5_000_000.0, 0.0), True),
             (34264, 12, 16, tuple(np.eye(4).ravel()), True),
+            (34735, 3, 8, (1, 1, 0, 1, 1025, 0, 1, 2), True),
         ],
     )
     with tifffile.TiffFile(tmp_path / "x.tif", mode="r+b") as file:
@@ -128,6 +130,12 @@ def test_damaged_tags_are_left_out_and_the_others_kept(tmp_path, code, kind, val
     assert before - after == {code} - {282, 283, 296, 305}  # without these no TIFF is written
     resolution = (1, 1) if code in (282, 283, 296) else (72 * scale, 1)
     assert found == [resolution, resolution, "ganvas" if code == 305 else "microscope"]
+
+
+def test_half_a_resolution_is_none(tmp_path):
+    tags = Tags({282: (5, 1, (0, 0)), 315: (2, 2, "A")})
+    assert tags.scaled(0.5, 0.5).values.keys() == {315}
+    write_image(tmp_path / "x.tif", BANDS, tags)
 
 
 TEXT = "Zürich © µm"
@@ -293,6 +301,7 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data
         (np.uint16, 65535, 65534),
         (np.float32, 0, 0),
         (np.float32, -9999, -9999),
+        (np.float32, 1, 1),
     ],
 )
 def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind, no_data, moved):
@@ -301,13 +310,15 @@ def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind,
     holes[1, 2] = True
     values = np.full((6, 9, 2), 3, kind)
     values[4, 5, 1] = no_data if moved is not None else 0  # 0 marks where the type does not hold the value
+    if kind == np.float32 and no_data:
+        values[4, 6, 1] = np.nextafter(kind(no_data), kind(0))  # which other programs take for the mark
     picture, tags = Tags({42113: (2, 6, str(no_data))}, float(no_data)).punched(values, holes)
     assert np.isfinite(picture).all()
     write_image(tmp_path / "x.tif", picture, tags)
     again = read_picture(tmp_path / "x.tif")
     assert np.array_equal(again.holes, holes)
     assert again.array[4, 5] == pytest.approx([3, 1 if moved is None else moved], rel=2e-6, abs=1e-6)
-    assert (again.array[~holes] == 3).sum() == (6 * 9 - 1) * 2 - 1
+    assert (again.array[~holes] == 3).sum() == (6 * 9 - 1) * 2 - (values != 3).sum()
     with rasterio.open(tmp_path / "x.tif") as file:
         assert np.array_equal(file.read_masks(2) == 0, holes)
 

@@ -256,6 +256,18 @@ def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pai
     assert "taken from" not in found
 
 
+def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pairs, compared, monkeypatch):
+    run = a_run(tmp_path / "run", pairs, ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 128, True)))
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("ganvas.data.paired.splits", refuse)
+    code, out, err = pix2pix("export", run, tmp_path / "x.pt2", "--json")
+    assert (code, err, compared) == (0, "", [])
+    assert "Permission denied" in json.loads(out)["no real pictures since"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -264,7 +276,10 @@ def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pai
         (["export", "MODEL", "x.tflite"], "ends with .onnx or .pt2"),
         (["export", "MODEL", "x.pth"], "are written by --peer x.pth"),
         (["export", "MODEL", "x.pt2", "--weights", "fp16"], "--weights fp16: is for .onnx"),
-        (["export", "MODEL", "x.onnx", "--weights", "int8"], "chooses its scales by real pictures"),
+        (
+            ["export", "MODEL", "x.onnx", "--weights", "int8"],
+            "--weights int8: its scales are chosen by real pictures. Give a folder of them: the model lies in no run",
+        ),
         (["export", "nowhere", "x.onnx"], "there is no such folder"),
         (["import", "nowhere.pth", "out"], "there is no such file"),
         (["import", "nowhere.pth", "out", "--image-size", "0"], "--image-size 0"),

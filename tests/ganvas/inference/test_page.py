@@ -312,7 +312,7 @@ def test_a_server_that_cannot_write_says_so(browser, run, tmp_path):
     shutil.rmtree(folder)
     page.get_by_role("tab", name="Draw").click()
     page.click("#translate-drawing")
-    assert_one_message(page, "The server cannot write files; its disk may be full. Try again later.")
+    assert_one_message(page, "The server could not read or write a file; its disk may be full. Try again later.")
     assert next(visit, None) is None
     code, out, err = stop(process)
     assert (code, out) == (0, "")

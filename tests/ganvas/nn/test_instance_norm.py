@@ -102,9 +102,31 @@ def test_maps_of_one_pixel_become_zero_and_pass_no_gradient(dtype):
     assert x.grad is not None and max(y.abs().max(), x.grad.abs().max()) < (1e-12 if dtype != torch.bfloat16 else 1e-4)
 
 
-def test_training_takes_the_formulas():
+def test_training_takes_a_function_of_our_own():
     y = instance_norm(maps((1, 2, 4, 4), 1).requires_grad_(), EPS)
     assert type(y.grad_fn).__name__ == "_InstanceNormBackward"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "height", "calls"),
+    [(torch.bfloat16, 256, 2), (torch.bfloat16, 257, 0), (torch.float32, 256, 0), (torch.float16, 16, 0)],
+)
+def test_the_kernel_takes_each_picture_whose_sums_it_makes_exactly(dtype, height, calls, monkeypatch):
+    kernel, taken = torch.native_batch_norm, []
+    monkeypatch.setattr(torch, "native_batch_norm", lambda *args, **out: taken.append(args[0]) or kernel(*args, **out))
+    instance_norm(maps((2, 3, height, 256), 1).to(dtype), EPS)
+    assert [list(picture.shape) for picture in taken] == [[1, 3, height, 256]] * calls
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 6, 5), (2, 1, 6, 5), (1, 1, 6, 5)])
+def test_strides_that_mean_the_same_give_the_same(shape):
+    usual, upstream = maps(shape, 1).bfloat16(), maps(shape, 2).bfloat16()
+    N, C, _, W = shape
+    strides = [1 if N == 1 else usual.stride(0), 1 if C > 1 else 7, W * C, C]  # of one picture, or channel, any do
+    unusual = usual.as_strided(shape, strides)
+    assert unusual.is_contiguous(memory_format=torch.channels_last) and torch.equal(unusual, usual)
+    for function in (lambda x: instance_norm(x, EPS), lambda x: gradient(lambda y: instance_norm(y, EPS), x, upstream)):
+        assert torch.equal(function(unusual), function(usual))
 
 
 def test_what_it_is_given_stays_as_it_was():
