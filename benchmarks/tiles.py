@@ -184,16 +184,16 @@ def main() -> int:
         return 2
     tiling = Tiling(options.tile, options.overlap, options.exact)
     with tempfile.TemporaryDirectory() as folder:
-        draw = draw_worlds if options.model else draw_picture
-        source = draw(Path(folder) / "source.tif", options.size, options.size)
         try:
+            small = small_networks()["U-Net, instance norm"]
+            translator = load(options.model, size="native", precision="fp32") if options.model else model(*small)
+            draw = draw_worlds if options.model else draw_picture
+            source = draw(Path(folder) / "source.tif", options.size, options.size)
             if options.compare:
                 for row in compare(source, tiling):
                     print(json.dumps(row), flush=True)
                 return 0
             began = time.perf_counter()
-            small = small_networks()["U-Net, instance norm"]
-            translator = load(options.model, size="native", precision="fp32") if options.model else model(*small)
             result = translate_tiled(translator, source, Path(folder) / "out.tif", tiling)
         except UserError as error:
             print(error, file=sys.stderr)
