@@ -48,14 +48,17 @@ def run_evaluate(options: "Evaluate") -> int:
     translators = {way: Translator(config, generators, direction=way, device=device) for way in ("a2b", "b2a")}
     found = zip("ab", find_domains(options.data, options.split), strict=True)
     files = {domain: _evenly(every, options.limit) for domain, every in found}
-    real = {domain: _read(translators[way], files[domain]) for domain, way in (("a", "a2b"), ("b", "b2a"))}
+    sources = {"a": translators["a2b"], "b": translators["b2a"]}  # the translator whose source each domain is
+    images = {domain: [translator.read(path).array for path in files[domain]] for domain, translator in sources.items()}
+    real = {domain: _tensors(translator, images[domain]) for domain, translator in sources.items()}
     named_alike = are_pairs(options.data, options.split)
     unequal = _unequal_pair(files, real) if named_alike else ""
     paired = named_alike and not unequal
     # What patch statistics are taken of: all of it has to be of one size.
-    comparable = real
+    cropped, comparable = images, real
     if len({picture.shape[-2:] for picture in [*real["a"], *real["b"]]}) > 1:
-        comparable = {d: _as_trained(translators[way], real[d]) for d, way in (("a", "a2b"), ("b", "b2a"))}
+        cropped = {domain: _as_trained(translator, images[domain]) for domain, translator in sources.items()}
+        comparable = {domain: _tensors(translator, cropped[domain]) for domain, translator in sources.items()}
     result: dict[str, Any] = {
         "model": str(options.model),
         "data": str(options.data),
@@ -69,13 +72,14 @@ def run_evaluate(options: "Evaluate") -> int:
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for there, back, a, b in (("a2b", "b2a", "a", "b"), ("b2a", "a2b", "b", "a")):
         with console.status(f"translating {there}"):
-            fake = _translated(translators[there], real[a])
-            cycled = _translated(translators[back], fake)
+            fake = _translated(translators[there], images[a])
+            back_range = translators[back].preprocessing.source_range
+            cycled = _translated(translators[back], [to_array(one, np.float32, back_range) for one in fake])
         metrics = {f"cycle_l1_{a}": _interval(cycled, real[a])}
         if real[a][0].shape[0] == real[b][0].shape[0]:
-            metrics[f"identity_l1_{a}"] = _interval(_translated(translators[back], real[a]), real[a])
+            metrics[f"identity_l1_{a}"] = _interval(_translated(translators[back], images[a]), real[a])
         # Translated anew where sizes differ: a translation scaled back and again would be blurred once more.
-        drawn = fake if comparable is real else _translated(translators[there], comparable[a])
+        drawn = fake if comparable is real else _translated(translators[there], cropped[a])
         metrics |= _distance(f"sliced_wasserstein_{there}", drawn, comparable[b])
         if paired:
             metrics |= _against_truth(there, fake, real[b])
@@ -109,9 +113,9 @@ def _evenly(files: Files, limit: int | None) -> list[Path]:
     return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
 
-def _read(translator: Translator, files: Sequence[Path]) -> list[Tensor]:
-    """Read sources of a direction: [C, H, W] in [-1, 1] each."""
-    return [to_tensor(translator.read(path).array, translator.preprocessing.source_range) for path in files]
+def _tensors(translator: Translator, images: Sequence[np.ndarray]) -> list[Tensor]:
+    """Return sources of a direction as [C, H, W] in [-1, 1]."""
+    return [to_tensor(image, translator.preprocessing.source_range) for image in images]
 
 
 def _unequal_pair(files: Mapping[str, list[Path]], pictures: Mapping[str, list[Tensor]]) -> str:
@@ -141,21 +145,21 @@ def _notes(unequal: str, trained_size: int | None, *, has_distance: bool) -> lis
     return notes
 
 
-def _as_trained(translator: Translator, pictures: list[Tensor]) -> list[Tensor]:
-    """Give sources [C, H, W] as the training saw its own: scaled to its size, or their middle where it cut pieces."""
+def _as_trained(translator: Translator, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Return sources [H, W, C] as the training saw its own: scaled to its size, or a center crop where it cropped."""
     if translator.resizes:
-        return [translator.network_input(picture[None])[0] for picture in pictures]
-    return [_middle(picture, translator.preprocessing.image_size) for picture in pictures]
+        return [translator.scaled(image) for image in images]
+    return [_center_crop(image, translator.preprocessing.image_size) for image in images]
 
 
-def _middle(picture: Tensor, size: int) -> Tensor:
-    """Cut the middle of [C, H, W]: at most ``size`` pixels a side."""
-    top, left = (max(0, side - size) // 2 for side in picture.shape[-2:])
-    return picture[:, top : top + size, left : left + size]
+def _center_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Return the center of [H, W, C]: at most ``size`` pixels a side."""
+    top, left = (max(0, side - size) // 2 for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
-def _translated(translator: Translator, pictures: list[Tensor]) -> list[Tensor]:
-    return [translator.translate_tensor(picture[None])[0] for picture in pictures]
+def _translated(translator: Translator, images: list[np.ndarray]) -> list[Tensor]:
+    return [translator.translate_exactly(image) for image in images]
 
 
 def _interval(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
@@ -193,7 +197,9 @@ def _known_colours(
     except UserError:  # a data set for testing alone
         return colours
     colours["to train"] = {
-        domain: DomainColours.of(_read(translators[way], _evenly(files, min(MEASURED, len(files)))))
+        domain: DomainColours.of(
+            _tensors(translators[way], [translators[way].read(path).array for path in _evenly(files, MEASURED)])
+        )
         for domain, way, files in zip("ab", ("a2b", "b2a"), found, strict=True)
     }
     return colours

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from dcgan.config import NAMES, SHUFFLED
 from ganvas.data.digits import Split, load_idx_pair
 from ganvas.data.images import list_images, read_image
+from ganvas.data.resize import resize
 from ganvas.errors import UserError
 
 PixelRange = Literal["signed", "unit"]
@@ -185,14 +186,11 @@ def _require_one_size(files: Sequence[str], arrays: Sequence[np.ndarray], folder
 
 
 def _square(array: np.ndarray, size: int) -> np.ndarray:
-    """Crop [H, W, C] to its middle square and scale it to [size, size, C]."""
+    """Return the center square of [H, W, C], scaled to [size, size, C]."""
     H, W = array.shape[:2]
     side = min(H, W)
     top, left = (H - side) // 2, (W - side) // 2
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-    planes = array[top : top + side, left : left + side].transpose(2, 0, 1)  # [C, side, side]; OpenCV takes up to four
-    scaled = [cv2.resize(np.ascontiguousarray(each), (size, size), interpolation=interpolation) for each in planes]
-    return np.stack(scaled, axis=2)
+    return resize(array[top : top + side, left : left + side], size, size)
 
 
 def _pictures(pictures: Tensor, labels: Tensor | None, classes: tuple[str, ...], name: str) -> Pictures:

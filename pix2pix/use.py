@@ -57,7 +57,7 @@ def run_evaluate(options: "Evaluate") -> int:
         names.append(pairs.name(index))
         sources.append(source)
         targets.append(to_tensor(target, how.target_range))
-        outputs.append(translator.translate_tensor(to_tensor(source, how.source_range)[None])[0])
+        outputs.append(translator.translate_exactly(source))
 
     result: dict[str, Any] = {
         "model": str(options.model),

@@ -18,6 +18,7 @@ Nothing heavy is imported here before it is needed: command lines take the names
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 AugmentPreset = Literal["none", "paper", "strong"]
 
-CUBIC, NEAREST, NEAREST_EXACT, REFLECT_101 = 2, 0, 6, 4  # OpenCV's flags; NEAREST resizes half a pixel off the middle
+CUBIC, NEAREST, REFLECT_101 = 2, 0, 4  # OpenCV's flags
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,12 @@ class PictureTransform:
 
         Transforming what this gives is the same as transforming the picture.
         """
-        if self.augmentation.load_size is None:
+        from ganvas.data.resize import resize
+
+        size = self.augmentation.load_size
+        if size is None:
             return picture
-        return self._applied(self._scale, [picture])[0]
+        return resize(picture, size, size, flat=is_flat(picture, self.augmentation.legend))
 
     def alike(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
         """Transform one or two pictures of equal height and width in the same way.
@@ -178,11 +182,11 @@ class PictureTransform:
         seeds = _Seeds.of(key)
         if self.augmentation.load_size is None and self.augmentation.motion:
             pictures = _neighbourhood(pictures, 2 * size, seeds.neighbourhood)
-        self._geometry.set_random_seed(seeds.geometry)
-        return self._applied(self._geometry, pictures)
+        pictures = [self.scaled(picture) for picture in pictures]
+        return self._moved(pictures, seeds.geometry) if self._geometry else pictures
 
-    def _applied(self, transform: Any, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Apply a transform of albumentations: an "image" is interpolated, a "mask" sampled by nearest neighbours."""
+    def _moved(self, pictures: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+        """Apply the random geometry: an "image" is interpolated, a "mask" sampled by nearest neighbours."""
         import numpy as np
 
         kinds = ["mask" if is_flat(picture, self.augmentation.legend) else "image" for picture in pictures]
@@ -191,25 +195,27 @@ class PictureTransform:
             names[kinds.index("image")] = "image"
         named = dict(zip(names, pictures, strict=True))
         # It takes the size from "image", so there must be one.
-        moved = transform(**{"image": np.zeros((*pictures[0].shape[:2], 1), np.uint8), **named})
+        _set_random_state(self._geometry, seed)
+        moved = self._geometry(**{"image": np.zeros((*pictures[0].shape[:2], 1), np.uint8), **named})
         return [_in_range(moved[name], picture) for name, picture in named.items()]
 
     @cached_property
-    def _scale(self) -> Any:
-        return _composed([_resize(self.augmentation.load_size)])
-
-    @cached_property
     def _geometry(self) -> Any:
-        A = _albumentations()
+        """The random transforms for one or two images of either kind; None where nothing is random."""
         options = self.augmentation
-        steps = [] if options.load_size is None else [_resize(options.load_size)]
+        crops = options.load_size != options.crop_size
+        if not (options.motion or crops or options.flip):
+            return None
+        A = _albumentations()
+        steps = []
         if options.motion:
             steps.append(_affine(options.motion))
-        if options.load_size != options.crop_size:
+        if crops:
             steps.append(A.RandomCrop(options.crop_size, options.crop_size))
         if options.flip:
             steps.append(A.HorizontalFlip(p=0.5))
-        return _composed(steps)
+        targets = {f"{kind}{number}": kind for kind in ("image", "mask") for number in (0, 1)}
+        return A.Compose(steps, additional_targets=targets)
 
 
 class PairTransform:
@@ -239,7 +245,7 @@ class PairTransform:
         changes_colour = self.changes_colour(source)
         source, target = self._move.alike([source, target], key)
         if changes_colour:
-            self._colour.set_random_seed(_Seeds.of(key).colour)
+            _set_random_state(self._colour, _Seeds.of(key).colour)
             source = self._colour(image=source)["image"]
         return source, target
 
@@ -295,16 +301,16 @@ def _neighbourhood(pictures: Sequence[np.ndarray], size: int, seed: int) -> list
     return [picture[top : top + size, left : left + size] for picture in pictures]
 
 
-def _composed(steps: list[Any]) -> Any:
-    """Make one transform of several, for one or two pictures of either kind."""
-    targets = {f"{kind}{number}": kind for kind in ("image", "mask") for number in (0, 1)}
-    return _albumentations().Compose(steps, additional_targets=targets)
+def _set_random_state(transform: Any, seed: int) -> None:
+    """Let all parts of a Compose draw from the same two generators, one after another.
 
+    Its own `set_random_seed` starts a generator of the same seed in every part, so that crop, flip and shift would
+    always go together.
+    """
+    import numpy as np
 
-def _resize(size: int | None) -> Any:
-    return _albumentations().Resize(
-        size, size, interpolation=CUBIC, mask_interpolation=NEAREST_EXACT, area_for_downscale="image"
-    )
+    of_numpy, of_python = np.random.SeedSequence(seed).generate_state(2)
+    transform.set_random_state(np.random.default_rng(of_numpy), random.Random(int(of_python)))
 
 
 def _affine(motion: Motion) -> Any:

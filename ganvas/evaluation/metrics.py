@@ -69,9 +69,10 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 def ssim(output: Tensor, target: Tensor) -> Tensor:
     """Structural similarity of each picture, the mean over its pixels and channels.
 
-    Gaussian window of 11x11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03, each channel by itself. The border is
-    mirrored, so that every pixel counts. A side shorter than the window is first continued to 11 pixels by repeated
-    mirroring: pictures of any size have a value, down to a single pixel, where only the luminance term is left.
+    Gaussian window of 11x11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03, each channel by itself. Values are moved
+    to [0, 1] first, since the luminance term has no meaning for negative ones (Eq. 6). The border is mirrored, so that
+    every pixel counts. A side shorter than the window is first continued to 11 pixels by repeated mirroring: images of
+    any size have a value, down to a single pixel, where only the luminance term is left.
 
     Args:
         output: Generated pictures, [N, C, H, W] in [-1, 1].
@@ -90,12 +91,8 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     output, target = _matched(output, target)
     H, W = output.shape[-2:]
     right, bottom = max(0, SSIM_WINDOW - W), max(0, SSIM_WINDOW - H)
-    similarity = structural_similarity_index_measure(
-        mirror_pad(output, 0, right, 0, bottom),
-        mirror_pad(target, 0, right, 0, bottom),
-        data_range=DATA_RANGE,
-        reduction="none",
-    )
+    output, target = (mirror_pad((x + 1) / 2, 0, right, 0, bottom) for x in (output, target))
+    similarity = structural_similarity_index_measure(output, target, data_range=1.0, reduction="none")
     assert isinstance(similarity, Tensor)  # a tuple only where full pictures are asked for
     return similarity
 

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganvas.data.images import to_tensor
 from ganvas.errors import UserError
 from ganvas.files import new_file, write_file
 from ganvas.inference.tile_plan import grid_of
@@ -95,7 +94,7 @@ def export_translator(
         output="output",
         example=example,
         random=random,
-        real=[(translator.network_input(to_tensor(picture, how.source_range)[None]),) for picture in pictures],
+        real=[(translator.prepare(picture).values[None],) for picture in pictures],
         about={"source": spec.source, "target": spec.target, "preprocessing": asdict(how)},
     )
     return export(what, path, weights=weights)

@@ -23,6 +23,7 @@ from PIL import Image, ImageFile
 from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
 from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.legend import is_flat
+from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
 from ganvas.files import write_file
 from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
@@ -65,10 +66,10 @@ class OnnxTranslator:
         self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
-        values = ((picture.astype(np.float32) - low) * np.float32(2 / (high - low)) - 1).clip(-1, 1)
-        source = self._scaled(picture, values) if self.how["resized"] else values  # [H, W, C]
+        picture = self._scaled(picture) if self.how["resized"] else picture
+        source = ((picture.astype(np.float32) - low) * np.float32(2 / (high - low)) - 1).clip(-1, 1)
         output = self._run(source.transpose(2, 0, 1)[None])  # [1, C, H, W]
-        result = _resized(output[0].transpose(1, 2, 0), H, W).clip(-1, 1)
+        result = resize(output[0].transpose(1, 2, 0), H, W).clip(-1, 1)
         kind = picture.dtype.name if self.how["target_range"] is None else self.how["target_type"]
         low, high = self.how["target_range"] or (0.0, TOP[kind])
         scaled = (result + 1) * np.float32((high - low) / 2) + np.float32(low)
@@ -93,13 +94,10 @@ class OnnxTranslator:
         except Exception as error:  # its own exceptions share no class
             raise UserError(f"the network cannot translate it ({str(error).splitlines()[0]}).") from None
 
-    def _scaled(self, picture: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Scale a picture's values [H, W, C] to the size of the training; one in a legend's colours by neighbours."""
-        S = self.how["image_size"]
-        if not is_flat(picture, map(tuple, self.how.get("legend", ()))):
-            return _resized(values, S, S)
-        rows, columns = (((np.arange(S) + 0.5) * side / S).astype(int) for side in picture.shape[:2])
-        return values[rows][:, columns]
+    def _scaled(self, picture: np.ndarray) -> np.ndarray:
+        """Return a source image [H, W, C] at the size that the network was trained with."""
+        size = self.how["image_size"]
+        return resize(picture, size, size, flat=is_flat(picture, map(tuple, self.how.get("legend", ()))))
 
 
 def _preprocessing(path: Path, about: str | None) -> dict[str, Any]:
@@ -136,14 +134,6 @@ def _is_range(values: object) -> bool:
     if values is None:  # the whole range of a picture's type
         return True
     return isinstance(values, list) and len(values) == 2 and all(isinstance(value, int | float) for value in values)
-
-
-def _resized(values: np.ndarray, H: int, W: int) -> np.ndarray:
-    """Scale [H', W', C] float32 to [H, W, C], bicubic and smoothed where it becomes smaller."""
-    if values.shape[:2] == (H, W):
-        return np.ascontiguousarray(values)
-    channels = [Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(values, 2, 0)]
-    return np.stack([np.asarray(c.resize((W, H), Image.Resampling.BICUBIC)) for c in channels], axis=2)
 
 
 def read(path: Path, channels: int) -> np.ndarray:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import DTypeLike
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ganvas.console import DIRECTIONS
 from ganvas.data.arrays import PictureType, fit_gray, require_trained_values
@@ -28,6 +27,7 @@ from ganvas.data.images import (
 )
 from ganvas.data.legend import is_flat
 from ganvas.data.listing import namesakes
+from ganvas.data.resize import resize
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches
@@ -183,8 +183,15 @@ class Translator:
         if how.source_channels != C:
             raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
         self.require_values(picture)
-        values = to_tensor(picture, how.source_range).to(self.device)
-        return Source(self.network_input(values[None])[0], (H, W), picture.dtype, self._in_bf16(picture.dtype))
+        values = to_tensor(self.scaled(picture), how.source_range).to(self.device)
+        return Source(values, (H, W), picture.dtype, self._in_bf16(picture.dtype))
+
+    def scaled(self, picture: np.ndarray) -> np.ndarray:
+        """Return a source image [H, W, C] at the size that the network was trained with, where the training scaled."""
+        if not self.resizes:
+            return picture
+        size, colors = self.preprocessing.image_size, self.preprocessing.legend
+        return resize(picture, size, size, flat=is_flat(picture, colors))
 
     def _in_bf16(self, source_type: DTypeLike) -> bool:
         if self.precision != "auto":
@@ -210,24 +217,37 @@ class Translator:
         with self._noise():
             y = self._prepared[bf16](x).float()
         outputs = zip(y.split(1), sources, strict=True)
-        return [self.as_picture(_resized(output, *source.size)[0], source.kind) for output, source in outputs]
+        return [self.as_picture(_resized(output[0], *source.size), source.kind) for output, source in outputs]
 
     def as_picture(self, output: Tensor, source_type: DTypeLike) -> np.ndarray:
         """Give an output [C, H, W] in [-1, 1] as [H, W, C] of the source's type, or in the model's range and type."""
         how = self.preprocessing
         return to_array(output, source_type if how.target_range is None else how.target_type, how.target_range)
 
+    def translate_exactly(self, picture: np.ndarray) -> Tensor:
+        """Translate a source image in float32 throughout, for measurements; ``precision`` is ignored.
+
+        Args:
+            picture: [H, W, C_in], as in `translate`.
+
+        Returns:
+            [C_out, H, W] in [-1, 1] on the CPU, not rounded.
+
+        Raises:
+            UserError: As `prepare`.
+        """
+        source = self.prepare(picture)
+        return _resized(self.translate_tensor(source.values[None])[0], *source.size)
+
     @torch.inference_mode()
     def translate_tensor(self, source: Tensor) -> Tensor:
-        """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] in [-1, 1] on the CPU, all of it in float32.
+        """Apply the network as it is, in float32: [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] on the CPU.
 
-        This is the network as it stands, for measurements and for tiles: nothing is folded, ``precision`` says nothing.
+        Nothing is scaled, and no batch norm is folded.
         """
-        H, W = source.shape[-2:]
-        x = self.network_input(source.to(self.device, memory_format=torch.channels_last))
         with self._noise():
-            y = self.network(x).float()
-        return _resized(y, H, W).clamp(-1, 1).cpu()
+            y = self.network(source.to(self.device, memory_format=torch.channels_last))
+        return y.float().clamp(-1, 1).cpu()
 
     @contextmanager
     def _noise(self) -> Iterator[None]:
@@ -237,18 +257,6 @@ class Translator:
             if self.paper:
                 torch.manual_seed(self.seed)
             yield
-
-    def network_input(self, source: Tensor) -> Tensor:
-        """Scale [N, C, H, W] to what the network was trained with, where the training scaled."""
-        if not self.resizes:
-            return source
-        S = self.preprocessing.image_size
-        return torch.cat([_resized(one, S, S, flat=self._is_flat(one)) for one in source.split(1)])
-
-    def _is_flat(self, source: Tensor) -> bool:
-        """Tell whether [1, C, H, W] is drawn in the colours of the training's legend."""
-        colours = self.preprocessing.legend
-        return bool(colours) and is_flat(to_array(source[0], np.uint8, self.preprocessing.source_range), colours)
 
     def translate_folder(
         self, source: Path | str, target: Path | str, *, overwrite: bool = False, progress: bool = False
@@ -375,9 +383,8 @@ def _namesake(folder: Path, name: str) -> Path:
     return folder / found[0]
 
 
-def _resized(x: Tensor, H: int, W: int, *, flat: bool = False) -> Tensor:
+def _resized(x: Tensor, H: int, W: int) -> Tensor:
+    """Scale [C, H', W'] to [C, H, W] on the CPU."""
     if x.shape[-2:] == (H, W):
         return x
-    if flat:
-        return F.interpolate(x, (H, W), mode="nearest-exact")
-    return F.interpolate(x, (H, W), mode="bicubic", align_corners=False, antialias=True)
+    return torch.from_numpy(resize(x.permute(1, 2, 0).cpu().numpy(), H, W)).permute(2, 0, 1)

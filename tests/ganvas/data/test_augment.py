@@ -2,6 +2,7 @@ import multiprocessing
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, chisquare
 from torch.utils.data import DataLoader, Dataset
 
 from ganvas.data import augment
@@ -118,6 +120,91 @@ def test_without_chance_it_only_scales():
         assert (target == 7).all()
 
 
+def are_independent(first, second, bins=4):
+    """Check by a chi-square test that two draws are independent; draws of many values are compared by quantiles."""
+    labels = []
+    for values in (np.asarray(draws, dtype=float) for draws in (first, second)):
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+        two = len(np.unique(values)) == 2
+        labels.append((values > values.min()).astype(int) if two else np.searchsorted(edges, values, "right"))
+    table = np.histogram2d(*labels, bins=[len(np.unique(label)) for label in labels])[0]
+    return chi2_contingency(table).pvalue > 1e-3  # of some 20 pairs of fixed draws
+
+
+class TestDrawsAreIndependent:
+    DRAWS = 2000
+
+    @pytest.mark.parametrize("load_size", [24, None])
+    def test_of_the_paper(self, load_size):
+        transform = PictureTransform(Augmentation(load_size, 16))
+        places = np.moveaxis(np.indices((24, 24), dtype=np.float32), 0, 2)
+        tops, lefts, flips = [], [], []
+        for index in range(self.DRAWS):
+            cut = transform(places, (0, 0, index))
+            tops.append(cut[0, 0, 0])
+            lefts.append(cut[0, :, 1].min())
+            flips.append(cut[0, 0, 1] > cut[0, -1, 1])
+        for first, second in combinations((tops, lefts, flips), 2):
+            assert are_independent(first, second)
+        for values, count in ((tops, 9), (lefts, 9), (flips, 2)):
+            assert chisquare(np.unique(values, return_counts=True)[1]).pvalue > 1e-3
+            assert len(np.unique(values)) == count
+
+    def test_of_strong(self):
+        """An affine map is fitted to where pixels come from: it tells rotation, zoom, shift and flip of each image."""
+        base = chosen_augmentation("strong", 64, load_size=64, info={})
+        transform = PairTransform(replace(base, colour_is_optional=False))
+        places = np.moveaxis(np.indices((64, 64), dtype=np.float32), 0, 2)
+        gray = np.full((64, 64, 1), 100, np.uint8)
+        inner = np.c_[np.indices((16, 16)).reshape(2, -1).T - 7.5, np.ones(256)]  # around the center: nothing reflected
+        draws = {name: [] for name in ("moved", "rotation", "zoom", "down", "across", "flip", "brightness")}
+        for index in range(self.DRAWS):
+            source, moved = transform(gray, places, (0, 0, index))
+            (a, b), (c, d), shift = np.linalg.lstsq(inner, moved[24:40, 24:40].reshape(-1, 2), rcond=None)[0]
+            flip = a * d - b * c < 0
+            c, d = (-c, -d) if flip else (c, d)
+            draws["moved"].append(abs(b - c) > 1e-4)
+            draws["rotation"].append(np.arctan2(b - c, a + d))
+            draws["zoom"].append(np.sqrt(a * d - b * c))
+            draws["down"].append(shift[0])
+            draws["across"].append(shift[1])
+            draws["flip"].append(flip)
+            draws["brightness"].append(source[0, 0, 0])
+        draws = {name: np.array(values) for name, values in draws.items()}
+        for one in ("flip", "brightness"):
+            assert are_independent(draws["moved"], draws[one])
+        moved = draws.pop("moved")
+        assert 0.45 < moved.mean() < 0.55
+        assert 0.45 < draws["flip"].mean() < 0.55
+        for one, other in combinations(draws, 2):  # by halves: shifts are whole pixels, of which there are few
+            assert are_independent(draws[one][moved], draws[other][moved], bins=2), (one, other)
+
+    def test_of_crops_and_moves_of_strong(self):
+        transform = PictureTransform(chosen_augmentation("strong", 16, load_size=24, info={}))
+        places = np.moveaxis(np.indices((24, 24), dtype=np.float32), 0, 2)
+        tops, lefts, flips = [], [], []
+        for index in range(self.DRAWS):
+            cut = transform(places, (0, 0, index))
+            if np.all(cut == np.rint(cut)):  # neither rotated nor zoomed
+                tops.append(cut[0, 0, 0])
+                lefts.append(cut[0, :, 1].min())
+                flips.append(cut[0, 0, 1] > cut[0, -1, 1])
+        assert 0.45 < len(tops) / self.DRAWS < 0.55
+        for first, second in combinations((tops, lefts, flips), 2):
+            assert are_independent(first, second)
+        for values in (tops, lefts, flips):
+            assert chisquare(np.unique(values, return_counts=True)[1]).pvalue > 1e-3
+
+    def test_of_places_and_flips_in_large_images(self):
+        """Both halves of an image that is not scaled are mirrored equally often."""
+        transform = PictureTransform(chosen_augmentation("strong", 16, load_size=0, info={}))
+        places = np.moveaxis(np.indices((200, 200), dtype=np.float32), 0, 2)
+        cuts = [transform(places, (0, 0, index)) for index in range(self.DRAWS)]
+        flips = [cut[8, 2, 1] > cut[8, -2, 1] for cut in cuts]
+        for axis in (0, 1):
+            assert are_independent([cut[8, 8, axis] for cut in cuts], flips)
+
+
 def test_colour_changes_the_source_alone():
     a = np.random.default_rng(0).integers(50, 200, (32, 32, 3), dtype=np.uint8)
     source, target = PairTransform(Augmentation(None, 32, flip=False, colour=0.5))(a, a, (0, 0, 1))
@@ -181,21 +268,6 @@ class TestPresets:
         assert (found.load_size, found.crop_size, found.flip, found.colour) == (70, 64, False, 0.4)
         assert chosen_augmentation(preset, 64, load_size=0, info={}).load_size is None
         assert chosen_augmentation(preset, 64, colour=0.0, info={}).colour == 0
-
-    def test_paper_is_what_it_was_before_there_were_presets(self):
-        """Three steps of albumentations with a seed from the key; byte for byte."""
-        A = augment._albumentations()
-        resize = A.Resize(143, 143, interpolation=2, area_for_downscale="image")
-        before = A.Compose([resize, A.RandomCrop(128, 128), A.HorizontalFlip(p=0.5)], additional_targets={"b": "image"})
-        transform = PairTransform(chosen_augmentation("paper", 128, info={}))
-        rng = np.random.default_rng(0)
-        for index, (height, width) in enumerate([(90, 128), (143, 143), (300, 200), (128, 128)]):
-            a, b = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
-            before.set_random_seed(int(np.random.SeedSequence((7, 3, index)).generate_state(2)[0]))
-            expected = before(image=a, b=b)
-            source, target = transform(a, b, (7, 3, index))
-            assert source.tobytes() == expected["image"].tobytes()
-            assert target.tobytes() == expected["b"].tobytes()
 
     def test_none_leaves_nothing_to_chance(self):
         picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from ganvas.evaluation import metrics
@@ -46,29 +47,26 @@ def test_psnr_of_equal_pictures_is_finite():
 
 
 def reference_ssim(output: np.ndarray, target: np.ndarray) -> float:
-    """SSIM of one channel in the words of Wang et al. 2004, by scipy's own Gaussian (11x11, mirrored)."""
-
-    def mean(x):
-        return gaussian_filter(x, sigma=1.5, truncate=3.5, mode="mirror")
-
-    a, b = output.astype(np.float64), target.astype(np.float64)
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    covariance = mean(a * b) - mean(a) * mean(b)
-    variances = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
-    luminance = (2 * mean(a) * mean(b) + c1) / (mean(a) ** 2 + mean(b) ** 2 + c1)
-    return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())
+    """SSIM of [C, H, W] in [-1, 1] by scikit-image; it leaves out the border, so that is mirrored first."""
+    a, b = (np.pad((x.astype(np.float64) + 1) / 2, [(0, 0), (5, 5), (5, 5)], mode="reflect") for x in (output, target))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    return float(structural_similarity(a, b, channel_axis=0, **options))
 
 
 @pytest.mark.parametrize("size", [(11, 11), (24, 37)])
-def test_ssim_equals_its_formula(size):
-    target = random_pictures(2, 2, *size)
-    output = target + 0.3 * random_pictures(2, 2, *size, seed=1)
-    expected = [
-        np.mean([reference_ssim(*pair) for pair in zip(a, b, strict=True)])
-        for a, b in zip(output.numpy(), target.numpy(), strict=True)
-    ]
-
+@pytest.mark.parametrize("offset", [-0.6, 0.0, 0.6])
+def test_ssim_equals_scikit_image(size, offset):
+    target = 0.4 * random_pictures(2, 2, *size) + offset
+    output = target + 0.1 * random_pictures(2, 2, *size, seed=1)
+    expected = [reference_ssim(*pair) for pair in zip(output.numpy(), target.numpy(), strict=True)]
     np.testing.assert_allclose(ssim(output, target), expected, atol=1e-4)
+
+
+def test_ssim_of_one_texture_on_either_side_of_zero_is_near_one():
+    """On [-1, 1] itself the luminance term would turn negative where two means differ in sign."""
+    texture = 0.2 * random_pictures(1, 1, 32, 32)
+    texture -= texture.mean()
+    assert 0.98 < ssim(texture + 0.05, texture - 0.05).item() < 1
 
 
 def test_ssim_mirrors_pictures_smaller_than_the_window():
@@ -80,8 +78,8 @@ def test_ssim_mirrors_pictures_smaller_than_the_window():
 
 def test_ssim_of_single_pixels_is_the_luminance_term():
     output, target = torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), 0.25)
-    c1 = (0.01 * 2) ** 2
-    assert ssim(output, target).item() == pytest.approx((2 * 0.5 * 0.25 + c1) / (0.5**2 + 0.25**2 + c1), abs=1e-3)
+    c1 = 0.01**2
+    assert ssim(output, target).item() == pytest.approx((2 * 0.75 * 0.625 + c1) / (0.75**2 + 0.625**2 + c1), abs=1e-4)
 
 
 @pytest.mark.parametrize("metric", PER_PICTURE)

@@ -10,6 +10,8 @@ from torch import nn
 
 from ganvas.data.augment import Augmentation, PictureTransform
 from ganvas.data.images import read_image, to_array, write_image
+from ganvas.data.paired import PairedDataset
+from ganvas.data.resize import resize
 from ganvas.errors import UserError
 from ganvas.inference import translator as translator_module
 from ganvas.inference.translator import Translator
@@ -279,6 +281,30 @@ def test_what_the_format_does_not_hold_becomes_a_tiff(tmp_path):
 def test_nothing_random_remains():
     model, source = translator(), torch.rand(2, 3, 8, 8) * 2 - 1
     assert torch.equal(model.translate_tensor(source), model.translate_tensor(source))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("side", [5, 24])
+def test_the_network_sees_an_image_as_in_training_and_validation(tmp_path, kind, channels, side):
+    image = noise(kind, channels)
+    how = Preprocessing(channels, channels, side, True)
+    model = Translator(ModelConfig("pix2pix", {"a2b": SPEC}, how), {"a2b": nn.Identity()}, precision="fp32")
+    for split in ("val", "train"):
+        for domain in "AB":
+            write_image(tmp_path / f"{split}{domain}" / "x.tif", image)
+    whole = Augmentation(side, side, flip=False)
+    channel_counts = {"source_channels": channels, "target_channels": channels}
+    validation = PairedDataset(tmp_path, "val", augmentation=whole, **channel_counts)[0, 0]["source"]
+    training = PairedDataset(tmp_path, "train", augmentation=whole, **channel_counts)[5, 0]["source"]
+    assert torch.equal(model.prepare(image).values, validation)
+    assert torch.equal(training, validation)
+    top = {"uint8": 255, "uint16": 65535, "float32": 1}[kind]
+    expected = resize(resize(image, side, side).astype(np.float32) / top * 2 - 1, *image.shape[:2])
+    exact = model.translate_exactly(image).permute(1, 2, 0).numpy()  # of a network that changes nothing
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    step = 0 if kind == "float32" else 0.5 / top
+    np.testing.assert_allclose(model.translate(image) / top, (expected + 1) / 2, atol=step + 1e-5)
 
 
 class TestLegend:
