@@ -3,6 +3,7 @@
 Scores and logits arrive in any precision and are compared in float32: half precision would round small losses away.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -100,6 +101,50 @@ def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
     raise _unknown(gan_loss)
 
 
+def real_threshold(gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0) -> float:
+    """Return the score above which a discriminator takes an image for real, midway between what it is trained towards.
+
+    The targets of "lsgan" are scores and those of "vanilla" probabilities, whose midpoint is returned as a logit. The
+    scores of "hinge" and "wgangp" have no targets; their losses are symmetric about 0.
+
+    Args:
+        gan_loss: As in `gan_loss_d`.
+        label_smoothing: As in `gan_loss_d_real`.
+
+    Raises:
+        ValueError: ``gan_loss`` is none of these.
+    """
+    middle = (1 - label_smoothing) / 2  # between the labels 1 - label_smoothing and 0
+    if gan_loss == "vanilla":
+        return math.log(middle / (1 - middle))
+    if gan_loss == "lsgan":
+        return middle
+    if gan_loss in ("hinge", "wgangp"):
+        return 0.0
+    raise _unknown(gan_loss)
+
+
+def lowest_gan_loss_d(gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0) -> float:
+    """Return the infimum of `gan_loss_d`, which a discriminator that tells all images apart approaches.
+
+    For "vanilla" it is the entropy of the smoothed label in nats; "wgangp" has none and gives -inf.
+
+    Args:
+        gan_loss: As in `gan_loss_d`.
+        label_smoothing: As in `gan_loss_d_real`.
+
+    Raises:
+        ValueError: ``gan_loss`` is none of these.
+    """
+    if gan_loss == "vanilla":
+        return -sum(p * math.log(p) for p in (label_smoothing, 1 - label_smoothing) if p)
+    if gan_loss in ("lsgan", "hinge"):
+        return 0.0
+    if gan_loss == "wgangp":
+        return -math.inf
+    raise _unknown(gan_loss)
+
+
 def _unknown(gan_loss: str) -> ValueError:
     return ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
 
@@ -107,11 +152,13 @@ def _unknown(gan_loss: str) -> ValueError:
 def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Mean squared distance of D's gradient norm from 1, between real and fake pictures (unweighted).
 
+    The gradient is that of an image's mean score, since the adversarial loss is a mean over the scores of all patches.
+
     Runs in float32 whatever the surroundings' precision: second derivatives do not survive bfloat16. A compiled network
     runs as it was written here, since compiled code has no second derivatives.
 
     Args:
-        score: The discriminator, or a function that calls it; [N, C, H, W] to scores of any shape.
+        score: The discriminator, or a function that calls it; [N, C, H, W] to scores [N] or [N, ...].
         real: Real pictures, [N, C, H, W] in [-1, 1].
         fake: Generated pictures of the same shape; no gradient flows into them.
 
@@ -126,7 +173,8 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     between = torch.lerp(fake, real, t).requires_grad_()
     with torch.compiler.set_stance("force_eager"), torch.autocast(real.device.type, enabled=False):
         scores = score(between)
-        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)  # [N, C, H, W]
+        means = scores.flatten().unflatten(0, (len(real), -1)).mean(dim=1)  # [N]: what the loss takes of an image
+        (gradient,) = torch.autograd.grad(means.sum(), between, create_graph=True)  # [N, C, H, W]
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 

@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor, nn
 
-from ganvas.losses import gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
+from ganvas.losses import gan_loss_d, gan_loss_g, gradient_penalty, l1_loss, lowest_gan_loss_d, real_threshold
 
 KINDS = ["vanilla", "lsgan", "hinge", "wgangp"]
 SCORES = st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=12)
@@ -103,11 +104,53 @@ def test_real_and_fake_may_come_in_different_numbers() -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [lambda kind: gan_loss_d(torch.ones(1), torch.ones(1), kind), lambda kind: gan_loss_g(torch.ones(1), kind)],
+    [
+        lambda kind: gan_loss_d(torch.ones(1), torch.ones(1), kind),
+        lambda kind: gan_loss_g(torch.ones(1), kind),
+        real_threshold,
+        lowest_gan_loss_d,
+    ],
 )
 def test_unknown_loss(function: object) -> None:
     with pytest.raises(ValueError, match=r"'wgan'.*'vanilla', 'lsgan', 'hinge' and 'wgangp'"):
         function("wgan")
+
+
+SMOOTHED = [(kind, smoothing) for kind in ("vanilla", "lsgan") for smoothing in (0.0, 0.1, 0.5)]
+
+
+@pytest.mark.parametrize(("kind", "smoothing"), [*SMOOTHED, ("hinge", 0.0), ("wgangp", 0.0)])
+def test_the_threshold_is_where_the_best_discriminator_of_equal_densities_is(kind: str, smoothing: float) -> None:
+    """Where real and generated images are equally frequent, the score of least loss is the threshold (found by SciPy).
+
+    A hinge loss is flat there, between -1 and 1, and a Wasserstein loss everywhere: 0 is the middle of both.
+    """
+
+    def loss(score: float) -> float:
+        both = torch.tensor([score], dtype=torch.float64)
+        return gan_loss_d(both, both, kind, label_smoothing=smoothing).item()
+
+    threshold = real_threshold(kind, label_smoothing=smoothing)
+    if kind in ("vanilla", "lsgan"):
+        assert threshold == pytest.approx(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x, abs=2e-2)
+    else:
+        assert threshold == 0
+        assert loss(0.9) == pytest.approx(loss(-0.9), abs=1e-6)
+        assert loss(0) <= loss(0.5) + 1e-6
+
+
+@pytest.mark.parametrize(("kind", "smoothing"), [*SMOOTHED, ("hinge", 0.0)])
+def test_the_lowest_loss_is_what_a_search_finds(kind: str, smoothing: float) -> None:
+    def loss(scores: np.ndarray) -> float:
+        real, fake = torch.from_numpy(scores).split(1)
+        return gan_loss_d(real, fake, kind, label_smoothing=smoothing).item()
+
+    found = minimize(loss, np.array([0.5, -0.5]), method="Nelder-Mead", bounds=[(-20, 20)] * 2).fun
+    assert lowest_gan_loss_d(kind, label_smoothing=smoothing) == pytest.approx(found, abs=1e-4)
+
+
+def test_a_wasserstein_loss_has_no_lowest_value() -> None:
+    assert lowest_gan_loss_d("wgangp") == -np.inf
 
 
 # ---- Gradient penalty ----
@@ -126,6 +169,38 @@ def test_penalty_of_a_linear_critic() -> None:
     penalty.backward()
     # d/dw (|w| - 1)² = 2 (|w| - 1) w / |w|
     torch.testing.assert_close(weights.grad, 2 * (3 - 1) * weights.detach() / 3)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 2, 3), (1, 6, 6)])
+def test_penalty_is_that_of_an_images_mean_score(shape: tuple[int, ...]) -> None:
+    """P patches that each score an image by weights of their own: the loss takes their mean, so its slope counts."""
+    P = int(np.prod(shape))
+    weights = np.random.default_rng(P).normal(size=(P, 90))
+    slope = np.linalg.norm(weights.mean(axis=0))
+    patches = torch.from_numpy(weights).float()
+    penalty = gradient_penalty(
+        lambda x: (x.flatten(1) @ patches.T).unflatten(1, shape) if shape else x.flatten(1) @ patches[0],
+        pictures(0),
+        pictures(1),
+    )
+    assert penalty.item() == pytest.approx((slope - 1) ** 2, rel=1e-4)
+
+
+def test_a_critic_of_many_patches_settles_where_its_mean_score_has_slope_one() -> None:
+    """Descent on the loss and the penalty: without a constraint that fits the loss, the slope would be 1/36."""
+    weights = torch.full((1, 3, 5, 6), 0.01, requires_grad=True)
+    real, fake = pictures(0), pictures(0) - 0.1  # all real images are brighter by the same amount
+
+    def critic(x: Tensor) -> Tensor:
+        return (x * weights).sum(dim=(1, 2, 3))[:, None].expand(-1, 36)
+
+    for _ in range(300):
+        loss = gan_loss_d(critic(real), critic(fake), "wgangp") + 10 * gradient_penalty(critic, real, fake)
+        (gradient,) = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            weights -= 0.02 * gradient
+    # The least of -0.1 |1| |w| + 10 (|w| - 1)²: at |w| = 1 + 0.1 |1| / 20, where |1| is the norm of 90 ones.
+    assert weights.norm().item() == pytest.approx(1 + 0.1 * 90**0.5 / 20, rel=1e-2)
 
 
 def test_no_penalty_for_slope_one() -> None:
