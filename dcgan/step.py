@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganvas.losses import GanLoss, gan_loss_d, gan_loss_d_fake, gan_loss_d_real, gan_loss_g
+from ganvas.losses import GanLoss, gan_loss_d, gan_loss_d_fake, gan_loss_d_real, gan_loss_g, real_threshold
 from ganvas.training.optimizer import Adam
 
 Latent = Literal["normal", "uniform"]
@@ -68,6 +68,7 @@ class DcganStep:
         self.optimizer_g, self.optimizer_d = optimizer_g, optimizer_d
         self.latent_dim, self.num_classes, self.latent = latent_dim, num_classes, latent
         self.order, self.gan_loss, self.label_smoothing, self.bf16 = order, gan_loss, label_smoothing, bf16
+        self._threshold = real_threshold(gan_loss, label_smoothing=label_smoothing)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Update both networks once.
@@ -116,7 +117,7 @@ class DcganStep:
             real_logits, fake_logits = self.D(real, labels), self.D(fake, labels)
         loss_d = gan_loss_d(real_logits, fake_logits, self.gan_loss, label_smoothing=self.label_smoothing)
         self._descend(loss_d, self.optimizer_d)
-        return {"loss_d": loss_d, **_accuracy(real_logits, fake_logits)}
+        return {"loss_d": loss_d, **self._accuracy(real_logits, fake_logits)}
 
     def _update_d_twice(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Teach D what is real, then what is not."""
@@ -128,7 +129,7 @@ class DcganStep:
             fake_logits = self.D(fake, labels)
         loss_fake = gan_loss_d_fake(fake_logits, self.gan_loss)
         self._descend(loss_fake, self.optimizer_d)
-        return {"loss_d": 0.5 * (loss_real.detach() + loss_fake.detach()), **_accuracy(real_logits, fake_logits)}
+        return {"loss_d": 0.5 * (loss_real.detach() + loss_fake.detach()), **self._accuracy(real_logits, fake_logits)}
 
     def _update_g(self, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Teach G to draw what D takes for real."""
@@ -139,6 +140,12 @@ class DcganStep:
         self._descend(loss_g_gan, self.optimizer_g)
         return {"loss_g_gan": loss_g_gan}
 
+    def _accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {
+            "accuracy_real": (real_logits.detach() > self._threshold).float().mean(),
+            "accuracy_fake": (fake_logits.detach() <= self._threshold).float().mean(),
+        }
+
     def _descend(self, loss: Tensor, optimizer: Adam) -> None:
         optimizer.zero_grad()
         loss.backward()
@@ -146,10 +153,3 @@ class DcganStep:
 
     def _precision(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.bf16)
-
-
-def _accuracy(real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-    return {
-        "accuracy_real": (real_logits.detach() > 0).float().mean(),
-        "accuracy_fake": (fake_logits.detach() <= 0).float().mean(),
-    }

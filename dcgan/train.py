@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
-from dcgan.config import DcganConfig, check, left_out
+from dcgan.config import DcganConfig, ModelConfig, check, left_out
 from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
@@ -22,13 +22,14 @@ from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.errors import UserError
 from ganvas.files import read_json, write_json
+from ganvas.losses import lowest_gan_loss_d
 from ganvas.modelcard import sample_line, settings
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, loading_workers, run_training
-from ganvas.training.watch import CollapseWatch, Sight
+from ganvas.training.watch import SURE, CollapseWatch, Sight
 
 SAMPLE_ROWS, SAMPLE_COLUMNS, SAMPLE_SCALE = 8, 10, 2
 VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in a second or two
@@ -74,7 +75,8 @@ class Dcgan:
         ours = config.model.preset == "dcgan"
         real = data.pictures[choose(len(data.pictures), REAL_PICTURES)]
         self._distance = PixelFrechet(real) if ours else None
-        self._watch = CollapseWatch(data.pictures[choose(len(data.pictures), WATCHED_PICTURES)], _advice(config))
+        watched = data.pictures[choose(len(data.pictures), WATCHED_PICTURES)]
+        self._watch = CollapseWatch(watched, _advice(config), won_loss=_won_loss(config.model))
         self._judge = find_cached(data)
 
     def _make_step(self, wrapped: Mapping[str, nn.Module]) -> DcganStep:
@@ -263,6 +265,12 @@ def _advice(config: DcganConfig) -> str:
         advice = "What may help: a smaller --lr, or --label-smoothing 0.1"
     other = "" if config.model.preset == "dcgan" else ", or --preset dcgan"
     return f"{advice}{other}. See docs/collapse.md."
+
+
+def _won_loss(model: ModelConfig) -> float:
+    """Return the value of loss_d below which the discriminator has won; "keras" logs the mean of D's two losses."""
+    loss = lowest_gan_loss_d(model.gan_loss, label_smoothing=model.label_smoothing) + SURE
+    return 0.5 * loss if model.step_order == "keras" else loss
 
 
 def _say_what(say: Say, model: Dcgan) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 COLLAPSED = 0.5  # our choice: MNIST's ones alone have 0.42, digits of ours stay above 0.9 from the first look on
 RECOVERED = 0.6
-# A discriminator has won when it errs on one picture in a thousand at most, and is sure of it: a mean loss of 0.01 is a
-# confidence of 99.5% on each side. Being right is not enough: digits go on improving against one that nearly always is.
+# A discriminator has won when it errs on one picture in a thousand at most, and is sure of it: with the vanilla loss,
+# 0.01 above its lowest value is a confidence of 99.5% on each side; with least squares, scores within 0.07 of their
+# targets. Being right is not enough: digits go on improving against one that nearly always is.
 ALWAYS_RIGHT, SURE = 0.999, 0.01
 
 
@@ -58,10 +59,12 @@ class CollapseWatch:
     Args:
         real: Some hundred real pictures, [M, C, H, W].
         advice: What the module's own options can do about it.
+        won_loss: The value of loss_d below which a discriminator that is right has won. It depends on the adversarial
+            loss: `ganvas.losses.lowest_gan_loss_d` plus `SURE`.
     """
 
-    def __init__(self, real: Tensor, advice: str) -> None:
-        self._real, self._advice = real, advice
+    def __init__(self, real: Tensor, advice: str, *, won_loss: float = SURE) -> None:
+        self._real, self._advice, self._won_loss = real, advice, won_loss
         self.memory = {}
 
     @property
@@ -101,7 +104,7 @@ class CollapseWatch:
 
     def _judge_accuracy(self, losses: Mapping[str, float]) -> list[str]:
         right = min(losses.get("accuracy_real", 0.0), losses.get("accuracy_fake", 0.0))
-        had_won, self._won = self._won, right > ALWAYS_RIGHT and losses.get("loss_d", 0.0) < SURE
+        had_won, self._won = self._won, right > ALWAYS_RIGHT and losses.get("loss_d", 0.0) < self._won_loss
         if had_won or not self._won:
             return []
         return [

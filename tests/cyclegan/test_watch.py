@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cyclegan.watch import CycleWatch, View, correlation
+from ganvas.losses import gan_loss_d
 
 
 def pictures(seed, n=4):
@@ -71,6 +72,18 @@ def test_an_output_that_equals_its_input():
     said = looks(CycleWatch("lsgan"), views(fake=pictures(0) + 0.01))
     assert "the output equals the input" in said[1][0]
     assert "--lambda-identity" in said[1][0]
+
+
+@pytest.mark.parametrize(
+    ("gan_loss", "sure", "unsure"),
+    [("lsgan", (0.95, 0.05), (0.7, 0.3)), ("vanilla", (5, -5), (1, -1)), ("hinge", (1.1, -1.1), (0.5, -0.5))],
+)
+def test_a_perfect_discriminator_has_won_by_each_loss(gan_loss, sure, unsure):
+    """By the loss of a training step: halved, and a mean over patches."""
+    for scores, won in ((sure, True), (unsure, False)):
+        loss = 0.5 * gan_loss_d(*(torch.full((2, 1, 6, 6), float(score)) for score in scores), gan_loss)
+        said = looks(CycleWatch(gan_loss), views(), {"loss_d_a": loss.item()})
+        assert [len(each) for each in said] == [0, int(won), 0]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
 """One step against Goodfellow's losses, written out again, in each of the three orders."""
 
 import copy
+import math
 
 import pytest
 import torch
+from torch import nn
 
+from dcgan.config import DcganConfig, ModelConfig
+from dcgan.data import Pictures
 from dcgan.networks import build_networks, start_weights
 from dcgan.step import DcganStep, draw_latents
+from dcgan.train import Dcgan
+from ganvas.training.config import HardwareConfig
+from ganvas.training.device import make_fabric
 from ganvas.training.optimizer import Adam
 
 
@@ -160,3 +167,55 @@ def test_latents(latent, low, high, deviation):
     assert low <= z.min() < 0.99 * low / (6 if latent == "normal" else 1)
     assert 0.99 * high / (6 if latent == "normal" else 1) < z.max() <= high
     assert z.std().item() == pytest.approx(deviation, rel=0.01)
+
+
+class TestPerfectDiscriminator:
+    """Real images are all white and generated ones black; D's scores are those that its loss asks for."""
+
+    class White(nn.Module):
+        """D, or G, whose scores or images depend on one parameter that nothing moves."""
+
+        def __init__(self, answer):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+            self.answer = answer
+
+        def forward(self, x, labels=None):
+            return self.scale * self.answer(x) + 0 * x.sum()
+
+    # Scores of real and of generated images. Those of lsgan are 0.02 off: exactly 0 would hide a threshold at 0.
+    SCORES = {  # noqa: RUF012
+        ("vanilla", 0.0): (8.0, -8.0),
+        ("vanilla", 0.1): (math.log(0.9 / 0.1), -8.0),
+        ("vanilla", 0.6): (math.log(0.4 / 0.6), -8.0),
+        ("lsgan", 0.0): (0.98, 0.02),
+        ("lsgan", 0.1): (0.88, 0.02),
+        ("lsgan", 0.6): (0.38, 0.02),
+        ("hinge", 0.0): (1.2, -1.2),
+    }
+
+    def losses(self, gan_loss, label_smoothing, order, right=True):
+        real, fake = self.SCORES[gan_loss, label_smoothing][:: 1 if right else -1]
+        D = self.White(lambda x: torch.where(x.flatten(1).mean(1) > 0, real, fake))
+        G = self.White(lambda z: torch.full((len(z), 1, 28, 28), -1.0))
+        options = {"gan_loss": gan_loss, "label_smoothing": label_smoothing, "order": order}
+        found = make_step(G, D, **options)({"picture": torch.ones(6, 1, 28, 28)})
+        return {name: value.item() for name, value in found.items()}
+
+    @pytest.mark.parametrize("order", ["shared", "keras"])
+    @pytest.mark.parametrize(("gan_loss", "smoothing"), SCORES)
+    def test_its_accuracy_is_1_and_that_of_its_opposite_0(self, gan_loss, smoothing, order):
+        for right in (True, False):
+            losses = self.losses(gan_loss, smoothing, order, right)
+            assert (losses["accuracy_real"], losses["accuracy_fake"]) == (right, right)
+
+    @pytest.mark.parametrize("order", ["shared", "keras"])
+    @pytest.mark.parametrize(("gan_loss", "smoothing"), SCORES)
+    def test_it_has_won(self, gan_loss, smoothing, order, tmp_path):
+        model = ModelConfig(gan_loss=gan_loss, label_smoothing=smoothing, step_order=order, base_channels=4)
+        data = Pictures(torch.arange(256).expand(20, 1, 16, 256).byte()[..., :16], None, (), "own", "")
+        trained = Dcgan(DcganConfig(model=model), data, make_fabric(HardwareConfig(device="cpu")), tmp_path)
+        unsure = {**self.losses(gan_loss, smoothing, order), "loss_d": 2 * math.log(2) + 0.1}
+        assert not any("has won" in warning for warning in trained.watch(unsure).warnings)
+        warnings = trained.watch(self.losses(gan_loss, smoothing, order)).warnings
+        assert sum("has won" in warning for warning in warnings) == 1
