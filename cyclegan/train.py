@@ -26,6 +26,7 @@ from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, save_model
+from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
@@ -33,6 +34,7 @@ from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.pool import ImagePool
 from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
+from ganvas.training.validation import compare_statistics, default_statistics
 from ganvas.training.watch import Sight
 
 SAMPLE_PICTURES = 3  # of each domain
@@ -51,6 +53,9 @@ class CycleGan:
         say: Takes a line for the user.
         compiled: Train compiled networks.
     """
+
+    # Patch statistics, both ways. The cycles have no say: they are best where nothing is translated.
+    criteria = ("val_swd_a2b", "val_swd_b2a")
 
     def __init__(
         self,
@@ -105,6 +110,7 @@ class CycleGan:
             checkpointing=model.checkpointing,
             bf16=self.precision == "bf16",
         )
+        self.statistics = default_statistics(self._generators(), config.data.batch_size // model.accumulate)
         self._has_identity = config.data.channels_a == config.data.channels_b
         self._watch = CycleWatch(model.gan_loss, has_identity=self._has_identity)
 
@@ -119,21 +125,27 @@ class CycleGan:
         """Give the generator to be judged and shared, "G_ab" or "G_ba": the average where one is kept."""
         return self.averages[name].network if name in self.averages else self.networks[name]
 
+    def _generators(self) -> list[nn.Module]:
+        return [self.generator(name) for name in DIRECTIONS]
+
     def validate(self) -> dict[str, float]:
-        """Score the val split: there and back, and how far translations are from the domain they go to."""
+        """Score the val split in both modes of batch norm, and keep the better mode."""
         if self.held_out_split != "val":
             return {}
-        scores = {}
         real = {domain: self._held_out(domain, VALIDATION_PICTURES) for domain in "ab"}
+        self.statistics, metrics = compare_statistics(
+            self._generators(), lambda mode: self._score(real, mode), self.criteria
+        )
+        return metrics
+
+    def _score(self, real: Mapping[str, Tensor], mode: Statistics) -> dict[str, float]:
+        """Score both directions: there and back, and how far translations are from the domain they go to."""
+        scores = {}
         for there, back, a, b in (("G_ab", "G_ba", "a", "b"), ("G_ba", "G_ab", "b", "a")):
-            fake = self._outputs(there, real[a])
-            scores[f"val_cycle_{a}"] = float(l1(self._outputs(back, fake), real[a]).mean())
+            fake = self._outputs(there, real[a], mode)
+            scores[f"val_cycle_{a}"] = float(l1(self._outputs(back, fake, mode), real[a]).mean())
             scores[f"val_swd_{DIRECTIONS[there]}"] = sliced_wasserstein(fake, real[b]).mean
         return scores
-
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """Choose the best model by patch statistics, both ways; cycles are best where nothing is translated."""
-        return metrics["val_swd_a2b"] + metrics["val_swd_b2a"]
 
     def sample(self) -> np.ndarray:
         """Draw source, translation, the way back and the identity pass of fixed pictures of both domains."""
@@ -158,14 +170,14 @@ class CycleGan:
             views[DIRECTIONS[name]] = View(real[a], self._outputs(name, real[a]), real[b], identity)
         return self._watch.look(views, losses)
 
-    @property
-    def watch_memory(self) -> dict[str, Any]:
-        """What the watch has seen, which a resumed run goes on from."""
-        return self._watch.memory
+    def state_dict(self) -> dict[str, Any]:
+        """Return which networks are the model, their mode of batch norm, and what the watch has seen."""
+        networks = {way: f"{name}_ema" if name in self.averages else name for name, way in DIRECTIONS.items()}
+        return {"networks": networks, "statistics": self.statistics, "watch": self._watch.memory}
 
-    @watch_memory.setter
-    def watch_memory(self, memory: dict[str, Any]) -> None:
-        self._watch.memory = memory
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the mode of batch norm and what the watch has seen."""
+        self.statistics, self._watch.memory = state["statistics"], state["watch"]
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model with both directions."""
@@ -175,6 +187,7 @@ class CycleGan:
             kind="cyclegan",
             networks={way: self.specs[name] for name, way in DIRECTIONS.items()},
             preprocessing=self._preprocessing(),
+            statistics=self.statistics,
             training={
                 "step": step,
                 "metrics": dict(metrics),
@@ -212,9 +225,16 @@ class CycleGan:
         return torch.stack(read_all(lambda place: self.held_out.prepared(domain, place), chosen, length, self._skips))
 
     @torch.no_grad()
-    def _outputs(self, name: str, source: Tensor) -> Tensor:
-        """Translate [N, C, S, S] picture by picture, as the finished model would: eval mode, float32 out."""
+    def _outputs(self, name: str, source: Tensor, mode: Statistics | None = None) -> Tensor:
+        """Translate [N, C, S, S] picture by picture, as the finished model would: eval mode, float32 out.
+
+        Args:
+            name: Of the generator.
+            source: In [-1, 1].
+            mode: Of batch norm; by default the one that the last validation chose.
+        """
         G = self.generator(name)
+        set_statistics(G, mode or self.statistics)
         G.eval()
         try:
             layout = torch.channels_last
@@ -298,6 +318,7 @@ A CycleGAN (Zhu et al. 2017), trained without pairs with ganvas. It translates b
 - Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
 - Pictures: {config.data.image_size} pixels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
+- Batch norm at inference: {model.statistics} statistics
 - Licence of the weights: not stated. Choose one before you share them (push --licence)
 
 {sample_line("Held-out pictures of both domains, translated and back")}

@@ -13,7 +13,7 @@ from dcgan.data import PixelRange, to_uint8
 from dcgan.networks import DOCUMENT_SIZE, Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
-from ganvas.modelfile import find_model, load_weights, local_model, read_config, read_weights, save_model
+from ganvas.modelfile import load_weights, local_model, read_model, save_model
 from ganvas.options import STRICT
 from ganvas.training.config import Count, CountOrZero
 
@@ -182,9 +182,7 @@ def load_sampler(path: Path | str, device: str = "cpu") -> Sampler:
         UserError: It is missing, damaged, or another module's.
     """
     path = local_model(path)
-    folder = find_model(path)
-    config = read_config(folder, DigitModelConfig, ("dcgan",))
-    weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
+    config, weights = read_model(path, DigitModelConfig, ("dcgan",))
     generator, _ = build(config)
-    load_weights(generator, weights, str(path))
+    load_weights(generator, weights.get(GENERATOR, {}), str(path))
     return Sampler(config, generator, device)

@@ -15,7 +15,7 @@ from dcgan.config import DcganConfig, ModelConfig, check, left_out
 from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
-from dcgan.model import DigitModelConfig, Sampler, build, save_sampler
+from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, save_sampler
 from dcgan.networks import start_weights
 from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
@@ -50,6 +50,8 @@ class Dcgan:
         run: The run's folder.
         compiled: Train compiled networks.
     """
+
+    criteria = ("val_frechet",)
 
     def __init__(
         self, config: DcganConfig, data: Pictures, fabric: Fabric, run: Path, *, compiled: bool = False
@@ -110,10 +112,6 @@ class Dcgan:
         with self._sampler() as sampler:
             return {"val_frechet": self._distance(sampler.sample(VALIDATION_PICTURES, seed=1))}
 
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """Choose the best model by the Fréchet distance."""
-        return metrics["val_frechet"]
-
     def sample(self) -> np.ndarray:
         """Draw pictures of the same noise each time.
 
@@ -141,14 +139,13 @@ class Dcgan:
         sight = self._watch.look(pictures, losses, kinds=2 ** (entropy - label_entropy(self.data.labels, K)))
         return Sight(sight.values | {"label_entropy": entropy}, sight.warnings)
 
-    @property
-    def watch_memory(self) -> dict[str, Any]:
-        """What the watch has seen, which a resumed run goes on from."""
-        return self._watch.memory
+    def state_dict(self) -> dict[str, Any]:
+        """Return which network is the model, and what the watch has seen."""
+        return {"networks": {GENERATOR: "G" if self.ema is None else "G_ema"}, "watch": self._watch.memory}
 
-    @watch_memory.setter
-    def watch_memory(self, memory: dict[str, Any]) -> None:
-        self._watch.memory = memory
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what the watch has seen."""
+        self._watch.memory = state["watch"]
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""

@@ -203,16 +203,22 @@ def local_model(path: Path | str) -> Path:
 
 
 def find_model(path: Path) -> Path:
-    """Give the model folder of a run folder, of a checkpoint folder's run, or the folder itself.
+    """Return the model folder of a run folder, that of a checkpoint's run, or the folder itself.
 
     Raises:
         UserError: There is none.
     """
-    for folder in (path, path / "model", path.parent.parent / "model" if path.name.startswith("step-") else path):
+    folders = [path.absolute().parent.parent / "model"] if is_checkpoint(path) else [path, path / "model"]
+    for folder in folders:
         if (folder / CONFIG).is_file() and (folder / WEIGHTS).exists():
             return folder
     if not path.exists():
         raise UserError(f"{path}: there is no such folder. Give a run, a checkpoint or a model folder.")
+    if is_checkpoint(path):
+        raise UserError(
+            f"{path}: its networks are described by {folders[0]}, which does not exist. Resume the run until it has "
+            "saved a model, or move the checkpoint back into its run."
+        )
     raise UserError(f"{path}: holds no model ({CONFIG} and {WEIGHTS}). Give a run whose training has saved one.")
 
 
@@ -228,78 +234,94 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
             its pictures.
     """
     path = local_model(path)
-    folder = find_model(path)
-    config = read_config(folder, ModelConfig, kinds)
-    weights = read_weights(path, list(config.networks), config.weights_sha256)
+    config, weights = read_model(path, ModelConfig, kinds)
     generators = {}
     for way, spec in config.networks.items():
         generator = build_generator(spec)
-        load_weights(generator, weights[way], str(path))
+        load_weights(generator, weights.get(way, {}), str(path))
         generators[str(way)] = generator.eval()
-    require_channels(config, str(folder / CONFIG))
-    if is_checkpoint(path):
-        config = replace(config, training={"step": int(path.name.removeprefix("step-"))})
+    require_channels(config, str(find_model(path) / CONFIG))
     return config, generators
 
 
-def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str]) -> Config:
-    """Read the config of a model folder.
+def read_model(
+    path: Path, config_class: type[Config], kinds: Sequence[str]
+) -> tuple[Config, dict[str, dict[str, Tensor]]]:
+    """Read a model's config, and its weights by network and parameter.
 
     Args:
-        folder: As `find_model` gives it.
+        path: As in `load_model`, on this machine. Of a checkpoint, the weights are the running average where one was
+            kept, and the config is that of the run's model with the checkpoint's own step and mode of batch norm.
         config_class: What `save_model` was given.
         kinds: Values of "kind" that such a model may have.
 
     Raises:
-        UserError: It is unreadable, or a model of another kind.
+        UserError: It is missing or damaged, or a model of another kind.
     """
+    folder = find_model(path)
     values = read_json(folder / CONFIG, "a model's config")
     kind = values.get("kind")
     if kind in KINDS and kind not in kinds:
         raise UserError(f"{folder}: is a model of {kind}. Use the command {kind} with it.")
-    return from_json(config_class, values, str(folder / CONFIG))
+    where = str(folder / CONFIG)
+    if not is_checkpoint(path):
+        config = from_json(config_class, values, where)
+        return config, _read_weights(folder / WEIGHTS, str(values.get("weights_sha256")))
+    info = _read_checkpoint(path)
+    weights = {network: _read_network(path, name, info.files) for network, name in info.networks.items()}
+    return from_json(config_class, values | info.changes, where), weights
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a folder is a checkpoint of a training."""
-    return path.name.startswith("step-") and (path / CHECKPOINT).is_file()
+    """Return whether a folder is a checkpoint of a training."""
+    return (path / CHECKPOINT).is_file()
 
 
-def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, dict[str, Tensor]]:
-    """Read the weights of some networks: by network, then by parameter.
-
-    Args:
-        path: A run, a checkpoint or a model folder. Of a checkpoint, the running average where one was kept.
-        networks: Their names, as `save_model` was given them.
-        digest: SHA-256 of the model folder's weights.
-
-    Raises:
-        UserError: They are missing or damaged.
-    """
-    if is_checkpoint(path):
-        return {network: _from_checkpoint(path, network) for network in networks}
-    file = find_model(path) / WEIGHTS
+def _read_weights(file: Path, digest: str) -> dict[str, dict[str, Tensor]]:
     if sha256(file) != digest:
         raise UserError(f"{file}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
-    weights: dict[str, dict[str, Tensor]] = {network: {} for network in networks}
+    weights: dict[str, dict[str, Tensor]] = {}
     for name, value in load_tensors(file).items():
         network, _, parameter = name.partition(".")
         weights.setdefault(network, {})[parameter] = value
     return weights
 
 
-def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
-    """Read a generator of a checkpoint, where it has the network's own name, or "G" if there is only one."""
-    digests = read_json(folder / CHECKPOINT, "a checkpoint").get("files", {})
-    names = (f"{network}_ema", network, "G_ema", "G")
-    found = next((name for name in names if f"{name}.safetensors" in digests), "G")
-    file = folder / f"{found}.safetensors"
+@dataclass(frozen=True)
+class _CheckpointInfo:
+    """What a checkpoint says of the model that it is.
+
+    Attributes:
+        networks: What the checkpoint calls the networks of the model folder.
+        changes: Values of the model's config that are the checkpoint's own.
+        files: Digests by name.
+    """
+
+    networks: dict[str, str]
+    changes: dict[str, Any]
+    files: dict[str, str]
+
+
+def _read_checkpoint(folder: Path) -> _CheckpointInfo:
+    info = read_json(folder / CHECKPOINT, "a checkpoint")
+    try:
+        state = info["state"]["model_state"]
+        changes = {name: state[name] for name in ("statistics",) if name in state}  # only translators have modes
+        return _CheckpointInfo(
+            dict(state["networks"]), {"training": {"step": info["step"]}, **changes}, dict(info["files"])
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder / CHECKPOINT}: is damaged. Take another checkpoint, or the run's folder.") from None
+
+
+def _read_network(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    file = folder / f"{name}.safetensors"
     if not file.is_file() or sha256(file) != digests.get(file.name):
         raise UserError(f"{file}: is missing or damaged. Take another checkpoint, or the run's folder.")
     weights = load_tensors(file)
-    if not found.endswith("_ema"):
+    if not name.endswith("_ema"):
         return weights
-    return {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
+    return {key.removeprefix("network."): value for key, value in weights.items() if key.startswith("network.")}
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:

@@ -22,13 +22,14 @@ from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
-from ganvas.nn.layers import BatchNorm2d, Statistics, set_statistics
+from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
+from ganvas.training.validation import compare_statistics, default_statistics
 from ganvas.training.watch import Sight
 from pix2pix.config import Pix2PixConfig, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
@@ -49,6 +50,10 @@ class Pix2Pix:
         say: Takes a line for the user.
         compiled: Train compiled networks.
     """
+
+    # L1 alone would keep the most blurred model, patch statistics alone one that draws the right textures in the wrong
+    # places. Images of several sizes have no patch statistics.
+    criteria = ("val_l1", "val_swd")
 
     def __init__(
         self,
@@ -97,7 +102,7 @@ class Pix2Pix:
             weights=Weights(model.lambda_gan, model.lambda_l1, model.lambda_gp),
             bf16=self.precision == "bf16",
         )
-        self.statistics: Statistics = "picture" if config.data.batch_size == 1 else "running"
+        self.statistics = default_statistics([G], config.data.batch_size)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Update both networks, and the average of G where one is kept."""
@@ -115,19 +120,8 @@ class Pix2Pix:
         """Score the held-out pairs in both modes of batch norm, and keep the better mode."""
         if self.held_out_split == "train":
             return {}
-        modes: tuple[Statistics, ...] = ("running", "picture") if self._has_batch_norm() else ("running",)
-        scores = {mode: self._score(mode) for mode in modes}
-        self.statistics = min(modes, key=lambda mode: scores[mode]["val_l1"])
-        other = {f"val_l1_{mode}": scores[mode]["val_l1"] for mode in modes} if len(modes) > 1 else {}
-        return scores[self.statistics] | other
-
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """Choose the best model by L1 plus, where it is known, the distance of patch statistics.
-
-        Our choice: L1 alone would keep the most blurred model, patch statistics alone one that draws the right
-        textures in the wrong places. Both are differences of pixel values, of like size in practice.
-        """
-        return metrics["val_l1"] + metrics.get("val_swd", 0.0)
+        self.statistics, metrics = compare_statistics([self.generator], self._score, self.criteria)
+        return metrics
 
     def sample(self) -> np.ndarray:
         """Draw source, output and target of the first held-out pairs."""
@@ -161,6 +155,15 @@ class Pix2Pix:
         card = _card(self.config, config, info)
         save_model(self.run / "model", config, {data.direction: self.generator}, card, self.sample())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return which network is the model, and its mode of batch norm."""
+        networks = {self.config.data.direction: "G" if self.ema is None else "G_ema"}
+        return {"networks": networks, "statistics": self.statistics}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the mode of batch norm."""
+        self.statistics = state["statistics"]
+
     def _preprocessing(self) -> Preprocessing:
         data = self.config.data
         source_range, target_range = ranges(data)
@@ -178,9 +181,6 @@ class Pix2Pix:
             target_folder=data.target,
             legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
         )
-
-    def _has_batch_norm(self) -> bool:
-        return any(isinstance(module, BatchNorm2d) for module in self.generator.modules())
 
     def _score(self, mode: Statistics) -> dict[str, float]:
         pairs = self._held_out_pairs(VALIDATION_PICTURES)
@@ -282,14 +282,21 @@ def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -
 
 
 def _describe_best(best: Mapping[str, float]) -> list[str]:
-    patches = f", sliced Wasserstein distance {best['val_swd']:.4f}" if "val_swd" in best else ""
-    lines = [f"val L1 {best['val_l1']:.4f}, SSIM {best['val_ssim']:.3f}{patches}."]
+    lines = [f"val {_l1_and_patches(best)}, SSIM {best['val_ssim']:.3f}."]
     if "val_l1_running" in best:
+        running, picture = (_l1_and_patches(best, f"_{mode}") for mode in ("running", "picture"))
         lines.append(
-            f"Batch norm on val: running statistics L1 {best['val_l1_running']:.4f}, each picture's own "
-            f"{best['val_l1_picture']:.4f}; the better is recorded in the model."
+            f"Batch norm on val: running statistics {running}; each image's own {picture}. The better mode is recorded "
+            "in the model."
         )
     return lines
+
+
+def _l1_and_patches(metrics: Mapping[str, float], mode: str = "") -> str:
+    """Describe what the best model is chosen by."""
+    swd = metrics.get(f"val_swd{mode}")
+    patches = "" if swd is None else f", sliced Wasserstein distance {swd:.4f}"
+    return f"L1 {metrics[f'val_l1{mode}']:.4f}{patches}"
 
 
 def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:

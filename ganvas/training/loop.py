@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.logging import RunLog, say_plainly
 from ganvas.training.optimizer import Adam
 from ganvas.training.schedule import Plateau, Schedule, make_schedule
+from ganvas.training.validation import combined_score
 from ganvas.training.watch import Sight
 
 Batch = dict[str, Any]
@@ -44,19 +45,25 @@ Warn = Callable[[str], object]  # takes one line for the user
 
 
 class Trainable(Protocol):
-    """A model as the loop sees it: networks with optimisers, a step, and ways to look at itself."""
+    """A model as the loop sees it: networks with optimisers, a step, and ways to look at itself.
+
+    Attributes:
+        networks: By the names that checkpoints call them.
+        optimizers: By their network's name.
+    """
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, Adam]
+
+    @property
+    def criteria(self) -> Sequence[str]:
+        """Names of the validation metrics by which the best model is chosen, as `combined_score` takes them."""
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Update all networks once; give the unweighted losses by name, as scalars that stay on their device."""
 
     def validate(self) -> dict[str, float]:
         """Score on held-out pictures, by names that begin with "val_"; empty where there are none."""
-
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """Give the value by which the best model is chosen, from what `validate` gave; lower is better."""
 
     def sample(self) -> np.ndarray:
         """Draw the fixed pictures that show the progress, uint8 [H, W, 3]."""
@@ -67,12 +74,16 @@ class Trainable(Protocol):
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the run's model folder."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the model beside its tensors, as JSON values.
 
-@runtime_checkable
-class Remembering(Protocol):
-    """A model whose watch says a thing depending on what it saw before."""
+        "networks" names the model folder's networks and what they are called here; "statistics" is the mode of batch
+        norm, where it is chosen. `ganvas.modelfile` reads both where a checkpoint is used as a model. The rest is the
+        model's own, such as what its watch has seen.
+        """
 
-    watch_memory: dict[str, Any]  # as JSON values; {} of a watch that has seen nothing
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ class Progress:
     """Where a run stands beside its networks: what a checkpoint keeps as JSON.
 
     ``skipped`` counts how often, in all processes, a picture could not be read and another took its place.
-    ``watch_memory`` is the watch's, so that a resumed run does not say again what was said.
+    ``model_state`` is what `Trainable.state_dict` returned.
     """
 
     step: int = 0
@@ -109,7 +120,7 @@ class Progress:
     best_metrics: dict[str, float] | None = None
     plateau: Plateau = field(default_factory=Plateau)
     skipped: int = 0
-    watch_memory: dict[str, Any] = field(default_factory=dict)
+    model_state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,15 +158,12 @@ def train(
     window, unseen = _Window(progress.step), _Window(progress.step)
     began = time.monotonic() - progress.seconds
 
-    def save(progress: Progress, *, validate: bool) -> Progress:
-        """Validate, keep the model if it is the best so far, and write a checkpoint."""
-        _require_finite_weights(trainable.networks, progress.step, run)
-        progress = replace(progress, skipped=progress.skipped + _summed(skips.taken_count(), fabric))
-        if isinstance(trainable, Remembering):
-            progress = replace(progress, watch_memory=trainable.watch_memory)
+    def save(progress: Progress) -> Progress:
+        """Write a checkpoint."""
+        skipped = progress.skipped + _summed(skips.taken_count(), fabric)
+        progress = replace(progress, skipped=skipped, model_state=trainable.state_dict())
         elsewhere = _of_other_processes(trainable, fabric)
         if log is not None:
-            progress = _validated(trainable, progress, log) if validate else progress
             log.sync()
             save_checkpoint(run, Checkpoint(progress.step, _tensors(trainable) | elsewhere, asdict(progress)))
             remove_old(run, logging.keep_checkpoints, progress.best_step)
@@ -190,14 +198,19 @@ def train(
                         rate = window.rate(data.batch_size * fabric.world_size)
                         values = {**means, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
                         log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
+                if due or stopping:
+                    _require_finite_weights(trainable.networks, done, run)
                 if log is not None:
                     log.advance(done)
+                    # A run that was stopped must choose its best model as one that was not: no extra validation.
+                    # It comes before the samples, which are drawn in the mode of batch norm that it chooses.
+                    if due:
+                        progress = _validated(trainable, progress, log)
                     if showing:
                         log.samples(done, trainable.sample())
                         log.sight(done, trainable.watch(unseen.read(done, run)))
                 if due or stopping:
-                    # A run that was stopped must choose its best model as one that was not: no extra validation.
-                    progress = save(progress, validate=due)
+                    progress = save(progress)
                 if looking:
                     window = _Window(done)  # begins after samples and validation: its rate is the training's own
                 if looking or showing:
@@ -255,8 +268,7 @@ def _restore(trainable: Trainable, checkpoint: Checkpoint, rank: int) -> Progres
             optimizer.load_named_moments(dict(checkpoint.tensors[f"{name}.adam"]))
         state = dict(checkpoint.state)
         progress = Progress(**{**state, "plateau": Plateau(**state["plateau"])})
-        if isinstance(trainable, Remembering):
-            trainable.watch_memory = progress.watch_memory
+        trainable.load_state_dict(progress.model_state)
         return progress
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: belongs to another kind of training ({error}).") from None
@@ -285,7 +297,7 @@ def _validated(trainable: Trainable, progress: Progress, log: RunLog) -> Progres
         trainable.save_model(progress.step, {})  # nothing tells good from bad: the newest is the model
         return progress
     log.scalars(progress.step, metrics)
-    score = trainable.score(metrics)
+    score = combined_score(metrics, trainable.criteria)
     plateau = progress.plateau.after(score)
     if progress.best_score is not None and score >= progress.best_score:
         return replace(progress, plateau=plateau)

@@ -1,6 +1,7 @@
 """A digit model on disk and in use."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,8 +41,10 @@ def test_labels_choose_and_take_turns(trained_conditional):
     assert torch.equal(sampler.sample(12, seed=0), sampler.sample(12, seed=0, labels=sampler.turns(12)))
 
 
-def test_a_checkpoint_folder_names_its_runs_model(trained):
-    assert load_sampler(trained / "checkpoints" / "step-00000006").config == load_sampler(trained).config
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_checkpoint_is_its_runs_model_at_its_own_step(trained, step):
+    config = load_sampler(trained / "checkpoints" / f"step-{step:08d}").config
+    assert config == replace(load_sampler(trained).config, training={"step": step})
 
 
 def test_another_modules_model_is_sent_there(trained, tmp_path):

@@ -41,20 +41,57 @@ def test_a_model_comes_back_as_it_was(saved):
 
 
 @pytest.mark.parametrize("averaged", [False, True])
-def test_a_checkpoint_is_its_own_step_not_the_best(saved, averaged):
+def test_a_checkpoint_is_its_own_step_in_its_own_mode_not_the_best(saved, averaged):
     run, _ = saved
     networks = {"G": build_generator(SPEC), "D": torch.nn.Linear(1, 1)}
     if averaged:
         networks["G_ema"] = Ema(build_generator(SPEC), 0.9)
-    folder = save_checkpoint(run, Checkpoint(7, {name: net.state_dict() for name, net in networks.items()}, {}))
+    tensors = {name: net.state_dict() for name, net in networks.items()}
+    state = {"model_state": {"networks": {"a2b": "G_ema" if averaged else "G"}, "statistics": "running"}}
+    folder = save_checkpoint(run, Checkpoint(7, tensors, state))
     config, found = load_model(folder)
-    assert config.training == {"step": 7}
+    assert (config.training, config.statistics) == ({"step": 7}, "running")
+    assert load_model(run)[0].statistics == "picture"
     expected = networks["G_ema"].network if averaged else networks["G"]
     for name, value in expected.state_dict().items():
         assert torch.equal(found["a2b"].state_dict()[name], value), name
     (folder / ("G_ema.safetensors" if averaged else "G.safetensors")).write_bytes(b"cut")
     with pytest.raises(UserError, match="is missing or damaged"):
         load_model(folder)
+
+
+def test_a_checkpoint_is_found_from_within_and_under_another_name(saved, monkeypatch):
+    run, generator = saved
+    state = {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
+    folder = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, state))
+    monkeypatch.chdir(folder)
+    assert load_model(".")[0].training == {"step": 7}
+    renamed = folder.rename(folder.with_name("kept"))
+    assert load_model(renamed)[0].training == {"step": 7}
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({}, "checkpoint.json: is damaged"),
+        ({"model_state": {"networks": {"b2a": "G"}, "statistics": "running"}}, "comes from another architecture"),
+        ({"model_state": {"networks": {"a2b": "G_ema"}, "statistics": "running"}}, "G_ema.safetensors: is missing"),
+        ({"model_state": {"networks": {"a2b": "G"}, "statistics": "median"}}, "statistics is 'median'"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(saved, state, said):
+    run, generator = saved
+    folder = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, state))
+    with pytest.raises(UserError, match=said):
+        load_model(folder)
+
+
+def test_a_checkpoint_without_its_run_says_what_is_missing(saved, tmp_path):
+    run, generator = saved
+    folder = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, {}))
+    moved = folder.rename(tmp_path / "step-00000007")
+    with pytest.raises(UserError, match=r"step-00000007: its networks are described by .*model, which does not exist"):
+        load_model(moved)
 
 
 def test_both_directions_in_one_file(tmp_path):

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from ganvas.data.images import read_image
 from ganvas.errors import UserError
-from ganvas.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.loop import Data, newest_whole_checkpoint, train
 from ganvas.training.optimizer import Adam
@@ -34,7 +34,12 @@ class Numbers(torch.utils.data.Dataset):
 
 
 class Toy:
-    """One convolution that learns to give zero under dropout; scores rise and fall as told."""
+    """One convolution that learns to give zero under dropout; scores rise and fall as told.
+
+    Its samples show its mode, which is the number of the step that was validated last.
+    """
+
+    criteria = ("val_l1",)
 
     def __init__(self, run, scores=()):
         torch.manual_seed(0)
@@ -42,8 +47,8 @@ class Toy:
         self.networks = {"G": network}
         self.optimizers = {"G": Adam(network.named_parameters(), 0.01)}
         self.run, self.scores, self.saved, self.hook, self.lrs = run, list(scores), [], lambda step: None, []
-        self.steps, self.losses, self.looks = 0, [], []
-        self.watch_memory = {}
+        self.steps, self.done, self.losses, self.looks = 0, 0, [], []
+        self.mode, self.seen = 255, 0
 
     def step(self, batch):
         loss = self.networks["G"](batch["source"]).square().mean()
@@ -52,28 +57,33 @@ class Toy:
         self.optimizers["G"].step()
         self.lrs.append(self.optimizers["G"].param_groups[0]["lr"])
         self.steps += 1
+        self.done += 1
         self.hook(self.steps)
         self.losses.append(loss.item())
         return {"loss_g": loss}
 
     def validate(self):
         torch.rand(7)  # whatever a validation draws must not matter
+        self.mode = self.done
         return {"val_l1": self.scores.pop(0)} if self.scores else {}
 
-    def score(self, metrics):
-        return metrics["val_l1"]
-
     def sample(self):
-        return np.zeros((8, 8, 3), np.uint8)
+        return np.full((8, 8, 3), self.mode, np.uint8)
 
     def watch(self, losses):
         torch.rand(7)
         self.looks.append(losses["loss_g"])
-        self.watch_memory = {"looks": self.watch_memory.get("looks", 0) + 1}
+        self.seen += 1
         return Sight({"diversity": 0.25}, ["all alike"] if self.steps == 8 else [])
 
     def save_model(self, step, metrics):
         self.saved.append(step)
+
+    def state_dict(self):
+        return {"mode": self.mode, "seen": self.seen, "done": self.done}
+
+    def load_state_dict(self, state):
+        self.mode, self.seen, self.done = state["mode"], state["seen"], state["done"]
 
 
 class Holed(Numbers):
@@ -303,19 +313,39 @@ def _stop_at_7(step):
         raise UserError("stopped")
 
 
-def test_the_watch_remembers_over_a_resume(tmp_path):
+def test_a_models_own_state_is_restored(tmp_path):
     run_toy(tmp_path / "run", steps=8)
     toy, _, _ = run_toy(tmp_path / "run", resume=True)
-    assert toy.watch_memory == {"looks": 3}
+    assert toy.state_dict() == {"mode": 12, "seen": 3, "done": 12}
 
 
-def test_a_checkpoint_from_before_the_watch_had_a_memory_is_good(tmp_path):
-    run_toy(tmp_path / "run", steps=8)
+def samples(run):
+    return {path.name: path.read_bytes() for path in (run / "samples").iterdir()}
+
+
+def test_samples_are_drawn_in_the_mode_that_the_validation_of_their_step_chose(tmp_path):
+    run_toy(tmp_path / "run", sample=2, save=4)
+    modes = [int(read_image(path)[0, 0, 0]) for path in sorted((tmp_path / "run/samples").iterdir())]
+    assert modes == [255, 4, 4, 8, 8, 12]  # before the first validation, that of the start
     checkpoint = newest_whole_checkpoint(tmp_path / "run", print)
-    state = {name: value for name, value in checkpoint.state.items() if name != "watch_memory"}
-    save_checkpoint(tmp_path / "old", replace(checkpoint, state=state))
-    toy, outcome, _ = run_toy(tmp_path / "old", resume=True)
-    assert (outcome.complete, toy.watch_memory) == (True, {"looks": 1})
+    assert checkpoint.state["model_state"]["mode"] == 12
+
+
+@pytest.mark.parametrize("death", [1, 2, 4, 5, 6, 9, 10])
+def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(tmp_path, death):
+    class Death(BaseException):
+        pass
+
+    def die(step):
+        if step == death:
+            raise Death
+
+    options = {"sample": 2, "save": 4}
+    run_toy(tmp_path / "unbroken", **options)
+    with pytest.raises(Death):
+        run_toy(tmp_path / "run", hook=die, **options)
+    run_toy(tmp_path / "run", resume=bool(list_checkpoints(tmp_path / "run")), **options)
+    assert samples(tmp_path / "run") == samples(tmp_path / "unbroken")
 
 
 def test_resume_where_there_is_nothing(tmp_path):
