@@ -177,12 +177,65 @@ def test_the_best_model_is_kept_by_val(train, domains_with_truth, tmp_path):
     code, _, err = train(tmp_path / "run", data=domains_with_truth)
     assert code == 0, err
     scores = {
-        line["step"]: line["val_swd_a2b"] + line["val_swd_b2a"]
+        line["step"]: line["val_swd_a2b"] * line["val_swd_b2a"]
         for line in metrics(tmp_path / "run")
         if "val_swd_a2b" in line
     }
     assert scores.keys() == {2, 4, 6}
     assert load_model(tmp_path / "run")[0].training["step"] == min(scores, key=scores.get)
+
+
+def test_the_better_mode_of_batch_norm_is_chosen_by_val_and_recorded(train, domains_with_truth, tmp_path):
+    options = ("--norm", "batch", "--batch-size", 2, "--lr", 0.01)
+    code, _, err = train(tmp_path / "run", *options, data=domains_with_truth)
+    assert code == 0, err
+    lines = {line["step"]: line for line in metrics(tmp_path / "run") if "val_swd_a2b" in line}
+    for step, line in lines.items():
+        products = {mode: line[f"val_swd_a2b_{mode}"] * line[f"val_swd_b2a_{mode}"] for mode in ("running", "picture")}
+        better = min(products, key=products.get)
+        assert line["val_swd_a2b"] == line[f"val_swd_a2b_{better}"]
+        checkpoint = tmp_path / "run" / "checkpoints" / f"step-{step:08d}"
+        if checkpoint.is_dir():
+            assert load_model(checkpoint)[0].statistics == better
+        if step == load_model(tmp_path / "run")[0].training["step"]:
+            assert load_model(tmp_path / "run")[0].statistics == better
+    assert "Batch norm at inference:" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [
+        (["--norm", "batch"], "picture"),  # what the training normalized by
+        (["--norm", "batch", "--batch-size", "2"], "running"),
+        (["--norm", "batch", "--batch-size", "2", "--accumulate", "2"], "picture"),
+        ([], "running"),  # instance norm has no modes
+    ],
+)
+def test_without_val_the_mode_is_that_of_the_training(train, domains, tmp_path, options, mode):
+    code, _, err = train(tmp_path / "run", *options, "--steps", 1)
+    assert code == 0, err
+    assert load_model(tmp_path / "run")[0].statistics == mode
+
+
+@pytest.mark.parametrize("mode", ["running", "picture"])
+def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(
+    cyclegan, train, domains_with_truth, tmp_path, monkeypatch, mode
+):
+    score = CycleGan._score
+    better = {"val_swd_a2b": 0.0}
+    monkeypatch.setattr(
+        CycleGan, "_score", lambda self, real, asked: score(self, real, asked) | (better if asked == mode else {})
+    )
+    options = ["--norm", "batch", "--sample-every-steps", 1, "--lr", 0.01, "--steps", 6, "--decay-steps", 0]
+    assert train(tmp_path / "unbroken", *options, data=domains_with_truth)[0] == 0
+    assert train(tmp_path / "run", *options, "--steps", 4, data=domains_with_truth)[0] == 0
+    code, _, err = cyclegan("train", "--out", tmp_path / "run", "--resume", "--steps", 6)
+    assert code == 0, err
+    whole, resumed = (
+        {path.name: path.read_bytes() for path in (tmp_path / run / "samples").iterdir()} for run in ("unbroken", "run")
+    )
+    assert len(whole) == 6
+    assert resumed == whole
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ganvas.data.images import read_image
 from ganvas.files import sha256
 from ganvas.modelfile import load_model
 from ganvas.tensorfile import load_tensors
+from pix2pix.train import Pix2Pix
 
 
 def model_digest(run):
@@ -107,11 +108,43 @@ def test_the_better_mode_of_batch_norm_is_recorded_and_both_are_printed(train, t
     code, _, err = train(tmp_path / "run", "--batch-size", 4, "--steps", 20, "--save-every-steps", 20)
     assert code == 0
     scores = metrics(tmp_path / "run")[-1]
-    better = min(("running", "picture"), key=lambda mode: scores[f"val_l1_{mode}"])
+    modes = ("running", "picture")
+    better = min(modes, key=lambda mode: scores[f"val_l1_{mode}"] * scores[f"val_swd_{mode}"])
     assert ganvas.load(tmp_path / "run").config.statistics == better
     assert scores["val_l1"] == scores[f"val_l1_{better}"]
-    assert f"{scores['val_l1_running']:.4f}" in err
-    assert f"{scores['val_l1_picture']:.4f}" in err
+    assert scores["val_swd"] == scores[f"val_swd_{better}"]
+    for mode in modes:
+        assert f"L1 {scores[f'val_l1_{mode}']:.4f}, sliced Wasserstein distance {scores[f'val_swd_{mode}']:.4f}" in err
+
+
+def test_the_best_step_has_the_least_product_of_l1_and_patch_distance(train, tmp_path):
+    code, _, err = train(tmp_path / "run", "--lr", 0.01, "--steps", 12)
+    assert code == 0, err
+    scores = {line["step"]: line["val_l1"] * line["val_swd"] for line in metrics(tmp_path / "run") if "val_l1" in line}
+    assert len(scores) == 6
+    assert load_model(tmp_path / "run")[0].training["step"] == min(scores, key=scores.get)
+
+
+@pytest.mark.parametrize("mode", ["running", "picture"])
+def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(pix2pix, train, tmp_path, monkeypatch, mode):
+    """Whatever the mode of the last validation: one of the two is not that of a run that starts."""
+    score = Pix2Pix._score
+    monkeypatch.setattr(
+        Pix2Pix, "_score", lambda self, asked: score(self, asked) | ({"val_l1": 0.0} if asked == mode else {})
+    )
+    options = ["--sample-every-steps", 1, "--lr", 0.01, "--dropout", 0, "--steps", 6, "--decay-steps", 0]
+    assert train(tmp_path / "unbroken", *options)[0] == 0
+    assert train(tmp_path / "run", *options, "--steps", 4)[0] == 0
+    code, _, err = pix2pix("train", "--out", tmp_path / "run", "--resume", "--steps", 6)
+    assert code == 0, err
+    whole, resumed = (
+        {path.name: path.read_bytes() for path in (tmp_path / run / "samples").iterdir()} for run in ("unbroken", "run")
+    )
+    assert len(whole) == 6
+    assert resumed == whole
+    for step in (4, 6):
+        name = f"checkpoints/step-{step:08d}"
+        assert load_model(tmp_path / "run" / name)[0].statistics == mode
 
 
 def test_a_finished_run_can_be_made_longer(pix2pix, train, tmp_path):
