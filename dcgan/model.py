@@ -13,7 +13,15 @@ from dcgan.data import PixelRange, to_uint8
 from dcgan.networks import DOCUMENT_SIZE, Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
-from ganvas.modelfile import load_weights, local_model, read_model, save_model
+from ganvas.modelfile import (
+    at_checkpoint,
+    find_model,
+    load_weights,
+    local_model,
+    read_config,
+    read_weights,
+    save_model,
+)
 from ganvas.options import STRICT
 from ganvas.training.config import Count, CountOrZero
 
@@ -182,7 +190,8 @@ def load_sampler(path: Path | str, device: str = "cpu") -> Sampler:
         UserError: It is missing, damaged, or another module's.
     """
     path = local_model(path)
-    config, weights = read_model(path, DigitModelConfig, ("dcgan",))
+    config = at_checkpoint(read_config(find_model(path), DigitModelConfig, ("dcgan",)), path)
+    weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
     generator, _ = build(config)
-    load_weights(generator, weights.get(GENERATOR, {}), str(path))
+    load_weights(generator, weights, str(path))
     return Sampler(config, generator, device)

@@ -234,42 +234,53 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
             its pictures.
     """
     path = local_model(path)
-    config, weights = read_model(path, ModelConfig, kinds)
+    folder = find_model(path)
+    config = at_checkpoint(read_config(folder, ModelConfig, kinds), path)
+    weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
     for way, spec in config.networks.items():
         generator = build_generator(spec)
-        load_weights(generator, weights.get(way, {}), str(path))
+        load_weights(generator, weights[way], str(path))
         generators[str(way)] = generator.eval()
-    require_channels(config, str(find_model(path) / CONFIG))
+    require_channels(config, str(folder / CONFIG))
     return config, generators
 
 
-def read_model(
-    path: Path, config_class: type[Config], kinds: Sequence[str]
-) -> tuple[Config, dict[str, dict[str, Tensor]]]:
-    """Read a model's config, and its weights by network and parameter.
+def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str]) -> Config:
+    """Read the config of a model folder.
 
     Args:
-        path: As in `load_model`, on this machine. Of a checkpoint, the weights are the running average where one was
-            kept, and the config is that of the run's model with the checkpoint's own step and mode of batch norm.
+        folder: As `find_model` gives it.
         config_class: What `save_model` was given.
         kinds: Values of "kind" that such a model may have.
 
     Raises:
-        UserError: It is missing or damaged, or a model of another kind.
+        UserError: It is unreadable, or a model of another kind.
     """
-    folder = find_model(path)
     values = read_json(folder / CONFIG, "a model's config")
     kind = values.get("kind")
     if kind in KINDS and kind not in kinds:
         raise UserError(f"{folder}: is a model of {kind}. Use the command {kind} with it.")
-    where = str(folder / CONFIG)
+    return from_json(config_class, values, str(folder / CONFIG))
+
+
+def at_checkpoint(config: Config, path: Path) -> Config:
+    """Return the config of a run's model with a checkpoint's own step and mode of batch norm.
+
+    Args:
+        config: A `ModelConfig`, or a module's own class.
+        path: A checkpoint folder; of any other folder, the config is right as it is.
+
+    Raises:
+        UserError: The checkpoint is damaged.
+    """
     if not is_checkpoint(path):
-        config = from_json(config_class, values, where)
-        return config, _read_weights(folder / WEIGHTS, str(values.get("weights_sha256")))
-    info = _read_checkpoint(path)
-    weights = {network: _read_network(path, name, info.files) for network, name in info.networks.items()}
-    return from_json(config_class, values | info.changes, where), weights
+        return config
+    info = _checkpoint_info(path)
+    changes: dict[str, Any] = {"training": {"step": info.step}}
+    if info.state.model_state.statistics is not None:
+        changes["statistics"] = info.state.model_state.statistics
+    return replace(config, **changes)  # type: ignore[type-var]  # all configs are dataclasses
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -277,10 +288,23 @@ def is_checkpoint(path: Path) -> bool:
     return (path / CHECKPOINT).is_file()
 
 
-def _read_weights(file: Path, digest: str) -> dict[str, dict[str, Tensor]]:
+def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, dict[str, Tensor]]:
+    """Read the weights of some networks: by network, then by parameter.
+
+    Args:
+        path: A run, a checkpoint or a model folder. Of a checkpoint, the running average where one was kept.
+        networks: Their names, as `save_model` was given them.
+        digest: SHA-256 of the model folder's weights.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    if is_checkpoint(path):
+        return {network: _from_checkpoint(path, network) for network in networks}
+    file = find_model(path) / WEIGHTS
     if sha256(file) != digest:
         raise UserError(f"{file}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
-    weights: dict[str, dict[str, Tensor]] = {}
+    weights: dict[str, dict[str, Tensor]] = {network: {} for network in networks}
     for name, value in load_tensors(file).items():
         network, _, parameter = name.partition(".")
         weights.setdefault(network, {})[parameter] = value
@@ -288,35 +312,37 @@ def _read_weights(file: Path, digest: str) -> dict[str, dict[str, Tensor]]:
 
 
 @dataclass(frozen=True)
-class _CheckpointInfo:
-    """What a checkpoint says of the model that it is.
-
-    Attributes:
-        networks: What the checkpoint calls the networks of the model folder.
-        changes: Values of the model's config that are the checkpoint's own.
-        files: Digests by name.
-    """
+class _ModelState:
+    """What a checkpoint says of the model that it is: its files of the model's networks, and its mode of batch norm."""
 
     networks: dict[str, str]
-    changes: dict[str, Any]
+    statistics: Statistics | None = None  # of translators
+
+
+@dataclass(frozen=True)
+class _RunState:
+    model_state: _ModelState
+
+
+@dataclass(frozen=True)
+class _CheckpointInfo:
+    """What is read of checkpoint.json where a checkpoint is used as a model."""
+
+    step: int
     files: dict[str, str]
+    state: _RunState
 
 
-def _read_checkpoint(folder: Path) -> _CheckpointInfo:
-    info = read_json(folder / CHECKPOINT, "a checkpoint")
-    try:
-        state = info["state"]["model_state"]
-        changes = {name: state[name] for name in ("statistics",) if name in state}  # only translators have modes
-        return _CheckpointInfo(
-            dict(state["networks"]), {"training": {"step": info["step"]}, **changes}, dict(info["files"])
-        )
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder / CHECKPOINT}: is damaged. Take another checkpoint, or the run's folder.") from None
+def _checkpoint_info(folder: Path) -> _CheckpointInfo:
+    file = folder / CHECKPOINT
+    return from_json(_CheckpointInfo, read_json(file, "a checkpoint"), str(file))
 
 
-def _read_network(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
+    info = _checkpoint_info(folder)
+    name = info.state.model_state.networks.get(network, network)
     file = folder / f"{name}.safetensors"
-    if not file.is_file() or sha256(file) != digests.get(file.name):
+    if not file.is_file() or sha256(file) != info.files.get(file.name):
         raise UserError(f"{file}: is missing or damaged. Take another checkpoint, or the run's folder.")
     weights = load_tensors(file)
     if not name.endswith("_ema"):

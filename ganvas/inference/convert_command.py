@@ -110,8 +110,12 @@ def print_export(said: Mapping[str, str | float], *, as_json: bool) -> None:
 
 def _export_peer(translator: "Translator", path: Path) -> dict[str, str | float]:
     from ganvas.inference.peer import write_peer
+    from ganvas.modelfile import all_arguments
 
-    return {"written": str(path), "load it with": write_peer(path, translator.network, translator.spec)}
+    options = write_peer(path, translator.network, translator.spec)
+    if all_arguments(translator.spec)["norm"] == "batch" and translator.config.statistics == "running":
+        options += " --eval"  # else it normalizes each image by the image's own statistics
+    return {"written": str(path), "load it with": options}
 
 
 def _export_runtime(translator: "Translator", path: Path, options: ExportOptions) -> dict[str, str | float]:

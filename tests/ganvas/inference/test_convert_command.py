@@ -76,6 +76,21 @@ def test_to_that_tool_and_back(pix2pix, model, tmp_path):
     assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize(
+    ("norm", "statistics", "says_eval"),
+    [("batch", "running", True), ("batch", "picture", False), ("instance", "running", False)],
+)
+def test_that_tool_is_told_to_use_running_statistics_where_the_model_does(
+    pix2pix, tmp_path, norm, statistics, says_eval
+):
+    spec = NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 6, "norm": norm}, "A", "B")
+    config = ModelConfig("pix2pix", {"a2b": spec}, Preprocessing(3, 3, 128, True), statistics)
+    save_model(tmp_path / "model", config, {"a2b": build_generator(spec)}, "")
+    code, out, err = pix2pix("export", tmp_path / "model", "--peer", tmp_path / "x.pth", "--json")
+    assert code == 0, err
+    assert json.loads(out)["load it with"].split().count("--eval") == says_eval
+
+
 def test_both_ways_of_a_cyclegan(cyclegan, both, tmp_path):
     for way, name in (("a2b", "A"), ("b2a", "B")):  # there netG_A is from A to B
         code, _, err = cyclegan("export", both, "--direction", way, "--peer", tmp_path / f"latest_net_G_{name}.pth")
@@ -173,7 +188,8 @@ def test_without_data_sources_of_the_runs_last_split_are_compared_on(
     config = ModelConfig("pix2pix", {way: SPEC}, Preprocessing(3, 3, 128, True))
     network = generator()
     run = a_run(tmp_path / "run", pairs, config, {way: network})
-    save_checkpoint(run, Checkpoint(1, {"G": network.state_dict()}, {}))
+    state = {"model_state": {"networks": {way: "G"}, "statistics": "running"}}
+    save_checkpoint(run, Checkpoint(1, {"G": network.state_dict()}, state))
     code, out, err = pix2pix("export", tmp_path / given, tmp_path / "x.pt2", "--json")
     assert (code, err) == (0, "")
     assert numbers(compared) == expected
