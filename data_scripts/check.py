@@ -7,18 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.chores import in_parallel, named
-from data_scripts.findings import FolderReport, Layout, Report, describe
+from data_scripts.chores import in_parallel
+from data_scripts.findings import FolderReport, Layouts, Report, describe
+from ganvas.data.layout import (
+    ANY_LAYOUT,
+    SPLITS,
+    Layout,
+    find_layout,
+    find_shards,
+    layouts_of,
+    require_both,
+    split_folder,
+    splits,
+    subfolders,
+)
+from ganvas.data.listing import Listing, describe_empty, describe_unread, holds_images, list_folder, stem
 from ganvas.errors import UserError
+from ganvas.messages import describe_missing, named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +42,9 @@ if TYPE_CHECKING:
     from data_scripts.duplicates import NearDuplicates, Sample
     from ganvas.data.legend import Colour
 
-SPLITS = ("train", "val", "test")
-TARGETS = ("B", "/b")  # what a training makes, by domain
 ANY_VALUES = (float("-inf"), float("inf"))  # that are numbers
+NO_VALUES = (float("inf"), float("-inf"))
 OWN_RANGES = {"uint8": "0:255", "uint16": "0:65535", "float32": "0:1"}
-EXPECTED = "train/ with A|B pictures, trainA/ and trainB/, train/a and b, or the idx files of MNIST"
 
 
 @dataclass(frozen=True)
@@ -44,16 +58,50 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A folder of images.
+
+    Attributes:
+        name: Its place in the dataset: "trainA", "train/a".
+        split: "train", "val" or "test".
+        domain: "a" or "b"; the name of one of several sources; "" of A|B images.
+        listing: What it holds.
+    """
+
+    name: str
+    split: str
+    domain: str
+    listing: Listing
+
+
+@dataclass(frozen=True)
+class Found:
+    """The folders of a dataset.
+
+    Attributes:
+        folders: By name.
+        problems: What is wrong with where they lie.
+        notes: What is worth knowing about it.
+        sources: Of several sources, the options that a training needs: their folders, and the target's last.
+    """
+
+    folders: dict[str, Folder]
+    problems: list[str]
+    notes: list[str]
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a picture lies, and where its views do.
 
     Attributes:
-        folder: Name of its folder: "trainA".
+        folder: Its folder.
         path: The file.
         views: Rows of its small views: one, or one of each half of an A|B picture.
     """
 
-    folder: str
+    folder: Folder
     path: Path
     views: tuple[int, ...]
 
@@ -68,13 +116,15 @@ class Picture:
         height: Its height.
         channels: Of the pixels, after conversions.
         depth: Type of the values.
-        low: Least value, in the file's own units, as is the following.
+        low: Least value but for sentinels, in the file's own units, as is the following. Above ``high`` if there is
+            none.
         high: Greatest value.
         conversion: What is converted when it is read: "palette", "CMYK", "transparency".
         has_colour: Whether any pixel's channels differ.
         digest: Of the pixels.
         is_drawn: Whether it, or one of its halves, is in flat colours of the legend.
         error: Empty where it could be read.
+        sentinels: Values that look like marks of missing data, with their pixels.
     """
 
     place: Place
@@ -89,6 +139,7 @@ class Picture:
     digest: str = ""
     is_drawn: bool = False
     error: str = ""
+    sentinels: Mapping[float, int] = field(default_factory=dict)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,58 +166,75 @@ def inspect(root: Path) -> Report:
         UserError: There is no folder, or no data set in it.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder. Give the folder of a data set.")
+        raise UserError(f"{root}: {describe_missing(root, 'folder')}. Give the folder of a dataset.")
     from data_scripts.check_digits import find_digits, inspect_digits
 
     digits = find_digits(root)
     if digits:
         return inspect_digits(digits)
-    folders = _folders(root)
-    if not folders:
-        raise UserError(f"{root}: holds no data set{_shards(root)}. Expected {EXPECTED}.")
-    return _inspect_pictures(root, folders)
+    found = find_folders(root)
+    if not found.folders and not found.problems:
+        raise UserError(f"{root}: holds no dataset{_shards(root)}. Expected {ANY_LAYOUT}, or the idx files of MNIST.")
+    return _inspect_pictures(root, found)
 
 
-def _inspect_pictures(root: Path, folders: Mapping[str, Path]) -> Report:
+def _inspect_pictures(root: Path, found: Found) -> Report:
     import numpy as np
 
     from data_scripts.duplicates import SIDE, find_near_duplicates
 
     legend, not_described = _legend(root)
-    partners = _partners(folders)
-    layout = _layout(folders, partners)
-    places = _places(folders)
+    folders = found.folders
+    partners = _partners(folders.values())
+    layout = _layout(found, partners)
+    places = _places(folders.values())
     rows = sum(len(place.views) for place in places)
     # Views of a million pictures would crowd the memory; a file's pages give way.
     with tempfile.TemporaryFile() as file:
         views = np.memmap(file, np.uint8, "w+", shape=(max(1, rows), SIDE, SIDE))
         looked = list(in_parallel(lambda place: _look(place, views, list(legend.values())), places, "decoding"))
-        pictures = {name: [picture for picture in looked if picture.place.folder == name] for name in folders}
-        samples = list(_samples(root, layout, partners, pictures))
+        pictures: dict[str, list[Picture]] = {name: [] for name in folders}
+        for picture in looked:
+            pictures[picture.place.folder.name].append(picture)
+        samples = list(_samples(root, layout, folders.values(), pictures))
         near = find_near_duplicates(samples, views)
     identical = _identical(samples)
+    sentinels = _sentinels(pictures)
     problems = [
         *not_described,
-        *(f"{name}: holds no pictures" for name, files in pictures.items() if not files),
-        *_both_ways(folders),
+        *found.problems,
+        *(f"{name}: {describe_empty(folder.listing.unread)}" for name, folder in folders.items() if not pictures[name]),
         *_unreadable(root, looked),
         *(_same_names(pictures) if layout != "unpaired folders" else []),
-        *_partner_problems(layout, partners, pictures),
-        *_odd_widths(root, pictures),
+        *(_partner_problems(partners, pictures) if layout == "paired folders" else []),
+        *(_not_sources(found) if layout == "unpaired folders" else []),
+        *_odd_widths(root, looked),
         *_mixed_kinds(pictures),
-        *_kinds_apart(pictures),
+        *_kinds_apart(folders.values(), pictures),
         *_identical_problems(identical),
         *_near_words([each for each in near if each.across_splits], "across splits"),
+        *_sentinel_words(sentinels, known=True),
     ]
     notes = [
+        *found.notes,
+        *_sentinel_words(sentinels, known=False),
+        *_unread_notes(folders.values()),
         *_legend_notes(legend, looked),
         *_conversions(pictures),
         *_colourless(pictures),
-        *_float_ranges(layout, pictures),
+        *_float_ranges(layout, folders.values(), pictures),
         *_near_words([each for each in near if not each.across_splits], "within a split"),
     ]
     groups = [[sample.name for sample in group] for group in identical]
-    return Report(layout, {name: _summary(files) for name, files in pictures.items()}, problems, notes, groups, near)
+    return Report(
+        layout,
+        {name: _summary(files) for name, files in pictures.items()},
+        problems,
+        notes,
+        groups,
+        near,
+        list(found.sources),
+    )
 
 
 def _legend(root: Path) -> tuple[Mapping[str, Colour], list[str]]:
@@ -177,90 +245,134 @@ def _legend(root: Path) -> tuple[Mapping[str, Colour], list[str]]:
     try:
         return legend_of(dataset_info(root)), []
     except UserError as error:
-        return {}, [str(error).removeprefix(f"{root}/").removeprefix(f"{root}\\")]
+        return {}, [_within(root, error)]
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def _folders(root: Path) -> dict[str, Path]:
-    """Find the folders of pictures by name: "train", or "trainA" and "trainB", or "train/a" and "train/b".
-
-    Folders of other names in a split count when there is no picture beside them: they are several sources.
-    """
-    found: dict[str, Path] = {}
-    for split in SPLITS:
-        found |= {name: root / name for name in (f"{split}A", f"{split}B") if (root / name).is_dir()}
-        if not (root / split).is_dir():
+def find_folders(root: Path) -> Found:
+    """Find the folders of images as a training does, and the folders of several sources, which it is told of."""
+    found = Found({}, [], [])
+    stacks: dict[str, tuple[str, ...]] = {}  # by split
+    present = splits(root)
+    for split in present:
+        layouts = layouts_of(root, split)
+        stack = _stack(root, split, layouts)
+        if stack:
+            stacks[split] = stack
+            target = len(stack) - 1
+            sources = [(split_folder(root, split, name), name if i < target else "b") for i, name in enumerate(stack)]
+            _add(found, root, split, sources)
             continue
-        inside = [path.name for path in sorted((root / split).iterdir()) if path.is_dir() and path.name[0] != "."]
-        has_pictures = bool(_list(root / split))
-        if {"a", "b"} & set(inside) or not has_pictures:
-            found |= {f"{split}/{name}": root / split / name for name in inside}
-        if has_pictures or not inside:
-            found[split] = root / split
-    return found
+        try:
+            layout = find_layout(root, split)
+            if layout.kind == "two folders":
+                require_both(*layout.paths)
+                _note_other_folders(found, root, split, layout)
+        except UserError as error:
+            found.problems.append(_within(root, error))
+        for layout in layouts:
+            if layout.kind == "shards":
+                found.notes.append(f"{split}: shards are not looked into; check the folder that they were packed from")
+            else:
+                domains = "ab" if layout.kind == "two folders" else [""]
+                _add(found, root, split, zip(layout.paths, domains, strict=True))
+    if not stacks:
+        return found
+    first, stack = next(iter(stacks.items()))
+    apart = [split for split in present if stacks.get(split) != stack]
+    names = " ".join([*(f"--source {name}" for name in stack[:-1]), f"--target {stack[-1]}"])
+    found.notes.append(f"several sources: train with {names}")
+    for split in apart:
+        found.problems.append(f"{split}: has other folders than {first}; {names} needs the same in every split")
+    return Found(found.folders, found.problems, found.notes, stack)
 
 
-def _list(folder: Path) -> list[Path]:
-    from ganvas.data.images import list_images
+def _add(found: Found, root: Path, split: str, folders: Iterable[tuple[Path, str]]) -> None:
+    for path, domain in folders:
+        if path.is_dir():
+            name = path.relative_to(root).as_posix()
+            found.folders[name] = Folder(name, split, domain, list_folder(path))
 
-    return list_images(folder)
+
+def _stack(root: Path, split: str, layouts: Sequence[Layout]) -> tuple[str, ...]:
+    """Find the folders of several sources in a split, and the target's last; none where there are no such folders.
+
+    They are DIR/train/NAME, with DIR/train/b or, of other names, the last one as the target.
+    """
+    if len(layouts) != 1 or layouts[0].kind == "shards":
+        return ()
+    (layout,) = layouts
+    outer = layout.paths[-1].parent if layout.kind == "two folders" else layout.paths[0]
+    if outer.parent != root or outer.name.casefold() != split:
+        return ()
+    names = [folder.name for folder in subfolders(outer)]
+    if layout.kind == "side by side":
+        return tuple(names) if len(names) > 1 and not holds_images(outer) else ()
+    a, b = layout.paths
+    sources = [name for name in names if name != b.name]
+    return (*sources, b.name) if sources and b.is_dir() and not a.is_dir() else ()
 
 
-def _places(folders: Mapping[str, Path]) -> list[Place]:
+def _note_other_folders(found: Found, root: Path, split: str, layout: Layout) -> None:
+    outer = layout.paths[0].parent
+    if outer != root and outer == layout.paths[1].parent:
+        others = [folder.name for folder in subfolders(outer) if folder not in layout.paths]
+        if others:
+            where = outer.relative_to(root).as_posix()
+            found.notes.append(f"{where}: {named(others)} are read only by a training that names them (--source)")
+
+
+def _not_sources(found: Found) -> Iterable[str]:
+    if found.sources:
+        yield (
+            f"the folders {named(found.sources)} are neither a and b, nor several sources, whose images share names; "
+            "only dcgan reads folders of other names, as classes"
+        )
+
+
+def _within(root: Path, error: UserError) -> str:
+    """Return a message with paths as they are inside of the dataset, and without its period."""
+    return str(error).replace(f"{root}{os.sep}", "").removesuffix(".")
+
+
+def _places(folders: Iterable[Folder]) -> list[Place]:
     places, row = [], 0
-    for name, folder in folders.items():
-        views = 2 if name in SPLITS else 1
-        for path in _list(folder):
-            places.append(Place(name, path, tuple(range(row, row + views))))
+    for folder in folders:
+        views = 1 if folder.domain else 2
+        for path in folder.listing.images:
+            places.append(Place(folder, path, tuple(range(row, row + views))))
             row += views
     return places
 
 
 def _shards(root: Path) -> str:
-    from ganvas.data.shards import find_shards
-
     there = any(find_shards(root, split) for split in SPLITS)
     return " but shards; check the folder that they were packed from" if there else ""
 
 
-def _split(folder: str) -> str:
-    return next(split for split in SPLITS if folder.startswith(split))
+def _partners(folders: Iterable[Folder]) -> list[tuple[Folder, Folder]]:
+    """Pair the folders of a split: those of a and b, or the first of several with each other one."""
+    by_split: dict[str, list[Folder]] = defaultdict(list)
+    for folder in folders:
+        if folder.domain:
+            by_split[folder.split].append(folder)
+    return [(first, other) for first, *others in by_split.values() for other in others]
 
 
-def _domain(folder: str) -> str:
-    """Tell whose pictures a folder holds: "A" of "trainA", "/a" of "train/a", "" of "train"."""
-    return folder.removeprefix(_split(folder))
+def _layout(found: Found, partners: Sequence[tuple[Folder, Folder]]) -> Layouts:
+    """Take two folders for pairs when most of the smaller one's names are in the other, too.
 
-
-def _partners(folders: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """Pair the folders of a split: ("trainA", "trainB"), or the first of several with each other one.
-
-    Of a and b, a missing one is named all the same.
+    Beside A|B images, and with several sources and a target b, they can be nothing else.
     """
-    pairs = []
-    for split in SPLITS:
-        if f"{split}A" in folders or f"{split}B" in folders:
-            pairs.append((f"{split}A", f"{split}B"))
-        inside = [name for name in folders if name.startswith(f"{split}/")]
-        if inside in ([f"{split}/a"], [f"{split}/b"]):
-            inside = [f"{split}/a", f"{split}/b"]
-        pairs += [(inside[0], other) for other in inside[1:]]
-    return pairs
-
-
-def _layout(folders: Mapping[str, Path], partners: Sequence[tuple[str, str]]) -> Layout:
-    """Take two folders for pairs when most of the smaller one's names are in the other, too."""
-    if not partners:
+    if not any(folder.domain for folder in found.folders.values()):
         return "side by side"
-    stems = [
-        [{file.stem for file in _list(folders[name])} if name in folders else set() for name in pair]
-        for pair in partners
-    ]
+    stems = [[{stem(path.name) for path in folder.listing.images} for folder in pair] for pair in partners]
     shared = sum(len(a & b) for a, b in stems)
     smaller = sum(min(len(a), len(b)) for a, b in stems)
-    return "paired folders" if smaller == 0 or shared * 2 > smaller else "unpaired folders"
+    must_be_pairs = found.sources[-1:] == ("b",) or any(not folder.domain for folder in found.folders.values())
+    return "paired folders" if must_be_pairs or smaller == 0 or shared * 2 > smaller else "unpaired folders"
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -273,6 +385,7 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     from data_scripts.duplicates import view
     from ganvas.data.images import read_image, require_range
     from ganvas.data.legend import is_flat
+    from ganvas.data.sentinels import find_sentinels, range_without
 
     try:
         array = require_range(read_image(place.path), ANY_VALUES, f"{place.path}:")
@@ -286,15 +399,17 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode() + array.tobytes()).hexdigest()
     has_colour = C > 1 and bool((array != array[:, :, :1]).any())
     is_drawn = any(is_flat(part, legend) for part in parts)
-    low, high = float(array.min()), float(array.max())
-    return Picture(place, W, H, C, str(array.dtype), low, high, conversion, has_colour, digest, is_drawn)
+    sentinels = find_sentinels(array)
+    low, high = range_without(array, sentinels) or NO_VALUES
+    kind = str(array.dtype)
+    return Picture(place, W, H, C, kind, low, high, conversion, has_colour, digest, is_drawn, sentinels=sentinels)
 
 
 def _conversion(path: Path) -> str:
     """Name what is converted when a picture is read, which it can be."""
     from PIL import Image, UnidentifiedImageError
 
-    from ganvas.data.images import TIFF_SUFFIXES
+    from ganvas.data.encoding import TIFF_SUFFIXES
     from ganvas.data.tiff import has_alpha
 
     try:
@@ -307,42 +422,31 @@ def _conversion(path: Path) -> str:
 
 
 def _samples(
-    root: Path, layout: Layout, partners: Sequence[tuple[str, str]], pictures: Mapping[str, Sequence[Picture]]
+    root: Path, layout: Layouts, folders: Iterable[Folder], pictures: Mapping[str, Sequence[Picture]]
 ) -> Iterable[Sample]:
-    """Give what a training takes together: both halves, the pictures of one name in all folders, or one picture."""
-    together: dict[str, list[str]] = {}
-    if layout == "paired folders":
-        for pair in partners:
-            names = together.setdefault(_split(pair[0]), [])
-            names += [name for name in pair if name in pictures and name not in names]
-    alone = [name for name in pictures if not any(name in names for names in together.values())]
-    for names in (*together.values(), *([name] for name in alone)):
+    """Yield what a training takes together: both halves, the images of one name in all folders, or one image."""
+    together: dict[object, list[Folder]] = defaultdict(list)
+    for folder in folders:
+        together[folder.split if layout == "paired folders" and folder.domain else folder.name].append(folder)
+    for group in together.values():
         by_key: dict[object, list[Picture]] = defaultdict(list)
-        for picture in (picture for name in names for picture in pictures[name] if not picture.error):
-            by_key[picture.place.path.stem if len(names) > 1 else picture.place.path].append(picture)
-        yield from (_sample(root, names[0], group) for group in by_key.values() if len(group) == len(names))
+        for picture in (picture for folder in group for picture in pictures[folder.name] if not picture.error):
+            by_key[stem(picture.place.path.name) if len(group) > 1 else picture.place.path].append(picture)
+        yield from (_sample(root, alike) for alike in by_key.values() if len(alike) == len(group))
 
 
-def _sample(root: Path, folder: str, pictures: Sequence[Picture]) -> Sample:
+def _sample(root: Path, pictures: Sequence[Picture]) -> Sample:
     from data_scripts.duplicates import Sample
 
     return Sample(
         name=pictures[0].place.path.relative_to(root).as_posix(),
-        split=_split(folder),
+        split=pictures[0].place.folder.split,
         content=tuple(picture.digest for picture in pictures),
         views=tuple(row for picture in pictures for row in picture.place.views),
     )
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
-
-
-def _both_ways(folders: Iterable[str]) -> Iterable[str]:
-    for split in SPLITS:
-        names = [name for name in folders if _split(name) == split]
-        ways = {f"{split}/a" if "/" in name else split if name == split else f"{split}A" for name in names}
-        if len(ways) > 1:
-            yield f"{split}: is there in more than one layout ({', '.join(sorted(ways))})"
 
 
 def _unreadable(root: Path, pictures: Iterable[Picture]) -> Iterable[str]:
@@ -354,44 +458,39 @@ def _unreadable(root: Path, pictures: Iterable[Picture]) -> Iterable[str]:
 def _same_names(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
     """Find x.jpg beside x.png: a pair is known by its name without suffix."""
     for name, files in pictures.items():
-        counts = Counter(picture.place.path.stem for picture in files)
-        twice = sorted(stem for stem, count in counts.items() if count > 1)
+        counts = Counter(stem(picture.place.path.name) for picture in files)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
-            yield f"{name}: {len(twice)} names are used twice, with different suffixes ({named(twice)})"
+            how = "different suffixes or encodings of accents"
+            yield f"{name}: {len(twice)} names are used twice, with {how} ({named(twice)})"
 
 
 def _partner_problems(
-    layout: Layout, partners: Sequence[tuple[str, str]], pictures: Mapping[str, list[Picture]]
+    partners: Iterable[tuple[Folder, Folder]], pictures: Mapping[str, list[Picture]]
 ) -> Iterable[str]:
     for a, b in partners:
-        missing = [name for name in (a, b) if name not in pictures]
-        if missing:
-            yield f"{missing[0]}: is missing, while {b if missing[0] == a else a} is there"
-        elif layout == "paired folders":
-            yield from _unmatched(a, b, pictures[a], pictures[b])
+        sides = [{stem(p.place.path.name): p for p in pictures[folder.name]} for folder in (a, b)]
+        for name, other, mine, theirs in ((a.name, b.name, sides[0], sides[1]), (b.name, a.name, sides[1], sides[0])):
+            alone = sorted(mine.keys() - theirs.keys())
+            if alone:
+                yield f"{name}: {len(alone)} pictures have no partner in {other} ({named(alone)})"
+        shared = {key: (sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys())}
+        differ = [
+            key
+            for key, (one, two) in shared.items()
+            if not (one.error or two.error) and (one.width, one.height) != (two.width, two.height)
+        ]
+        if differ:
+            yield f"{a.name} and {b.name}: {len(differ)} pairs differ in size ({named(differ)})"
 
 
-def _unmatched(a: str, b: str, first: list[Picture], second: list[Picture]) -> Iterable[str]:
-    sides = [{picture.place.path.stem: picture for picture in files} for files in (first, second)]
-    for name, other, mine, theirs in ((a, b, sides[0], sides[1]), (b, a, sides[1], sides[0])):
-        alone = sorted(mine.keys() - theirs.keys())
-        if alone:
-            yield f"{name}: {len(alone)} pictures have no partner in {other} ({named(alone)})"
-    differ = [
-        stem
-        for stem in sorted(sides[0].keys() & sides[1].keys())
-        if not (sides[0][stem].error or sides[1][stem].error)
-        and (sides[0][stem].width, sides[0][stem].height) != (sides[1][stem].width, sides[1][stem].height)
-    ]
-    if differ:
-        yield f"{a} and {b}: {len(differ)} pairs differ in size ({named(differ)})"
-
-
-def _odd_widths(root: Path, pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
-    for name in SPLITS:
-        odd = [p.place.path.relative_to(root).as_posix() for p in pictures.get(name, []) if p.width % 2]
-        if odd:
-            yield f"{name}: {len(odd)} pictures have an odd width and do not split into A and B ({named(odd)})"
+def _odd_widths(root: Path, pictures: Iterable[Picture]) -> Iterable[str]:
+    odd: dict[str, list[str]] = defaultdict(list)
+    for picture in pictures:
+        if picture.width % 2 and not picture.place.folder.domain:
+            odd[picture.place.folder.name].append(picture.place.path.relative_to(root).as_posix())
+    for name, paths in odd.items():
+        yield f"{name}: {len(paths)} pictures have an odd width and do not split into A and B ({named(paths)})"
 
 
 def _mixed_kinds(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
@@ -407,15 +506,15 @@ def _mixed_kinds(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
                 yield f"{name}: {len(names)} pictures are {kind} among {usual} ({named(names)})"
 
 
-def _kinds_apart(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
+def _kinds_apart(folders: Iterable[Folder], pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
     """Find splits whose pictures are of another kind than the same domain's in the first split."""
     first: dict[str, tuple[str, str]] = {}  # of each domain: folder and kind
-    for name, files in pictures.items():
-        kind = _usual_kind(files)
+    for folder in folders:
+        kind = _usual_kind(pictures[folder.name])
         if kind:
-            other, usual = first.setdefault(_domain(name), (name, kind))
+            other, usual = first.setdefault(folder.domain, (folder.name, kind))
             if kind != usual:
-                yield f"{name}: pictures are {kind}, while those of {other} are {usual}"
+                yield f"{folder.name}: pictures are {kind}, while those of {other} are {usual}"
 
 
 def _identical(samples: Iterable[Sample]) -> list[list[Sample]]:
@@ -440,6 +539,12 @@ def _near_words(near: Sequence[NearDuplicates], where: str) -> Iterable[str]:
     if near:
         examples = [f"{e.first} ~ {e.second}, {e.bits} of 64 bits differ, likeness {e.likeness:.2f}" for e in near]
         yield f"{len(near)} pairs of near-duplicates {where} ({named(examples, '; ')})"
+
+
+def _unread_notes(folders: Iterable[Folder]) -> Iterable[str]:
+    for folder in folders:
+        if folder.listing.images and folder.listing.unread.total():
+            yield f"{folder.name}: {describe_unread(folder.listing.unread).removesuffix('.')}"
 
 
 def _legend_notes(legend: Mapping[str, Colour], pictures: Sequence[Picture]) -> Iterable[str]:
@@ -473,18 +578,65 @@ def _colourless(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
             yield f"{name}: {len(gray)} colour files show no colour ({named(gray)})"
 
 
-def _float_ranges(layout: Layout, pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
+@dataclass(frozen=True)
+class Sentinel:
+    """A value that looks like a mark of missing data in images of a folder.
+
+    Attributes:
+        folder: The folder's name.
+        value: The value.
+        pixels: How many pixels have it, and of how many in these images.
+        files: The images.
+    """
+
+    folder: str
+    value: float
+    pixels: tuple[int, int]
+    files: list[Path]
+
+
+def _sentinels(pictures: Mapping[str, list[Picture]]) -> list[Sentinel]:
+    found = []
+    for name, files in pictures.items():
+        for value in sorted({value for picture in files for value in picture.sentinels}):
+            # An image of nothing else shows no border: beside those that do, it lies beyond the data.
+            having = [p for p in files if value in p.sentinels or (not p.error and p.low == p.high == value)]
+            pixels = sum(p.sentinels.get(value, p.width * p.height) for p in having)
+            total = sum(p.width * p.height for p in having)
+            found.append(Sentinel(name, value, (pixels, total), [p.place.path for p in having]))
+    return found
+
+
+def _sentinel_words(sentinels: Iterable[Sentinel], *, known: bool) -> Iterable[str]:
+    """Describe marks of missing data, known ones or borders of zeros, and how to name them in the files."""
+    from ganvas.data.encoding import TIFF_SUFFIXES
+    from ganvas.data.sentinels import number
+
+    for each in sentinels:
+        if (each.value != 0) != known:
+            continue
+        names = named([path.name for path in each.files])
+        share = each.pixels[0] / each.pixels[1]
+        value = number(each.value)
+        looks = "looks like a mark of missing data" if known else "forms borders and may mark missing data"
+        how = "only TIFF can tag it: convert them, or replace the value"
+        tiffs = [path for path in each.files if path.suffix.lower() in TIFF_SUFFIXES]
+        if tiffs:
+            file = shlex.quote(str(tiffs[0]))
+            how = (
+                f"if so, tag it in each, as by gdal_edit.py -a_nodata {value} {file} or (of rasterio) "
+                f"rio edit-info --nodata={value} {file}"
+            )
+        where = f"in {len(each.files)} images, {share:.2g} of their pixels ({names})"
+        yield f"{each.folder}: {value} {looks} {where}; {how}"
+
+
+def _float_ranges(layout: Layouts, folders: Iterable[Folder], pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
     """Name the options that floats beyond 0 to 1 need; a target that is given no range would take the source's."""
-    sources, targets = (
-        [
-            picture
-            for name, files in pictures.items()
-            if (_domain(name) in TARGETS) == is_target
-            for picture in files
-            if not picture.error
-        ]
-        for is_target in (False, True)
-    )
+    sources: list[Picture] = []
+    targets: list[Picture] = []
+    for folder in folders:
+        (targets if folder.domain == "b" else sources).extend(p for p in pictures[folder.name] if not p.error)
     source, target = _float_range(sources), _float_range(targets)
     options = [f"--value-range={source}"] if source else []
     if targets and target != source:
@@ -492,26 +644,23 @@ def _float_ranges(layout: Layout, pictures: Mapping[str, list[Picture]]) -> Iter
         option = "--value-range-b" if layout == "unpaired folders" else "--target-range"
         options.append(f"{option}={target or own}")
     if options:
-        yield f"floats reach beyond 0 to 1; train (A to B) with {' '.join(options)}"
+        without = (
+            ", without what looks like marks of missing data" if any(p.sentinels for p in [*sources, *targets]) else ""
+        )
+        yield f"floats reach beyond 0 to 1{without}; train (A to B) with {' '.join(options)}"
 
 
 def _float_range(pictures: Iterable[Picture]) -> str:
-    """Give the range of the floats as an option has it, "-670:1420"; empty where they lie in 0 to 1."""
+    """Return the range of the floats as an option has it, "-670:1420"; empty where they lie in 0 to 1."""
     from ganvas.data.arrays import TOLERANCE
+    from ganvas.data.sentinels import number
 
-    floats = [picture for picture in pictures if picture.depth == "float32"]
+    floats = [picture for picture in pictures if picture.depth == "float32" and picture.low <= picture.high]
     low = min((picture.low for picture in floats), default=0.0)
     high = max((picture.high for picture in floats), default=1.0)
     if low >= -TOLERANCE and high <= 1 + TOLERANCE:
         return ""
-    return ":".join(_shortest(value) for value in (low, high))
-
-
-def _shortest(value: float) -> str:
-    """Write a float32 in as few digits as give it back."""
-    import numpy as np
-
-    return str(np.float32(value)).removesuffix(".0")
+    return f"{number(low)}:{number(high)}"
 
 
 def _summary(files: Sequence[Picture]) -> FolderReport:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_scripts.chores import named
 from data_scripts.findings import FolderReport, Report
 from ganvas.data.digits import CLASSES, FILES, SIDE, TORCHVISION_FOLDERS, read_idx
 from ganvas.errors import UserError
+from ganvas.messages import named
 
 UNBALANCED = 2  # times as many pictures of one class as of another: our choice
 EMPTY_PICTURES, EMPTY_LABELS = np.empty((0, SIDE, SIDE), np.uint8), np.empty(0, np.uint8)

@@ -8,6 +8,7 @@ code 2.
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Format = Literal["png", "tif", "jpg", "webp"]
 DESCRIPTION = "dataset.json"
-NAMED = 3  # examples that a message names
 AT_ONCE = 1000  # pictures that are handed to the threads in one go: of a million, no queue is built
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
@@ -84,17 +84,19 @@ def _may_go(path: Path) -> bool:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """List the pictures of a folder and its subfolders, sorted; hidden ones are passed over.
+    """List the images of a folder and its subfolders, sorted; files in other formats are named on standard error.
 
     Raises:
-        UserError: There is no such folder, or no picture in it.
+        UserError: There is no such folder, or no image in it.
     """
-    from ganvas.data.images import list_images
+    from ganvas.data.listing import describe_empty, describe_unread, list_folder
 
-    found = list_images(folder, recursive=True)
-    if not found:
-        raise UserError(f"{folder}: holds no pictures.")
-    return found
+    found = list_folder(folder, recursive=True)
+    if not found.images:
+        raise UserError(f"{folder}: {describe_empty(found.unread)}")
+    if found.unread.total():
+        print(f"{folder}: {describe_unread(found.unread)}", file=sys.stderr)
+    return found.images
 
 
 def name_in(folder: Path, path: Path) -> str:
@@ -242,8 +244,3 @@ class _Writer:
             path.write_bytes(content)
         except OSError as error:
             raise cannot_write(path, error) from None
-
-
-def named(names: Sequence[str], separator: str = ", ") -> str:
-    """Name the first few: "a, b, c and 4 more"."""
-    return separator.join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -6,6 +6,7 @@ channels, alpha and the mark of pixels without data stay; a geo-reference does n
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from data_scripts.chores import (
     Output,
     by_name,
     find_pictures,
-    named,
+    name_in,
     read_description,
     require_room,
     suffix_for,
     write_folder,
 )
 from ganvas.errors import UserError
+from ganvas.messages import describe_missing, named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +39,8 @@ class CombineOptions:
     """Put pictures of equal names side by side, A left and B right."""
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
-    """Two folders, A and B, with the same subfolders if any; or one data set with trainA and trainB, or train/a and
-    train/b, and so on."""
+    """Two folders, A and B, with the same subfolders if any; or one dataset with trainA and trainB, train/a and
+    train/b, or A/train and B/train, and so on."""
     out: Path
     """Folder to write: the pictures, or train, val and test with them."""
     format: Format = "png"
@@ -89,22 +91,23 @@ def find_pairs(folders: Sequence[Path]) -> list[Pair]:
         return match(folders[0], folders[1], "")
     if len(folders) != 1:
         raise UserError(f"combine was given {len(folders)} folders; expected two, A and B, or one data set.")
-    from ganvas.data.paired import SPLITS
+    from ganvas.data.layout import SPLITS, TWO_FOLDERS, layouts_of, require_both
 
     root = folders[0]
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder.")
-    halves = [
-        (split, a, b)
-        for split in SPLITS
-        for a, b in ((root / f"{split}A", root / f"{split}B"), (root / split / "a", root / split / "b"))
-        if a.is_dir() or b.is_dir()
-    ]
+        raise UserError(f"{root}: {describe_missing(root, 'folder')}.")
+    halves = [(split, layout) for split in SPLITS for layout in layouts_of(root, split) if layout.kind == "two folders"]
     if not halves:
-        raise UserError(f"{root}: has no trainA and trainB, nor train/a and train/b. Give two folders, or such a set.")
-    if len({split for split, _, _ in halves}) < len(halves):
-        raise UserError(f"{root}: has a split both ways, as in trainA and train/a. Remove one of them.")
-    return [pair for split, a, b in halves for pair in match(a, b, f"{split}/")]
+        raise UserError(f"{root}: is no dataset of two folders. Give two folders, or a dataset with {TWO_FOLDERS}.")
+    if len({split for split, _ in halves}) < len(halves):
+        ways = "; ".join(layout.describe(root) for _, layout in halves)
+        raise UserError(f"{root}: has a split in two layouts ({ways}). Remove one of them.")
+    found = []
+    for split, layout in halves:
+        a, b = layout.paths
+        require_both(a, b)
+        found += match(a, b, f"{split}/")
+    return found
 
 
 def match(a: Path, b: Path, prefix: str) -> list[Pair]:
@@ -118,12 +121,17 @@ def match(a: Path, b: Path, prefix: str) -> list[Pair]:
     Raises:
         UserError: A folder is missing or empty, a picture has no partner, or two of one folder have one name.
     """
-    first, second = (by_name(folder, find_pictures(folder)) for folder in (a, b))
+    first, second = (by_name(folder, find_pictures(folder), matched_name) for folder in (a, b))
     alone = [(a, sorted(first.keys() - second.keys())), (b, sorted(second.keys() - first.keys()))]
     found = "; ".join(f"only in {folder}: {named(names)}" for folder, names in alone if names)
     if found:
         raise UserError(f"Pictures without a partner of the same name ({found}). Add, rename or remove them.")
     return [Pair(f"{prefix}{name}", first[name], second[name]) for name in sorted(first)]
+
+
+def matched_name(folder: Path, path: Path) -> str:
+    """Return an image's place in a folder without its suffix; accents are one character, however they are stored."""
+    return unicodedata.normalize("NFC", name_in(folder, path))
 
 
 def side_by_side(a: Path, b: Path) -> Picture:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data_scripts.chores import NAMED
+from ganvas.messages import named
 
 if TYPE_CHECKING:
     from data_scripts.duplicates import NearDuplicates
 
-Layout = Literal["side by side", "paired folders", "unpaired folders", "digits"]
+Layouts = Literal["side by side", "paired folders", "unpaired folders", "digits"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,16 @@ class Report:
         notes: What is worth knowing and need not be wrong.
         identical: Groups of pictures of exactly the same pixels, by name.
         near_duplicates: Pictures that show the same, with how sure that is.
+        sources: Of several sources, their folders, and the target's last.
     """
 
-    layout: Layout
+    layout: Layouts
     folders: dict[str, FolderReport]
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     identical: list[list[str]] = field(default_factory=list)
     near_duplicates: list[NearDuplicates] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
 
 
 def describe(root: Path, report: Report) -> list[str]:
@@ -74,5 +76,4 @@ def counted(counts: Mapping[str, int]) -> str:
     """Name the commonest: "all 256x256", or "256x256 (90), 128x128 (3) and 4 more"."""
     if len(counts) == 1:
         return f"all {next(iter(counts))}"
-    some = [f"{name} ({count})" for name, count in list(counts.items())[:NAMED]]
-    return ", ".join(some) + (f" and {len(counts) - NAMED} more" if len(counts) > NAMED else "")
+    return named([f"{name} ({count})" for name, count in counts.items()])

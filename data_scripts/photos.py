@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from data_scripts.chores import Output, by_name, find_pictures, name_in, named, require_room, suffix_for, write_folder
+from data_scripts.chores import Output, by_name, find_pictures, name_in, require_room, suffix_for, write_folder
 from ganvas.errors import UserError
+from ganvas.messages import named
 
 if TYPE_CHECKING:
     import numpy as np

@@ -123,10 +123,11 @@ def _geometry(augmentation: Augmentation) -> str:
 
 def _names_differ(root: Path, split: str) -> bool:
     """Tell whether a split is two folders most of whose names differ, and so no pairs."""
+    from ganvas.data.listing import stem
     from ganvas.data.unpaired import find_domains
 
     try:
-        stems = [{path.stem for path in domain} for domain in find_domains(root, split)]
+        stems = [{stem(path.name) for path in domain} for domain in find_domains(root, split)]
     except UserError:  # pairs side by side, or nothing that can be shown: whoever looks for pairs says what is wrong
         return False
     return 2 * len(stems[0] & stems[1]) <= min(map(len, stems))

@@ -48,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--pairs-per-shard is {options.pairs_per_shard}; a shard holds one at least.")
     if options.out.exists():
         raise UserError(f"{options.out}: is there already. Give another folder, or remove it.")
-    from ganvas.data.paired import find_pairs, splits
+    from ganvas.data.layout import splits
+    from ganvas.data.paired import find_pairs
 
     there = splits(options.data)
     if not there:

@@ -79,13 +79,12 @@ def find_both(root: Path) -> list[Both]:
     Raises:
         UserError: There is no such folder, no picture in it, two pictures have one name, or pairs are split already.
     """
-    from ganvas.data.images import list_images
-    from ganvas.data.paired import SPLITS
+    from ganvas.data.layout import SPLITS, layouts_of
+    from ganvas.data.listing import list_images
 
-    ways = [(f"{split}A", f"{split}B") for split in SPLITS] + [(f"{split}/a", f"{split}/b") for split in SPLITS]
-    for a, b in ways:
-        if (root / a).is_dir() and (root / b).is_dir():
-            raise UserError(f"{root}: has {a} and {b}, and so is split already. Give a folder of A|B pictures.")
+    for layout in (layout for split in SPLITS for layout in layouts_of(root, split)):
+        if layout.kind == "two folders" and all(folder.is_dir() for folder in layout.paths):
+            raise UserError(f"{root}: has {layout.describe(root)}: it is split already. Give a folder of A|B images.")
     splits = [root / split for split in SPLITS if (root / split).is_dir()]
     if not splits:
         return _found(root, find_pictures(root), ("A/", "B/"))

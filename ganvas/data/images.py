@@ -5,7 +5,6 @@ An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [
 
 import contextlib
 import math
-import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,54 +19,20 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ganvas.data.arrays import TOLERANCE, fit_gray
-from ganvas.data.encoding import ENCODING, FORMATS
+from ganvas.data.encoding import EIGHT_BITS, ENCODING, FORMATS, IMAGE_SUFFIXES, JPEG_SUFFIXES, TIFF_SUFFIXES
+from ganvas.data.sentinels import find_sentinels, number, range_without, rounded_range
 from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
 from ganvas.errors import UserError
 from ganvas.files import new_file
+from ganvas.messages import describe_missing
 
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-EIGHT_BITS = frozenset({".jpg", ".jpeg", ".webp", ".bmp"})
-IMAGE_SUFFIXES = EIGHT_BITS | TIFF_SUFFIXES | {".png", ".npy"}
-CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".jpg": (1, 3), ".jpeg": (1, 3), ".bmp": (1, 3)}
-LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels; of JPEG, what its usual library writes
+CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".bmp": (1, 3), **dict.fromkeys(JPEG_SUFFIXES, (1, 3))}
+LONGEST_SIDE = {".webp": 16383, **dict.fromkeys(JPEG_SUFFIXES, 65500)}  # pixels; of JPEG, what its usual library writes
 ORIENTATION = 0x0112  # tag of EXIF
 ValueRange = tuple[float, float]
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 _one_at_a_time = threading.Lock()
-
-
-def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """List the pictures of a folder, sorted by path; other files and what is hidden are passed over.
-
-    Args:
-        folder: The folder.
-        recursive: Whether to look into its subfolders, too; links to folders are followed.
-
-    Raises:
-        UserError: The folder is missing, or no folder.
-    """
-    if not folder.exists():
-        raise UserError(f"{folder}: there is no such folder.")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; expected a folder of pictures.")
-    return sorted(_images_in(folder, recursive, ()))
-
-
-def _images_in(folder: Path, recursive: bool, around: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Find pictures; ``around`` identifies the folders that this one lies in, to which a link may lead back."""
-    state = folder.stat()
-    if (here := (state.st_dev, state.st_ino)) in around:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = folder / entry.name
-            if entry.is_dir():
-                yield from _images_in(path, recursive, (*around, here)) if recursive else ()
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                yield path
 
 
 @dataclass(frozen=True)
@@ -125,7 +90,7 @@ def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = 
     try:
         array, alpha, tags = _decode(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such picture.") from None
+        raise UserError(f"{path}: {describe_missing(path, 'picture')}.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path}: has too many pixels to be a safe picture ({error}). Scale it down first: python -m "
@@ -161,6 +126,23 @@ def huge_pictures() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
+class ChannelsError(UserError):
+    """An image of another number of channels than are wanted.
+
+    Args:
+        path: The file.
+        found: Channels that it has.
+        wanted: Channels that it should have.
+    """
+
+    def __init__(self, path: Path, found: int, wanted: int) -> None:
+        super().__init__(
+            f"{path}: has {found} channels, {wanted} are expected. Convert the file, or train with as many channels as "
+            "it has (train --help names the options)."
+        )
+        self.path, self.found, self.wanted = path, found, wanted
+
+
 def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     """Give a picture [H, W, C] the channels that are wanted: 3 repeats a grayscale one; nothing else is converted.
 
@@ -170,14 +152,11 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
         path: Where it was read from, for the message.
 
     Raises:
-        UserError: It has another number of channels.
+        ChannelsError: It has another number of channels.
     """
     picture = fit_gray(picture, channels)
     if picture.shape[2] != channels:
-        raise UserError(
-            f"{path}: has {picture.shape[2]} channels, {channels} are expected. Convert the file, or train with as "
-            "many channels as it has (train --help names the options)."
-        )
+        raise ChannelsError(path, picture.shape[2], channels)
     return picture
 
 
@@ -231,10 +210,29 @@ def require_range(picture: np.ndarray, value_range: ValueRange | None, what: str
         )
     if value_range is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
         raise UserError(
-            f"{what} has values from {low:g} to {high:g}, while floats are taken to lie in 0 to 1. Bring them there, "
-            "or train with the range of all pictures, such as --value-range 0:9000."
+            f"{what} has values from {low:g} to {high:g}, while floats without a range have to lie in 0 to 1. "
+            f"{_advice(picture)}"
         )
     return picture
+
+
+def _advice(picture: np.ndarray) -> str:
+    """Return what to do about floats beyond 0 to 1, with the range that these have."""
+    marks = find_sentinels(picture)
+    found = range_without(picture, marks)
+    advice = ""
+    if marks:
+        first = number(next(iter(marks)))
+        advice = (
+            f"{first} looks like a mark of missing data: name it in the file (gdal_edit.py -a_nodata {first} FILE). "
+        )
+    if found is None or (found[0] >= -TOLERANCE and found[1] <= 1 + TOLERANCE):
+        return advice.rstrip()
+    proposed = ":".join(f"{end:g}" for end in rounded_range(*found))
+    return (
+        f"{advice}Train with the range of all images (for this one --value-range={proposed}; python -m data_scripts "
+        "check finds that of all), or scale the values."
+    )
 
 
 def _decode(path: Path) -> tuple[np.ndarray, Alpha, Tags]:

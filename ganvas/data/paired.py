@@ -1,13 +1,9 @@
-"""Data sets of pairs, in four layouts.
+"""Datasets of pairs, in the layouts of `ganvas.data.layout`: two folders hold partners under equal stems.
 
-    DIR/train/x.jpg                   A left, B right
-    DIR/trainA/x.jpg, trainB/x.png    equal stems
-    DIR/train/a/x.jpg, train/b/x.png  equal stems
-    DIR/train-000000.tar, …           shards of either; see `ganvas.data.shards`
-
-Splits are train, val and test; ``DIR/dataset.json`` may name domains, licence and legend.
+``DIR/dataset.json`` may name domains, licence and legend.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +13,25 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PairTransform
+from ganvas.data.channels import naming_option
 from ganvas.data.images import (
     Picture,
     ValueRange,
     composed,
     fit_channels,
-    read_picture,
     read_stacked,
     require_range,
     to_tensor,
 )
-from ganvas.data.listing import Files, picture_names, require_own_stems, stem
-from ganvas.data.shards import Member, Members, find_members, find_shards
+from ganvas.data.layout import ANY_LAYOUT, find_layout, require_both, split_folder
+from ganvas.data.listing import Files, describe_empty, picture_names, require_own_stems, stem
+from ganvas.data.shards import Member, Members, find_members, read_file
 from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 from ganvas.files import read_json
+from ganvas.messages import named
 
-SPLITS = ("train", "val", "test")
-LAYOUTS = (
-    "DIR/train with A|B pictures, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or shards DIR/train-*.tar"
-)
+OPTIONS = ("--source-channels", "--target-channels")
 
 
 @dataclass(frozen=True)
@@ -77,10 +72,25 @@ class Pairs:
     def __iter__(self) -> Iterator[Pair]:
         return (self[index] for index in range(len(self)))
 
+    def sources(self, index: int) -> Sequence[Path | Member]:
+        """Return the files of A that are stacked, or the one."""
+        pair = self[index]
+        return (pair.a, *pair.more)
+
+    def targets(self, index: int) -> Sequence[Path | Member]:
+        """Return the file of B, which may be that of A."""
+        pair = self[index]
+        return (pair.b or pair.a,)
+
     @property
     def shard_sizes(self) -> tuple[int, ...]:
         """Pairs in each shard; empty where there are none."""
         return self.a.shard_sizes if isinstance(self.a, Members) else ()
+
+    @property
+    def unread(self) -> Counter[str]:
+        """Files beside the images that are not read, as in `ganvas.data.listing.Listing`."""
+        return sum((files.unread for files in (self.a, self.b, *self.more) if isinstance(files, Files)), Counter())
 
 
 def dataset_info(root: Path) -> Mapping[str, Any]:
@@ -93,44 +103,23 @@ def dataset_info(root: Path) -> Mapping[str, Any]:
     return read_json(path, "a description of the data set") if path.is_file() else {}
 
 
-def splits(root: Path) -> list[str]:
-    """Tell which of train, val and test a data set has."""
-    return [
-        split
-        for split in SPLITS
-        if (root / split).is_dir() or (root / f"{split}A").is_dir() or find_shards(root, split)
-    ]
-
-
 def find_pairs(root: Path, split: str) -> Pairs:
     """List the pairs of a split, sorted by name; of shards, in the order in which they lie.
 
     Raises:
-        UserError: The folder or split is missing or empty, there in more than one layout, a picture has no partner,
-            two have one name, or a shard cannot be read.
+        UserError: The folder or split is missing or empty, there in more than one layout, an image has no partner, two
+            have one name, or a shard cannot be read.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
-    one, shards = root / split, find_shards(root, split)
-    folders = [
-        (a, b)
-        for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b"))
-        if a.is_dir() or b.is_dir()
-    ]
-    names = picture_names(one) if one.is_dir() else []
-    if len(folders) + bool(names) + bool(shards) > 1:
-        raise UserError(f"{root}: {split} is there in more than one layout. Keep one of: {LAYOUTS}.")
-    if shards:
-        return Pairs(*find_members(shards))
-    if folders:
-        return _matched(*folders[0])
-    if not one.is_dir():
-        there = ", ".join(splits(root)) or "none"
-        raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")
+    layout = find_layout(root, split)
+    if layout.kind == "shards":
+        return Pairs(*find_members(layout.paths))
+    if layout.kind == "two folders":
+        return _matched(*layout.paths)
+    (one,) = layout.paths
+    names, unread = _listed(one)
     if not names:
-        raise UserError(f"{one}: holds no pictures. Expected {LAYOUTS}.")
-    require_own_stems(one, sorted(names, key=stem))
-    return Pairs(Files(one, names))
+        raise UserError(f"{one}: {describe_empty(unread)} Expected {ANY_LAYOUT}.")
+    return Pairs(Files(one, sorted(names), unread))
 
 
 def find_stacked_pairs(root: Path, split: str, sources: Sequence[str], target: str) -> Pairs:
@@ -141,39 +130,43 @@ def find_stacked_pairs(root: Path, split: str, sources: Sequence[str], target: s
     """
     if len({*sources, target}) <= len(sources):
         raise UserError(f"--source {' --source '.join(sources)} --target {target}: one folder is named twice.")
-    folders = [root / split / name for name in (*sources, target)]
+    folders = [split_folder(root, split, name) for name in (*sources, target)]
     first = _matched(folders[0], folders[-1])
     more = [_matched(folders[0], folder).b for folder in folders[1:-1]]
     return Pairs(first.a, first.b, tuple(files for files in more if isinstance(files, Files)))
 
 
 def _matched(a: Path, b: Path) -> Pairs:
-    for folder, other in ((a, b), (b, a)):
-        if not folder.is_dir():
-            while_there = f", while {other} is there" if other.is_dir() else f", and so is {other}"
-            raise UserError(f"{folder}: is missing{while_there}. A data set of pairs needs both.")
-    first, second = (_by_stem(folder) for folder in (a, b))
+    """List the pairs of two folders by stem.
+
+    Raises:
+        UserError: A folder is missing or empty, an image has no partner, or two of one folder have one name.
+    """
+    require_both(a, b)
+    (first, unread_a), (second, unread_b) = _listed(a), _listed(b)
     if len(first) != len(second) or any(stem(x) != stem(y) for x, y in zip(first, second, strict=True)):
         raise _unmatched(a, b, first, second)
     if not first:
-        raise UserError(f"{a}: holds no pictures, nor does {b.name}.")
-    return Pairs(Files(a, first), Files(b, second))
+        raise UserError(f"{a} and {b}: {describe_empty(unread_a + unread_b)}")
+    return Pairs(Files(a, first, unread_a), Files(b, second, unread_b))
 
 
-def _by_stem(folder: Path) -> list[str]:
-    names = sorted(picture_names(folder), key=stem)
+def _listed(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Return the names of images, sorted by stem, and the count of files that are not read.
+
+    Raises:
+        UserError: Two have one stem.
+    """
+    unread: Counter[str] = Counter()
+    names = sorted(picture_names(folder, unread), key=stem)
     require_own_stems(folder, names)
-    return names
+    return names, unread
 
 
 def _unmatched(a: Path, b: Path, first: list[str], second: list[str]) -> UserError:
     sides = [set(map(stem, names)) for names in (first, second)]
     alone = [sorted(sides[0] - sides[1]), sorted(sides[1] - sides[0])]
-    found = "; ".join(
-        f"only in {folder}: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        for folder, names in zip((a, b), alone, strict=True)
-        if names
-    )
+    found = "; ".join(f"only in {folder}: {named(names)}" for folder, names in zip((a, b), alone, strict=True) if names)
     return UserError(f"{a.parent}: pictures without a partner of the same name ({found}). Add or remove them.")
 
 
@@ -260,13 +253,23 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return source, target
 
     def _decode(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-        first, second = reversed(self._channels) if self._backwards else self._channels
+        sides = list(zip(OPTIONS, self._channels, strict=True))
+        (option_a, first), (option_b, second) = reversed(sides) if self._backwards else sides
         if pair.b is None:
-            a, b = _read_halves(pair.a, (first, second))
-        elif pair.more and isinstance(pair.a, Path):
-            a, b = read_stacked([pair.a, *pair.more], first).array, _read(pair.b, second).array
+            both = read_file(pair.a, keep_alpha=True)
+            left, right = split_halves(both.array, Path(str(pair.a)))
+            with naming_option(option_a):
+                a = _half(both, left, first, pair.a)
+            with naming_option(option_b):
+                b = _half(both, right, second, pair.a)
         else:
-            a, b = _read(pair.a, first).array, _read(pair.b, second).array
+            with naming_option(option_a):
+                if pair.more and isinstance(pair.a, Path):
+                    a = read_stacked([pair.a, *pair.more], first).array
+                else:
+                    a = read_file(pair.a, first).array
+            with naming_option(option_b):
+                b = read_file(pair.b, second).array
             if a.shape[:2] != b.shape[:2]:
                 sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
                 raise UserError(f"{pair.a} and {pair.b}: the halves of the pair differ in size ({sizes}).")
@@ -280,21 +283,13 @@ def _identity(picture: Path | Member) -> tuple[object, ...]:
     return (*identity(picture.shard), picture.name) if isinstance(picture, Member) else identity(picture)
 
 
-def _read(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
-    if isinstance(picture, Member):
-        return picture.read(channels, keep_alpha=keep_alpha)
-    return read_picture(picture, channels, keep_alpha=keep_alpha)
-
-
-def _read_halves(picture: Path | Member, channels: Sequence[int]) -> Iterator[np.ndarray]:
-    """Read a side-by-side picture; give left and right with their channels, of which alpha is one where it is counted.
+def _half(both: Picture, half: np.ndarray, channels: int, file: Path | Member) -> np.ndarray:
+    """Give one half of an A|B image its channels, of which alpha is one where it is counted.
 
     Raises:
-        UserError: It cannot be read or cut, or a half has other channels.
+        ChannelsError: It has others.
     """
-    both, where = _read(picture, keep_alpha=True), Path(str(picture))
-    for half, wanted in zip(split_halves(both.array, where), channels, strict=True):
-        yield fit_channels(composed(half, both.alpha, wanted)[0], wanted, where)
+    return fit_channels(composed(half, both.alpha, channels)[0], channels, Path(str(file)))
 
 
 def split_halves(both: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganvas.data.images import Picture, read_picture
+from ganvas.data.images import ChannelsError, Picture, read_picture
 from ganvas.data.listing import Names, is_picture, stem
 from ganvas.errors import UserError, WriteError
 from ganvas.files import read_json, write_file
@@ -90,6 +90,8 @@ class Member:
                 copy.write_bytes(content)
                 try:
                     return read_picture(copy, channels, keep_alpha=keep_alpha)
+                except ChannelsError as error:
+                    raise ChannelsError(Path(str(self)), error.found, error.wanted) from None
                 except UserError as error:
                     raise UserError(str(error).replace(str(copy), str(self))) from None
         except OSError as error:
@@ -97,6 +99,17 @@ class Member:
                 f"{self}: cannot be copied to the folder of temporary files ({error.strerror}). Make room there, or "
                 "set TMPDIR to another folder."
             ) from None
+
+
+def read_file(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
+    """Decode an image that is a file or lies inside of a shard, as `read_picture` does.
+
+    Raises:
+        UserError: As `read_picture` and `Member.read`.
+    """
+    if isinstance(picture, Member):
+        return picture.read(channels, keep_alpha=keep_alpha)
+    return read_picture(picture, channels, keep_alpha=keep_alpha)
 
 
 class Members:
@@ -122,11 +135,6 @@ class Members:
     def shard_sizes(self) -> tuple[int, ...]:
         """How many there are in each shard."""
         return tuple(np.bincount(self._places[:, 0], minlength=len(self._shards)).tolist())
-
-
-def find_shards(root: Path, split: str) -> list[Path]:
-    """List the shards of a split, sorted by name."""
-    return sorted(root.glob(f"{split}-*.tar"))
 
 
 def find_members(shards: Sequence[Path]) -> tuple[Members, Members | None]:

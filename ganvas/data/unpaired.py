@@ -1,10 +1,9 @@
-"""Data sets of two domains without pairs.
+"""Datasets of two domains without pairs, in a layout of two folders (`ganvas.data.layout`).
 
-    DIR/trainA/*, DIR/trainB/*   or   DIR/train/a/*, DIR/train/b/*
-
-The domains may differ in length and in the channels of their pictures. Splits are train, val and test.
+The domains may differ in length and in the channels of their images.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,47 @@ import numpy as np
 import torch
 
 from ganvas.data.augment import Augmentation, PictureTransform
+from ganvas.data.channels import naming_option
 from ganvas.data.images import ValueRange, read_image, require_range, to_tensor
-from ganvas.data.listing import Files, picture_names
-from ganvas.data.paired import dataset_info, splits
-from ganvas.data.shards import find_shards
+from ganvas.data.layout import TWO_FOLDERS, find_layout, require_both
+from ganvas.data.listing import Files, describe_empty, picture_names, stem
+from ganvas.data.paired import dataset_info
 from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 
-LAYOUTS = "DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b"
+OPTIONS = {"a": "--channels-a", "b": "--channels-b"}
 
 
 def find_domains(root: Path, split: str) -> tuple[Files, Files]:
-    """List the pictures of both domains of a split, sorted by name.
+    """List the images of both domains of a split, sorted by name.
 
     Raises:
-        UserError: The folder or split is missing, a domain is missing or empty, or the pictures are pairs or in shards.
+        UserError: The folder or split is missing or there in more than one layout, a domain is missing or empty, or the
+            images are pairs or in shards.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder. Give --data the folder of a data set ({LAYOUTS}).")
-    one = root / split
-    for a, b in ((root / f"{split}A", root / f"{split}B"), (one / "a", one / "b")):
-        if a.is_dir() or b.is_dir():
-            return _pictures(a, b), _pictures(b, a)
-    if find_shards(root, split):
+    layout = find_layout(root, split, TWO_FOLDERS)
+    if layout.kind == "shards":
         raise UserError(
             f"{root}: holds {split!r} as shards, which are pairs. Pairs are for the command pix2pix; cyclegan expects "
-            f"{LAYOUTS}."
+            f"{TWO_FOLDERS}."
         )
-    if one.is_dir() and picture_names(one):
+    if layout.kind == "side by side":
+        (one,) = layout.paths
         raise UserError(
-            f"{one}: holds pictures that are not divided into two domains, such as pairs side by side. Pairs are for "
-            f"the command pix2pix; cyclegan expects {LAYOUTS}."
+            f"{one}: is not divided into two domains; it may hold pairs side by side. Pairs are for the command "
+            f"pix2pix; cyclegan expects {TWO_FOLDERS}."
         )
-    there = ", ".join(splits(root)) or "none"
-    raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {LAYOUTS}.")
+    require_both(*layout.paths)
+    a, b = map(_images, layout.paths)
+    return a, b
 
 
-def _pictures(domain: Path, other: Path) -> Files:
-    if not domain.is_dir():
-        raise UserError(f"{domain}: is missing, while {other} is there. Both domains are needed.")
-    names = picture_names(domain)
+def _images(domain: Path) -> Files:
+    unread: Counter[str] = Counter()
+    names = picture_names(domain, unread)
     if not names:
-        raise UserError(f"{domain}: holds no pictures. Both domains are needed.")
-    return Files(domain, names)
+        raise UserError(f"{domain}: {describe_empty(unread)} Both domains are needed.")
+    return Files(domain, names, unread)
 
 
 def are_pairs(root: Path, split: str) -> bool:
@@ -63,7 +60,7 @@ def are_pairs(root: Path, split: str) -> bool:
     Names alone do not tell (many sets are numbered): DIR/dataset.json has to say "pairs": true.
     """
     a, b = find_domains(root, split)
-    return bool(dataset_info(root).get("pairs")) and [path.stem for path in a] == [path.stem for path in b]
+    return bool(dataset_info(root).get("pairs")) and [stem(path.name) for path in a] == [stem(path.name) for path in b]
 
 
 class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -118,9 +115,15 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         places = {longer: index, shorter: partner}
         return {domain: self._tensor(domain, places[domain], (*key, "ab".index(domain))) for domain in "ab"}
 
+    @property
+    def unread(self) -> Counter[str]:
+        """Files beside the images that are not read, as in `ganvas.data.listing.Listing`."""
+        return self.files["a"].unread + self.files["b"].unread
+
     def picture(self, domain: str, index: int) -> np.ndarray:
         """Give a picture of a domain as it is, [H, W, C]."""
-        return read_image(self.files[domain][index], self._channels[domain])
+        with naming_option(OPTIONS[domain]):
+            return read_image(self.files[domain][index], self._channels[domain])
 
     def prepared(self, domain: str, index: int) -> torch.Tensor:
         """Give one picture of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
@@ -133,7 +136,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def _moved(self, domain: str, index: int, key: tuple[int, ...]) -> np.ndarray:
         path = self.files[domain][index]
-        picture = self._scaled(path, self._channels[domain])
+        picture = self._scaled(domain, path)
         if self._transform is None:
             return picture
         try:
@@ -141,10 +144,12 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
-    def _scaled(self, path: Path, channels: int) -> np.ndarray:
+    def _scaled(self, domain: str, path: Path) -> np.ndarray:
         """Give a picture at the scale from which pieces are cut."""
+        channels = self._channels[domain]
         scale = self._transform.scaled if self._transform else lambda picture: picture
         load_size = self._transform.augmentation.load_size if self._transform else None
         key = repr((identity(path), channels, load_size))
-        (picture,) = kept(self._store, key, lambda: [scale(read_image(path, channels))])
+        with naming_option(OPTIONS[domain]):
+            (picture,) = kept(self._store, key, lambda: [scale(read_image(path, channels))])
         return picture

@@ -143,18 +143,19 @@ class _RealPictures:
 
 
 def _pictures(translator: "Translator", folder: Path) -> _RealPictures:
-    from ganvas.data.images import list_images
+    from ganvas.data.listing import describe_empty, list_folder
 
-    files = list_images(folder)
+    listing = list_folder(folder)
+    files = listing.images
     if not files:
-        raise UserError(f"{folder}: holds no pictures.")
+        raise UserError(f"{folder}: {describe_empty(listing.unread)}")
     every = max(1, len(files) // REAL_PICTURES)
     return _RealPictures([translator.read(file).array for file in files[::every][:REAL_PICTURES]], str(folder))
 
 
 def _pictures_of_run(translator: "Translator", options: ExportOptions) -> _RealPictures:
     """Read sources of the data set that the run names; where that fails, the export goes on without them."""
-    from ganvas.data.paired import splits
+    from ganvas.data.layout import splits
     from ganvas.inference.run_data import data_of_run, some_sources
 
     try:

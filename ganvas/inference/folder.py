@@ -4,10 +4,10 @@ Threads decode and encode while the network computes; a few pictures are held at
 on which thread is faster.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ganvas.data.images import IMAGE_SUFFIXES, Picture, list_images
+from ganvas.data.encoding import IMAGE_SUFFIXES
+from ganvas.data.images import Picture
+from ganvas.data.listing import describe_empty, list_folder
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.batches import in_batches
@@ -43,11 +45,13 @@ class Jobs:
         todo: Pictures to translate.
         there: Translations that were there already.
         failed: What is wrong with other pictures, one message each.
+        unread: Files in formats that are not read, counted by suffix.
     """
 
     todo: list[Job]
     there: list[Path] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -110,14 +114,15 @@ def find_jobs(translator: "Translator", source: Path, target: Path, *, overwrite
         _require_folder(job.target.parent)
         return Jobs([job])
     inputs = [source / folder for folder in folders] or [source]
-    files = list_images(inputs[0], recursive=not folders)
-    if not files:
-        raise UserError(f"{source}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    jobs = [Job(file, target / file.relative_to(inputs[0])) for file in files]
+    listing = list_folder(inputs[0], recursive=not folders)
+    if not listing.images:
+        expected = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{source}: {describe_empty(listing.unread)} Expected images ({expected}).")
+    jobs = [Job(file, target / file.relative_to(inputs[0])) for file in listing.images]
     for folder in inputs:
         _require_apart(folder, target, jobs)
     _require_folder(target)
-    return _sorted_out(translator, jobs, overwrite)
+    return replace(_sorted_out(translator, jobs, overwrite), unread=listing.unread)
 
 
 def _require_apart(source: Path, target: Path, jobs: list[Job]) -> None:

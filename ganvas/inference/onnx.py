@@ -10,7 +10,6 @@ of uint8, uint16 and float32 and of any number of channels, too. Other numbers a
 import argparse
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +20,14 @@ import onnxruntime
 from PIL import Image, ImageFile
 
 from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
-from ganvas.data.encoding import ENCODING, FORMATS
+from ganvas.data.encoding import ENCODING, FORMATS, IMAGE_SUFFIXES
 from ganvas.data.legend import is_flat
+from ganvas.data.listing import describe_empty, describe_unread, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
 from ganvas.files import write_file
 from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -236,7 +235,7 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         UserError: There are no pictures, or results would lie among the sources.
     """
     if source.is_file():
-        named = target.suffix.lower() in SUFFIXES and not target.is_dir()
+        named = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
         single = target if named else target / source.name
         if single.exists() and single.samefile(source):
             raise UserError(f"{single}: is the picture itself. Give another name, so that it is not overwritten.")
@@ -245,10 +244,12 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if not source.is_dir():
         raise UserError(f"{source}: there is no such file or folder.")
     _require_folder(target)
-    files = _pictures_in(source)
-    if not files:
-        raise UserError(f"{source}: holds no pictures ({', '.join(SUFFIXES)}).")
-    jobs = [(file, target / file.relative_to(source)) for file in files]
+    listing = list_folder(source, recursive=True)
+    if not listing.images:
+        raise UserError(f"{source}: {describe_empty(listing.unread)}")
+    if unread := describe_unread(listing.unread):
+        print(unread, file=sys.stderr)
+    jobs = [(file, target / file.relative_to(source)) for file in listing.images]
     for folder in {output.parent.resolve() for _, output in jobs}:
         if any(one.exists() and one.samefile(source) for one in (folder, *folder.parents)):
             raise UserError(
@@ -260,15 +261,6 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
 def _require_folder(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: is a file. Give a folder for the output.")
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """List the pictures of a folder and its subfolders, sorted; what is hidden is passed over."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def _complain(failures: Sequence[str]) -> int:

@@ -19,10 +19,11 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ganvas.data.encoding import FORMATS
-from ganvas.data.images import TIFF_SUFFIXES, ValueRange, for_the_eye, read_image, write_image
+from ganvas.data.encoding import FORMATS, TIFF_SUFFIXES
+from ganvas.data.images import ValueRange, for_the_eye, read_image, write_image
+from ganvas.data.layout import splits
 from ganvas.data.legend import Colour, legend_of
-from ganvas.data.paired import dataset_info, splits
+from ganvas.data.paired import dataset_info
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.run_data import data_of_run, some_sources
 from ganvas.inference.serve_command import ServeOptions

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganvas.data.images import TIFF_SUFFIXES, Picture, holds, marked, to_tensor, write_image
+from ganvas.data.encoding import TIFF_SUFFIXES
+from ganvas.data.images import Picture, holds, marked, to_tensor, write_image
 from ganvas.data.tiff import Tags
 from ganvas.data.windows import TiffWindows, WholePicture, open_windows, write_bands
 from ganvas.errors import UserError

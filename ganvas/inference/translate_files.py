@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from ganvas.data.listing import describe_unread
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.folder import FolderResult, Jobs, find_jobs, progress_bar, translate_jobs
 from ganvas.inference.tile_plan import Tiling
@@ -54,12 +55,14 @@ def translate_files(
         result, tiled = _translate_in_tiles(translator, jobs, tiling)
     if as_json:
         summary = _summary(result, tiled if tiling else None, time.perf_counter() - began)
-        print(json.dumps(summary, allow_nan=False))
+        print(json.dumps(summary | {"unread": jobs.unread}, allow_nan=False))
     else:
         console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         for one in tiled:
             console.print(one.describe())
         there = f"; {len(result.there)} were there already (--overwrite redoes them)" if result.there else ""
+        if unread := describe_unread(jobs.unread):
+            console.print(unread)
         console.print(f"{len(result.written)} pictures written to {target}{there}")
     result.complain()
     return 0

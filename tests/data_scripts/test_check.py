@@ -1,4 +1,6 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rasterio.rio.main import main_group
 
 from data_scripts.__main__ import main
 from ganvas.data.images import write_image
@@ -90,7 +93,7 @@ def test_names_that_differ_only_in_the_suffix(check, tmp_path):
         picture(tmp_path / f"train{name}", i)
     code, out, _ = check(tmp_path)
     assert code == 1
-    assert "trainA: 1 names are used twice, with different suffixes (x)" in out
+    assert "trainA: 1 names are used twice, with different suffixes or encodings of accents (x)" in out
     assert "1 problems" in out
 
 
@@ -98,7 +101,7 @@ def test_a_missing_domain(check, tmp_path):
     picture(tmp_path / "trainA" / "x.png", 0)
     code, out, _ = check(tmp_path)
     assert code == 1
-    assert "trainB: is missing, while trainA is there" in out
+    assert "trainB: there is no such folder, while trainA exists" in out
 
 
 def test_unpaired_folders_need_no_partners(check, tmp_path):
@@ -125,7 +128,7 @@ def test_what_cannot_be_looked_at(check, tmp_path, name):
     code, out, err = check(tmp_path / name)
     assert code == 2
     assert out == ""
-    assert ("no such folder" if name == "nowhere" else "holds no data set") in err
+    assert ("no such folder" if name == "nowhere" else "holds no dataset") in err
 
 
 def test_as_a_process(clean):
@@ -154,7 +157,7 @@ class TestLayouts:
         (tmp_path / "train" / "sun" / "1.png").unlink()
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert "train/b: 1 pictures have no partner in train/sun (1)" in out
+        assert "train/radar: 1 pictures have no partner in train/sun (1)" in out
         assert "1 problems" in out
 
     def test_a_split_in_two_layouts(self, check, clean):
@@ -162,7 +165,7 @@ class TestLayouts:
         picture(clean / "trainB" / "x.png", 21)
         code, out, _ = check(clean)
         assert code == 1
-        assert "train: is there in more than one layout (train, trainA)" in out
+        assert "train is there in more than one layout (trainA and trainB; train)" in out
 
     def test_a_folder_beside_pictures_is_passed_over_as_in_training(self, check, clean):
         picture(clean / "train" / "backup" / "x.png", 20)
@@ -176,20 +179,20 @@ class TestLayouts:
         other = {"A": "B", "B": "A", "a": "b", "b": "a"}[present[-1]]
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert f"{present[:-1]}{other}: is missing, while {present} is there" in out
+        assert f"{present[:-1]}{other}: there is no such folder, while {present} exists" in out
 
     def test_an_empty_half(self, check, tmp_path):
         picture(tmp_path / "trainA" / "x.png", 0)
         (tmp_path / "trainB").mkdir()
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert "trainB: holds no pictures" in out
+        assert "trainB: holds no images" in out
 
     def test_a_set_without_any_picture(self, check, tmp_path):
         (tmp_path / "train").mkdir()
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert "train: holds no pictures" in out
+        assert "train: holds no images" in out
 
     def test_shards_are_to_be_checked_before_packing(self, check, tmp_path):
         (tmp_path / "train-000000.tar").write_bytes(b"")
@@ -428,3 +431,144 @@ class TestFloats:
         code, out, _ = check(tmp_path)
         assert code == 0, out
         assert "floats reach" not in out
+
+
+class TestMissingData:
+    HEIGHTS = 500 + np.random.default_rng(5).random((40, 50, 1), dtype=np.float32) * 900  # 500 to 1400
+
+    def write(self, root, suffix=".tif", **marks):
+        """Two domains of floats; each mark lies in a corner of the target of its name."""
+        for name, mark in {"plain": None, **marks}.items():
+            target = self.HEIGHTS + np.float32(len(name))
+            if mark is not None:
+                target[:8, :10] = mark
+            write_image(
+                root / "trainA" / f"{name}.png", np.uint8(np.random.default_rng(len(name)).random((40, 50, 3)) * 255)
+            )
+            write_image(root / "trainB" / f"{name}{suffix}", target)
+
+    @pytest.mark.parametrize(
+        ("mark", "written"),
+        [
+            (-9999, "-9999"),
+            (-3.4028234663852886e38, "-3.4028234663852886e+38"),
+            (1e20, "1e+20"),
+            (-32768, "-32768"),
+            (9.969209968386869e36, "9.969209968386869e+36"),
+        ],
+    )
+    def test_a_known_mark_is_named_and_left_out_of_the_range(self, check, tmp_path, mark, written):
+        self.write(tmp_path, one=mark, two2=mark)
+        code, out, _ = check(tmp_path)
+        assert code == 1
+        assert (
+            f"trainB: {written} looks like a mark of missing data in 2 images, 0.04 of their pixels (one.tif, two2.tif)"
+            in out
+        )
+        assert f"gdal_edit.py -a_nodata {written} {tmp_path / 'trainB' / 'one.tif'}" in out
+        low, high = re.search(r"--target-range=(\S+):(\S+)", out).groups()
+        assert 503 <= float(low) <= 504.5
+        assert 1402 <= float(high) <= 1405
+
+    @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+    @pytest.mark.parametrize("mark", [-9999, -3.4028234663852886e38])
+    def test_the_command_that_it_names_makes_it_right(self, check, tmp_path, mark):
+        self.write(tmp_path, one=mark)
+        out = check(tmp_path)[1]
+        command = re.search(r"rio edit-info --nodata=\S+ \S+\.tif", out).group()
+        main_group(shlex.split(command)[1:], standalone_mode=False)
+        code, out, _ = check(tmp_path)
+        assert code == 0, out
+        assert "missing data" not in out
+
+    def test_a_border_of_zeros_is_a_note(self, check, tmp_path):
+        self.write(tmp_path, one=0)
+        code, out, _ = check(tmp_path)
+        assert code == 0
+        assert "trainB: 0 forms borders and may mark missing data in 1 images, 0.04 of their pixels (one.tif)" in out
+        low, _ = re.search(r"--target-range=(\S+):(\S+)", out).groups()
+        assert 503 <= float(low) <= 504.5
+
+    def test_other_formats_cannot_tag_it(self, check, tmp_path):
+        self.write(tmp_path, ".npy", one=-9999)
+        out = check(tmp_path)[1]
+        assert "only TIFF can tag it" in out
+        assert "gdal_edit" not in out
+
+    def test_a_whole_image_of_it_does_not_widen_the_range(self, check, tmp_path):
+        self.write(tmp_path, one=-9999)
+        write_image(tmp_path / "trainB" / "one.tif", np.full((40, 50, 1), -9999, np.float32))
+        out = check(tmp_path)[1]
+        assert "-9999 looks like a mark of missing data in 1 images, 1 of their pixels" in out
+        assert "-9999:" not in out
+
+    def test_heights_that_reach_the_sea_and_depths_below_are_data(self, check, tmp_path):
+        self.write(tmp_path)
+        slope = np.linspace(-12000, 1400, 2000, dtype=np.float32).reshape(40, 50, 1)
+        slope[np.abs(slope + 9999) < 4] = -9999
+        write_image(tmp_path / "trainB" / "plain.tif", slope)
+        code, out, _ = check(tmp_path)
+        assert code == 0
+        assert "--target-range=-12000:1400" in out
+        write_image(tmp_path / "trainB" / "plain.tif", slope.clip(0))
+        code, out, _ = check(tmp_path)
+        assert code == 0
+        assert "missing data" not in out
+        assert "--target-range=0:1400" in out
+
+
+class TestOtherFiles:
+    def test_formats_that_are_not_read_are_a_note(self, check, clean):
+        for name in ("x.gif", "y.gif", "z.heic", "notes.txt"):
+            (clean / "train" / name).touch()
+        code, out, _ = check(clean)
+        assert code == 0
+        assert "train: Files in other formats are not read: 2 .gif, 1 .heic\n" in out
+
+    def test_a_broken_link_says_where_it_points(self, check, clean):
+        (clean / "train" / "x.png").symlink_to("../gone.png")
+        code, out, _ = check(clean)
+        assert code == 1
+        assert "train/x.png: is a broken symbolic link to ../gone.png" in out
+
+
+class TestOtherLayouts:
+    @pytest.mark.parametrize("names", ["train/A train/B", "A/train B/train", "TRAINA TRAINB"])
+    def test_of_other_tools(self, check, tmp_path, names):
+        for number, name in enumerate(names.split()):
+            for i in range(2):
+                picture(tmp_path / name / f"{i}.png", 10 * number + i)
+        code, out, _ = check(tmp_path)
+        assert code == 0, out
+        assert "paired folders" in out
+        for name in names.split():
+            assert f"{name}: 2 pictures" in out
+
+    def test_one_side_of_them(self, check, tmp_path):
+        picture(tmp_path / "B" / "train" / "x.png", 0)
+        code, out, _ = check(tmp_path)
+        assert code == 1
+        assert "A/train: there is no such folder, while B/train exists. Both are needed" in out
+
+    def test_several_sources_come_with_the_options_that_they_need(self, check, tmp_path):
+        for number, folder in enumerate(["b", "radar", "sun"]):
+            picture(tmp_path / "train" / folder / "0.png", number)
+        assert "several sources: train with --source radar --source sun --target b" in check(tmp_path)[1]
+        picture(tmp_path / "val" / "b" / "0.png", 10)
+        picture(tmp_path / "val" / "radar" / "0.png", 11)
+        code, out, _ = check(tmp_path)
+        assert code == 1
+        assert "val: has other folders than train" in out
+
+    def test_classes_are_no_sources(self, check, tmp_path):
+        for number, name in enumerate(["cat/felix", "dog/rex"]):
+            picture(tmp_path / "train" / f"{name}.png", number)
+        code, out, _ = check(tmp_path)
+        assert code == 1
+        assert "the folders cat, dog are neither a and b" in out
+
+    def test_shards_beside_folders_are_named(self, check, clean):
+        (clean / "val-000000.tar").touch()
+        code, out, _ = check(clean)
+        assert code == 1
+        assert "val is there in more than one layout (val-000000.tar; val)" in out

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_scripts.chores import by_name, find_pictures, in_parallel, named, require_room, suffix_for, write_folder
+from data_scripts.chores import by_name, find_pictures, in_parallel, require_room, suffix_for, write_folder
 from ganvas.data.images import Picture, plain_picture
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
+from ganvas.messages import named
 
 GRAY = plain_picture(np.zeros((2, 3, 1), np.uint8))
 
@@ -96,7 +97,7 @@ class TestNames:
         assert find_pictures(folder) == [folder / "sub" / "y.jpg", folder / "x.png"]
 
     def test_a_folder_without_pictures_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match="holds no pictures"):
+        with pytest.raises(UserError, match="holds no images"):
             find_pictures(tmp_path)
 
     def test_names_are_places_without_suffix(self, folder):

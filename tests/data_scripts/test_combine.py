@@ -170,12 +170,12 @@ class TestBadInput:
     def test_folders(self, run, root, tmp_path):
         out = tmp_path / "out"
         self.refused(run("combine", root / "nowhere", "--out", out), "no such folder")
-        self.refused(run("combine", root / "trainA", "--out", out), "trainA: has no trainA and trainB")
+        self.refused(run("combine", root / "trainA", "--out", out), "trainA: is no dataset of two folders")
         self.refused(run("combine", root / "trainA", root / "nowhere", "--out", out), "nowhere: there is no such")
         self.refused(run("combine", "--out", out), "0 folders")
         self.refused(run("combine", root, "--out", root), "not apart")
         write_image(root / "train" / "a" / "x.png", noise(1))
-        self.refused(run("combine", root, "--out", out), "both ways")
+        self.refused(run("combine", root, "--out", out), "in two layouts (trainA and trainB; train/a and train/b)")
 
     def test_nothing_is_replaced_without_being_asked_for(self, run, root, tmp_path):
         write_image(tmp_path / "out" / "mine.png", noise(1))

@@ -16,7 +16,8 @@ from data_scripts.edges import draw_edges
 from data_scripts.grayscale import luminance
 from data_scripts.photos import split_of
 from ganvas.data.images import read_image, write_image
-from ganvas.data.paired import PairedDataset, find_pairs, splits
+from ganvas.data.layout import splits
+from ganvas.data.paired import PairedDataset, find_pairs
 
 NAMES = [f"photo{number}" for number in range(4000)]
 

@@ -19,7 +19,6 @@ from ganvas.data.images import (
     for_the_eye,
     holds,
     holds_all,
-    list_images,
     marked,
     plain_picture,
     read_image,
@@ -29,6 +28,7 @@ from ganvas.data.images import (
     write_image,
     write_picture,
 )
+from ganvas.data.listing import list_images
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas.data import paired
+from ganvas.data import shards
 from ganvas.data.augment import Augmentation
 from ganvas.data.images import write_image
-from ganvas.data.paired import PairedDataset, dataset_info, find_pairs, splits
+from ganvas.data.layout import splits
+from ganvas.data.paired import PairedDataset, dataset_info, find_pairs
 from ganvas.data.store import temporary_store
 from ganvas.errors import UserError
 
@@ -140,13 +141,13 @@ def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tm
 def decoded(monkeypatch):
     """Names of the files that are decoded from here on."""
     files = []
-    original = paired.read_picture
+    original = shards.read_picture
 
     def read(path, *rest, **options):
         files.append(path.stem)
         return original(path, *rest, **options)
 
-    monkeypatch.setattr(paired, "read_picture", read)
+    monkeypatch.setattr(shards, "read_picture", read)
     return files
 
 
@@ -231,13 +232,13 @@ def test_absent_splits_and_folders(tmp_path):
 
 def test_half_a_data_set_and_empty_folders(tmp_path):
     (tmp_path / "one" / "trainA").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"trainB: is missing, while .*trainA is there"):
+    with pytest.raises(UserError, match=r"trainB: there is no such folder, while .*trainA exists"):
         find_pairs(tmp_path / "one", "train")
     (tmp_path / "one" / "trainB").mkdir()
-    with pytest.raises(UserError, match="trainA: holds no pictures, nor does trainB"):
+    with pytest.raises(UserError, match=r"trainA and .*trainB: holds no images"):
         find_pairs(tmp_path / "one", "train")
     (tmp_path / "two" / "train").mkdir(parents=True)
-    with pytest.raises(UserError, match="train: holds no pictures"):
+    with pytest.raises(UserError, match="train: holds no images"):
         find_pairs(tmp_path / "two", "train")
 
 

@@ -106,12 +106,12 @@ class TestBadInput:
 
     def test_one_domain_missing(self, tmp_path):
         write(tmp_path / "trainA", [1])
-        self.check(tmp_path, "trainB: is missing, while", "Both domains are needed")
+        self.check(tmp_path, "trainB: there is no such folder, while", "Both are needed")
 
     def test_an_empty_domain(self, tmp_path):
         write(tmp_path / "trainA", [1])
         write(tmp_path / "trainB", [])
-        self.check(tmp_path, "trainB: holds no pictures")
+        self.check(tmp_path, "trainB: holds no images")
 
     def test_a_paired_folder(self, tmp_path):
         write(tmp_path / "train", [1, 2], size=(40, 20))

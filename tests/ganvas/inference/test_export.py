@@ -284,7 +284,7 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
         (tmp_path / "no.onnx", tmp_path / "in", tmp_path / "out"): "no such file",
         (tmp_path / "text.onnx", tmp_path / "in", tmp_path / "out"): "no ONNX file",
         (path, tmp_path / "nowhere", tmp_path / "out"): "no such file or folder",
-        (path, tmp_path / "empty", tmp_path / "out"): "holds no pictures",
+        (path, tmp_path / "empty", tmp_path / "out"): "holds no images",
         (path, tmp_path / "in", tmp_path / "in"): "would lie in the input folder",
         (path, tmp_path / "in", tmp_path / "in" / "out"): "would lie in the input folder",
         (path, tmp_path / "in" / "x.png", tmp_path / "in" / "x.png"): "is the picture itself",

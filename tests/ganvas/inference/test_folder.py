@@ -226,7 +226,7 @@ def test_a_picture_that_cannot_be_written_as_it_is_stops_no_other(pictures, tmp_
         ("in/a.png", "in", "is the picture itself"),
         ("in", "in/a.png", "lies in the input folder"),
         ("in", "file", "is a file"),
-        ("empty", "out", "holds no pictures"),
+        ("empty", "out", "holds no images"),
         ("nowhere", "out", "there is no such folder"),
     ],
 )
