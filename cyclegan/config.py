@@ -37,7 +37,7 @@ class DataConfig:
     __pydantic_config__ = STRICT
 
     data: Path | None = None
-    """Data set without pairs: DIR/trainA and DIR/trainB, or DIR/train/a and DIR/train/b."""
+    """Dataset without pairs: DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or DIR/A/train and DIR/B/train."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
     """Pixels a side in training."""
     augment: AugmentPreset = "paper"
@@ -50,10 +50,11 @@ class DataConfig:
     """Mirror half of the pictures left to right, where --augment does; --no-flip leaves it out."""
     batch_size: Count = 1
     """Pictures of each domain a step (and device)."""
-    channels_a: Count = 3
-    """Channels of domain a."""
-    channels_b: Count = 3
-    """Channels of domain b."""
+    channels_a: Count | None = None
+    """Channels of domain a; by default as many as its images have, without alpha; 3 for gray images, too, where the
+    identity loss needs as many as the other domain has."""
+    channels_b: Count | None = None
+    """The same of domain b."""
     value_range: str | None = None
     """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
     Negative ones need an equals sign: --value-range=-100:8900."""
@@ -150,7 +151,7 @@ def check(config: CycleGanConfig) -> None:
         UserError: With the option to change.
     """
     model, data = config.model, config.data
-    if data.channels_a != data.channels_b and model.lambda_identity:
+    if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and model.lambda_identity:
         raise UserError(
             f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: a picture of one domain cannot "
             "go through the generator of the other. Use --lambda-identity 0."
@@ -180,6 +181,11 @@ def data_folder(data: DataConfig) -> Path:
     if data.data is None:
         raise UserError("--data is missing: give the folder of the data set, with trainA and trainB in it.")
     return data.data
+
+
+def channels(data: DataConfig) -> tuple[int, int]:
+    """Return the channels of both domains; color's where they were neither given nor read from the data."""
+    return data.channels_a or 3, data.channels_b or 3
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from cyclegan.config import CycleGanConfig
+from cyclegan.config import CycleGanConfig, channels
 from ganvas.modelfile import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import make_discriminator
@@ -17,10 +17,10 @@ DIRECTIONS: dict[str, Literal["a2b", "b2a"]] = {"G_ab": "a2b", "G_ba": "b2a"}
 
 def generator_specs(config: CycleGanConfig, a: str, b: str) -> dict[str, NetworkSpec]:
     """Describe G_ab and G_ba for these options; ``a`` and ``b`` name the domains."""
-    data = config.data
+    channels_a, channels_b = channels(config.data)
     return {
-        "G_ab": _spec(config, data.channels_a, data.channels_b, a, b),
-        "G_ba": _spec(config, data.channels_b, data.channels_a, b, a),
+        "G_ab": _spec(config, channels_a, channels_b, a, b),
+        "G_ba": _spec(config, channels_b, channels_a, b, a),
     }
 
 
@@ -45,10 +45,10 @@ def build_networks(config: CycleGanConfig, specs: dict[str, NetworkSpec]) -> dic
     """Build G_ab, G_ba, D_a and D_b with weights drawn from the seed."""
     networks = {name: build_generator(spec) for name, spec in specs.items()}
     options = config.discriminator
-    for name, channels in (("D_a", config.data.channels_a), ("D_b", config.data.channels_b)):
+    for name, count in zip(("D_a", "D_b"), channels(config.data), strict=True):
         networks[name] = make_discriminator(
             options.discriminator,
-            channels,
+            count,
             base_channels=options.discriminator_channels,
             num_layers=options.patch_layers,
             norm=options.discriminator_norm,

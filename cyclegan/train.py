@@ -1,7 +1,9 @@
 """CycleGAN training: from options to a finished run folder."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cyclegan.config import CycleGanConfig, check, data_folder, ranges
+from cyclegan.config import CycleGanConfig, channels, check, data_folder, ranges
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.step import CycleGanStep, Networks, Weights
 from cyclegan.watch import CycleWatch, View
 from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
+from ganvas.data.channels import Channels, find_channels
 from ganvas.data.images import to_array
-from ganvas.data.paired import dataset_info, splits
+from ganvas.data.layout import splits
+from ganvas.data.listing import Files, describe_unread
+from ganvas.data.paired import dataset_info
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
-from ganvas.data.unpaired import UnpairedDataset
+from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.modelcard import sample_line, settings
@@ -87,8 +92,8 @@ class CycleGan:
             wrapped[name] = set_up(fabric, self.networks[name], compiled=compiled)
             self.optimizers[name] = make_adam(self.networks[name], config.optimizer)
         S = config.data.image_size
-        for domain, channels in (("a", config.data.channels_a), ("b", config.data.channels_b)):
-            self.networks[f"pool_{domain}"] = ImagePool(model.pool_size, (channels, S, S)).to(fabric.device)
+        for domain, count in zip("ab", channels(config.data), strict=True):
+            self.networks[f"pool_{domain}"] = ImagePool(model.pool_size, (count, S, S)).to(fabric.device)
         self.averages: dict[str, Ema] = {}
         if config.optimizer.ema:
             self.averages = {name: Ema(self.networks[name], config.optimizer.ema) for name in DIRECTIONS}
@@ -111,7 +116,8 @@ class CycleGan:
             bf16=self.precision == "bf16",
         )
         self.statistics = default_statistics(self._generators(), config.data.batch_size // model.accumulate)
-        self._has_identity = config.data.channels_a == config.data.channels_b
+        channels_a, channels_b = channels(config.data)
+        self._has_identity = channels_a == channels_b
         self._watch = CycleWatch(model.gan_loss, has_identity=self._has_identity)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -203,8 +209,7 @@ class CycleGan:
         range_a, range_b = ranges(data)
         first = {domain: self._first(domain) for domain in "ab"}
         return Preprocessing(
-            data.channels_a,
-            data.channels_b,
+            *channels(data),
             data.image_size,
             resized=data.load_size != 0,
             source_range=range_a,
@@ -251,6 +256,8 @@ def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
     check(config)
+    config, notes = with_channels(config)
+    check(config)
     with contextlib.ExitStack() as stack:
 
         def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data]:
@@ -258,9 +265,43 @@ def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
             store = stack.enter_context(shared_store(config.hardware, fabric))
             model = CycleGan(config, fabric, run, store=store, say=say, compiled=compiled)
             _say_what(say, model)
+            for note in notes:
+                say(note)
             return model, _data(config, model.training_set, fabric)
 
         return run_training("cyclegan", config, run, build, resume=resume, describe_best=_describe_best)
+
+
+def with_channels(config: CycleGanConfig) -> tuple[CycleGanConfig, list[str]]:
+    """Read the channels that the options leave open from the data; return what is worth saying of them, too.
+
+    A gray domain gets three channels beside a color one where the identity loss needs equal ones.
+
+    Raises:
+        UserError: There are no two domains, no image of one can be read, or they have different numbers of channels.
+    """
+    data = config.data
+    given = (data.channels_a, data.channels_b)
+    if all(given):
+        return config, []
+    domains = zip("ab", given, find_domains(data_folder(data), "train"), strict=True)
+    found = [Channels(count) if count else _domain_channels(name, files) for name, count, files in domains]
+    counts = [each.count for each in found]
+    notes = [note for each in found for note in each.notes]
+    if config.model.lambda_identity and sorted(counts) == [1, 3] and not given[counts.index(1)]:
+        gray = "ab"[counts.index(1)]
+        counts = [3, 3]
+        notes.append(
+            f"Domain {gray} is gray; its images are repeated to 3 channels, which the identity loss needs "
+            "(--lambda-identity 0 does not)."
+        )
+    if counts != [3, 3]:
+        notes.insert(0, f"Channels, as in the data: {counts[0]} of domain a, {counts[1]} of domain b.")
+    return replace(config, data=replace(data, channels_a=counts[0], channels_b=counts[1])), notes
+
+
+def _domain_channels(domain: str, files: Files) -> Channels:
+    return find_channels(lambda index: (files[index],), len(files), f"domain {domain}", OPTIONS[domain])
 
 
 def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> Data:
@@ -275,14 +316,15 @@ def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *,
         data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(root)
     )
     range_a, range_b = ranges(data)
+    channels_a, channels_b = channels(data)
     scale = None if data.load_size == 0 else data.image_size
     whole = Augmentation(scale, data.image_size, flip=False, legend=augmentation.legend)
     return UnpairedDataset(
         root,
         split,
         augmentation=augmentation if augment else whole,
-        channels_a=data.channels_a,
-        channels_b=data.channels_b,
+        channels_a=channels_a,
+        channels_b=channels_b,
         range_a=range_a,
         range_b=range_b,
         seed=config.seed,
@@ -299,6 +341,9 @@ def _say_what(say: Say, model: CycleGan) -> None:
         f"each D {sizes['D_a']:.1f}M parameters; {model.fabric.device.type}, {model.precision}, "
         f"{torch.get_num_threads()} threads."
     )
+    held_out = model.held_out.unread if model.held_out_split != "train" else {}
+    if unread := describe_unread(model.training_set.unread + Counter(held_out)):
+        say(unread)
     if model.held_out_split != "val":
         say(f"No val split: the newest model is kept, not the best, and samples show {model.held_out_split} pictures.")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ganvas.data.images import require_picture_suffix, to_array, to_tensor, write_image
-from ganvas.data.listing import Files
+from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
@@ -46,8 +46,8 @@ def run_evaluate(options: "Evaluate") -> int:
     device = choose_device(options.device)
     config, generators = load_model(options.model, ("cyclegan",))
     translators = {way: Translator(config, generators, direction=way, device=device) for way in ("a2b", "b2a")}
-    found = zip("ab", find_domains(options.data, options.split), strict=True)
-    files = {domain: _evenly(every, options.limit) for domain, every in found}
+    found = find_domains(options.data, options.split)
+    files = {domain: _evenly(every, options.limit) for domain, every in zip("ab", found, strict=True)}
     sources = {"a": translators["a2b"], "b": translators["b2a"]}  # the translator whose source each domain is
     images = {domain: [translator.read(path).array for path in files[domain]] for domain, translator in sources.items()}
     real = {domain: _tensors(translator, images[domain]) for domain, translator in sources.items()}
@@ -70,6 +70,8 @@ def run_evaluate(options: "Evaluate") -> int:
     known = _known_colours(options, translators, real) if paired else {}
     sheet = []
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    if unread := describe_unread(found[0].unread + found[1].unread):
+        console.print(unread)
     for there, back, a, b in (("a2b", "b2a", "a", "b"), ("b2a", "a2b", "b", "a")):
         with console.status(f"translating {there}"):
             fake = _translated(translators[there], images[a])

@@ -4,8 +4,8 @@ import difflib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +17,11 @@ from torch.utils.data import Dataset
 
 from dcgan.config import NAMES, SHUFFLED
 from ganvas.data.digits import Split, load_idx_pair
-from ganvas.data.images import list_images, read_image
+from ganvas.data.images import read_image
+from ganvas.data.listing import describe_empty, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError
+from ganvas.messages import named
 
 PixelRange = Literal["signed", "unit"]
 
@@ -38,6 +40,7 @@ class Pictures:
         classes: Names of the classes, by label.
         name: The set's.
         digest: SHA-256 over sizes, pixels and labels.
+        unread: Files of a folder in formats that are not read, counted by suffix.
     """
 
     pictures: Tensor
@@ -45,6 +48,7 @@ class Pictures:
     classes: tuple[str, ...]
     name: str
     digest: str
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def image_size(self) -> int:
@@ -120,25 +124,30 @@ def _folder(folder: Path, split: Split, image_size: int | None, channels: int | 
         folder = folder / split
     elif split == "test" or (folder / "test").is_dir():
         raise UserError(f"{folder}: has no folder {split!r}. Give it one, with pictures.")
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and list_images(path))
-    loose = list_images(folder)
+    inner = {path: list_folder(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."}
+    subfolders = [path for path, listing in inner.items() if listing.images]
+    top = list_folder(folder)
+    loose = top.images
+    unread = sum((inner[path].unread for path in inner), top.unread)
     if subfolders and loose:
         raise UserError(
             f"{folder}: holds pictures ({loose[0].name}, …) beside folders of pictures ({subfolders[0].name}, …). "
             "Give every picture a class's folder, or none."
         )
-    files = [(path, label) for label, sub in enumerate(subfolders) for path in list_images(sub)]
+    files = [(path, label) for label, sub in enumerate(subfolders) for path in inner[sub].images]
     files = files or [(path, 0) for path in loose]
     if not files:
-        raise UserError(f"{folder}: holds no pictures.")
-    arrays = _same_channels([_eight_bits(read_image(path), path) for path, _ in files], channels, folder)
+        raise UserError(f"{folder}: {describe_empty(unread)}")
+    arrays = [_eight_bits(read_image(path), path) for path, _ in files]
+    arrays = _same_channels(arrays, channels, folder, [path.relative_to(folder).as_posix() for path, _ in files])
     if image_size is None:
         _require_one_size([str(path.relative_to(folder)) for path, _ in files], arrays, folder)
     else:
         arrays = [_square(array, image_size) for array in arrays]
     pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()  # [N, C, S, S]
     labels = torch.tensor([label for _, label in files]) if subfolders else None
-    return _pictures(pictures, labels, tuple(sub.name for sub in subfolders), f"folder {folder.resolve().name}")
+    found = _pictures(pictures, labels, tuple(sub.name for sub in subfolders), f"folder {folder.resolve().name}")
+    return replace(found, unread=unread)
 
 
 def _eight_bits(picture: np.ndarray, path: Path) -> np.ndarray:
@@ -155,14 +164,22 @@ def _eight_bits(picture: np.ndarray, path: Path) -> np.ndarray:
     return picture
 
 
-def _same_channels(arrays: Sequence[np.ndarray], channels: int | None, folder: Path) -> list[np.ndarray]:
-    found = sorted({array.shape[2] for array in arrays})
-    wanted = channels or found[-1]
-    if found != [wanted] and not {*found, wanted} <= {1, 3}:
-        there = " and of ".join(map(str, found))
+def _same_channels(
+    arrays: Sequence[np.ndarray], channels: int | None, folder: Path, names: Sequence[str]
+) -> list[np.ndarray]:
+    """Bring gray and color images to the channels wanted, by default to the most that there are.
+
+    Raises:
+        UserError: There are images of other numbers of channels.
+    """
+    counts = Counter(array.shape[2] for array in arrays)
+    wanted = channels or max(counts)
+    if {*counts} != {wanted} and not {*counts, wanted} <= {1, 3}:
+        examples = {array.shape[2]: name for array, name in zip(reversed(arrays), reversed(names), strict=True)}
+        kinds = [f"{count} have {found} ({examples[found]})" for found, count in sorted(counts.items())]
         raise UserError(
-            f"{folder}: holds pictures of {there} channels, and {wanted} are wanted; only gray and colour (1 and 3) "
-            "are turned into one another. Convert the files, or give --channels as many as all of them have."
+            f"{folder}: of the images {named(kinds)} channels, and {wanted} are expected; only gray and color (1 and "
+            "3) are converted. Convert the files, or set --channels to what all of them have."
         )
     return [_with_channels(array, wanted) for array in arrays]
 

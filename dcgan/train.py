@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from dcgan.networks import start_weights
 from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
+from ganvas.data.listing import describe_unread
 from ganvas.errors import UserError
 from ganvas.files import read_json, write_json
 from ganvas.losses import lowest_gan_loss_d
+from ganvas.messages import NAMED, named
 from ganvas.modelcard import sample_line, settings
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
@@ -173,6 +176,8 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     check(config)
     options = config.data
     data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
+    options = replace(options, channels=data.pictures.shape[1])
+    config = replace(config, data=options)
     data = leave_out(data, left_out(config))
     if len(data.pictures) < FEWEST_PICTURES:
         raise UserError(
@@ -210,8 +215,9 @@ def _require_same_data(run: Path, data: Pictures, say: Say) -> None:
     if not (run / DATA).is_file():  # older runs have none
         return
     before = read_json(run / DATA, "what a run learned from")
-    was, has = _in_words(before), _in_words(_recorded(data))
-    if was != has:
+    now = _recorded(data)
+    if any(before[name] != now[name] for name in ("classes", "shape")):
+        was, has = _in_words(before, now), _in_words(now, before)
         raise UserError(
             f"{run}: learned from {was}, and {data.name} has {has}. Put back what it learned from, or start a new run "
             "with another --out."
@@ -223,10 +229,11 @@ def _require_same_data(run: Path, data: Pictures, say: Say) -> None:
         )
 
 
-def _in_words(recorded: Mapping[str, Any]) -> str:
-    """Say which classes and how many pictures of which size a run's data have."""
+def _in_words(recorded: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Describe the classes, number and size of a run's images; of many classes, those that others lack come first."""
     N, C, H, W = recorded["shape"]
-    classes = ", ".join(recorded["classes"])
+    classes = recorded["classes"]
+    classes = named(classes if len(classes) <= NAMED else sorted(classes, key=other["classes"].__contains__))
     return f"{N} pictures of {W} x {H} pixels and {C} channels{f' of the classes {classes}' if classes else ''}"
 
 
@@ -279,6 +286,8 @@ def _say_what(say: Say, model: Dcgan) -> None:
         f"batch {model.config.data.batch_size}; G {G:.2f}M and D {D:.2f}M parameters; {model.fabric.device.type}, "
         f"{model.precision}, {torch.get_num_threads()} threads."
     )
+    if unread := describe_unread(model.data.unread):
+        say(unread)
 
 
 def _describe_best(best: Mapping[str, float]) -> list[str]:

@@ -38,8 +38,8 @@ class DataConfig:
     __pydantic_config__ = STRICT
 
     data: Path | None = None
-    """Data set of pairs: DIR/train with A|B pictures, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or
-    WebDataset's shards DIR/train-*.tar."""
+    """Dataset of pairs: DIR/train with A|B images, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, DIR/A/train
+    and DIR/B/train, or WebDataset's shards DIR/train-*.tar."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """a2b translates A (left) to B (right)."""
     image_size: Annotated[int, Field(ge=16, le=4096)] = 256
@@ -57,10 +57,10 @@ class DataConfig:
     with --augment strong and 0 with the others."""
     batch_size: Count = 1
     """Pairs a step (and device)."""
-    source_channels: Count = 3
-    """Channels of the source pictures."""
-    target_channels: Count = 3
-    """Channels of the target pictures."""
+    source_channels: Count | None = None
+    """Channels of the source images; by default as many as those of the dataset have, without alpha."""
+    target_channels: Count | None = None
+    """The same of the target images."""
     value_range: str | None = None
     """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
     Negative ones need an equals sign: --value-range=-100:8900."""
@@ -171,6 +171,11 @@ def data_folder(data: DataConfig) -> Path:
     if data.data is None:
         raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
     return data.data
+
+
+def channels(data: DataConfig) -> tuple[int, int]:
+    """Return the channels of source and target images; color's where they were neither given nor read from the data."""
+    return data.source_channels or 3, data.target_channels or 3
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:

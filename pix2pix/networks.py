@@ -8,15 +8,16 @@ from torch import nn
 from ganvas.modelfile import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import make_discriminator
-from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig
+from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig, channels
 
 
 def generator_spec(data: DataConfig, model: ModelConfig, source: str, target: str) -> NetworkSpec:
     """Describe the U-Net for these options; its levels follow from the picture size unless they are given."""
+    source_channels, target_channels = channels(data)
     levels = model.levels or min(8, math.ceil(math.log2(data.image_size)))
     arguments = {
-        "in_channels": data.source_channels,
-        "out_channels": data.target_channels,
+        "in_channels": source_channels,
+        "out_channels": target_channels,
         "base_channels": model.base_channels,
         "num_levels": levels,
         "norm": model.norm,
@@ -32,7 +33,7 @@ def build_networks(spec: NetworkSpec, config: Pix2PixConfig) -> tuple[nn.Module,
     G = build_generator(spec)
     D = make_discriminator(
         options.discriminator,
-        data.source_channels + data.target_channels,
+        sum(channels(data)),
         base_channels=options.discriminator_channels,
         num_layers=options.patch_layers,
         norm=options.discriminator_norm,

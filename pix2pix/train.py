@@ -2,7 +2,9 @@
 
 import contextlib
 import statistics
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from torch import Tensor, nn
 
 from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
+from ganvas.data.channels import Channels, find_channels
 from ganvas.data.images import to_array
-from ganvas.data.paired import PairedDataset, dataset_info, splits
+from ganvas.data.layout import splits
+from ganvas.data.listing import describe_unread
+from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, find_pairs, find_stacked_pairs
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
@@ -31,7 +36,7 @@ from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
 from ganvas.training.validation import compare_statistics, default_statistics
 from ganvas.training.watch import Sight
-from pix2pix.config import Pix2PixConfig, check, data_folder, ranges
+from pix2pix.config import Pix2PixConfig, channels, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights
 
@@ -169,8 +174,7 @@ class Pix2Pix:
         source_range, target_range = ranges(data)
         (source, target), _ = readable(self.training_set.pair, 0, len(self.training_set))
         return Preprocessing(
-            data.source_channels,
-            data.target_channels,
+            *channels(data),
             data.image_size,
             resized=data.load_size != 0,
             source_range=source_range,
@@ -221,6 +225,7 @@ def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
     check(config)
+    config, notes = with_channels(config)
     with contextlib.ExitStack() as stack:
 
         def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data]:
@@ -228,9 +233,40 @@ def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
             store = stack.enter_context(shared_store(config.hardware, fabric))
             model = Pix2Pix(config, fabric, run, store=store, say=say, compiled=compiled)
             _say_what(say, config, fabric, model)
+            for note in notes:
+                say(note)
             return model, _data(config, model.training_set, fabric)
 
         return run_training("pix2pix", config, run, build, resume=resume, describe_best=_describe_best)
+
+
+def with_channels(config: Pix2PixConfig) -> tuple[Pix2PixConfig, list[str]]:
+    """Read the channels that the options leave open from the data; return what is worth saying of them, too.
+
+    Raises:
+        UserError: There are no pairs, none can be read, or they have different numbers of channels.
+    """
+    data = config.data
+    if data.source_channels and data.target_channels:
+        return config, []
+    root = data_folder(data)
+    pairs = find_stacked_pairs(root, "train", data.source, data.target) if data.source else find_pairs(root, "train")
+    ways = (pairs.sources, pairs.targets)
+    found = [
+        Channels(given) if given else find_channels(files, len(pairs), side, option)
+        for given, files, side, option in zip(
+            (data.source_channels, data.target_channels),
+            ways if data.direction == "a2b" else ways[::-1],
+            ("source", "target"),
+            OPTIONS,
+            strict=True,
+        )
+    ]
+    source, target = (each.count for each in found)
+    notes = [note for each in found for note in each.notes]
+    if (source, target) != (3, 3):
+        notes.insert(0, f"Channels, as in the data: {source} to {target}.")
+    return replace(config, data=replace(data, source_channels=source, target_channels=target)), notes
 
 
 def _data(config: Pix2PixConfig, pairs: PairedDataset, fabric: Fabric) -> Data:
@@ -251,6 +287,7 @@ def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, aug
         info=dataset_info(root),
     )
     source_range, target_range = ranges(data)
+    source_channels, target_channels = channels(data)
     size = data.image_size
     whole = None if data.load_size == 0 else Augmentation(size, size, flip=False, legend=augmentation.legend)
     return PairedDataset(
@@ -258,8 +295,8 @@ def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, aug
         split,
         augmentation=augmentation if augment else whole,
         direction=data.direction,
-        source_channels=data.source_channels,
-        target_channels=data.target_channels,
+        source_channels=source_channels,
+        target_channels=target_channels,
         source_range=source_range,
         target_range=target_range,
         sources=data.source,
@@ -277,6 +314,9 @@ def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -
         f"G {size['G']:.1f}M and D {size['D']:.1f}M parameters; {fabric.device.type}, {model.precision}, "
         f"{torch.get_num_threads()} threads."
     )
+    held_out = model.held_out.pairs.unread if model.held_out_split != "train" else {}
+    if unread := describe_unread(model.training_set.pairs.unread + Counter(held_out)):
+        say(unread)
     if model.held_out_split == "train":
         say("No val split: the newest model is kept, not the best, and samples show training pictures.")
 
@@ -308,7 +348,7 @@ def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]
 A pix2pix translator (Isola et al. 2017), trained with ganvas.
 
 - Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
-- Pictures: {config.data.image_size} pixels, {config.data.source_channels} to {config.data.target_channels} channels
+- Pictures: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
 - Batch norm at inference: {model.statistics} statistics
 - Licence of the weights: not stated. Choose one before you share them (push --licence)

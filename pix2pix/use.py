@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ganvas.data.images import holds, require_picture_suffix, to_array, to_tensor, write_image
+from ganvas.data.listing import describe_unread
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.evaluation.baseline import MedianColours
 from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
@@ -51,6 +52,8 @@ def run_evaluate(options: "Evaluate") -> int:
     names, sources, targets, outputs = [], [], [], []
     how = translator.preprocessing
     progress = Console(stderr=True)
+    if unread := describe_unread(pairs.pairs.unread):
+        progress.print(unread, soft_wrap=True, markup=False)
     for index in track(range(len(pairs)), "translating", console=progress, disable=len(pairs) < 2):
         source, target = pairs.pair(index)
         translator.require_values(source, Path(str(pairs.pairs[index].a)))

@@ -164,9 +164,9 @@ def test_compiled_networks_learn_alike_and_are_saved_under_their_own_names(train
 def test_channels_may_differ(cyclegan, train, own_domains, tmp_path):
     for path in own_domains.glob("*A/*.png"):
         write_image(path, read_image(path)[..., :1])
-    options = ("--channels-a", 1, "--lambda-identity", 0)
-    code, _, err = train(tmp_path / "run", *options, data=own_domains)
+    code, _, err = train(tmp_path / "run", "--lambda-identity", 0, data=own_domains)
     assert code == 0, err
+    assert "1 of domain a, 3 of domain b" in err
     for way, folder, channels in (("a2b", "testA", 3), ("b2a", "testB", 1)):
         out = tmp_path / way
         assert cyclegan("translate", tmp_path / "run", own_domains / folder, out, "--direction", way)[0] == 0

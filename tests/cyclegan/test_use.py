@@ -216,6 +216,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("--channels-a 3 --channels-b 1", "--lambda-identity 0"),
         ("--channels-b 1", "--lambda-identity 0"),
         ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes the pictures"),
         ("--lambda-cycle 0", "nothing ties a translation to its source"),
@@ -262,7 +263,7 @@ def side_by_side(root):
     [
         (no_folder, "there is no such folder"),
         (no_domain, "trainB: is missing, while"),
-        (empty_domain, "trainB: holds no pictures"),
+        (empty_domain, "trainB: holds no images"),
         (side_by_side, "Pairs are for the command pix2pix"),
     ],
 )

@@ -163,9 +163,9 @@ class TestBadInput:
 
     def test_channels_that_do_not_fit(self, tmp_path, digits):
         write_image(tmp_path / "five.tif", np.zeros((16, 16, 5), np.uint8))
-        self.check(["pictures of 5 channels, and 3 are wanted", "--channels"], tmp_path, channels=3)
+        self.check(["1 have 5 (five.tif) channels, and 3 are expected", "--channels"], tmp_path, channels=3)
         write_image(tmp_path / "one.png", np.zeros((16, 16, 1), np.uint8))
-        self.check(["pictures of 1 and of 5 channels, and 5 are wanted"], tmp_path)
+        self.check(["1 have 1 (one.png), 1 have 5 (five.tif) channels, and 5 are expected"], tmp_path)
         self.check(["--channels 2: mnist is gray"], "mnist", root=digits, channels=2)
 
     def test_no_squares(self, tmp_path):
@@ -173,7 +173,7 @@ class TestBadInput:
         self.check(["20 x 16", "squares"], tmp_path)
 
     def test_empty(self, tmp_path):
-        self.check(["holds no pictures"], tmp_path)
+        self.check(["holds no images"], tmp_path)
 
     def test_pictures_beside_classes(self, folder_writer, tmp_path):
         folder_writer(tmp_path / "set")

@@ -43,7 +43,7 @@ class TestData:
 
     def test_split_without_pictures(self, train, tmp_path):
         (tmp_path / "data" / "train").mkdir(parents=True)
-        refused(train(tmp_path / "run", data=tmp_path / "data"), "train", "holds no pictures")
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "train", "holds no images")
 
     def test_pair_with_one_half(self, train, tmp_path):
         for side, names in (("trainA", "abcd"), ("trainB", "abe")):
@@ -60,7 +60,7 @@ class TestData:
         for picture in (own_pairs / "val").iterdir():
             picture.unlink()
         result = train(tmp_path / "run", data=own_pairs)
-        refused(result, "val: holds no pictures", "split val, held out for samples and validation")
+        refused(result, "val: holds no images", "split val, held out for samples and validation")
 
     def test_halves_of_different_size(self, train, tmp_path):
         for side, size in (("trainA", (32, 32)), ("trainB", (32, 30))):

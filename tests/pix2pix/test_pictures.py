@@ -1,6 +1,7 @@
 """Pictures that are not 8-bit colour: bands, ranges, heights, several sources; from the files to the translations."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,10 +42,12 @@ def satellite(tmp_path):
 
 def test_five_bands_to_heights_and_back_on_the_map(pix2pix, satellite, tmp_path):
     run = tmp_path / "run"
-    channels = ["--source-channels", 5, "--target-channels", 1]
     ranges = ["--value-range", "0:4095", "--target-range=-500:7700"]
-    code, _, err = pix2pix("train", "--data", satellite, "--out", run, *channels, *ranges, *SMALL, *FEW)
+    code, _, err = pix2pix("train", "--data", satellite, "--out", run, *ranges, *SMALL, *FEW)
     assert code == 0, err
+    assert "Channels, as in the data: 5 to 1." in err
+    data = json.loads((run / "config.json").read_text())["data"]
+    assert (data["source_channels"], data["target_channels"]) == (5, 1)
     how = json.loads((run / "model" / "config.json").read_text())["preprocessing"]
     assert (how["source_range"], how["target_range"]) == ([0, 4095], [-500, 7700])
     assert (how["source_type"], how["target_type"]) == ("uint16", "float32")
@@ -74,7 +77,7 @@ def test_five_bands_to_five_bands(pix2pix, satellite, tmp_path):
         with rasterio.open(source) as file:
             geotiff(source.parents[1] / "b" / source.name, np.moveaxis(file.read()[::-1] // 2, 0, 2), no_data=0)
     run = tmp_path / "run"
-    how = ["--source-channels", 5, "--target-channels", 5, "--value-range", "0:4095", "--target-range", "0:2047"]
+    how = ["--value-range", "0:4095", "--target-range", "0:2047"]
     code, _, err = pix2pix("train", "--data", satellite, "--out", run, *how, *SMALL, *FEW)
     assert code == 0, err
 
@@ -106,11 +109,14 @@ def test_five_bands_to_five_bands(pix2pix, satellite, tmp_path):
 
 
 def test_floats_without_a_range_are_refused_with_the_range_they_have(pix2pix, satellite, tmp_path):
-    channels = ["--source-channels", 5, "--target-channels", 1]
-    code, _, err = pix2pix("train", "--data", satellite, "--out", tmp_path / "run", *channels, *SMALL, *FEW)
+    code, _, err = pix2pix("train", "--data", satellite, "--out", tmp_path / "run", *SMALL, *FEW)
     assert code == 2
     assert "values from" in err
-    assert "--value-range" in err
+    low, high = map(float, re.search(r"--value-range=(\S+?):(\S+?);", err).groups())
+    least, greatest = map(float, re.search(r"values from (\S+) to (\S+?),", err).groups())
+    width = greatest - least
+    assert least - 0.1 * width <= low <= least
+    assert greatest <= high <= greatest + 0.1 * width
 
 
 @pytest.fixture
@@ -126,10 +132,8 @@ def stacked(tmp_path):
 
 
 def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
-    run, how = tmp_path / "run", ["--source", "radar", "--source", "sun", "--source-channels", 2]
-    code, _, err = pix2pix(
-        "train", "--data", stacked, "--out", run, *how, "--target-channels", 1, *SMALL, *FEW, "--no-flip"
-    )
+    run, how = tmp_path / "run", ["--source", "radar", "--source", "sun"]
+    code, _, err = pix2pix("train", "--data", stacked, "--out", run, *how, *SMALL, *FEW, "--no-flip")
     assert code == 0, err
     code, _, err = pix2pix("translate", run, stacked / "test", tmp_path / "out")
     assert code == 0, err
@@ -166,3 +170,36 @@ def test_bad_options(pix2pix, stacked, tmp_path, options, said):
     assert code == 2
     assert said in err
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_files_in_other_formats_are_named_wherever_a_folder_is_read(pix2pix, own_pairs, tmp_path):
+    for name in ("train/x.gif", "train/y.GIF", "val/x.heic", "test/x.ppm", "test/notes.txt"):
+        (own_pairs / name).touch()
+    run = tmp_path / "run"
+    code, _, err = pix2pix("train", "--data", own_pairs, "--out", run, *SMALL, *FEW)
+    assert code == 0, err
+    assert "Files in other formats are not read: 2 .gif, 1 .heic.\n" in err
+    code, _, err = pix2pix("translate", run, own_pairs / "test", tmp_path / "out")
+    assert code == 0, err
+    assert "Files in other formats are not read: 1 .ppm.\n" in err
+    code, out, _ = pix2pix("translate", run, own_pairs / "test", tmp_path / "again", "--json")
+    assert json.loads(out)["unread"] == {".ppm": 1}
+    code, out, err = pix2pix("evaluate", run, "--data", own_pairs, "--json")
+    assert code == 0, err
+    assert "Files in other formats are not read: 1 .ppm.\n" in err
+    assert json.loads(out)["pictures"] == 3
+
+
+def test_channels_stay_those_of_the_run_when_it_is_resumed_or_its_config_is_taken(pix2pix, satellite, tmp_path):
+    ranges = ["--value-range", "0:4095", "--target-range=-500:7700"]
+    run, again = tmp_path / "run", tmp_path / "again"
+    code, _, err = pix2pix("train", "--data", satellite, "--out", run, *ranges, *SMALL, *FEW)
+    assert code == 0, err
+    code, _, err = pix2pix("train", "--out", run, "--resume", "--steps", 6)
+    assert code == 0, err
+    assert "Channels, as in the data" not in err
+    code, _, err = pix2pix("train", "--out", again, "--config", run / "config.json", "--steps", 6)
+    assert code == 0, err
+    configs = [json.loads((each / "config.json").read_text()) for each in (run, again)]
+    assert configs[0] == configs[1]
+    assert configs[0]["data"]["source_channels"] == 5
