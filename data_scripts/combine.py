@@ -7,6 +7,7 @@ channels, alpha and the mark of pixels without data stay; a geo-reference does n
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +100,9 @@ def find_pairs(folders: Sequence[Path]) -> list[Pair]:
     halves = [(split, layout) for split in SPLITS for layout in layouts_of(root, split) if layout.kind == "two folders"]
     if not halves:
         raise UserError(f"{root}: is no dataset of two folders. Give two folders, or a dataset with {TWO_FOLDERS}.")
-    if len({split for split, _ in halves}) < len(halves):
-        ways = "; ".join(layout.describe(root) for _, layout in halves)
+    counts = Counter(split for split, _ in halves)
+    if len(counts) < len(halves):
+        ways = "; ".join(layout.describe(root) for split, layout in halves if counts[split] > 1)
         raise UserError(f"{root}: has a split in two layouts ({ways}). Remove one of them.")
     found = []
     for split, layout in halves:

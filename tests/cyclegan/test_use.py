@@ -262,7 +262,7 @@ def side_by_side(root):
     ("spoil", "said"),
     [
         (no_folder, "there is no such folder"),
-        (no_domain, "trainB: is missing, while"),
+        (no_domain, "trainB: there is no such folder, while"),
         (empty_domain, "trainB: holds no images"),
         (side_by_side, "Pairs are for the command pix2pix"),
     ],
@@ -279,7 +279,7 @@ def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(tra
     shutil.rmtree(own_domains / "testB")
     code, _, err = train(tmp_path / "run", data=own_domains)
     assert code == 2
-    assert "testB: is missing" in err
+    assert "testB: there is no such folder" in err
     assert "split test, held out for samples and validation" in err
 
 

@@ -54,7 +54,7 @@ class TestData:
 
     def test_one_domain_missing(self, train, tmp_path):
         (tmp_path / "data" / "trainA").mkdir(parents=True)
-        refused(train(tmp_path / "run", data=tmp_path / "data"), "trainB", "is missing")
+        refused(train(tmp_path / "run", data=tmp_path / "data"), "trainB", "there is no such folder")
 
     def test_held_out_pictures_are_told_from_training_pictures(self, train, own_pairs, tmp_path):
         for picture in (own_pairs / "val").iterdir():

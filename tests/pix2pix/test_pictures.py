@@ -154,7 +154,7 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--source", "radar", "--source", "moon", "--source-channels", 2], "moon: is missing"),
+        (["--source", "radar", "--source", "moon", "--source-channels", 2], "moon: there is no such folder"),
         (["--source", "radar", "--source", "radar"], "is named twice"),
         (["--source", "radar", "--source", "sun", "--source-channels", 3], "have 1 + 1 = 2 channels, 3 are expected"),
         (["--source", "radar", "--direction", "b2a"], "--source and --direction b2a"),
