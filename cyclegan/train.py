@@ -33,6 +33,7 @@ from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, save_model
 from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
+from ganvas.training.datarecord import DataRecord, record_files
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -81,6 +82,10 @@ class CycleGan:
         with blaming_held_out(self.held_out_split):
             self.held_out = _pictures(config, self.held_out_split, store, augment=False)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
+        shown = {SAMPLE_PICTURES, WATCHED_PICTURES}
+        for count in shown | ({VALIDATION_PICTURES} if self.held_out_split == "val" else set()):
+            for domain in "ab":
+                self._held_out(domain, count)  # before the first step: what cannot be read is reported now
         domains = dataset_info(root).get("domains", {})
         self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
         self.specs = generator_specs(config, self.domains["a"], self.domains["b"])
@@ -227,7 +232,9 @@ class CycleGan:
         """Give at most ``count`` fixed pictures of a domain, evenly over it, as networks take them: [N, C, S, S]."""
         length = len(self.held_out.files[domain])
         chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
-        return torch.stack(read_all(lambda place: self.held_out.prepared(domain, place), chosen, length, self._skips))
+        with blaming_held_out(self.held_out_split):
+            found = read_all(lambda place: self.held_out.prepared(domain, place), chosen, length, self._skips)
+        return torch.stack(found)
 
     @torch.no_grad()
     def _outputs(self, name: str, source: Tensor, mode: Statistics | None = None) -> Tensor:
@@ -260,14 +267,14 @@ def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
     check(config)
     with contextlib.ExitStack() as stack:
 
-        def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data]:
+        def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data, DataRecord]:
             compiled = config.hardware.compile and can_compile(fabric.device.type, say)
             store = stack.enter_context(shared_store(config.hardware, fabric))
             model = CycleGan(config, fabric, run, store=store, say=say, compiled=compiled)
             _say_what(say, model)
             for note in notes:
                 say(note)
-            return model, _data(config, model.training_set, fabric)
+            return model, _data(config, model.training_set, fabric), _record(config, model)
 
         return run_training("cyclegan", config, run, build, resume=resume, describe_best=_describe_best)
 
@@ -307,6 +314,11 @@ def _domain_channels(domain: str, files: Files) -> Channels:
 def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> Data:
     dataset = pictures if config.data.on_error == "stop" else SkippingDataset(pictures, len(pictures))
     return Data(dataset, len(pictures), config.data.batch_size, loading_workers(config.hardware, fabric))
+
+
+def _record(config: CycleGanConfig, model: CycleGan) -> DataRecord:
+    splits = {model.held_out_split: model.held_out.files, "train": model.training_set.files}
+    return record_files(data_folder(config.data), splits)
 
 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:

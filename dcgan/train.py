@@ -1,5 +1,6 @@
 """Training of a digit GAN: from options to a finished run folder."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
-from dcgan.config import DcganConfig, ModelConfig, check, left_out
+from dcgan.config import NAMES, DcganConfig, ModelConfig, check, left_out
 from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
@@ -23,10 +24,9 @@ from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.data.listing import describe_unread
 from ganvas.errors import UserError
-from ganvas.files import read_json, write_json
 from ganvas.losses import lowest_gan_loss_d
-from ganvas.messages import NAMED, named
 from ganvas.modelcard import sample_line, settings
+from ganvas.training.datarecord import DataPart, DataRecord
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -39,7 +39,6 @@ VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in
 REAL_PICTURES = 10_000  # that validation compares with
 FEWEST_PICTURES = 2  # that have a spread
 WATCHED_PICTURES = 256  # their spread is then known to about 3%
-DATA = "data.json"  # in the run's folder
 CURE = 0.5  # of Adam's beta1 (Radford et al. 2016, Sec. 4): the one change that ended a collapse (docs/collapse.md)
 
 
@@ -185,56 +184,27 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
             "least. Give more, or leave out fewer (--leave-out)."
         )
 
-    def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data]:
-        if resume:
-            _require_same_data(run, data, say)
+    def start(fabric: Fabric, say: Say) -> tuple[Dcgan, Data, DataRecord]:
         compiled = config.hardware.compile and can_compile(fabric.device.type, say)
         model = Dcgan(config, data, fabric, run, compiled=compiled)
         _say_what(say, model)
-        if fabric.is_global_zero:  # not before: a training that is refused leaves no folder
-            write_json(run / DATA, _recorded(data))
         training_set = PictureDataset(data, options.pixel_range)
-        return model, Data(
-            training_set, len(training_set), options.batch_size, loading_workers(config.hardware, fabric)
-        )
+        workers = loading_workers(config.hardware, fabric)
+        return model, Data(training_set, len(training_set), options.batch_size, workers), _record(config, data)
 
     return run_training("dcgan", config, run, start, resume=resume, describe_best=_describe_best)
 
 
-def _recorded(data: Pictures) -> dict[str, Any]:
-    """Give what a run keeps of its data, to know them again."""
-    return {"classes": list(data.classes), "shape": list(data.pictures.shape), "digest": data.digest}
-
-
-def _require_same_data(run: Path, data: Pictures, say: Say) -> None:
-    """See to it that a resumed run goes on with the data that it learned from.
-
-    Raises:
-        UserError: Its classes, or the number or the size of its pictures, are others than they were.
-    """
-    if not (run / DATA).is_file():  # older runs have none
-        return
-    before = read_json(run / DATA, "what a run learned from")
-    now = _recorded(data)
-    if any(before[name] != now[name] for name in ("classes", "shape")):
-        was, has = _in_words(before, now), _in_words(now, before)
-        raise UserError(
-            f"{run}: learned from {was}, and {data.name} has {has}. Put back what it learned from, or start a new run "
-            "with another --out."
-        )
-    if before.get("digest") != data.digest:
-        say(
-            f"Warning: {data.name}: the pictures, or their labels, are others than those that {run} learned from so "
-            "far. It goes on with the new ones; put the old ones back if that is not meant."
-        )
-
-
-def _in_words(recorded: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Describe the classes, number and size of a run's images; of many classes, those that others lack come first."""
-    N, C, H, W = recorded["shape"]
-    classes = recorded["classes"]
-    classes = named(classes if len(classes) <= NAMED else sorted(classes, key=other["classes"].__contains__))
-    return f"{N} pictures of {W} x {H} pixels and {C} channels{f' of the classes {classes}' if classes else ''}"
+def _record(config: DcganConfig, data: Pictures) -> DataRecord:
+    N, C, H, W = data.pictures.shape
+    # Images lie in the order of their names, which the digest of their pixels tells too.
+    parts = {"train": DataPart(True, f"{N} images of {W} x {H} pixels and {C} channels", order="", content=data.digest)}
+    if data.classes:
+        digest = hashlib.sha256(repr(data.classes).encode()).hexdigest()
+        names = dict.fromkeys(data.classes, 0)
+        parts["classes"] = DataPart(True, f"{len(data.classes)} classes", order=digest, content=digest, sizes=names)
+    name = config.data.data
+    return DataRecord(name if name in NAMES else str(Path(name).resolve()), parts)
 
 
 def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object] | None = None) -> DigitModelConfig:

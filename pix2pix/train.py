@@ -1,6 +1,7 @@
 """pix2pix training: from options to a finished run folder."""
 
 import contextlib
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
+from ganvas.training.datarecord import DataRecord, record_files
 from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
 from ganvas.training.loop import Batch, Data
@@ -80,6 +82,9 @@ class Pix2Pix:
         with blaming_held_out(self.held_out_split):
             self.held_out = _pairs(config, self.held_out_split, store, augment=False)
         self._skips = Skips(say) if config.data.on_error == "skip" else None
+        self._held_out_pairs(SAMPLE_PICTURES)  # before the first step: what cannot be read is reported now
+        if self.held_out_split != "train":
+            self._held_out_pairs(VALIDATION_PICTURES)
         domains = dataset_info(root).get("domains", {})
         a, b = domains.get("a", "A"), domains.get("b", "B")
         source, target = (a, b) if config.data.direction == "a2b" else (b, a)
@@ -204,7 +209,8 @@ class Pix2Pix:
         """Give at most ``count`` held-out pairs, evenly over all of them, the same at each call."""
         length = len(self.held_out)
         chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
-        return read_all(lambda place: self.held_out[0, place], chosen, length, self._skips)
+        with blaming_held_out(self.held_out_split):
+            return read_all(lambda place: self.held_out[0, place], chosen, length, self._skips)
 
     @torch.no_grad()
     def _outputs(self, source: Tensor, mode: Statistics) -> Tensor:
@@ -228,14 +234,14 @@ def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
     config, notes = with_channels(config)
     with contextlib.ExitStack() as stack:
 
-        def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data]:
+        def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data, DataRecord]:
             compiled = config.hardware.compile and can_compile(fabric.device.type, say)
             store = stack.enter_context(shared_store(config.hardware, fabric))
             model = Pix2Pix(config, fabric, run, store=store, say=say, compiled=compiled)
             _say_what(say, config, fabric, model)
             for note in notes:
                 say(note)
-            return model, _data(config, model.training_set, fabric)
+            return model, _data(config, model.training_set, fabric), _record(config, model)
 
         return run_training("pix2pix", config, run, build, resume=resume, describe_best=_describe_best)
 
@@ -273,6 +279,11 @@ def _data(config: Pix2PixConfig, pairs: PairedDataset, fabric: Fabric) -> Data:
     dataset = pairs if config.data.on_error == "stop" else SkippingDataset(pairs, len(pairs))
     workers = loading_workers(config.hardware, fabric)
     return Data(dataset, len(pairs), config.data.batch_size, workers, pairs.pairs.shard_sizes)
+
+
+def _record(config: Pix2PixConfig, model: Pix2Pix) -> DataRecord:
+    splits = {model.held_out_split: model.held_out.pairs.files, "train": model.training_set.pairs.files}
+    return record_files(data_folder(config.data), splits)
 
 
 def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
@@ -322,8 +333,8 @@ def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -
 
 
 def _describe_best(best: Mapping[str, float]) -> list[str]:
-    lines = [f"val {_l1_and_patches(best)}, SSIM {best['val_ssim']:.3f}."]
-    if "val_l1_running" in best:
+    lines = [f"val {_l1_and_patches(best)}, SSIM {best.get('val_ssim', math.nan):.3f}."]
+    if {"val_l1_running", "val_l1_picture"} <= best.keys():  # of a mode that failed, nothing is kept
         running, picture = (_l1_and_patches(best, f"_{mode}") for mode in ("running", "picture"))
         lines.append(
             f"Batch norm on val: running statistics {running}; each image's own {picture}. The better mode is recorded "

@@ -77,6 +77,14 @@ class Files:
     def __iter__(self) -> Iterator[Path]:
         return (self.folder / name for name in self._names)
 
+    def listing(self) -> Iterator[tuple[str, int]]:
+        """Return name and size in bytes of each; the size of one that is gone is -1."""
+        for name in self._names:
+            try:
+                yield name, (self.folder / name).stat().st_size
+            except OSError:
+                yield name, -1
+
 
 @dataclass(frozen=True)
 class Listing:

@@ -83,6 +83,12 @@ class Pairs:
         return (pair.b or pair.a,)
 
     @property
+    def files(self) -> dict[str, Files | Members]:
+        """All files, by side: a, b where it has its own, and more sources."""
+        more = {f"source {number}": files for number, files in enumerate(self.more, start=2)}
+        return {"a": self.a, **({} if self.b is None else {"b": self.b}), **more}
+
+    @property
     def shard_sizes(self) -> tuple[int, ...]:
         """Pairs in each shard; empty where there are none."""
         return self.a.shard_sizes if isinstance(self.a, Members) else ()

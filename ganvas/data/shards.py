@@ -18,7 +18,7 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,11 @@ class Members:
     def __getitem__(self, index: int) -> Member:
         shard, offset, size = self._places[index].tolist()
         return Member(self._shards[shard], self._names[index], offset, size)
+
+    def listing(self) -> Iterator[tuple[str, int]]:
+        """Return name and size in bytes of each, the shard's name before its own."""
+        for name, (shard, _, size) in zip(self._names, self._places.tolist(), strict=True):
+            yield f"{self._shards[shard].name}/{name}", size
 
     @property
     def shard_sizes(self) -> tuple[int, ...]:

@@ -48,22 +48,18 @@ class Skips:
     """
 
     def __init__(self, say: Callable[[str], object]) -> None:
-        self._count = 0
+        self.count = 0
+        """Errors noted so far."""
         self._say = say
         self._said: set[str] = set()
 
     def note(self, errors: Iterable[str]) -> None:
         """Count errors, and say those that are new."""
         for error in errors:
-            self._count += 1
+            self.count += 1
             if error not in self._said:
                 self._said.add(error)
                 self._say(f"Skipped: {error}")
-
-    def taken_count(self) -> int:
-        """Give the count since this was last asked for."""
-        count, self._count = self._count, 0
-        return count
 
     def note_batch(self, batch: dict[str, Any]) -> None:
         """Take out of a batch, and note, what `SkippingDataset` put into its samples."""

@@ -82,6 +82,7 @@ def parse_train(
         if changed:
             raise UserError(
                 f"--resume takes everything from the run's own config; it cannot change {', '.join(changed)}. "
-                "Only length, logging and hardware options may differ. Leave them out, or start a new run."
+                "Only the place of the data, length, logging and hardware options may differ. Leave them out, or start "
+                "a new run."
             )
     return TrainCommand(command.out, options, command.resume)

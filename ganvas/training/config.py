@@ -6,7 +6,7 @@ what is theirs.
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -228,6 +228,8 @@ RESUMABLE_CHANGES = frozenset(
 ) | {
     *(f"schedule.{name}" for name in ("epochs", "decay_epochs", "steps", "decay_steps")),
     "data.on_error",  # whoever was stopped by a bad picture may go on without it
+    "data.data",  # data may be moved; `ganvas.training.datarecord` compares its content
+    "data.data_root",
 }
 
 
@@ -250,19 +252,12 @@ def with_settings(run: Config, named: Config, plain: Config) -> Config:
 
 def forbidden_changes(before: Any, after: Any) -> list[str]:
     """Name the options in which two configs differ and a resumed run may not."""
-    old, new = flatten(asdict(before)), flatten(asdict(after))
-    changed = [name for name in old if _resolved(old[name]) != _resolved(new.get(name))]
     was, now = flatten(to_json(before)), flatten(to_json(after))
     return [
         f"{_option(name)} (was {was[name]!r}, now {now.get(name)!r})"
-        for name in changed
-        if name not in RESUMABLE_CHANGES
+        for name in was
+        if was[name] != now.get(name) and name not in RESUMABLE_CHANGES
     ]
-
-
-def _resolved(value: object) -> object:
-    """Give one spelling to all that mean the same folder; other values stay."""
-    return value.resolve() if isinstance(value, Path) else value
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

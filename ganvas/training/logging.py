@@ -1,6 +1,8 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard, sample pictures, progress on the terminal."""
 
+import contextlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +66,11 @@ class RunLog:
         self._progress.update(self._task, completed=step)
 
     def scalars(self, step: int, values: Mapping[str, float], *, extra: Mapping[str, float] | None = None) -> None:
-        """Record named values after ``step`` steps; ``extra`` goes to metrics.jsonl alone."""
+        """Record named values after ``step`` steps; ``extra`` goes to metrics.jsonl alone.
+
+        Values that are not finite are left out: JSON has no word for them.
+        """
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         line = {"step": step, **(extra or {}), **{name: round(value, 6) for name, value in values.items()}}
         self._write(line)
         for name, value in values.items():
@@ -121,7 +127,8 @@ class RunLog:
         """Close files and the progress bar."""
         self._progress.stop()
         self._metrics.close()
-        self._board.close()
+        with contextlib.suppress(OSError):  # a full disk was reported, or everything was synced before
+            self._board.close()
 
 
 def _sample(folder: Path, step: int) -> Path:

@@ -5,7 +5,9 @@ numbers on (seed, step, rank), the learning rate on the step. So a checkpoint ne
 or drawn in between changes nothing, and a run that was killed and resumed ends as if it had never stopped.
 """
 
+import contextlib
 import math
+import re
 import shlex
 import signal
 import time
@@ -23,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
 from ganvas.data.skipping import Skips
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.modelfile import load_weights
 from ganvas.training.checkpoint import (
     Checkpoint,
@@ -36,7 +38,8 @@ from ganvas.training.checkpoint import (
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.logging import RunLog, say_plainly
 from ganvas.training.optimizer import Adam
-from ganvas.training.schedule import Plateau, Schedule, make_schedule
+from ganvas.training.ranks import Ranks
+from ganvas.training.schedule import Plateau, make_schedule
 from ganvas.training.validation import combined_score
 from ganvas.training.watch import Sight
 
@@ -109,12 +112,16 @@ class Data:
 class Progress:
     """Where a run stands beside its networks: what a checkpoint keeps as JSON.
 
-    ``skipped`` counts how often, in all processes, a picture could not be read and another took its place.
-    ``model_state`` is what `Trainable.state_dict` returned.
+    ``epoch`` epochs are complete, and ``seen`` images of the next one are seen. ``validation_due`` is true where an
+    error stopped the run between a step and its validation. ``skipped`` counts how often, in all processes, a picture
+    could not be read and another took its place. ``model_state`` is what `Trainable.state_dict` returned.
     """
 
     step: int = 0
+    epoch: int = 0
+    seen: int = 0
     seconds: float = 0.0
+    validation_due: bool = False
     best_score: float | None = None
     best_step: int | None = None
     best_metrics: dict[str, float] | None = None
@@ -143,74 +150,113 @@ def train(
     logging: LoggingConfig,
     hyperparameters: Mapping[str, Any],
     resume_from: Checkpoint | None = None,
+    how_to_resume: str = "--resume",
 ) -> Outcome:
     """Train from the start or from a checkpoint to the end of the schedule, or until a signal asks to stop.
 
+    Whatever ends it, the steps since the last checkpoint are saved first, and a resume from there is exact. The two
+    exceptions: the weights are not finite, or the error came inside of a step.
+
     Raises:
-        UserError: A loss or weight is no longer finite, the disk is full, a picture cannot be read. The last
-            checkpoint is good in each case.
+        UserError: A loss or weight is no longer finite, the disk is full, an image cannot be read. The message says
+            what is saved. With several processes, all of them raise it.
     """
-    schedule = make_schedule(schedule_config, steps_per_epoch(data.length, data.batch_size, fabric.world_size))
     base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainable.optimizers.items()}
     progress = Progress() if resume_from is None else _restore(trainable, resume_from, fabric.global_rank)
+    images_per_step = data.batch_size * fabric.world_size
+    epoch_steps = steps_per_epoch(data.length, data.batch_size, fabric.world_size)
+    # The epochs go on from the images seen, though another number of devices sees them in another number of steps.
+    shift = progress.step - (progress.epoch * epoch_steps + progress.seen // images_per_step)
+    schedule = make_schedule(schedule_config, epoch_steps, shift)
+    ranks = Ranks(fabric)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
-    skips = Skips(say_plainly if log is None else log.say)
+    skips, skipped_before = Skips(say_plainly if log is None else log.say), progress.skipped
     window, unseen = _Window(progress.step), _Window(progress.step)
     began = time.monotonic() - progress.seconds
+    saved = progress  # what the newest checkpoint holds
+    whole = True  # False inside of a step, where some weights are updated and others are not
+
+    def validate(progress: Progress) -> Progress:
+        """Validate, and keep the model if it is the best so far."""
+        with ranks.fail_together():
+            _require_finite_state(trainable, progress.step)
+            if log is not None:
+                progress = _validated(trainable, replace(progress, validation_due=False), log)
+        return fabric.broadcast(progress)  # the learning rate follows the plateau in every process
 
     def save(progress: Progress) -> Progress:
         """Write a checkpoint."""
-        skipped = progress.skipped + _summed(skips.taken_count(), fabric)
+        with ranks.fail_together():
+            _require_finite_state(trainable, progress.step)
+        skipped = skipped_before + _summed(skips.count, fabric)
         progress = replace(progress, skipped=skipped, model_state=trainable.state_dict())
         elsewhere = _of_other_processes(trainable, fabric)
-        if log is not None:
-            log.sync()
-            save_checkpoint(run, Checkpoint(progress.step, _tensors(trainable) | elsewhere, asdict(progress)))
-            remove_old(run, logging.keep_checkpoints, progress.best_step)
-        return fabric.broadcast(progress)  # the learning rate follows the plateau in every process
+        with ranks.fail_together():
+            if log is not None:
+                log.sync()
+                save_checkpoint(run, Checkpoint(progress.step, _tensors(trainable) | elsewhere, asdict(progress)))
+        return progress
 
     try:
+        if progress.validation_due:  # an error stopped the run between this step and its validation
+            saved = progress = save(validate(progress))
+        batches = _batches(data, seed, range(progress.step - shift, schedule.total_steps - shift), fabric)
         with _Signals() as stop:
-            for step, batch in enumerate(_batches(data, seed, progress.step, schedule, fabric), start=progress.step):
-                skips.note_batch(batch)
+            for step in range(progress.step, schedule.total_steps):
+                with ranks.fail_together():
+                    batch = next(batches)
+                    skips.note_batch(batch)
                 # The whole state of chance of this step, whatever was drawn before it.
                 torch.manual_seed(_mix(seed, step, fabric.global_rank))
                 factor = schedule.factor(step, progress.plateau)
                 for name, optimizer in trainable.optimizers.items():
                     optimizer.set_lr(base_lr[name] * factor)
 
+                whole = False
                 losses = trainable.step(batch)
-                window.add(losses)
-                unseen.add(losses)
                 done = step + 1
                 last = done == schedule.total_steps
-                progress = replace(progress, step=done, seconds=time.monotonic() - began)
+                due = last or done % logging.save_every_steps == 0
+                epoch, position = divmod(done - shift, epoch_steps)
+                progress = replace(
+                    progress,
+                    step=done,
+                    epoch=epoch,
+                    seen=position * images_per_step,
+                    seconds=time.monotonic() - began,
+                    validation_due=due,
+                )
+                whole = True
+                window.add(losses)
+                unseen.add(losses)
                 stopping = _agreed(stop, fabric, done, logging.log_every_steps)
 
                 # Look at the numbers: the only moment at which the device has to be waited for.
-                due = last or done % logging.save_every_steps == 0
                 showing = last or done % logging.sample_every_steps == 0
                 looking = due or stopping or done % logging.log_every_steps == 0
-                if looking:
-                    means = window.read(done, run)
-                    if log is not None:
-                        epoch = (done - 1) // steps_per_epoch(data.length, data.batch_size, fabric.world_size)
-                        rate = window.rate(data.batch_size * fabric.world_size)
-                        values = {**means, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
-                        log.scalars(done, values, extra={"epoch": epoch, "seconds": round(progress.seconds, 2)})
-                if due or stopping:
-                    _require_finite_weights(trainable.networks, done, run)
                 if log is not None:
                     log.advance(done)
-                    # A run that was stopped must choose its best model as one that was not: no extra validation.
-                    # It comes before the samples, which are drawn in the mode of batch norm that it chooses.
-                    if due:
-                        progress = _validated(trainable, progress, log)
-                    if showing:
-                        log.samples(done, trainable.sample())
-                        log.sight(done, trainable.watch(unseen.read(done, run)))
+                if looking:
+                    with ranks.fail_together():
+                        means = window.read(done)
+                        if log is not None:
+                            rate = window.rate(images_per_step)
+                            values = {**means, "lr": next(iter(base_lr.values())) * factor, "images_per_second": rate}
+                            extra = {"epoch": (step - shift) // epoch_steps, "seconds": round(progress.seconds, 2)}
+                            log.scalars(done, values, extra=extra)
+                # A run that was stopped must choose its best model as one that was not: no extra validation.
+                # It comes before the samples, which are drawn in the mode of batch norm that it chooses.
+                if due:
+                    progress = validate(progress)
+                if showing:
+                    with ranks.fail_together():
+                        if log is not None:
+                            log.samples(done, trainable.sample())
+                            log.sight(done, trainable.watch(unseen.read(done)))
                 if due or stopping:
-                    progress = save(progress)
+                    saved = progress = save(progress)
+                    if log is not None:
+                        remove_old(run, logging.keep_checkpoints, progress.best_step)
                 if looking:
                     window = _Window(done)  # begins after samples and validation: its rate is the training's own
                 if looking or showing:
@@ -220,6 +266,17 @@ def train(
         if log is not None and progress.best_metrics:
             log.final_metrics(progress.best_metrics)
         return Outcome(progress, True)
+    except BaseException as error:
+        # Whatever it is, the steps since the last checkpoint are not lost.
+        if progress != saved and whole and ranks.agreed:
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                saved = progress = save(progress)
+        state = _describe_saved(run, progress, progress == saved, how_to_resume)
+        if isinstance(error, UserError):
+            raise UserError(f"{error}{state}") from error
+        if log is not None and state:
+            log.say(f"Training stopped.{state}")
+        raise
     finally:
         if log is not None:
             log.close()
@@ -298,20 +355,29 @@ def _validated(trainable: Trainable, progress: Progress, log: RunLog) -> Progres
         return progress
     log.scalars(progress.step, metrics)
     score = combined_score(metrics, trainable.criteria)
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    if not math.isfinite(score):
+        found = ", ".join(f"{name} is {value}" for name, value in metrics.items() if name not in finite)
+        advice = "It does not count for the best model. Check the held-out images: python -m data_scripts check"
+        log.sight(progress.step, Sight({}, [f"The validation failed: {found}. {advice}"]))
+        if progress.best_score is None:
+            trainable.save_model(progress.step, finite)  # until a validation succeeds, the newest is the model
+        return progress
     plateau = progress.plateau.after(score)
     if progress.best_score is not None and score >= progress.best_score:
         return replace(progress, plateau=plateau)
-    trainable.save_model(progress.step, metrics)
-    return replace(progress, best_score=score, best_step=progress.step, best_metrics=dict(metrics), plateau=plateau)
+    trainable.save_model(progress.step, finite)  # JSON has no word for a metric of another kind that is not
+    return replace(progress, best_score=score, best_step=progress.step, best_metrics=finite, plateau=plateau)
 
 
-def _batches(data: Data, seed: int, start: int, schedule: Schedule, fabric: Fabric) -> Iterator[Batch]:
+def _batches(data: Data, seed: int, steps: range, fabric: Fabric) -> Iterator[Batch]:
+    """Load the batches of ``steps``, counted from the first one of epoch 0."""
     sampler = ResumableBatchSampler(
         data.length,
         data.batch_size,
         seed=seed,
-        start_step=start,
-        stop_step=schedule.total_steps,
+        start_step=steps.start,
+        stop_step=steps.stop,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         shard_sizes=data.shard_sizes,
@@ -328,7 +394,17 @@ def _batches(data: Data, seed: int, start: int, schedule: Schedule, fabric: Fabr
             yield {name: _moved(value, fabric.device) for name, value in batch.items()}
     except UserError as error:
         # A worker's error arrives with the worker's traceback around it.
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+        message = re.split(r"(?:User|Write)Error: ", str(error))[-1].strip()
+        if isinstance(error, WriteError):
+            raise WriteError(message) from None
+        raise UserError(f"{message} Save it under the same name, or leave it out: --on-error skip.") from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"A process that loads images ended: {error}. If memory is short, use fewer --workers or a smaller "
+            "--cache-gb."
+        ) from None
 
 
 def _moved(value: object, device: torch.device) -> object:
@@ -354,7 +430,7 @@ class _Window:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
 
-    def read(self, step: int, run: Path) -> dict[str, float]:
+    def read(self, step: int) -> dict[str, float]:
         """Give the means; wait for the device.
 
         Raises:
@@ -363,7 +439,7 @@ class _Window:
         means = {name: float(value) / self._steps for name, value in self._sums.items()}
         wrong = [name for name, value in means.items() if not math.isfinite(value)]
         if wrong:
-            raise _diverged(f"{', '.join(wrong)} became non-finite between steps {self._start + 1} and {step}", run)
+            raise _diverged(f"{', '.join(wrong)} became non-finite between steps {self._start + 1} and {step}")
         return means
 
     def rate(self, images_per_step: int) -> float:
@@ -371,21 +447,34 @@ class _Window:
         return self._steps * images_per_step / max(time.monotonic() - self._began, 1e-9)
 
 
-def _require_finite_weights(networks: Mapping[str, nn.Module], step: int, run: Path) -> None:
-    """Keep a checkpoint from being written that nobody could go on from: finite losses can leave bad weights."""
-    for name, network in networks.items():
-        total = sum(parameter.detach().float().abs().sum() for parameter in network.parameters())
-        if not math.isfinite(float(total)):
-            raise _diverged(f"weights of {name} became non-finite at step {step}", run)
+def _require_finite_state(trainable: Trainable, step: int) -> None:
+    """Keep a checkpoint from being written that nobody could go on from: finite losses can leave bad weights.
+
+    Raises:
+        UserError: A weight, a running statistic or a moment of an optimizer is not finite.
+    """
+    for name, tensors in _tensors(trainable).items():
+        floats = [tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel()]
+        if floats and not math.isfinite(float(sum(tensor.detach().float().abs().sum() for tensor in floats))):
+            kind, owner = ("moments", name.removesuffix(".adam")) if name.endswith(".adam") else ("weights", name)
+            raise _diverged(f"{kind} of {owner} became non-finite at step {step}")
 
 
-def _diverged(what: str, run: Path) -> UserError:
-    saved = list_checkpoints(run)
-    good = f"The last checkpoint, {saved[-1]}, is good" if saved else "There is no checkpoint yet"
+def _diverged(what: str) -> UserError:
     return UserError(
-        f"Training stopped: {what}. {good}. Try a lower --lr, --precision fp32 or another --gan-loss; "
-        "check the data set with python -m data_scripts check."
+        f"Training stopped: {what}. Try a lower --lr, --precision fp32 or another --gan-loss; check the dataset with "
+        "python -m data_scripts check."
     )
+
+
+def _describe_saved(run: Path, progress: Progress, is_saved: bool, how_to_resume: str) -> str:
+    """Return what follows an error's message: up to which step the run is saved."""
+    if progress.step == 0:
+        return ""
+    if is_saved:
+        return f" Everything up to step {progress.step} is saved. Continue with: {how_to_resume}"
+    saved = list_checkpoints(run)
+    return f" The last checkpoint, {saved[-1]}, is good." if saved else " There is no checkpoint yet."
 
 
 class _Signals:

@@ -80,7 +80,8 @@ class Adam(torch.optim.Adam):
             if f"{name}.step" not in moments:
                 continue
             shape = self._named[name].shape
-            state = {"step": moments[f"{name}.step"].clone()}
+            # The fused kernel reads the step count where the parameter lies.
+            state = {"step": moments[f"{name}.step"].to(view.device, copy=True)}
             for key in ("exp_avg", "exp_avg_sq"):
                 moment = moments[f"{name}.{key}"]
                 if moment.shape != shape:

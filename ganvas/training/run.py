@@ -1,9 +1,13 @@
 """A training from the command line's point of view: the run's folder, the loop, and what is said before and after."""
 
+import ast
 import contextlib
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 from lightning_fabric import Fabric
@@ -14,6 +18,7 @@ from ganvas.errors import UserError
 from ganvas.files import cannot_write, recover_folder, write_json
 from ganvas.options import to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
+from ganvas.training.datarecord import DataRecord, check_record, write_record
 from ganvas.training.device import make_fabric
 from ganvas.training.loop import Data, Outcome, Trainable, newest_whole_checkpoint, resume_command, train
 from ganvas.training.memory import peak_memory_gb
@@ -45,7 +50,7 @@ def run_training(
     program: str,
     config: RunConfig,
     run: Path,
-    build: Callable[[Fabric, Say], tuple[Trainable, Data]],
+    build: Callable[[Fabric, Say], tuple[Trainable, Data, DataRecord]],
     *,
     resume: bool,
     describe_best: Callable[[Mapping[str, float]], list[str]],
@@ -56,7 +61,7 @@ def run_training(
         program: The command, for messages.
         config: All options of the run; its config.json.
         run: The run's folder.
-        build: Builds the model and opens its data; says what it found.
+        build: Builds the model, opens its data and records it; says what it found.
         resume: Whether to go on from the newest checkpoint.
         describe_best: Puts the best validation metrics into words.
 
@@ -67,32 +72,70 @@ def run_training(
     _check_folder(run, resume)
     checkpoint = newest_whole_checkpoint(run, say) if resume else None
     fabric = make_fabric(config.hardware)
-    model, data = build(fabric, say if fabric.is_global_zero else _silence)
+    say_once = say if fabric.is_global_zero else _silence
+    model, data, record = build(fabric, say_once)
+    if resume:
+        check_record(run, record, say_once)
     _make_folder(run)  # not before model and data are there: a training that is refused leaves nothing
     if fabric.is_global_zero:
         write_json(run / "config.json", to_json(config))
+        write_record(run, record)
         recover_folder(run / "model")
-    outcome = train(
-        model,
-        data,
-        fabric=fabric,
-        run=run,
-        seed=config.seed,
-        schedule_config=config.schedule,
-        logging=config.logging,
-        hyperparameters=flatten(to_json(config)),
-        resume_from=checkpoint,
-    )
+    try:
+        outcome = train(
+            model,
+            data,
+            fabric=fabric,
+            run=run,
+            seed=config.seed,
+            schedule_config=config.schedule,
+            logging=config.logging,
+            hyperparameters=flatten(to_json(config)),
+            resume_from=checkpoint,
+            how_to_resume=resume_command(program, run),
+        )
+    except UserError:
+        # All processes raise it and the first one reports it, which the launcher would kill if another ended badly.
+        if fabric.is_global_zero:
+            raise
+        return 0
     if not fabric.is_global_zero:
         return 0
     return _say_outcome(program, say, outcome, run, describe_best)
 
 
 def loading_workers(hardware: HardwareConfig, fabric: Fabric) -> int:
-    """Beside a GPU the processor is free to load; on a CPU a loading process would take a core from the training."""
-    if hardware.workers is not None:
-        return hardware.workers
-    return min(4, os.cpu_count() or 1) if fabric.device.type != "cpu" else 0
+    """Beside a GPU the processor is free to load; on a CPU a loading process would take a core from the training.
+
+    Raises:
+        UserError: Loading processes would run the user's script again.
+    """
+    workers = hardware.workers
+    if workers is None:
+        workers = min(4, os.cpu_count() or 1) if fabric.device.type != "cpu" else 0
+    if workers and multiprocessing.get_start_method() != "fork":
+        _require_main_guard(sys.modules["__main__"])
+    return workers
+
+
+def _require_main_guard(main: ModuleType) -> None:
+    """Refuse a script without ``if __name__ == "__main__":``, which every spawned process would run from the top.
+
+    Raises:
+        UserError: With what to change.
+    """
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or (spec is not None and spec.name.endswith("__main__")):  # these are not run again
+        return
+    try:
+        statements = ast.parse(Path(file).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return  # no source: there may be a guard
+    if not any(isinstance(each, ast.If) and "__name__" in ast.unparse(each.test) for each in statements):
+        raise UserError(
+            f'{file}: has no `if __name__ == "__main__":`, so every process that loads images would start the training '
+            "again. Put the code that trains under that line, or set --workers 0."
+        )
 
 
 @contextlib.contextmanager
@@ -105,6 +148,8 @@ def blaming_held_out(split: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        if split == "train":
+            raise
         raise UserError(
             f"{error} This is the split {split}, held out for samples and validation. Mend it, or take it away."
         ) from None

@@ -40,6 +40,9 @@ class Schedule:
         unit_steps: Steps a unit.
         kind: As `ScheduleConfig.schedule`.
         fall_every_steps: Steps between the falls of the "step" schedule.
+        unit_shift: Step numbers that the first unit starts after.
+        epoch_shift: Step numbers that the first epoch starts after; other than 0 in a run that was resumed with another
+            number of devices.
     """
 
     full_units: int
@@ -47,11 +50,13 @@ class Schedule:
     unit_steps: int
     kind: str
     fall_every_steps: int
+    unit_shift: int = 0
+    epoch_shift: int = 0
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
-        return (self.full_units + self.decay_units) * self.unit_steps
+        return (self.full_units + self.decay_units) * self.unit_steps + self.unit_shift
 
     def factor(self, step: int, plateau: Plateau = NO_PLATEAU) -> float:
         """Give the learning rate's factor at ``step``, counted from 0.
@@ -60,21 +65,28 @@ class Schedule:
         (Zhu et al. 2017, Sec. 4), which never trains at zero. "plateau" depends on the validations alone, which no
         other kind heeds; ``plateau`` is what they have led to.
         """
-        unit = step // self.unit_steps
+        unit = (step - self.unit_shift) // self.unit_steps
         if self.kind == "linear":
             return 1 - max(0, unit + 1 - self.full_units) / (self.decay_units + 1)
         if self.kind == "cosine":
             return (1 + math.cos(math.pi * unit / (self.full_units + self.decay_units))) / 2
         if self.kind == "step":
-            return 0.1 ** (step // self.fall_every_steps)
+            return 0.1 ** ((step - self.epoch_shift) // self.fall_every_steps)
         return plateau.factor
 
 
-def make_schedule(config: ScheduleConfig, steps_per_epoch: int) -> Schedule:
-    """Resolve the options of a run's length; with ``steps`` alone, the second half decays."""
+def make_schedule(config: ScheduleConfig, steps_per_epoch: int, epoch_shift: int = 0) -> Schedule:
+    """Resolve the options of a run's length; with ``steps`` alone, the second half decays.
+
+    Args:
+        config: The options.
+        steps_per_epoch: Steps of the present batch size and number of devices in which all samples are seen.
+        epoch_shift: As in `Schedule`.
+    """
     if config.steps is not None:
         decay = config.steps // 2 if config.decay_steps is None else config.decay_steps
-        full, unit_steps = config.steps - decay, 1
+        full, unit_steps, unit_shift = config.steps - decay, 1, 0
     else:
-        full, decay, unit_steps = config.epochs, config.decay_epochs, steps_per_epoch
-    return Schedule(full, decay, unit_steps, config.schedule, config.lr_step_epochs * steps_per_epoch)
+        full, decay, unit_steps, unit_shift = config.epochs, config.decay_epochs, steps_per_epoch, epoch_shift
+    fall_every_steps = config.lr_step_epochs * steps_per_epoch
+    return Schedule(full, decay, unit_steps, config.schedule, fall_every_steps, unit_shift, epoch_shift)

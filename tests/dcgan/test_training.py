@@ -280,44 +280,52 @@ class TestDataOfAResumedRun:
         assert code == 0, err
         return tmp_path / "run"
 
-    def resume(self, dcgan, run, steps):
-        code, _, err = dcgan("train", "--out", run, "--resume", "--steps", steps)
+    def resume(self, dcgan, run, steps, *options):
+        code, _, err = dcgan("train", "--out", run, "--resume", "--steps", steps, *options)
         return code, err
 
-    def test_the_same_data_are_no_word_worth(self, dcgan, run):
+    def test_the_same_data_is_not_mentioned(self, dcgan, run, tmp_path):
         code, err = self.resume(dcgan, run, 2)
         assert (code, "learned from" in err) == (0, False)
 
-    def test_other_pictures_are_warned_of_once(self, dcgan, run, tmp_path):
+    def test_moved_data_may_be_named(self, dcgan, run, tmp_path):
+        (tmp_path / "tiles").rename(tmp_path / "moved")
+        assert self.resume(dcgan, run, 2)[0] == 2
+        code, err = self.resume(dcgan, run, 2, "--data", tmp_path / "moved")
+        assert (code, "learned from" in err) == (0, False)
+        assert self.resume(dcgan, run, 3)[0] == 0
+
+    def test_other_images_are_warned_of_once(self, dcgan, run, tmp_path):
         write_image(tmp_path / "tiles" / "class-1" / "0.png", np.zeros((16, 16, 3), np.uint8))
         code, err = self.resume(dcgan, run, 2)
         assert code == 0, err
-        assert err.count("Warning: folder tiles: the pictures, or their labels, are others") == 1
+        assert err.count("Warning") == 1
+        assert f"tiles: changed since {run} learned from it. train: other content." in err
         code, err = self.resume(dcgan, run, 3)
         assert (code, "Warning" in err) == (0, False)
 
-    @pytest.mark.parametrize("change", ["class", "picture", "size"])
+    def test_other_images_in_another_place_are_refused(self, dcgan, run, tmp_path):
+        (tmp_path / "tiles").rename(tmp_path / "moved")
+        write_image(tmp_path / "moved" / "class-1" / "0.png", np.zeros((16, 16, 3), np.uint8))
+        code, err = self.resume(dcgan, run, 2, "--data", tmp_path / "moved")
+        assert (code, "moved: is not the data that" in err, "train: other content" in err) == (2, True, True)
+
+    @pytest.mark.parametrize("change", ["class", "image", "size"])
     def test_other_classes_and_numbers_are_refused(self, dcgan, run, tmp_path, change):
         tiles = tmp_path / "tiles"
         if change == "class":
             (tiles / "class-1").rename(tiles / "other")
-            said = "of the classes class-0, class-2, other"
-        elif change == "picture":
+            said = "of the classes class-0, class-2, other now"
+        elif change == "image":
             (tiles / "class-1" / "0.png").unlink()
-            said = "folder tiles has 11 pictures of 16 x 16 pixels"
+            said = "then, 11 images of 16 x 16 pixels"
         else:
             for path in tiles.rglob("*.png"):
                 write_image(path, np.zeros((32, 32, 3), np.uint8))
-            said = "folder tiles has 12 pictures of 32 x 32 pixels"
+            said = "then, 12 images of 32 x 32 pixels"
         before = (run / "data.json").read_bytes()
         code, err = self.resume(dcgan, run, 2)
         assert code == 2
-        assert "learned from 12 pictures of 16 x 16 pixels and 3 channels of the classes class-0, class-1, cl" in err
+        assert "train: 12 images of 16 x 16 pixels and 3 channels of the classes class-0, class-1, cl" in err
         assert said in err
         assert (run / "data.json").read_bytes() == before
-
-    def test_a_run_from_before_this_was_recorded_goes_on(self, dcgan, run):
-        (run / "data.json").unlink()
-        code, err = self.resume(dcgan, run, 2)
-        assert code == 0, err
-        assert (run / "data.json").is_file()

@@ -11,6 +11,7 @@ from PIL import Image
 from data_scripts.__main__ import main as data_scripts
 from ganvas.data import paired
 from ganvas.data.paired import find_pairs
+from ganvas.data.sampling import epoch_order
 from ganvas.files import sha256
 
 
@@ -109,20 +110,46 @@ class TestOnError:
         assert skipped(err) == 4
         assert model_digest(tmp_path / "killed") == model_digest(tmp_path / "whole")
 
-    def test_a_run_that_was_stopped_goes_on_without_the_bad_picture(self, train, pix2pix, own_pairs, tmp_path):
-        run, last = tmp_path / "run", tmp_path / "last.png"
-        assert train(run, "--steps", 4, data=own_pairs)[0] == 0
-        visited = find_pairs(own_pairs, "train")
-        shutil.move(visited[0].a, last)
-        shutil.copyfile(visited[1].a, visited[0].a)
-        visited[0].a.write_text("not a picture")
-        longer = ["train", "--out", run, "--resume", "--steps", 12]
-        code, _, err = pix2pix(*longer)
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_run_that_a_bad_image_stopped_loses_no_step_and_is_repaired(
+        self, train, pix2pix, trained, own_pairs, tmp_path, workers
+    ):
+        """Of epoch 0, the image that comes fifth; no checkpoint would be due before step 100."""
+        run, kept = tmp_path / "run", tmp_path / "kept.png"
+        file = own_pairs / "train" / f"{epoch_order(6, 0, 0)[4]}.png"
+        shutil.copyfile(file, kept)
+        file.write_bytes(file.read_bytes()[:200])
+        code, _, err = train(run, "--save-every-steps", 100, "--workers", workers, data=own_pairs)
         assert code == 2
-        assert f"{visited[0].a.name}: is no picture" in err
-        code, _, err = pix2pix(*longer, "--on-error", "skip")
+        assert err.count("error:") == 1
+        assert f"{file.name}: " in err
+        assert f"Everything up to step 4 is saved. Continue with: pix2pix train --out {run} --resume" in err
+        assert "--on-error skip" in err
+        assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step-00000004"]
+        shutil.copytree(run, tmp_path / "skipping")
+        code, _, err = pix2pix("train", "--out", tmp_path / "skipping", "--resume", "--on-error", "skip")
         assert code == 0, err
-        assert (run / "checkpoints" / "step-00000012").is_dir()
+        assert skipped(err) == 1
+        shutil.copyfile(kept, file)
+        code, _, err = pix2pix("train", "--out", run, "--resume", "--save-every-steps", 2)
+        assert code == 0, err
+        assert f"Warning: {own_pairs}: changed since" in err
+        checkpoint = run / "checkpoints" / "step-00000006"
+        for name in ("G", "D", "G.adam", "D.adam"):
+            assert sha256(checkpoint / f"{name}.safetensors") == sha256(
+                trained / "checkpoints" / "step-00000006" / f"{name}.safetensors"
+            )
+
+    @pytest.mark.parametrize("split", ["val", "train"])
+    def test_a_bad_held_out_image_is_reported_before_the_first_step(self, train, own_pairs, tmp_path, split):
+        if split == "train":
+            shutil.rmtree(own_pairs / "val")  # then samples show training images
+        spoil(own_pairs, 0, split=split)
+        code, _, err = train(tmp_path / "run", data=own_pairs)
+        assert code == 2
+        assert "0.png: is no picture" in err
+        assert ("split val, held out" in err) == (split == "val")
+        assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize("arguments", [[], ["--on-error", "skip"]])
     def test_a_picture_that_vanished_after_it_was_listed(self, train, own_pairs, tmp_path, monkeypatch, arguments):

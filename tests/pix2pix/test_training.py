@@ -3,12 +3,15 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 
 import pytest
 import torch
+from PIL import Image
 
 import ganvas
+from data_scripts.__main__ import main as data_scripts
 from ganvas.data.images import read_image
 from ganvas.files import sha256
 from ganvas.modelfile import load_model
@@ -223,3 +226,82 @@ def test_two_processes_share_a_batch(process, pix2pix, pairs, tmp_path):
             # Two steps of Adam move each weight by up to 0.02; with one rank's gradients alone they would part by that.
             assert (value - two[name]).abs().mean() < 2e-4, name
     assert [line["epoch"] for line in metrics(tmp_path / "two") if "epoch" in line] == [0, 0]
+
+
+class TestDataOfAResumedRun:
+    @pytest.fixture
+    def run(self, train, own_pairs, tmp_path):
+        assert train(tmp_path / "run", "--steps", 2, data=own_pairs)[0] == 0
+        return tmp_path / "run"
+
+    @pytest.fixture
+    def resume(self, pix2pix, run):
+        return lambda *options: pix2pix("train", "--out", run, "--resume", "--steps", 6, *options)
+
+    def test_moved_data_is_found_again_and_ends_with_the_same_bytes(self, resume, run, own_pairs, trained, tmp_path):
+        shutil.move(own_pairs, tmp_path / "moved")
+        code, _, err = resume()
+        assert (code, "Give --data" in err) == (2, True)
+        code, _, err = resume("--data", tmp_path / "moved")
+        assert code == 0, err
+        assert "Warning" not in err
+        assert model_digest(run) == model_digest(trained)
+        assert json.loads((run / "config.json").read_text())["data"]["data"] == str(tmp_path / "moved")
+
+    def test_other_data_is_refused_with_what_differs(self, resume, run, own_pairs, tmp_path):
+        shutil.copytree(own_pairs, tmp_path / "other")
+        (tmp_path / "other" / "train" / "3.png").unlink()
+        before = (run / "data.json").read_bytes(), (run / "config.json").read_bytes()
+        code, _, err = resume("--data", tmp_path / "other")
+        assert code == 2
+        assert "train a: 6 files then, 5 files now, missing: 3.png" in err
+        assert before == ((run / "data.json").read_bytes(), (run / "config.json").read_bytes())
+
+    def test_training_images_that_were_removed_are_missed(self, resume, own_pairs):
+        (own_pairs / "train" / "0.png").unlink()
+        code, _, err = resume()
+        assert (code, "missing: 0.png" in err) == (2, True)
+
+    def test_changed_images_are_warned_of_once(self, resume, own_pairs):
+        for split in ("train", "val"):
+            Image.open(own_pairs / split / "1.png").transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(
+                own_pairs / split / "1.png", compress_level=0
+            )
+        code, _, err = resume()
+        assert code == 0, err
+        assert err.count("Warning") == 1
+        assert "val a: of another size: 1.png; train a: of another size: 1.png" in err
+        code, _, err = resume()
+        assert (code, "Warning" in err) == (0, False)
+
+
+@pytest.mark.parametrize("layout", ["pairs", "folders", "shards"])
+def test_the_record_holds_for_every_layout(train, own_pairs, tmp_path, layout):
+    root = own_pairs
+    if layout == "shards":
+        root = tmp_path / "shards"
+        assert data_scripts(["shards", str(own_pairs), str(root), "--pairs-per-shard", "2"]) == 0
+    elif layout == "folders":
+        for file in own_pairs.rglob("*.png"):
+            both = Image.open(file)
+            for side, left in (("A", 0), ("B", 32)):
+                folder = tmp_path / "folders" / f"{file.parent.name}{side}"
+                folder.mkdir(parents=True, exist_ok=True)
+                both.crop((left, 0, left + 32, 32)).save(folder / file.name)
+        root = tmp_path / "folders"
+    assert train(tmp_path / "run", "--steps", 1, data=root)[0] == 0
+    parts = json.loads((tmp_path / "run" / "data.json").read_text())["parts"]
+    sides = "ab" if layout == "folders" else "a"
+    assert {name: len(part["sizes"]) for name, part in parts.items()} == {
+        f"{split} {side}": count for split, count in (("train", 6), ("val", 2)) for side in sides
+    }
+
+
+def test_epochs_that_another_number_of_devices_resumes_are_whole(process, pix2pix, train, pairs, tmp_path):
+    options = ["--steps", "None", "--epochs", 1, "--decay-epochs", 0]
+    code, _, err = train(tmp_path / "run", *options)
+    assert code == 0, err
+    together = process("train", "--out", tmp_path / "run", "--resume", "--device", "cpu", "--devices", 2, "--epochs", 3)
+    _, err = together.communicate(timeout=240)
+    assert together.returncode == 0, err
+    assert "Done: 12 steps" in err  # six steps of one pair, then two epochs of three steps of two pairs

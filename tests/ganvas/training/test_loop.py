@@ -1,8 +1,12 @@
 """The loop with the smallest trainable there is; real models are trained in tests/pix2pix."""
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ganvas.data.images import read_image
-from ganvas.errors import UserError
+from ganvas.errors import UserError, WriteError
 from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.loop import Data, newest_whole_checkpoint, train
@@ -94,6 +98,19 @@ class Holed(Numbers):
         return {**super().__getitem__((epoch, 3 if index == 2 else index)), "skipped": "2: bad" * (index == 2)}
 
 
+class Broken(Numbers):
+    """The sample asked for at ``place`` in the order of a run cannot be read."""
+
+    def __init__(self, length, place, error=None):
+        super().__init__(length)
+        self.place, self.error = place, error or UserError("x.png: cannot be decoded.")
+
+    def __getitem__(self, key):
+        if len(self.asked) == self.place:
+            raise self.error
+        return super().__getitem__(key)
+
+
 def run_toy(
     run,
     *,
@@ -108,9 +125,12 @@ def run_toy(
     batch_size=2,
     data=None,
     schedule=None,
+    spoil=None,
 ):
     run.mkdir(exist_ok=True)
     toy = Toy(run, scores)
+    if spoil:
+        spoil(toy)
     if hook:
         toy.hook = hook
     data = data or Numbers(5)
@@ -252,6 +272,207 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         with pytest.raises(UserError, match="weights of G became non-finite at step 4"):
             run_toy(tmp_path / "run", hook=poison)
     assert list_checkpoints(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, UserError),
+        (WriteError("/tmp: cannot be written."), WriteError),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), UserError),
+        (MemoryError(), MemoryError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("place", [1, 14, 15, 16])
+def test_a_batch_that_cannot_be_loaded_loses_no_step(tmp_path, capsys, error, expected, place):
+    unbroken, whole, _ = run_toy(tmp_path / "unbroken", scores=[0.5, 0.2, 0.3])
+    scores, done = [0.5, 0.2, 0.3], place // 2
+    with pytest.raises(UserError if expected is WriteError else expected) as caught:
+        run_toy(tmp_path / "run", data=Broken(5, place, error), scores=scores)
+    if done == 0:
+        assert list_checkpoints(tmp_path / "run") == []
+        return
+    assert list_checkpoints(tmp_path / "run")[-1].name == f"step-{done:08d}"
+    said = str(caught.value) if issubclass(expected, UserError) else capsys.readouterr().err
+    assert f"Everything up to step {done} is saved. Continue with: --resume" in said
+    assert ("--on-error skip" in said) == (error is None)
+    left = [0.5, 0.2, 0.3][done // 4 :]  # validations that an exact resume still has to make
+    resumed, outcome, data = run_toy(tmp_path / "run", resume=True, scores=left)
+    assert outcome.complete
+    assert len(data.asked) == 2 * (12 - done)
+    assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
+    assert outcome.progress.best_step == whole.progress.best_step == 8
+
+
+@pytest.mark.parametrize("method", ["validate", "sample", "watch", "save_model"])
+@pytest.mark.parametrize("error", [UserError("val.png: gone."), OSError(errno.ENOSPC, "No space left on device")])
+def test_an_error_after_a_step_loses_neither_the_step_nor_its_validation(tmp_path, method, error):
+    def fail(*arguments):
+        raise error
+
+    run_toy(tmp_path / "unbroken", scores=[0.2, 0.5, 0.3])
+    before = newest_whole_checkpoint(tmp_path / "unbroken", print)
+    with pytest.raises(type(error)):
+        run_toy(tmp_path / "run", scores=[0.2], spoil=lambda toy: setattr(toy, method, fail))
+    (folder,) = list_checkpoints(tmp_path / "run")
+    assert folder.name == "step-00000004"
+    toy, outcome, _ = run_toy(tmp_path / "run", resume=True, scores=[0.2, 0.5, 0.3])
+    assert (toy.saved, outcome.progress.best_step) == ([4], 4)
+    after = newest_whole_checkpoint(tmp_path / "run", print)
+    for name, tensors in before.tensors.items():
+        assert all(torch.equal(value, after.tensors[name][key]) for key, value in tensors.items()), name
+    ignored = {"seconds", "model_state"}  # the sheet and the look of step 4 are not repeated
+    assert {k: v for k, v in after.state.items() if k not in ignored} == {
+        k: v for k, v in before.state.items() if k not in ignored
+    }
+
+
+def test_an_error_inside_of_a_step_leaves_the_last_checkpoint(tmp_path):
+    """Some weights may be updated and others not: no resume from there could be exact."""
+
+    def fail(step):
+        if step == 7:
+            raise UserError("failed.")
+
+    with pytest.raises(UserError, match=r"failed\. The last checkpoint, .*step-00000004, is good\."):
+        run_toy(tmp_path / "run", hook=fail)
+    assert [folder.name for folder in list_checkpoints(tmp_path / "run")] == ["step-00000004"]
+
+
+def test_a_loss_that_is_not_finite_beside_good_weights_loses_no_step(tmp_path):
+    def poison(toy):
+        step = toy.step
+        toy.step = lambda batch: {
+            name: value * (1 if toy.steps != 6 else np.nan) for name, value in step(batch).items()
+        }
+
+    with pytest.raises(UserError, match=r"loss_g became non-finite between steps 5 and 6.*up to step 6 is saved"):
+        run_toy(tmp_path / "run", spoil=poison)
+    unbroken, _, _ = run_toy(tmp_path / "unbroken")
+    resumed, _, _ = run_toy(tmp_path / "run", resume=True)
+    assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
+
+
+@pytest.mark.parametrize("spoiled", ["exp_avg", "exp_avg_sq", "buffer"])
+def test_moments_and_buffers_that_are_not_finite_are_never_saved(tmp_path, spoiled):
+    def poison(toy):
+        def hook(step):
+            if step == 4:
+                state = next(iter(toy.optimizers["G"].state.values()))
+                (toy.networks["G"].extra if spoiled == "buffer" else state[spoiled]).fill_(np.inf)
+
+        toy.networks["G"].register_buffer("extra", torch.zeros(2))
+        toy.hook = hook
+
+    with pytest.raises(UserError, match=r"of G became non-finite at step 4\..*There is no checkpoint yet"):
+        run_toy(tmp_path / "run", spoil=poison)
+    assert list_checkpoints(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(("place", "saved", "best"), [(0, [4, 8], 8), (1, [4, 12], 12), (2, [4, 8], 8)])
+def test_a_validation_that_is_not_finite_never_counts(tmp_path, capsys, bad, place, saved, best):
+    scores = [0.5, 0.4, 0.3]
+    if place == 0:
+        scores[2] = 0.6
+    scores[place] = bad
+    toy, outcome, _ = run_toy(tmp_path / "run", scores=scores)
+    assert outcome.complete
+    assert toy.saved == saved  # before the first good validation the newest is the model
+    assert (outcome.progress.best_step, outcome.progress.best_metrics) == (best, {"val_l1": scores[best // 4 - 1]})
+    assert capsys.readouterr().err.count(f"The validation failed: val_l1 is {bad}") == 1
+    assert [line["step"] for line in lines(tmp_path / "run") if "val_l1" in line] == [
+        step for step, score in zip((4, 8, 12), scores, strict=True) if np.isfinite(score)
+    ]
+    assert newest_whole_checkpoint(tmp_path / "run", print).state["plateau"]["waited"] == (1 if place == 0 else 0)
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5, 7])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_epochs_go_on_from_the_images_seen_when_a_step_takes_more_or_fewer(tmp_path, stop, before, after):
+    """Another number of devices and another batch size come to the same for the order of the images."""
+
+    def ask(step):
+        if step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    schedule = ScheduleConfig(epochs=3, decay_epochs=1)
+    _, _, first = run_toy(tmp_path / "run", schedule=schedule, batch_size=before, hook=ask, save=100, log=1)
+    per_epoch = {1: 5, 2: 3}
+    epoch, place = divmod(stop, per_epoch[before])
+    seen = place * before
+    toy, outcome, rest = run_toy(tmp_path / "run", schedule=schedule, batch_size=after, resume=True, save=100, log=1)
+    left = per_epoch[after] - seen // after + (4 - epoch - 1) * per_epoch[after]
+    assert outcome.complete
+    assert (toy.steps, outcome.progress.step) == (left, stop + left)
+    asked = [*first.asked, *rest.asked]
+    for number in range(4):
+        found = [index for each, index in asked if each == number]
+        assert set(found) == set(range(5))
+        assert len(found) <= 5 + 2 * max(before, after)
+    assert toy.lrs[-per_epoch[after] :] == pytest.approx([0.01 / 2] * per_epoch[after])
+    assert toy.lrs[: -per_epoch[after]] == pytest.approx([0.01] * (left - per_epoch[after]))
+    logged = [line["epoch"] for line in lines(tmp_path / "run") if "epoch" in line]
+    assert logged[stop:] == [epoch] * (per_epoch[after] - seen // after) + [
+        each for each in range(epoch + 1, 4) for _ in range(per_epoch[after])
+    ]
+
+
+SEVERAL = """
+import sys
+from pathlib import Path
+from test_loop import *
+from ganvas.training.config import HardwareConfig
+from ganvas.training.device import make_fabric
+
+class Alone(Toy):
+    def step(self, batch):
+        losses = super().step(batch)
+        return {name: value * (float("nan") if (RANK, self.steps) == (1, 6) else 1) for name, value in losses.items()}
+
+run = Path(sys.argv[1])
+fabric = make_fabric(HardwareConfig(device="cpu", devices=2))
+RANK = fabric.global_rank
+run.mkdir(exist_ok=True)
+data = Broken(5, 13) if (RANK, sys.argv[2]) == (1, "unreadable") else Numbers(5)
+toy = (Alone if sys.argv[2] == "nan" else Toy)(run, [0.5, 0.2, 0.3])
+if (RANK, sys.argv[2]) == (0, "validation"):
+    toy.validate = lambda: 1 / 0
+options = dict(fabric=fabric, run=run, seed=3, schedule_config=ScheduleConfig(steps=12), hyperparameters={})
+try:
+    train(toy, Data(data, 5, 2, 0), logging=LoggingConfig(2, 4, 4, 2), **options)
+except (UserError, ZeroDivisionError) as error:
+    (run / f"said-{RANK}").write_text(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "first", "second"),
+    [
+        ("nan", 6, "loss_g became non-finite", "loss_g became non-finite"),
+        ("unreadable", 6, "x.png: cannot be decoded.", "x.png: cannot be decoded."),
+        ("validation", 4, "division by zero", "Process 0 failed with ZeroDivisionError"),
+    ],
+)
+def test_processes_stop_together_and_save(tmp_path, kind, step, first, second):
+    (tmp_path / "several.py").write_text(SEVERAL)
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parents[2])])
+    done = subprocess.run(
+        [sys.executable, tmp_path / "several.py", tmp_path / "run", kind],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert first in (tmp_path / "run" / "said-0").read_text()
+    said = (tmp_path / "run" / "said-1").read_text()
+    assert second in said
+    assert f"Everything up to step {step} is saved" in said
+    assert newest_whole_checkpoint(tmp_path / "run", print).step == step
 
 
 def test_the_best_model_and_its_checkpoint_are_kept(tmp_path):

@@ -64,6 +64,37 @@ def test_moments_survive_a_round_trip_through_another_layout(before, after):
     torch.testing.assert_close(resumed.weight, unbroken.weight, rtol=0, atol=0)
 
 
+def test_restored_moments_lie_where_their_parameter_lies():
+    """On the meta device, as a stand-in for a GPU: the fused kernel reads the step count there."""
+    trained = nn.Conv2d(3, 4, 3)
+    optimizer = Adam(trained.named_parameters(), 0.01)
+    for p in trained.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    elsewhere = nn.Conv2d(3, 4, 3, device="meta")
+    restored = Adam(elsewhere.named_parameters(), 0.01)
+    restored.load_named_moments(optimizer.named_moments())
+    found = restored.named_moments()
+    assert found.keys() == optimizer.named_moments().keys()
+    assert {value.device.type for value in found.values()} == {"meta"}
+
+
+def test_restored_moments_are_copies():
+    layer = nn.Conv2d(3, 4, 3)
+    optimizer = Adam(layer.named_parameters(), 0.01)
+    moments = {
+        f"{name}.{key}": torch.ones(()) if key == "step" else torch.ones_like(p)
+        for name, p in layer.named_parameters()
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+    optimizer.load_named_moments(moments)
+    for p in layer.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert optimizer.named_moments()["weight.step"] == 2
+    assert moments["weight.step"] == 1
+
+
 def test_moments_of_another_network_are_refused():
     a, b = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 5, 3)
     optimizer = Adam(a.named_parameters(), 0.01)
