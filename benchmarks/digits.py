@@ -19,6 +19,7 @@ import tyro
 
 from benchmarks.kill_and_resume import has_checkpoint, steps_done
 from dcgan.config import PRESETS, Preset, preset
+from ganvas.console import run_command
 from ganvas.files import write_json
 
 COLUMNS = {
@@ -83,9 +84,9 @@ def _dcgan(*arguments: str) -> str:
     return result.stdout
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmark; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.digits")
+    options = tyro.cli(Options, prog="python -m benchmarks.digits", args=arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     records = {name: evaluate(name, options) for name in PRESETS}
     write_json(options.out / "digits.json", records)
@@ -99,4 +100,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.digits", main))

@@ -1,22 +1,49 @@
 """Options as frozen dataclasses: checked by pydantic, written to and read from JSON, with plain errors.
 
-No torch in here: the command line must answer --help at once.
+No torch in here, and pydantic only where values are checked: the command line must answer --help at once. Limits of
+values are therefore written in annotated_types' words, which pydantic understands.
 """
 
-from typing import Any, TypeVar
+from __future__ import annotations
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganvas.errors import UserError
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
+    from pydantic_core import CoreSchema
+
 FORMAT_VERSION = 1
-STRICT = ConfigDict(extra="forbid")  # an unknown key is a mistake, in every nested class
+# Of every nested class: an unknown key is a mistake, and JSON has no infinite numbers.
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
 Options = TypeVar("Options")
 
 
+@dataclass(frozen=True)
+class Converted:
+    """Annotation of a value that is replaced, once it is checked, by what a function makes of it.
+
+    Attributes:
+        convert: The function.
+    """
+
+    convert: Callable[[Any], object]
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Tell pydantic what to do, as its own AfterValidator would, which takes long to import."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.convert, handler(source))
+
+
 def to_json(options: object) -> dict[str, Any]:
     """Give a dataclass as JSON values, with the format's version."""
+    from pydantic import TypeAdapter
+
     values = TypeAdapter(type(options)).dump_python(options, mode="json")
     return {"format_version": FORMAT_VERSION, **values}
 
@@ -32,6 +59,8 @@ def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Option
     Raises:
         UserError: An unknown key, a wrong type, a value out of range, or a newer format.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     check_version(values, where)
     try:
         return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k != "format_version"})
@@ -59,6 +88,8 @@ def validate(options: Options) -> Options:
     Raises:
         UserError: A value is out of range.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     adapter = TypeAdapter(type(options))
     try:
         return adapter.validate_python(adapter.dump_python(options))

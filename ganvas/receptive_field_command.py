@@ -26,7 +26,7 @@ PICTURE_SIZE = 256  # pixels a side for the table where no picture is given; the
 
 @dataclass(frozen=True)
 class ReceptiveFieldOptions:
-    """Options of ``receptive-field``."""
+    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on a picture."""
 
     layers: int = 3
     """Stride-2 layers of the discriminator, 1 to 6; 0 is the pixel discriminator."""

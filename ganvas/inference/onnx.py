@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageFile
 
+from ganvas.console import run_command
 from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
 from ganvas.data.encoding import ENCODING, FORMATS
 from ganvas.data.legend import is_flat
@@ -196,16 +197,17 @@ def write(path: Path, picture: np.ndarray) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; give the exit code."""
+    return run_command("ganvas.inference.onnx", _run, argv)
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ganvas.inference.onnx", description="Translate by an ONNX file.")
     parser.add_argument("model", type=Path)
     parser.add_argument("input", type=Path, help="a picture or a folder of pictures")
     parser.add_argument("output", type=Path, help="a folder; or a file's name, for one picture")
-    options = parser.parse_args(argv)
-    try:
-        translator = OnnxTranslator(options.model)
-        jobs = _jobs(options.input, options.output)
-    except UserError as error:
-        return _complain([str(error)])
+    options = parser.parse_args(arguments)
+    translator = OnnxTranslator(options.model)
+    jobs = _jobs(options.input, options.output)
     written, failures = 0, []
     for source, target in jobs:
         try:
@@ -217,7 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 failures.append(f"{len(jobs) - written - len(failures)} more pictures were not tried.")
                 break
     print(f"{written} pictures written to {options.output}", file=sys.stderr)
-    return _complain(failures)
+    if failures:
+        raise UserError("\n".join(failures))
+    return 0
 
 
 def _translate_file(translator: OnnxTranslator, source: Path, target: Path) -> None:
@@ -269,12 +273,6 @@ def _pictures_in(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
-
-
-def _complain(failures: Sequence[str]) -> int:
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 2 if failures else 0
 
 
 if __name__ == "__main__":
