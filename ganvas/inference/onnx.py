@@ -22,11 +22,11 @@ from PIL import Image, ImageFile
 
 from ganvas.console import run_command
 from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
-from ganvas.data.encoding import ENCODING, FORMATS
+from ganvas.data.encoding import ENCODING, FORMATS, require_file_name, require_output_folder
 from ganvas.data.legend import is_flat
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
-from ganvas.files import write_file
+from ganvas.files import require_writable, write_file
 from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
@@ -240,15 +240,14 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         UserError: There are no pictures, or results would lie among the sources.
     """
     if source.is_file():
-        named = target.suffix.lower() in SUFFIXES and not target.is_dir()
-        single = target if named else target / source.name
+        single = target if require_file_name(target, SUFFIXES) else target / source.name
         if single.exists() and single.samefile(source):
             raise UserError(f"{single}: is the picture itself. Give another name, so that it is not overwritten.")
-        _require_folder(single.parent)
+        require_writable(single.parent, is_folder=True)
         return [(source, single)]
     if not source.is_dir():
         raise UserError(f"{source}: there is no such file or folder.")
-    _require_folder(target)
+    require_output_folder(target)
     files = _pictures_in(source)
     if not files:
         raise UserError(f"{source}: holds no pictures ({', '.join(SUFFIXES)}).")
@@ -259,11 +258,6 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
                 f"{target}: results would lie in the input folder. Give another one: results are no sources."
             )
     return jobs
-
-
-def _require_folder(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target}: is a file. Give a folder for the output.")
 
 
 def _pictures_in(folder: Path) -> list[Path]:
