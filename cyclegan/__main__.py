@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, Translate):
         from ganvas.training.device import choose_device
 
-        return run_translate(command.options, choose_device, direction=command.direction)
+        return run_translate(command.options, choose_device, kind="cyclegan", direction=command.direction)
     if isinstance(command, Evaluate):
         from cyclegan.use import run_evaluate
 

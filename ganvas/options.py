@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 FORMAT_VERSION = 1
+VERSION = "format_version"
+COMMAND = "command"  # beside the options in a run's config.json: the command that trained it
+MOST_NAMED = 3  # unknown options that a message names
 # Of every nested class: an unknown key is a mistake, and JSON has no infinite numbers.
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -45,7 +48,7 @@ def to_json(options: object) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     values = TypeAdapter(type(options)).dump_python(options, mode="json")
-    return {"format_version": FORMAT_VERSION, **values}
+    return {VERSION: FORMAT_VERSION, **values}
 
 
 def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Options:
@@ -63,7 +66,7 @@ def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Option
 
     check_version(values, where)
     try:
-        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k != "format_version"})
+        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k not in (VERSION, COMMAND)})
     except ValidationError as error:
         raise UserError(f"{where}: {_describe(error)}") from None
 
@@ -74,7 +77,7 @@ def check_version(values: dict[str, Any], where: str) -> None:
     Raises:
         UserError: The version is newer than `FORMAT_VERSION`, or no number.
     """
-    version = values.get("format_version", FORMAT_VERSION)
+    version = values.get(VERSION, FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
             f"{where}: has format version {version!r}, and this ganvas reads up to {FORMAT_VERSION}. "
@@ -99,13 +102,17 @@ def validate(options: Options) -> Options:
 
 def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
     """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
-    problems = []
+    problems, unknown = [], []
     for item in error.errors():
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
         if on_command_line:
             name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
-            problems.append(f"{name}: there is no such option")
+            unknown.append(name)
         else:
             problems.append(f"{name} is {item['input']!r}: {item['msg']}")
+    if unknown:
+        more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+        said = "there is no such option" if len(unknown) == 1 else "there are no such options"
+        problems.append(f"{', '.join(unknown[:MOST_NAMED])}{more}: {said}")
     return "; ".join(problems) + "."

@@ -106,7 +106,7 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, Translate):
         from ganvas.training.device import choose_device
 
-        return run_translate(command.options, choose_device, paper=command.paper, seed=command.seed)
+        return run_translate(command.options, choose_device, kind="pix2pix", paper=command.paper, seed=command.seed)
     if isinstance(command, Evaluate):
         from pix2pix.use import run_evaluate
 

@@ -21,7 +21,7 @@ import onnxruntime
 from PIL import Image, ImageFile
 
 from ganvas.console import run_command
-from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
+from ganvas.data.arrays import TOLERANCE, require_trained_values, source_image
 from ganvas.data.encoding import ENCODING, FORMATS, require_file_name, require_output_folder
 from ganvas.data.legend import is_flat
 from ganvas.data.resize import resize
@@ -58,12 +58,13 @@ class OnnxTranslator:
         Gray is repeated for a model of three channels.
 
         Raises:
+            ValueError: It is no array [H, W, C], or has no pixels.
             UserError: It has another type or number of channels than the model takes, values that are not finite,
                 floats beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`;
                 or the network cannot take it.
         """
-        if not self.how.get("source_folders"):  # where each channel is another picture, gray fills only one
-            picture = fit_gray(picture, self.how["source_channels"])
+        is_stacked = bool(self.how.get("source_folders"))
+        picture = source_image(picture, self.how["source_channels"], is_stacked=is_stacked)
         self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
@@ -77,11 +78,9 @@ class OnnxTranslator:
         return scaled.astype(kind) if kind == "float32" else np.rint(scaled).clip(0, TOP[kind]).astype(kind)
 
     def _require(self, picture: np.ndarray) -> None:
-        wanted, kind = self.how["source_channels"], picture.dtype.name
+        kind = picture.dtype.name
         if kind not in TOP:
             raise UserError(f"the picture's type is {kind}; allowed are {', '.join(TOP)}.")
-        if picture.shape[2] != wanted:
-            raise UserError(f"the picture has {picture.shape[2]} channels; the model takes {wanted}.")
         low, high = float(picture.min()), float(picture.max())
         if not np.isfinite([low, high]).all():
             raise UserError("the picture has values that are not finite (NaN or infinite). Fill them.")

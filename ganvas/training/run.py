@@ -12,7 +12,7 @@ from rich.console import Console
 from ganvas.data.store import PictureStore, temporary_store
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, recover_folder, write_json
-from ganvas.options import to_json
+from ganvas.options import COMMAND, to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.device import make_fabric
 from ganvas.training.loop import Data, Outcome, Trainable, newest_whole_checkpoint, resume_command, train
@@ -70,7 +70,7 @@ def run_training(
     model, data = build(fabric, say if fabric.is_global_zero else _silence)
     _make_folder(run)  # not before model and data are there: a training that is refused leaves nothing
     if fabric.is_global_zero:
-        write_json(run / "config.json", to_json(config))
+        write_json(run / "config.json", to_json(config) | {COMMAND: program})
         recover_folder(run / "model")
     outcome = train(
         model,
