@@ -422,8 +422,8 @@ def test_a_full_disk_ends_the_runner_and_leaves_nothing_half_written(exported, t
     assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"0 pictures written to {tmp_path / 'out'}",
-        f"ganvas.inference.onnx: error: {tmp_path / 'out' / 'a.png'}: cannot be written ({os.strerror(errno.ENOSPC)}). Make room or choose "
-        "another place; nothing was damaged.",
+        f"ganvas.inference.onnx: error: {tmp_path / 'out' / 'a.png'}: cannot be written "
+        f"({os.strerror(errno.ENOSPC)}). Make room or choose another place; nothing was damaged.",
         "2 more pictures were not tried.",
     ]
     assert list((tmp_path / "out").iterdir()) == []
