@@ -22,6 +22,7 @@ from dcgan.classifier import Judge, cached_classifier
 from dcgan.data import load_pictures
 from dcgan.evaluate import coverage_and_entropy
 from dcgan.model import load_sampler
+from ganvas.console import run_command
 from ganvas.files import read_json, write_json
 
 PICTURES = 2000
@@ -155,9 +156,9 @@ def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Non
     figure.savefig(path, dpi=90)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmark; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.collapse")
+    options = tyro.cli(Options, prog="python -m benchmarks.collapse", args=arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     only = None if options.only is None else options.only.split(",")
     wanted = [p for p in plans(options) if only is None or any(fnmatchcase(p.name, each) for each in only)]
@@ -181,4 +182,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.collapse", main))

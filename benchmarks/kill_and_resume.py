@@ -20,6 +20,8 @@ from typing import Literal
 
 import tyro
 
+from ganvas.console import run_command
+
 
 @dataclass(frozen=True)
 class Options:
@@ -121,9 +123,9 @@ def kill_at_random(options: Options, run: Path, seconds: float) -> int:
     return kills
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the check; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.kill_and_resume")
+    options = tyro.cli(Options, prog="python -m benchmarks.kill_and_resume", args=arguments)
     with tempfile.TemporaryDirectory() as folder:
         unbroken, killed = Path(folder) / "unbroken", Path(folder) / "killed"
         process, began = start(options, unbroken), time.monotonic()
@@ -141,4 +143,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.kill_and_resume", main))

@@ -31,6 +31,7 @@ import tyro
 
 from data_scripts.published import fetch
 from data_scripts.sets import FOLDERS, Layout, PublishedSet
+from ganvas.console import run_command
 
 PATHS: Mapping[Layout, str] = {"unpaired": "/set.zip", "paired": "/set.tar.gz"}  # on the server
 PIECES = 100  # in which a server sends the archive
@@ -186,9 +187,9 @@ def offered(server: Server, layout: Layout, *, has_digest: bool) -> PublishedSet
     )
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the check; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.kill_download")
+    options = tyro.cli(Options, prog="python -m benchmarks.kill_download", args=arguments)
     expected = {layout: make_pictures(layout, options.pictures) for layout in PATHS}
     archives = {path: pack(layout, expected[layout]) for layout, path in PATHS.items()}
     chance, found, faults = random.Random(options.seed), Counter[str](), 0
@@ -219,4 +220,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.kill_download", main))

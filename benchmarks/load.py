@@ -35,6 +35,7 @@ from torchvision import transforms
 from torchvision.transforms import functional as F
 
 from benchmarks.train_step import ratio_interval
+from ganvas.console import run_command
 from ganvas.data.augment import Augmentation
 from ganvas.data.paired import PairedDataset, find_pairs
 from ganvas.data.sampling import ResumableBatchSampler
@@ -188,24 +189,19 @@ def _opened(root: Path) -> dict[str, object]:
     return {"pairs": pairs, "seconds": seconds, "peak_mb": peak / 1e6}
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmark; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.load")
+    options = tyro.cli(Options, prog="python -m benchmarks.load", args=arguments)
     if options.listing:
         listings = measure_listing(options.listing)
         print(json.dumps(listings) if options.json else "\n".join(map(_describe_listing, listings)))
         return 0
     if options.turns < 7:
-        print("--turns is below 7: fewer say nothing on a noisy machine.", file=sys.stderr)
-        return 2
+        raise UserError("--turns is below 7: fewer say nothing on a noisy machine.")
     torch.set_num_threads(1)  # one process against one process
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            root = options.data or draw_pairs(Path(folder) / "pairs", options.pairs)
-            result = measure(root, options.pairs, options.turns, options.workers)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
+        root = options.data or draw_pairs(Path(folder) / "pairs", options.pairs)
+        result = measure(root, options.pairs, options.turns, options.workers)
     print(json.dumps(result) if options.json else _describe(result))
     return 0
 
@@ -229,4 +225,4 @@ def _describe_listing(result: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.load", main))

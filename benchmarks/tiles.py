@@ -28,6 +28,7 @@ import tyro
 from torch import nn
 
 from data_scripts.earth_world import WORLD_WIDTH, draw_map
+from ganvas.console import run_command
 from ganvas.data.images import read_image
 from ganvas.errors import UserError
 from ganvas.inference.seams import seam_measure
@@ -176,32 +177,27 @@ def compare(source: Path, size: Tiling) -> Iterator[dict[str, Any]]:
             }
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmark; print one JSON object, or one for each row of the comparison."""
-    options = tyro.cli(Options, prog="python -m benchmarks.tiles")
+    options = tyro.cli(Options, prog="python -m benchmarks.tiles", args=arguments)
     if options.compare and options.model:
-        print("--compare: takes small networks of its own. Leave --model out.", file=sys.stderr)
-        return 2
+        raise UserError("--compare: takes small networks of its own. Leave --model out.")
     tiling = Tiling(options.tile, options.overlap, options.exact)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            small = small_networks()["U-Net, instance norm"]
-            translator = load(options.model, size="native", precision="fp32") if options.model else model(*small)
-            draw = draw_worlds if options.model else draw_picture
-            source = draw(Path(folder) / "source.tif", options.size, options.size)
-            if options.compare:
-                for row in compare(source, tiling):
-                    print(json.dumps(row), flush=True)
-                return 0
-            began = time.perf_counter()
-            result = translate_tiled(translator, source, Path(folder) / "out.tif", tiling)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
+        small = small_networks()["U-Net, instance norm"]
+        translator = load(options.model, size="native", precision="fp32") if options.model else model(*small)
+        draw = draw_worlds if options.model else draw_picture
+        source = draw(Path(folder) / "source.tif", options.size, options.size)
+        if options.compare:
+            for row in compare(source, tiling):
+                print(json.dumps(row), flush=True)
+            return 0
+        began = time.perf_counter()
+        result = translate_tiled(translator, source, Path(folder) / "out.tif", tiling)
         seconds = time.perf_counter() - began
     print(json.dumps(asdict(result) | {"path": None, "seconds": seconds, "peak_mb": peak_bytes() / 1e6}))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.tiles", main))

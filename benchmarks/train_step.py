@@ -23,6 +23,8 @@ import torch
 import tyro
 
 from benchmarks import cyclegan_step, dcgan_step, pix2pix_step
+from ganvas.console import run_command
+from ganvas.errors import UserError
 from ganvas.training.device import choose_device, choose_precision
 
 MODELS = {"pix2pix": pix2pix_step, "cyclegan": cyclegan_step, "dcgan": dcgan_step}
@@ -123,12 +125,11 @@ def measure_loader(options: Options, batch_size: int, device: str) -> dict[str, 
     return {"fixed_steps_per_second": 1 / without, "loaded_steps_per_second": 1 / with_loader}
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmark; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.train_step")
+    options = tyro.cli(Options, prog="python -m benchmarks.train_step", args=arguments)
     if options.pairs < 7:
-        print("--pairs is below 7: fewer say nothing on a noisy machine.", file=sys.stderr)
-        return 2
+        raise UserError("--pairs is below 7: fewer say nothing on a noisy machine.")
     device = choose_device(options.device)
     size = options.image_size or SIZES[options.model]
     batch_sizes = [int(n) for n in (options.batch_size or BATCH_SIZES[options.model]).split(",")]
@@ -158,4 +159,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.train_step", main))

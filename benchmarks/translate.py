@@ -29,6 +29,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.train_step import ratio_interval
+from ganvas.console import run_command
 from ganvas.errors import UserError
 from ganvas.inference.export import export_translator
 from ganvas.inference.translator import Translator
@@ -182,12 +183,11 @@ def measure_model(name: str, options: Options, work: Path, source: Path) -> dict
     return {"model": name, **measure(ways, source, work, options.repeats)}
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the benchmark; give the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.translate")
+    options = tyro.cli(Options, prog="python -m benchmarks.translate", args=arguments)
     if options.repeats < 3 or options.count < 1:
-        print("--repeats: at least 3, fewer say nothing on a noisy machine; --count: at least 1.", file=sys.stderr)
-        return 2
+        raise UserError("--repeats: at least 3, fewer say nothing on a noisy machine; --count: at least 1.")
     names = list(SPECS) if options.model == "both" else [options.model]
     with tempfile.TemporaryDirectory() as folder:
         source = draw_pictures(Path(folder) / "source", options.count, options.size)
@@ -216,4 +216,4 @@ def describe(record: Mapping[str, object], results: list[dict[str, object]]) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.translate", main))

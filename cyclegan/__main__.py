@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
-from ganvas.console import run_command
+from ganvas.console import find_command, first_paragraph, parse_command, run_command
 from ganvas.inference.convert_command import ExportOptions, ImportBothOptions, run_export, run_import_both
 from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.inference.serve_command import ServeOptions, run_serve
@@ -72,17 +72,18 @@ class Report:
     """The run's folder."""
 
 
-Command = (
-    Annotated[Translate, tyro.conf.subcommand("translate")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
-    | Annotated[ImportBothOptions, tyro.conf.subcommand("import")]
-    | Annotated[PushOptions, tyro.conf.subcommand("push")]
-    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
-    | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-)
+ABOUT = "Image translation learned without pairs."
+COMMANDS: dict[str, type[Any]] = {
+    "translate": Translate,
+    "evaluate": Evaluate,
+    "report": Report,
+    "export": ExportOptions,
+    "import": ImportBothOptions,
+    "push": PushOptions,
+    "serve": ServeOptions,
+    "receptive-field": ReceptiveFieldOptions,
+    "train": Train,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,9 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["train"]:
+    listing = {name: first_paragraph(options) for name, options in COMMANDS.items()}
+    if find_command("cyclegan", ABOUT, listing, arguments) == "train":
         return _train(arguments[1:])
-    command = tyro.cli(Command, prog="cyclegan", args=arguments, description="Image translation learned without pairs.")
+    command = parse_command("cyclegan", COMMANDS, arguments)
     if isinstance(command, Report):
         from ganvas.evaluation.report import write_report
 
@@ -102,7 +104,7 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, Translate):
         from ganvas.training.device import choose_device
 
-        return run_translate(command.options, choose_device, direction=command.direction)
+        return run_translate(command.options, choose_device, kind="cyclegan", direction=command.direction)
     if isinstance(command, Evaluate):
         from cyclegan.use import run_evaluate
 
@@ -123,7 +125,7 @@ def _run(arguments: list[str]) -> int:
         from cyclegan.use import run_receptive_field
 
         return run_receptive_field(command)
-    raise AssertionError("train is parsed by itself, for its defaults")
+    raise AssertionError(f"{type(command).__name__} has no function that runs it")
 
 
 def _train(arguments: list[str]) -> int:

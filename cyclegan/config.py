@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
@@ -38,12 +38,12 @@ class DataConfig:
 
     data: Path | None = None
     """Dataset without pairs: DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or DIR/A/train and DIR/B/train."""
-    image_size: Annotated[int, Field(ge=16, le=4096)] = 256
+    image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     """Pixels a side in training."""
     augment: AugmentPreset = "paper"
     """none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
     shifted a little. The next two options override it."""
-    load_size: Annotated[int, Field(ge=0, le=8192)] | None = None
+    load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
     """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
     286/256 of it, as in the published code; with --augment none just --image-size. 0 keeps the picture's own scale."""
     flip: bool = True
@@ -75,7 +75,7 @@ class ModelConfig:
     """Architecture of both generators."""
     num_blocks: Count | None = None
     """Residual blocks; by default the paper's 6 up to 128 pixels and 9 above."""
-    levels: Annotated[int, Field(ge=1, le=12)] | None = None
+    levels: Annotated[int, Interval(ge=1, le=12)] | None = None
     """Levels of the U-Net; by default as many as bring --image-size to one pixel, at most 8."""
     base_channels: Count = 64
     """Filters of the generators' first layer."""
@@ -96,7 +96,7 @@ class ModelConfig:
     keeps colours; 0 skips its work."""
     lambda_gp: NotNegative = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
-    pool_size: Annotated[int, Field(ge=0, le=10_000)] = 50
+    pool_size: Annotated[int, Interval(ge=0, le=10_000)] = 50
     """Earlier fakes of each domain that the discriminators may be shown; 0 shows them the newest alone."""
     accumulate: Count = 1
     """Pieces that a batch is split into, one after the other: the memory of one piece."""
@@ -119,7 +119,7 @@ class CycleGanConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Seed of the weights, the order of the pictures, their partners, augmentation and the pools."""
 
 

@@ -317,8 +317,8 @@ def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> 
 
 
 def _record(config: CycleGanConfig, model: CycleGan) -> DataRecord:
-    splits = {model.held_out_split: model.held_out.files, "train": model.training_set.files}
-    return record_files(data_folder(config.data), splits)
+    splits: dict[str, Mapping[str, Files]] = {model.held_out_split: model.held_out.files}
+    return record_files(data_folder(config.data), splits | {"train": model.training_set.files})
 
 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:

@@ -17,9 +17,10 @@ from ganvas.data.paired import dataset_info
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
 from ganvas.evaluation.baseline import DomainColours, match_colours
-from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.metrics import PATCH_SIZE, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.results import FEWEST_FOR_INTERVAL, NO_INTERVAL, format_score, keep_with_run, mean_and_interval
 from ganvas.evaluation.sheet import contact_sheet
-from ganvas.files import write_json
+from ganvas.files import require_writable
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
@@ -43,6 +44,7 @@ def run_evaluate(options: "Evaluate") -> int:
     """
     if options.sheet is not None:
         require_picture_suffix(options.sheet)
+        require_writable(options.sheet)
     device = choose_device(options.device)
     config, generators = load_model(options.model, ("cyclegan",))
     translators = {way: Translator(config, generators, direction=way, device=device) for way in ("a2b", "b2a")}
@@ -92,18 +94,21 @@ def run_evaluate(options: "Evaluate") -> int:
         result["baselines"] = baselines
     trained_size = config.preprocessing.image_size if comparable is not real else None
     notes = _notes(unequal, trained_size, has_distance="sliced_wasserstein_a2b" in result["metrics"])
+    if any(len(each) < FEWEST_FOR_INTERVAL for each in files.values()):
+        notes.append(NO_INTERVAL)
     if notes:
         result["notes"] = notes
         console.print("\n".join(notes))
-    if options.sheet is not None:
-        heads = ["source", "translated", "cycled back", "truth"][: len(sheet[0])]
-        write_image(options.sheet, contact_sheet(sheet, heads))
-    if (options.model / "model").is_dir():
-        write_json(options.model / "evaluation.json", result)
     if options.json:
         print(json.dumps(result))
     else:
         _print_scores(result, dataset_info(options.data).get("domains", {}))
+
+    # Write files, now that no full disk can take the figures.
+    if options.sheet is not None:
+        heads = ["source", "translated", "cycled back", "truth"][: len(sheet[0])]
+        write_image(options.sheet, contact_sheet(sheet, heads))
+    keep_with_run(options.model, result)
     return 0
 
 
@@ -165,7 +170,7 @@ def _translated(translator: Translator, images: list[np.ndarray]) -> list[Tensor
 
 
 def _interval(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, float]:
-    return vars(bootstrap_interval(_per_picture("l1", outputs, targets)))
+    return mean_and_interval(_per_picture("l1", outputs, targets))
 
 
 def _per_picture(metric: str, outputs: list[Tensor], targets: list[Tensor]) -> np.ndarray:
@@ -181,9 +186,7 @@ def _distance(name: str, outputs: list[Tensor], targets: list[Tensor]) -> dict[s
 
 
 def _against_truth(way: str, outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
-    return {
-        f"{metric}_{way}": vars(bootstrap_interval(_per_picture(metric, outputs, targets))) for metric in PER_PICTURE
-    }
+    return {f"{metric}_{way}": mean_and_interval(_per_picture(metric, outputs, targets)) for metric in PER_PICTURE}
 
 
 def _known_colours(
@@ -254,8 +257,7 @@ def _print_scores(result: Mapping[str, Any], domains: Mapping[str, str]) -> None
     table.add_column("metric")
     table.add_column("model", justify="right")
     for name, values in result["metrics"].items():
-        interval = f" [{values['low']:.4f}, {values['high']:.4f}]" if "low" in values else ""
-        table.add_row(name, f"{values['mean']:.4f}{interval}")
+        table.add_row(name, format_score(values))
     console.print(table)
     for name, values in result.get("baselines", {}).items():
         console.print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))

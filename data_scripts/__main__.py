@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_scripts.sets import SETS, for_people
-from ganvas.console import run_command
+from ganvas.console import find_command, run_command
 
 
 @dataclass(frozen=True)
@@ -39,29 +39,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    about = "Data sets, made or downloaded, and tools for folders of pictures."
+    name = find_command("python -m data_scripts", about, _listing(), arguments)
     if name in SCRIPTS:
         # A name from the command line never becomes a module's name: the table has it.
-        code: int = importlib.import_module(SCRIPTS[name].module).main(rest)
+        code: int = importlib.import_module(SCRIPTS[name].module).main(arguments[1:])
         return code
-    if name in SETS:
-        from data_scripts import published
+    from data_scripts import published
 
-        return published.main(name, rest)
-    if name in ("-h", "--help"):
-        print(f"usage: python -m data_scripts NAME [options]\n\n{_listing()}\n\nNAME --help tells a script's options.")
-        return 0
-    print(f"data_scripts: error: there is no script {name!r}. There are:\n{_listing()}", file=sys.stderr)
-    return 2
+    return published.main(name, arguments[1:])
 
 
-def _listing() -> str:
-    scripts = [(name, script.what) for name, script in SCRIPTS.items()]
-    sets = [
-        (name, f"{' and '.join(each.domains)}, {each.layout}; {for_people(each.size)} to download")
+def _listing() -> dict[str, str]:
+    sets = {
+        name: f"{' and '.join(each.domains)}, {each.layout}; {for_people(each.size)} to download"
         for name, each in SETS.items()
-    ]
-    return "\n".join(f"  {name:<24}{what}" for name, what in (*scripts, *sets))
+    }
+    return {name: script.what for name, script in SCRIPTS.items()} | sets
 
 
 if __name__ == "__main__":

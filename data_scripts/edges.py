@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import Field
+from annotated_types import Gt, Interval
 
 from data_scripts.photos import Recipe, Share, write_pairs
 from ganvas.errors import UserError
@@ -25,7 +25,7 @@ from ganvas.options import validate
 if TYPE_CHECKING:
     import numpy as np
 
-Threshold = Annotated[float, Field(gt=0)]
+Threshold = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class EdgeOptions:
     """An edge goes on while the gradient is above this, of 8-bit values; lower gives longer edges."""
     high: Threshold = 200.0
     """An edge begins where the gradient is above this; lower gives more edges."""
-    blur: Annotated[float, Field(ge=0, le=100)] = 1.0
+    blur: Annotated[float, Interval(ge=0, le=100)] = 1.0
     """Standard deviation in pixels of the blur before, which takes away noise and texture; 0 for none."""
     val: Share = 0.05
     """Share of the photographs that is held out for validation, by a hash of the name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from annotated_types import Interval
 
 from data_scripts.chores import Output, by_name, find_pictures, name_in, require_room, suffix_for, write_folder
 from ganvas.errors import UserError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ganvas.data.images import Picture
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from pydantic import Field
+from annotated_types import Interval
 
 from ganvas.data.augment import (
     Augmentation,
@@ -63,11 +63,11 @@ class PreviewOptions:
     augment: AugmentPreset = "paper"
     """As of train. none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned,
     zoomed and shifted a little, and the colours of 8-bit sources changed a little."""
-    image_size: Annotated[int, Field(ge=16, le=4096)] = 256
+    image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     """Pixels a side in training."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Seed of the augmentation: the sheet shows the first epoch of a training with this seed."""
-    rows: Annotated[int, Field(ge=1, le=100)] = 6
+    rows: Annotated[int, Interval(ge=1, le=100)] = 6
     """Rows of the sheet, evenly over the split."""
     split: Literal["train", "val", "test"] = "train"
     """Which of the data set's splits."""

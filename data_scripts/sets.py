@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-import tyro
-
 Layout = Literal["paired", "unpaired"]
 FOLDERS: Mapping[Layout, tuple[str, ...]] = {
     "paired": ("train", "val", "test"),  # of A|B pictures
@@ -261,6 +259,8 @@ class ListOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Print the table; give the exit code."""
+    import tyro
+
     options = tyro.cli(
         ListOptions, prog="python -m data_scripts list", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
     )

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import tyro
 
 from dcgan.config import PRESETS, DcganConfig, Preset, preset
-from ganvas.console import run_command
+from ganvas.console import find_command, first_paragraph, parse_command, run_command
 from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.training.command import parse_train
 
@@ -122,15 +122,16 @@ class ReceptiveField:
     """Print one JSON object instead of tables."""
 
 
-Command = (
-    Annotated[Sample, tyro.conf.subcommand("sample")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[PushOptions, tyro.conf.subcommand("push")]
-    | Annotated[ReceptiveField, tyro.conf.subcommand("receptive-field")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-)
+ABOUT = "Digits and other small pictures from noise."
+COMMANDS: dict[str, type[Any]] = {
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "report": Report,
+    "export": Export,
+    "push": PushOptions,
+    "receptive-field": ReceptiveField,
+    "train": Train,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,9 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["train"]:
+    listing = {name: first_paragraph(options) for name, options in COMMANDS.items()}
+    if find_command("dcgan", ABOUT, listing, arguments) == "train":
         return _train(arguments[1:])
-    command = tyro.cli(Command, prog="dcgan", args=arguments, description="Digits and other small pictures from noise.")
+    command = parse_command("dcgan", COMMANDS, arguments)
     if isinstance(command, Report):
         from ganvas.evaluation.report import write_report
 
@@ -167,7 +169,7 @@ def _run(arguments: list[str]) -> int:
         from dcgan.receptive_fields import run_receptive_field
 
         return run_receptive_field(command)
-    raise AssertionError("train is parsed by itself, for its defaults")
+    raise AssertionError(f"{type(command).__name__} has no function that runs it")
 
 
 def _train(arguments: list[str]) -> int:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import tyro
-from pydantic import AfterValidator, Field
+from annotated_types import Interval
 
 from ganvas.errors import UserError
-from ganvas.options import STRICT
+from ganvas.options import STRICT, Converted
 from ganvas.training.config import (
     Count,
     CountOrZero,
@@ -45,12 +45,12 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Annotated[str, AfterValidator(_whole_path)] = ""
+    data: Annotated[str, Converted(_whole_path)] = ""
     """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of pictures; its subfolders are
     classes."""
-    data_root: Annotated[Path, AfterValidator(Path.resolve)] | None = None
+    data_root: Annotated[Path, Converted(Path.resolve)] | None = None
     """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
-    image_size: Annotated[int, Field(ge=16, le=128)] | None = None
+    image_size: Annotated[int, Interval(ge=16, le=128)] | None = None
     """Pixels a side; by default the pictures' own."""
     channels: Count | None = None
     """By default the pictures' own; 3 repeats gray, 1 makes colour gray."""
@@ -115,7 +115,7 @@ class DcganConfig:
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=10, decay_epochs=0, decay_steps=0))
     hardware: DigitHardwareConfig = field(default_factory=DigitHardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Seed of the weights, the order of the pictures, the noise and the dropout."""
 
 

@@ -29,11 +29,13 @@ from dcgan.measures import (
     within_class_diversity,
 )
 from dcgan.model import DigitModelConfig, load_sampler, require_seed
+from ganvas.data.encoding import require_output_folder
 from ganvas.data.images import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.report import METRICS
-from ganvas.files import read_json, write_json
+from ganvas.evaluation.results import EVALUATION, keep_with_run
+from ganvas.files import read_json
 from ganvas.modelfile import CONFIG, find_model, local_model
 from ganvas.options import from_json
 from ganvas.training.device import choose_device
@@ -64,6 +66,8 @@ def run_evaluate(options: "Evaluate") -> int:
             a comparison with figures that another classifier gave.
     """
     require_seed(options.seed)
+    if options.out is not None:
+        require_output_folder(options.out)
     earlier = _read_earlier(options.compare) if options.compare is not None else None
     model = local_model(options.model)
     sampler = load_sampler(model, device=choose_device(options.device))
@@ -86,15 +90,17 @@ def run_evaluate(options: "Evaluate") -> int:
         "seed": options.seed,
         **figures,
     }
-    _save(result, options.model)
-    if options.out is not None:
-        suffix = "png" if sampler.config.channels in (1, 3) else "tif"
-        for number, picture in enumerate(fake):
-            write_image(options.out / f"{number:05d}.{suffix}", picture.permute(1, 2, 0).numpy())  # [S, S, C]
     if options.json:
         print(json.dumps(result | ({"compared_with": vars(earlier)} if earlier is not None else {})))
     else:
         _print_table(result, earlier)
+
+    # Write files, now that no full disk can take the figures.
+    if options.out is not None:
+        suffix = "png" if sampler.config.channels in (1, 3) else "tif"
+        for number, picture in enumerate(fake):
+            write_image(options.out / f"{number:05d}.{suffix}", picture.permute(1, 2, 0).numpy())  # [S, S, C]
+    keep_with_run(options.model, result)
     return 0
 
 
@@ -248,7 +254,7 @@ def _require_enough(samples: int, train: Pictures, test: Pictures) -> None:
 
 def _read_earlier(path: Path) -> Earlier:
     """Read another evaluation; a run's folder stands for its own."""
-    file = path / "evaluation.json" if path.is_dir() else path
+    file = path / EVALUATION if path.is_dir() else path
     values = read_json(file, "an evaluation by dcgan evaluate")
     if "classifier" not in values:
         raise UserError(f"{file}: is no evaluation by dcgan evaluate. Give RUN/evaluation.json of a dcgan run.")
@@ -267,12 +273,6 @@ def _require_comparable(earlier: Earlier, samples: int, judge: Judge) -> None:
             f"--compare: {earlier.model} was measured by {earlier.pictures} pictures, and distances depend on their "
             f"number. Give --samples {earlier.pictures}."
         )
-
-
-def _save(result: Mapping[str, Any], model: Path) -> None:
-    """Keep the figures with the run, for its report, where the model is a run's own."""
-    if (model / "model").is_dir():
-        write_json(model / "evaluation.json", result)
 
 
 def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:

@@ -1,20 +1,37 @@
-"""What the command lines share: one message and exit code 2 for an expected failure, no traceback unless asked for."""
+"""What the command lines share: how a command is found, one message and exit code 2 for an expected failure.
 
+Free of heavy imports: every command begins here, and ``--help`` must answer at once.
+"""
+
+import contextlib
+import difflib
 import errno
+import inspect
+import os
+import select
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TextIO, TypeVar
 
 from ganvas.errors import UserError
 
 USER_ERROR = 2
-
+CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell reports of a tool whose reader has ended
 
 # pytorch-CycleGAN-and-pix2pix's words for directions, which many fingers know.
 DIRECTIONS = {"AtoB": "a2b", "BtoA": "b2a"}
+HELP = ("-h", "--help")
+WIDTH = 100  # columns of a list of commands
+
+Options = TypeVar("Options")
 
 
 def run_command(program: str, command: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command line and give the process's exit code.
+
+    Where nobody reads the output any more, as after ``| head``, the command ends quietly with the exit code that a
+    shell reports of usual tools.
 
     Args:
         program: Its name, for messages.
@@ -25,6 +42,26 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
     debug = "--debug" in arguments
     arguments = _own_words([argument for argument in arguments if argument != "--debug"])
     try:
+        try:
+            code = _run(program, command, arguments, debug=debug)
+        except SystemExit as end:  # the parser's, after --help
+            if not isinstance(end.__context__, BrokenPipeError):  # rich makes such an end of a closed pipe
+                if _write_out(program, 0) == USER_ERROR:
+                    return USER_ERROR
+                raise
+        else:
+            return _write_out(program, code)
+    except BrokenPipeError:
+        if not (_is_unread(sys.stdout) or _is_unread(sys.stderr)):  # it was another pipe
+            raise
+    _discard(sys.stdout)
+    _discard(sys.stderr)
+    return CLOSED_PIPE
+
+
+def _run(program: str, command: Callable[[list[str]], int], arguments: list[str], *, debug: bool) -> int:
+    """Run a command; turn an expected failure into its message and exit code."""
+    try:
         return command(arguments)
     except UserError as error:
         if debug:
@@ -34,11 +71,106 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
         # Anywhere, a disk can be full or a place read-only; other system errors are ours to explain.
         if debug or error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
             raise
-        message = f"{error.filename or 'a file'}: {error.strerror}. Make room or choose another place."
+        message = _no_room(error)
     except KeyboardInterrupt:
         return 130
     print(f"{program}: error: {message}", file=sys.stderr)
     return USER_ERROR
+
+
+def _no_room(error: OSError) -> str:
+    return f"{error.filename or 'the output'}: {error.strerror}. Make room or choose another place."
+
+
+def _write_out(program: str, code: int) -> int:
+    """Flush the output while a failure can still be reported, if none was; return the exit code.
+
+    Raises:
+        BrokenPipeError: Nobody reads it.
+    """
+    try:
+        if sys.stdout is not None:  # as it is where the process was given none
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if code != USER_ERROR:
+            print(f"{program}: error: {_no_room(error)}", file=sys.stderr)
+        _discard(sys.stdout)
+        return USER_ERROR
+    return code
+
+
+def _is_unread(stream: TextIO | None) -> bool:
+    """Return whether a stream is a pipe whose reader has ended."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file of the system is no pipe
+        if stream is not None and hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    return False
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Send what is left in a stream nowhere, so that the interpreter does not complain of it at its end."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file of the system has none to replace
+        if stream is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def parse_command(program: str, commands: Mapping[str, type[Options]], arguments: Sequence[str]) -> Options:
+    """Read the options of the command that the arguments begin with.
+
+    Only that command's parser is built. The parser ends the process after ``--help`` and where options are wrong.
+
+    Args:
+        program: The program's name.
+        commands: Dataclasses of options by the command's name.
+        arguments: The program's arguments, the command's name first.
+    """
+    import tyro
+
+    name, *rest = arguments
+    return tyro.cli(commands[name], prog=f"{program} {name}", args=rest)
+
+
+def find_command(program: str, about: str, commands: Mapping[str, str], arguments: Sequence[str]) -> str:
+    """Return the name of the command that the arguments begin with; print the list of all where help is asked for.
+
+    Args:
+        program: The program, as it is called.
+        about: What it is for, in a sentence.
+        commands: What each command does, by its name.
+        arguments: The program's arguments.
+
+    Raises:
+        UserError: There is no such command.
+        SystemExit: Help was asked for, or no command was given.
+    """
+    name = arguments[0] if arguments else ""
+    if name in commands:
+        return name
+    if name in HELP or not name:
+        print(_listing(program, about, commands), file=sys.stdout if name else sys.stderr)
+        raise SystemExit(0 if name else USER_ERROR)
+    near = difflib.get_close_matches(name, commands, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise UserError(f"there is no command {name!r}. {hint}There are: {', '.join(commands)}.")
+
+
+def first_paragraph(described: type) -> str:
+    """Return the first paragraph of a class's docstring, as one line."""
+    return " ".join(inspect.cleandoc(described.__doc__ or "").partition("\n\n")[0].split())
+
+
+def _listing(program: str, about: str, commands: Mapping[str, str]) -> str:
+    column = max(map(len, commands)) + 4
+    wrap = textwrap.TextWrapper(WIDTH, subsequent_indent=" " * column, break_on_hyphens=False)
+    lines = [wrap.fill(f"  {name}".ljust(column) + what) for name, what in commands.items()]
+    head = [f"usage: {program} COMMAND [options]", "", about, ""]
+    return "\n".join([*head, *lines, "", f"{program} COMMAND --help lists the options of a command."])
 
 
 def _own_words(arguments: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, and JSON that is read with plain errors."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -112,6 +113,27 @@ def write_file(path: Path, content: bytes) -> None:
 def write_json(path: Path, values: object) -> None:
     """Write JSON for people and programs: indented, whole or not at all."""
     write_file(path, (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def require_writable(path: Path, *, is_folder: bool = False) -> None:
+    """Refuse a place that cannot be written; ask this before the work whose result is to lie there.
+
+    A disk that is full or becomes so is not noticed.
+
+    Args:
+        path: The file, or the folder to fill. It need not exist.
+        is_folder: Which of them.
+
+    Raises:
+        UserError: Something else is there, or the folder around it is read-only.
+    """
+    if path.exists() and path.is_dir() != is_folder:
+        there, wanted = ("file", "folder") if is_folder else ("folder", "file")
+        raise UserError(f"{path}: is a {there}. Give the name of a {wanted}.")
+    around = next(each for each in (path if is_folder else path.parent, *path.absolute().parents) if each.exists())
+    reason = errno.EACCES if around.is_dir() else errno.ENOTDIR
+    if not around.is_dir() or not os.access(around, os.W_OK | os.X_OK):
+        raise cannot_write(path, OSError(reason, os.strerror(reason)))
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ganvas.data.images import write_image
 from ganvas.data.legend import Colour
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, sha256, write_file, write_json
+from ganvas.foreign import describe_content
 from ganvas.hub import fetch, hub_name
 from ganvas.nn.layers import Statistics
 from ganvas.nn.resnet import ResNetGenerator
@@ -303,6 +304,8 @@ def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, 
         return {network: _from_checkpoint(path, network) for network in networks}
     file = find_model(path) / WEIGHTS
     if sha256(file) != digest:
+        if (what := describe_content(file)) is not None:
+            raise UserError(f"{file}: {what}")
         raise UserError(f"{file}: is damaged (its digest differs from {CONFIG}'s). Copy the folder again.")
     weights: dict[str, dict[str, Tensor]] = {network: {} for network in networks}
     for name, value in load_tensors(file).items():

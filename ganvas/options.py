@@ -1,24 +1,54 @@
 """Options as frozen dataclasses: checked by pydantic, written to and read from JSON, with plain errors.
 
-No torch in here: the command line must answer --help at once.
+No torch in here, and pydantic only where values are checked: the command line must answer --help at once. Limits of
+values are therefore written in annotated_types' words, which pydantic understands.
 """
 
-from typing import Any, TypeVar
+from __future__ import annotations
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganvas.errors import UserError
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
+    from pydantic_core import CoreSchema
+
 FORMAT_VERSION = 1
-STRICT = ConfigDict(extra="forbid")  # an unknown key is a mistake, in every nested class
+VERSION = "format_version"
+COMMAND = "command"  # beside the options in a run's config.json: the command that trained it
+MOST_NAMED = 3  # unknown options that a message names
+# Of every nested class: an unknown key is a mistake, and JSON has no infinite numbers.
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
 Options = TypeVar("Options")
 
 
+@dataclass(frozen=True)
+class Converted:
+    """Annotation of a value that is replaced, once it is checked, by what a function makes of it.
+
+    Attributes:
+        convert: The function.
+    """
+
+    convert: Callable[[Any], object]
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Tell pydantic what to do, as its own AfterValidator would, which takes long to import."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.convert, handler(source))
+
+
 def to_json(options: object) -> dict[str, Any]:
     """Give a dataclass as JSON values, with the format's version."""
+    from pydantic import TypeAdapter
+
     values = TypeAdapter(type(options)).dump_python(options, mode="json")
-    return {"format_version": FORMAT_VERSION, **values}
+    return {VERSION: FORMAT_VERSION, **values}
 
 
 def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Options:
@@ -32,9 +62,11 @@ def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Option
     Raises:
         UserError: An unknown key, a wrong type, a value out of range, or a newer format.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     check_version(values, where)
     try:
-        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k != "format_version"})
+        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k not in (VERSION, COMMAND)})
     except ValidationError as error:
         raise UserError(f"{where}: {_describe(error)}") from None
 
@@ -45,7 +77,7 @@ def check_version(values: dict[str, Any], where: str) -> None:
     Raises:
         UserError: The version is newer than `FORMAT_VERSION`, or no number.
     """
-    version = values.get("format_version", FORMAT_VERSION)
+    version = values.get(VERSION, FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
             f"{where}: has format version {version!r}, and this ganvas reads up to {FORMAT_VERSION}. "
@@ -59,6 +91,8 @@ def validate(options: Options) -> Options:
     Raises:
         UserError: A value is out of range.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     adapter = TypeAdapter(type(options))
     try:
         return adapter.validate_python(adapter.dump_python(options))
@@ -68,13 +102,17 @@ def validate(options: Options) -> Options:
 
 def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
     """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
-    problems = []
+    problems, unknown = [], []
     for item in error.errors():
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
         if on_command_line:
             name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
-            problems.append(f"{name}: there is no such option")
+            unknown.append(name)
         else:
             problems.append(f"{name} is {item['input']!r}: {item['msg']}")
+    if unknown:
+        more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+        said = "there is no such option" if len(unknown) == 1 else "there are no such options"
+        problems.append(f"{', '.join(unknown[:MOST_NAMED])}{more}: {said}")
     return "; ".join(problems) + "."

@@ -26,7 +26,7 @@ PICTURE_SIZE = 256  # pixels a side for the table where no picture is given; the
 
 @dataclass(frozen=True)
 class ReceptiveFieldOptions:
-    """Options of ``receptive-field``."""
+    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on a picture."""
 
     layers: int = 3
     """Stride-2 layers of the discriminator, 1 to 6; 0 is the pixel discriminator."""
@@ -79,16 +79,16 @@ def run(
     except ValueError as error:
         raise UserError(f"{options.image}: {error}" if options.image else str(error)) from error
 
+    if options.json:
+        print(json.dumps(_as_json(options, choice, (H, W), tables), indent=2))
+    else:
+        _print_tables(options, choice, (H, W), tables)
+
     if picture is not None and options.out is not None:
         name, network = next(iter(networks.items()))
         rows, columns = tables[name][-1].output_size
         unit = _unit("--row", options.row, rows), _unit("--column", options.column, columns)
         write_image(options.out, _draw(picture, name, network, unit, (rows, columns)))
-
-    if options.json:
-        print(json.dumps(_as_json(options, choice, (H, W), tables), indent=2))
-    else:
-        _print_tables(options, choice, (H, W), tables)
 
 
 def _choose_layers(options: ReceptiveFieldOptions, strided_only: bool) -> LayerChoice | None:

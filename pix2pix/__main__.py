@@ -4,11 +4,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from ganvas.console import run_command
+from ganvas.console import find_command, first_paragraph, parse_command, run_command
 from ganvas.inference.convert_command import ExportOptions, ImportOptions, run_export, run_import
 from ganvas.inference.push_command import PushOptions, run_push
 from ganvas.inference.serve_command import ServeOptions, run_serve
@@ -74,17 +74,18 @@ class Report:
     """The run's folder."""
 
 
-Command = (
-    Annotated[Translate, tyro.conf.subcommand("translate")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
-    | Annotated[ImportOptions, tyro.conf.subcommand("import")]
-    | Annotated[PushOptions, tyro.conf.subcommand("push")]
-    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
-    | Annotated[ReceptiveFieldOptions, tyro.conf.subcommand("receptive-field")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-)
+ABOUT = "Image translation learned from pairs."
+COMMANDS: dict[str, type[Any]] = {
+    "translate": Translate,
+    "evaluate": Evaluate,
+    "report": Report,
+    "export": ExportOptions,
+    "import": ImportOptions,
+    "push": PushOptions,
+    "serve": ServeOptions,
+    "receptive-field": ReceptiveFieldOptions,
+    "train": Train,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,9 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["train"]:
+    listing = {name: first_paragraph(options) for name, options in COMMANDS.items()}
+    if find_command("pix2pix", ABOUT, listing, arguments) == "train":
         return _train(arguments[1:])
-    command = tyro.cli(Command, prog="pix2pix", args=arguments, description="Image translation learned from pairs.")
+    command = parse_command("pix2pix", COMMANDS, arguments)
     if isinstance(command, Report):
         from ganvas.evaluation.report import write_report
 
@@ -104,7 +106,7 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, Translate):
         from ganvas.training.device import choose_device
 
-        return run_translate(command.options, choose_device, paper=command.paper, seed=command.seed)
+        return run_translate(command.options, choose_device, kind="pix2pix", paper=command.paper, seed=command.seed)
     if isinstance(command, Evaluate):
         from pix2pix.use import run_evaluate
 
@@ -125,7 +127,7 @@ def _run(arguments: list[str]) -> int:
         from pix2pix.use import run_receptive_field
 
         return run_receptive_field(command)
-    raise AssertionError("train is parsed by itself, for its defaults")
+    raise AssertionError(f"{type(command).__name__} has no function that runs it")
 
 
 def _train(arguments: list[str]) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import Field
+from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
@@ -42,12 +42,12 @@ class DataConfig:
     and DIR/B/train, or WebDataset's shards DIR/train-*.tar."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """a2b translates A (left) to B (right)."""
-    image_size: Annotated[int, Field(ge=16, le=4096)] = 256
+    image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     """Pixels a side in training."""
     augment: AugmentPreset = "paper"
     """none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
     shifted a little, and the colours of 8-bit sources changed a little. The next three options override it."""
-    load_size: Annotated[int, Field(ge=0, le=8192)] | None = None
+    load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
     """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
     286/256 of it, as in the paper; with --augment none just --image-size. 0 keeps the picture's own scale."""
     flip: bool = True
@@ -82,7 +82,7 @@ class ModelConfig:
 
     __pydantic_config__ = STRICT
 
-    levels: Annotated[int, Field(ge=1, le=12)] | None = None
+    levels: Annotated[int, Interval(ge=1, le=12)] | None = None
     """Levels of the U-Net; by default as many as bring --image-size to one pixel, at most 8."""
     base_channels: Count = 64
     """Filters of the outermost level of the U-Net."""
@@ -117,7 +117,7 @@ class Pix2PixConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Seed of the weights, the order of the pictures, their augmentation and the dropout."""
 
 

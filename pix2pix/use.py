@@ -12,13 +12,15 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
+from ganvas.data.encoding import require_output_folder
 from ganvas.data.images import holds, require_picture_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.evaluation.baseline import MedianColours
-from ganvas.evaluation.metrics import PATCH_SIZE, bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.metrics import PATCH_SIZE, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.results import FEWEST_FOR_INTERVAL, NO_INTERVAL, format_score, keep_with_run, mean_and_interval
 from ganvas.evaluation.sheet import contact_sheet
-from ganvas.files import write_json
+from ganvas.files import require_writable
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
@@ -45,6 +47,9 @@ def run_evaluate(options: "Evaluate") -> int:
     """
     if options.sheet is not None:
         require_picture_suffix(options.sheet)
+        require_writable(options.sheet)
+    if options.out is not None:
+        require_output_folder(options.out)
     config, generators = load_model(options.model, ("pix2pix",))
     translator = Translator(config, generators, device=choose_device(options.device))
     pairs = _open_pairs(translator, options.data, options.split)
@@ -78,8 +83,18 @@ def run_evaluate(options: "Evaluate") -> int:
     if baseline is not None:
         their_scores = _score(baseline, targets)
         result["baseline"] = _summary(their_scores) | _distance(baseline, targets)
-        difference = bootstrap_interval(scores["l1"] - their_scores["l1"])
-        result["l1_minus_baseline"] = vars(difference)
+        result["l1_minus_baseline"] = mean_and_interval(scores["l1"] - their_scores["l1"])
+    notes = [] if "sliced_wasserstein" in result["metrics"] else [NO_DISTANCE]
+    notes += [NO_INTERVAL] if len(pairs) < FEWEST_FOR_INTERVAL else []
+    if notes:
+        result["notes"] = notes
+        progress.print("\n".join(notes), soft_wrap=True)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        _print_scores(result)
+
+    # Write files, now that no full disk can take the figures.
     if options.out is not None:
         for name, output, source in zip(names, outputs, sources, strict=True):
             picture = translator.as_picture(output, source.dtype)
@@ -88,14 +103,7 @@ def run_evaluate(options: "Evaluate") -> int:
             write_image(options.out / f"{name}{suffix}", picture)
     if options.sheet is not None:
         write_image(options.sheet, _sheet(translator, sources, outputs, targets))
-    if "sliced_wasserstein" not in result["metrics"]:
-        result["notes"] = [NO_DISTANCE]
-        progress.print(NO_DISTANCE, soft_wrap=True)
-    _save_evaluation(options.model, result)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        _print_scores(result)
+    keep_with_run(options.model, result)
     return 0
 
 
@@ -125,7 +133,7 @@ def _score(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, np.ndarray
 
 
 def _summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    return {name: vars(bootstrap_interval(values)) for name, values in scores.items()}
+    return {name: mean_and_interval(values) for name, values in scores.items()}
 
 
 def _distance(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
@@ -159,12 +167,6 @@ def _sheet(
     return contact_sheet(rows, [spec.source, "output", spec.target])
 
 
-def _save_evaluation(model: Path, result: Mapping[str, Any]) -> None:
-    """Keep the scores with the run, for its report, where the model is a run's own."""
-    if (model / "model").is_dir():
-        write_json(model / "evaluation.json", result)
-
-
 def _print_scores(result: Mapping[str, Any]) -> None:
     table = Table(title=f"{result['pictures']} pictures of {result['split']}", title_justify="left")
     table.add_column("metric")
@@ -172,16 +174,11 @@ def _print_scores(result: Mapping[str, Any]) -> None:
     if "baseline" in result:
         table.add_column("median colours", justify="right")
     for name in result["metrics"]:
-        table.add_row(name, *(_cell(result[key][name]) for key in ("metrics", "baseline") if key in result))
+        table.add_row(name, *(format_score(result[key][name]) for key in ("metrics", "baseline") if key in result))
     console = Console(markup=False)
     console.print(table)
     if "l1_minus_baseline" in result:
-        console.print(f"L1 minus the baseline's, by picture: {_cell(result['l1_minus_baseline'])}")
-
-
-def _cell(values: Mapping[str, float]) -> str:
-    interval = f" [{values['low']:.4f}, {values['high']:.4f}]" if "low" in values else ""
-    return f"{values['mean']:.4f}{interval}"
+        console.print(f"L1 minus the baseline's, by picture: {format_score(result['l1_minus_baseline'])}")
 
 
 def run_receptive_field(options: ReceptiveFieldOptions) -> int:

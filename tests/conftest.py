@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+
+from ganvas.files import cannot_write
 
 # A property's first example pays for imports and for other work on the machine: time limits would only be noise.
 hypothesis.settings.register_profile("ganvas", deadline=None)
@@ -69,6 +72,19 @@ def in_process(capsys):
         return run
 
     return command_line
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Make a function of a module that writes files fail, as on a full disk."""
+
+    def fill(function):
+        def refuse(path, *_, **__):
+            raise cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+        monkeypatch.setattr(function, refuse)
+
+    return fill
 
 
 @pytest.fixture

@@ -35,6 +35,28 @@ def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
 
 
+def source_image(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.ndarray:
+    """Return an array as a model takes it: gray is repeated for one of three channels.
+
+    Args:
+        picture: [H, W, C] of any type.
+        channels: How many the model takes.
+        is_stacked: Whether each of these is of another image, of which gray fills only one.
+
+    Raises:
+        ValueError: It has another shape, or no pixels.
+        UserError: It has another number of channels.
+    """
+    if picture.ndim != 3 or 0 in picture.shape:
+        raise ValueError(f"the array's shape is {picture.shape}; give [H, W, C] or [H, W], at least one pixel each way")
+    C = picture.shape[2]
+    if channels != C and not (C == 1 and channels == 3 and not is_stacked):
+        first = picture.shape[0] == channels
+        hint = " Its shape looks like [C, H, W]: give [H, W, C], array.transpose(1, 2, 0)." if first else ""
+        raise UserError(f"the picture has {C} channels, the model takes {channels}.{hint}")
+    return fit_gray(picture, channels)
+
+
 def require_trained_values(
     picture: np.ndarray, value_range: tuple[float, float] | None, trained: PictureType, what: str
 ) -> None:

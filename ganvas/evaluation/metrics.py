@@ -176,19 +176,20 @@ def bootstrap_interval(values: np.ndarray, *, level: float = 0.95, resamples: in
     where the models' own intervals overlap.
 
     Args:
-        values: [N] one value a picture, or one difference a picture. A single one gives an interval without width.
+        values: [N] one value a picture, or one difference a picture; at least two, since one tells no spread.
         level: Confidence, between 0 and 1.
         resamples: Sets that are drawn with replacement.
         seed: Of the drawing.
 
     Raises:
-        ValueError: There are no values, they are not finite or not one-dimensional, or ``level`` is out of range.
+        ValueError: There are fewer than two values, they are not finite or not one-dimensional, or ``level`` is out of
+            range.
 
     Reference: Efron and Tibshirani 1993, Sec. 13.3.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"values have shape {values.shape}; expected [N], N at least 1, all of them finite")
+    if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
+        raise ValueError(f"values have shape {values.shape}; expected [N], N at least 2, all of them finite")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; allowed are values between 0 and 1")
     rng = np.random.default_rng(seed)

@@ -210,7 +210,7 @@ def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size
         raise UserError(f"{output}: is there already. Give the name of a new folder.")
     if not 1 <= image_size <= MAX_SIZE:
         raise UserError(f"--image-size {image_size}: give 1 to {MAX_SIZE} pixels.")
-    found = {way: read_generator(path) for way, path in files.items()}
+    found = {way: read_generator(path, statistics=statistics) for way, path in files.items()}
     lines = [f"{way}: {one.description}, from {files[way].name}" for way, one in found.items()]
     config = describe({way: one.spec for way, one in found.items()}, image_size, statistics)
     require_channels(config, ", ".join(map(str, files.values())))

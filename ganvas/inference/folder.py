@@ -15,11 +15,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ganvas.data.encoding import IMAGE_SUFFIXES
+from ganvas.data.encoding import IMAGE_SUFFIXES, require_file_name, require_output_folder
 from ganvas.data.images import Picture
 from ganvas.data.listing import describe_empty, list_folder
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError, WriteError
+from ganvas.files import require_writable
 from ganvas.inference.batches import in_batches
 
 if TYPE_CHECKING:
@@ -107,11 +108,10 @@ def find_jobs(translator: "Translator", source: Path, target: Path, *, overwrite
             f"{', '.join(folders)}."
         )
     if source.is_file():
-        named = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
-        job = Job(source, target if named else target / source.name)
+        job = Job(source, target if require_file_name(target, IMAGE_SUFFIXES) else target / source.name)
         if any(path.exists() and path.samefile(source) for path in translator.possible_files(job.target)):
             raise UserError(f"{job.target}: is the picture itself. Give another name, so that it is not overwritten.")
-        _require_folder(job.target.parent)
+        require_writable(job.target.parent, is_folder=True)
         return Jobs([job])
     inputs = [source / folder for folder in folders] or [source]
     listing = list_folder(inputs[0], recursive=not folders)
@@ -121,7 +121,7 @@ def find_jobs(translator: "Translator", source: Path, target: Path, *, overwrite
     jobs = [Job(file, target / file.relative_to(inputs[0])) for file in listing.images]
     for folder in inputs:
         _require_apart(folder, target, jobs)
-    _require_folder(target)
+    require_output_folder(target)
     return replace(_sorted_out(translator, jobs, overwrite), unread=listing.unread)
 
 
@@ -136,11 +136,6 @@ def _require_apart(source: Path, target: Path, jobs: list[Job]) -> None:
     for job in jobs if around else ():
         if inner in job.target.resolve().parents:
             raise UserError(f"{job.target}: would lie in the input folder {source}. Give another output folder.")
-
-
-def _require_folder(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target}: is a file. Give a folder for the output.")
 
 
 def _sorted_out(translator: "Translator", jobs: list[Job], overwrite: bool) -> Jobs:

@@ -19,13 +19,14 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageFile
 
-from ganvas.data.arrays import TOLERANCE, fit_gray, require_trained_values
-from ganvas.data.encoding import ENCODING, FORMATS, IMAGE_SUFFIXES
+from ganvas.console import run_command
+from ganvas.data.arrays import TOLERANCE, require_trained_values, source_image
+from ganvas.data.encoding import ENCODING, FORMATS, IMAGE_SUFFIXES, require_file_name, require_output_folder
 from ganvas.data.legend import is_flat
 from ganvas.data.listing import describe_empty, describe_unread, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
-from ganvas.files import write_file
+from ganvas.files import require_writable, write_file
 from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
 
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -56,12 +57,13 @@ class OnnxTranslator:
         Gray is repeated for a model of three channels.
 
         Raises:
+            ValueError: It is no array [H, W, C], or has no pixels.
             UserError: It has another type or number of channels than the model takes, values that are not finite,
                 floats beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`;
                 or the network cannot take it.
         """
-        if not self.how.get("source_folders"):  # where each channel is another picture, gray fills only one
-            picture = fit_gray(picture, self.how["source_channels"])
+        is_stacked = bool(self.how.get("source_folders"))
+        picture = source_image(picture, self.how["source_channels"], is_stacked=is_stacked)
         self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
@@ -75,11 +77,9 @@ class OnnxTranslator:
         return scaled.astype(kind) if kind == "float32" else np.rint(scaled).clip(0, TOP[kind]).astype(kind)
 
     def _require(self, picture: np.ndarray) -> None:
-        wanted, kind = self.how["source_channels"], picture.dtype.name
+        kind = picture.dtype.name
         if kind not in TOP:
             raise UserError(f"the picture's type is {kind}; allowed are {', '.join(TOP)}.")
-        if picture.shape[2] != wanted:
-            raise UserError(f"the picture has {picture.shape[2]} channels; the model takes {wanted}.")
         low, high = float(picture.min()), float(picture.max())
         if not np.isfinite([low, high]).all():
             raise UserError("the picture has values that are not finite (NaN or infinite). Fill them.")
@@ -195,16 +195,17 @@ def write(path: Path, picture: np.ndarray) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; give the exit code."""
+    return run_command("ganvas.inference.onnx", _run, argv)
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ganvas.inference.onnx", description="Translate by an ONNX file.")
     parser.add_argument("model", type=Path)
     parser.add_argument("input", type=Path, help="a picture or a folder of pictures")
     parser.add_argument("output", type=Path, help="a folder; or a file's name, for one picture")
-    options = parser.parse_args(argv)
-    try:
-        translator = OnnxTranslator(options.model)
-        jobs = _jobs(options.input, options.output)
-    except UserError as error:
-        return _complain([str(error)])
+    options = parser.parse_args(arguments)
+    translator = OnnxTranslator(options.model)
+    jobs = _jobs(options.input, options.output)
     written, failures = 0, []
     for source, target in jobs:
         try:
@@ -216,7 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 failures.append(f"{len(jobs) - written - len(failures)} more pictures were not tried.")
                 break
     print(f"{written} pictures written to {options.output}", file=sys.stderr)
-    return _complain(failures)
+    if failures:
+        raise UserError("\n".join(failures))
+    return 0
 
 
 def _translate_file(translator: OnnxTranslator, source: Path, target: Path) -> None:
@@ -235,15 +238,14 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         UserError: There are no pictures, or results would lie among the sources.
     """
     if source.is_file():
-        named = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
-        single = target if named else target / source.name
+        single = target if require_file_name(target, IMAGE_SUFFIXES) else target / source.name
         if single.exists() and single.samefile(source):
             raise UserError(f"{single}: is the picture itself. Give another name, so that it is not overwritten.")
-        _require_folder(single.parent)
+        require_writable(single.parent, is_folder=True)
         return [(source, single)]
     if not source.is_dir():
         raise UserError(f"{source}: there is no such file or folder.")
-    _require_folder(target)
+    require_output_folder(target)
     listing = list_folder(source, recursive=True)
     if not listing.images:
         raise UserError(f"{source}: {describe_empty(listing.unread)}")
@@ -256,17 +258,6 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
                 f"{target}: results would lie in the input folder. Give another one: results are no sources."
             )
     return jobs
-
-
-def _require_folder(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target}: is a file. Give a folder for the output.")
-
-
-def _complain(failures: Sequence[str]) -> int:
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 2 if failures else 0
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ganvas.errors import UserError
 from ganvas.files import write_file
+from ganvas.foreign import describe_content
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, all_arguments, build_generator, load_weights
 from ganvas.nn.layers import Norm, Statistics
@@ -52,9 +53,11 @@ class PeerGenerator(PeerNetwork):
 
     Attributes:
         spec: What it was built from.
+        has_unused_averages: Whether the file has running averages of instance norms, which the network does not use.
     """
 
     spec: NetworkSpec
+    has_unused_averages: bool = False
 
 
 def load_peer(
@@ -79,7 +82,7 @@ def load_peer(
     Raises:
         UserError: As `read_generator`.
     """
-    found = read_generator(Path(path), netG)
+    found = read_generator(Path(path), netG, statistics)
     print(f"{path}: {found.description}", file=sys.stderr)
     config = describe({"a2b": found.spec}, image_size, statistics)
     return Translator(config, {"a2b": found.network}, device=device)
@@ -99,15 +102,27 @@ def describe(
     )
 
 
-def read_generator(path: Path, name: str | None = None) -> PeerGenerator:
+def read_generator(path: Path, name: str | None = None, statistics: Statistics = "picture") -> PeerGenerator:
     """Read a generator of pytorch-CycleGAN-and-pix2pix.
 
+    Args:
+        path: The .pth file.
+        name: As in `read_peer`.
+        statistics: What its norms are to normalize by.
+
     Raises:
-        UserError: As `read_peer`, or the file holds a discriminator.
+        UserError: As `read_peer`; or the file holds a discriminator, or an instance norm with running averages while
+            those are asked for.
     """
     found = read_peer(path, name)
     if not isinstance(found, PeerGenerator):
         raise UserError(f"{path}: holds {found.description}, which translates nothing. Take the file of a generator.")
+    if statistics == "running" and found.has_unused_averages:
+        raise UserError(
+            f"{path}: --statistics running: its instance norms come with running averages, as PyTorch before 0.4 kept "
+            "them; ganvas has no such norm, and that tool drops them. Leave the option out: each image's own "
+            "statistics are what that tool translates by."
+        )
     return found
 
 
@@ -138,7 +153,12 @@ def _network(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
     """Build what the tensors' names tell, and fill it."""
     if "model.model.0.weight" in weights:
         return _unet(weights, path)
-    if "model.10.conv_block.1.weight" in weights:
+    if _is_convolution(weights, "model.10.conv_block.0"):
+        raise UserError(
+            f"{path}: holds a ResNet whose blocks pad with zeros (padding_type='zero'). Only blocks that reflect, as "
+            "that tool's --netG resnet_… builds them, can be read."
+        )
+    if _is_convolution(weights, "model.10.conv_block.1"):
         return _resnet(weights, path)
     if "model.0.weight" in weights or "net.0.weight" in weights:
         return _discriminator(weights, path)
@@ -186,21 +206,25 @@ def _options(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """Read the table of tensors, without the prefix that several GPUs left."""
+    """Read the table of tensors, without the prefix that several GPUs left.
+
+    No word of torch's own errors is passed on: some advise to run the code in the file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}. Give a .pth file.")
+    if (what := describe_content(path)) is not None:
+        raise UserError(f"{path}: {what}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except pickle.UnpicklingError:  # whose text explains how to run the code all the same
+    except pickle.UnpicklingError:
         raise UserError(
             f"{path}: is no plain table of tensors. A file that carries code is refused, and nothing of it was run; a "
             "damaged one has to be copied again."
         ) from None
     except Exception as error:  # where bytes are damaged, the reader stumbles anywhere: over indices, types, numbers
-        reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path}: is no plain table of tensors, or a damaged one ({reason}). Copy it again, or give a file such as "
-            "latest_net_G.pth as that tool wrote it."
+            f"{path}: is no plain table of tensors, or a damaged one ({type(error).__name__}). Copy it again, or give "
+            "a file such as latest_net_G.pth as that tool wrote it."
         ) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: is no table of tensors. Give a file such as latest_net_G.pth.")
@@ -237,7 +261,7 @@ def _unet_modules(levels: int) -> dict[str, str]:
 
 def _resnet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
     blocks = len({key.split(".")[1] for key in weights if ".conv_block." in key})
-    with_dropout = "model.10.conv_block.6.weight" in weights and weights["model.10.conv_block.6.weight"].ndim == 4
+    with_dropout = _is_convolution(weights, "model.10.conv_block.6")
     modules = _resnet_modules(blocks, with_dropout)
     first, last = weights["model.1.weight"], weights.get(f"model.{blocks + 17}.weight")
     arguments = {
@@ -274,7 +298,8 @@ def _generator(
     _fill(network, modules, weights, path, arguments["norm"])
     channels = f"{arguments['in_channels']} to {arguments['out_channels']} channels"
     description = f"{name}, {channels}, ngf {arguments['base_channels']}, norm {arguments['norm']}"
-    return PeerGenerator(network.eval(), name, description, spec)
+    has_averages = any(key.endswith(".running_mean") for key in weights)
+    return PeerGenerator(network.eval(), name, description, spec, has_averages and arguments["norm"] == "instance")
 
 
 def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
@@ -306,6 +331,10 @@ def _discriminator_modules(kind: Literal["patch", "pixel"], layers: int) -> dict
     return modules | {f"layers.{ours}": f"model.{theirs}" for ours, theirs in widen.items()}
 
 
+def _is_convolution(weights: Mapping[str, Tensor], module: str) -> bool:
+    return f"{module}.weight" in weights and weights[f"{module}.weight"].ndim == 4
+
+
 def _norm(weights: Mapping[str, Tensor], convolution: str, norm: str) -> Norm:
     """Tell the norm: that tool's batch norm has weights; its convolutions have a bias only before instance norm."""
     if f"{norm}.weight" in weights:
@@ -319,7 +348,7 @@ def _fill(
     """Put that tool's tensors into a network of ours.
 
     What it leaves out is zero: the count of batches in old files, and biases where it has none. Old instance norms
-    kept running averages, which nothing used.
+    kept running averages, which that tool does not use; `read_generator` refuses to ask for them.
 
     Raises:
         UserError: Names or shapes do not fit.

@@ -40,6 +40,7 @@ def run_translate(
     options: TranslateOptions,
     choose_device: Callable[[str], str],
     *,
+    kind: str,
     direction: str | None = None,
     paper: bool = False,
     seed: int = 0,
@@ -49,13 +50,14 @@ def run_translate(
     Args:
         options: What the command was given.
         choose_device: Finds the device that an option means; the training's own way.
+        kind: What the model has to be: "pix2pix" or "cyclegan".
         direction: Which way, of a model that translates both.
         paper: As `Translator` takes it.
         seed: As `Translator` takes it.
 
     Raises:
-        UserError: No model, another direction than the model has, no pictures, or pictures that could not be read or
-            written.
+        UserError: No model, one of another kind, another direction than the model has, no pictures, or pictures that
+            could not be read or written.
     """
     from ganvas.inference.tile_plan import Tiling
     from ganvas.inference.translate_files import translate_files
@@ -63,6 +65,7 @@ def run_translate(
 
     translator = load(
         options.model,
+        kinds=(kind,),
         direction=direction,
         device=choose_device(options.device),
         size="native" if options.tile else options.size,

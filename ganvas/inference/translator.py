@@ -1,8 +1,9 @@
 """A trained model as a function from picture to picture."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, overload
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ganvas.console import DIRECTIONS
-from ganvas.data.arrays import PictureType, fit_gray, require_trained_values
+from ganvas.data.arrays import PictureType, require_trained_values, source_image
 from ganvas.data.images import (
     Picture,
     holds,
@@ -34,7 +35,7 @@ from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.pictures import from_pillow, to_pillow
 from ganvas.inference.prepare import prepared
-from ganvas.modelfile import ModelConfig, load_model
+from ganvas.modelfile import TRANSLATORS, ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
 from ganvas.precision import Precision, multiplies_bf16
 
@@ -142,15 +143,20 @@ class Translator:
                 type; of a model with a range of its own, the type it was trained with.
 
         Raises:
+            TypeError: Something is neither an image nor an array.
+            ValueError: An array has no pixels, or another shape or type.
             UserError: A picture has another number of channels than the model takes, values that `require_values`
                 refuses, or a translation that is more than Pillow holds.
         """
         if isinstance(picture, np.ndarray) and picture.ndim == 4:
+            if not len(picture):
+                raise ValueError(f"the array's shape is {picture.shape}: it holds no image.")
             return np.stack(self.translate_batch(list(picture)))
         if isinstance(picture, np.ndarray | Image.Image):
             return _alike(self.translate_batch([self._as_array(picture)])[0], picture)
-        outputs = self.translate_batch([self._as_array(one) for one in picture])
-        return [_alike(output, one) for output, one in zip(outputs, picture, strict=True)]
+        pictures = _several(picture)
+        outputs = self.translate_batch([self._as_array(one) for one in pictures])
+        return [_alike(output, one) for output, one in zip(outputs, pictures, strict=True)]
 
     def _as_array(self, picture: Image.Image | np.ndarray) -> np.ndarray:
         """Give a picture as [H, W, C]."""
@@ -174,14 +180,12 @@ class Translator:
         """Bring an array [H, W, C] to what the network takes; gray is repeated for a model of three channels.
 
         Raises:
+            ValueError: It is no array [H, W, C], or has no pixels.
             UserError: It has another number of channels than the model takes, or as `require_values`.
         """
         how = self.preprocessing
-        if not how.source_folders:  # where each channel is another picture, gray fills only one
-            picture = fit_gray(picture, how.source_channels)
-        H, W, C = picture.shape
-        if how.source_channels != C:
-            raise UserError(f"the picture has {C} channels, the model takes {how.source_channels}.")
+        picture = source_image(picture, how.source_channels, is_stacked=bool(how.source_folders))
+        H, W = picture.shape[:2]
         self.require_values(picture)
         values = to_tensor(self.scaled(picture), how.source_range).to(self.device)
         return Source(values, (H, W), picture.dtype, self._in_bf16(picture.dtype))
@@ -340,6 +344,7 @@ class Translator:
 def load(
     path: Path | str,
     *,
+    kinds: Sequence[str] = TRANSLATORS,
     direction: str | None = None,
     device: str = "cpu",
     size: str = "trained",
@@ -351,12 +356,13 @@ def load(
 
     Args:
         path: A run folder, a checkpoint folder or a model folder; or "hub:OWNER/NAME", a model on the Hugging Face hub.
+        kinds: What the model may be.
         direction: As in `Translator`, and so the others.
 
     Raises:
         UserError: There is no model, it is damaged, or it does not translate in this direction.
     """
-    config, generators = load_model(path)
+    config, generators = load_model(path, kinds)
     return Translator(
         config,
         generators,
@@ -366,6 +372,34 @@ def load(
         precision=precision,
         paper=paper,
         seed=seed,
+    )
+
+
+def _several(given: Any) -> list[Image.Image | np.ndarray]:
+    """Return several images as a list.
+
+    Raises:
+        TypeError: They are no images, or only one thing that is none.
+    """
+    is_one = isinstance(given, str | bytes | PathLike | Mapping | Tensor) or not isinstance(given, Iterable)
+    images = [given] if is_one else list(given)
+    for one in images:
+        if not isinstance(one, np.ndarray | Image.Image):
+            raise TypeError(_not_an_image(one))
+    return images
+
+
+def _not_an_image(given: object) -> str:
+    if isinstance(given, str | PathLike):
+        return (
+            f"translate takes images, and {given!r} is a path. Open the image first, with PIL.Image.open; or use "
+            "translate_folder, which takes paths."
+        )
+    if isinstance(given, Tensor):
+        return "translate takes images, not tensors. Give an array [H, W, C]: tensor.permute(1, 2, 0).numpy()."
+    return (
+        "translate takes a Pillow image, a NumPy array [H, W, C] or [H, W], or a list of those, not "
+        f"{type(given).__name__}. numpy.asarray makes an array of nested lists."
     )
 
 

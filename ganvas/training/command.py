@@ -10,7 +10,7 @@ import tyro
 
 from ganvas.errors import UserError
 from ganvas.files import read_json
-from ganvas.options import from_json, validate
+from ganvas.options import COMMAND, from_json, validate
 from ganvas.training.config import forbidden_changes, with_settings
 
 Options = TypeVar("Options")
@@ -66,7 +66,7 @@ def parse_train(
             raise UserError(
                 f"{known.out}: is no run that could be resumed (it has no config.json). Leave out --resume."
             )
-    run = None if path is None else from_json(config_class, read_json(path, "a run's config"), str(path))
+    run = None if path is None else _read_config(path, program, config_class)
     named = preset(known.preset)
     default = named if run is None else with_settings(run, named, preset(None))
     command = tyro.cli(
@@ -86,3 +86,21 @@ def parse_train(
                 "a new run."
             )
     return TrainCommand(command.out, options, command.resume)
+
+
+def _read_config(path: Path, program: str, config_class: type[Options]) -> Options:
+    """Read the config of a run that this command trained.
+
+    Raises:
+        UserError: It cannot be read, has other options, or is that of another command's run or of a model.
+    """
+    values = read_json(path, "a run's config")
+    if "networks" in values or "kind" in values:
+        raise UserError(f"{path}: is the config of a model. Give that of a run, which lies in the run's own folder.")
+    command = values.get(COMMAND, program)
+    if command != program:
+        raise UserError(
+            f"{path}: is the config of a {command} run, whose options {program} does not have. Use {command} train, or "
+            f"give the config of a {program} run."
+        )
+    return from_json(config_class, values, str(path))

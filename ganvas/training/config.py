@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from annotated_types import Ge, Gt, Interval
 
 from ganvas.errors import UserError
 from ganvas.options import STRICT, from_json, to_json
 
 Config = TypeVar("Config")
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Interval(ge=0, lt=1)]
+Count = Annotated[int, Ge(1)]
+CountOrZero = Annotated[int, Ge(0)]
 LAMBDA_GP = 10.0  # Gulrajani et al. 2017, Sec. 4
 
 
@@ -112,7 +112,7 @@ class DiscriminatorConfig:
 
     discriminator: Literal["patch", "pixel"] = "patch"
     """patch judges overlapping patches, pixel every pixel by itself."""
-    patch_layers: Annotated[int, Field(ge=1, le=6)] = 3
+    patch_layers: Annotated[int, Interval(ge=1, le=6)] = 3
     """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (receptive-field tells others)."""
     discriminator_channels: Count = 64
     """Filters of the discriminator's first layer."""

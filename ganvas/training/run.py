@@ -16,7 +16,7 @@ from rich.console import Console
 from ganvas.data.store import PictureStore, temporary_store
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, recover_folder, write_json
-from ganvas.options import to_json
+from ganvas.options import COMMAND, to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record
 from ganvas.training.device import make_fabric
@@ -78,7 +78,7 @@ def run_training(
         check_record(run, record, say_once)
     _make_folder(run)  # not before model and data are there: a training that is refused leaves nothing
     if fabric.is_global_zero:
-        write_json(run / "config.json", to_json(config))
+        write_json(run / "config.json", to_json(config) | {COMMAND: program})
         write_record(run, record)
         recover_folder(run / "model")
     try:

@@ -49,15 +49,13 @@ def pretend(sleeps):
 
 
 def test_bytes_that_no_kill_came_before_prove_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["kill_and_resume", "--data", "x", "--kills", "1"])
     monkeypatch.setattr(kill_and_resume, "start", pretend(""))
-    assert main() == 1
+    assert main(["--data", "x", "--kills", "1"]) == 1
     assert "killed 0 times" in (said := capsys.readouterr().out)
     assert "ended before kill 1" in said
 
 
 def test_a_training_that_fails_is_not_taken_for_a_killed_one(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["kill_and_resume", "--data", "x"])
     monkeypatch.setattr(kill_and_resume, "start", pretend("raise SystemExit(2)"))
     with pytest.raises(RuntimeError, match="failed with exit code 2"):
-        main()
+        main(["--data", "x"])

@@ -1,7 +1,6 @@
 """The benchmark's own check, with a few kills; GANVAS_KILLS=100 asks for more."""
 
 import os
-import sys
 
 import pytest
 
@@ -13,8 +12,7 @@ KILLS = int(os.environ.get("GANVAS_KILLS", "8"))  # two for each kind of archive
 
 
 def test_killed_downloads_are_finished_clean(monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["kill_download", "--kills", str(KILLS), "--pictures", "40", "--seconds", "0.2"])
-    assert main() == 0
+    assert main(["--kills", str(KILLS), "--pictures", "40", "--seconds", "0.2"]) == 0
     out = capfd.readouterr().out
     assert f"{KILLS // 2 * 2} kills: " in out
     assert out.endswith(" 0 faults\n")
@@ -39,8 +37,7 @@ def test_what_a_kill_left_half_done_is_a_fault(monkeypatch, capfd):
 
     monkeypatch.setattr(kill_download, "kill", kill)
     monkeypatch.setattr(kill_download, "finish", lambda wanted, out: None)
-    monkeypatch.setattr(sys, "argv", ["kill_download", "--kills", "4", "--pictures", "4", "--seconds", "0"])
-    assert main() == 1
+    assert main(["--kills", "4", "--pictures", "4", "--seconds", "0"]) == 1
     out = capfd.readouterr().out
     assert out.count("half_done=True, wrong=True") == 2
     assert out.endswith(" 2 faults\n")

@@ -206,6 +206,24 @@ def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_p
     assert "is a model of pix2pix. Use the command pix2pix with it." in err
 
 
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "cyclegan.use.write_image"])
+def test_figures_are_printed_before_a_full_disk_is_told(cyclegan, trained, domains, tmp_path, full_disk, writer):
+    full_disk(writer)
+    code, out, err = cyclegan("evaluate", trained, "--data", domains, "--json", "--sheet", tmp_path / "sheet.png")
+    assert code == 2
+    assert "cannot be written (No space left on device)" in err
+    assert json.loads(out)["pictures"] == 5
+    assert (tmp_path / "sheet.png").exists() == ("json" in writer)
+
+
+def test_one_image_has_no_interval(cyclegan, trained, domains):
+    code, out, err = cyclegan("evaluate", trained / "model", "--data", domains, "--json", "--limit", 1)
+    assert code == 0, err
+    result = json.loads(out)
+    assert {tuple(score) for score in result["metrics"].values()} == {("mean",)}
+    assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
+
+
 def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, trained, domains, tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.use.load_model", None)  # calling it would be another error
     code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")

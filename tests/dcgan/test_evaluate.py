@@ -324,6 +324,25 @@ def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
         assert np.asarray(picture).std() > 0
 
 
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "dcgan.evaluate.write_image"])
+def test_figures_are_printed_before_a_full_disk_is_told(evaluate, run, tmp_path, full_disk, writer):
+    full_disk(writer)
+    out_folder = tmp_path / "drawn"
+    code, out, err = evaluate(run, "--json", "--out", out_folder)
+    assert code == 2
+    assert "cannot be written (No space left on device)" in err
+    assert json.loads(out)["pictures"] == 100
+    assert out_folder.exists() == ("json" in writer)
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(evaluate, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("dcgan.evaluate.load_sampler", None)  # calling it would be another error
+    (tmp_path / "file").touch()
+    for place, said in {"file": "is a file", "file/x": "cannot be written", "x.png": "is the name of an image"}.items():
+        code, _, err = evaluate(run, "--out", tmp_path / place)
+        assert (code, said in err) == (2, True)
+
+
 def test_comparison_shows_both(evaluate, run, folder, tmp_path):
     other = write_run(tmp_path / "other", folder, latent="uniform")
     _, theirs, _ = evaluate(other, "--json")

@@ -7,7 +7,16 @@ import torch
 
 from ganvas import files
 from ganvas.errors import UserError
-from ganvas.files import new_file, new_folder, read_json, recover_folder, sha256, write_file, write_json
+from ganvas.files import (
+    new_file,
+    new_folder,
+    read_json,
+    recover_folder,
+    require_writable,
+    sha256,
+    write_file,
+    write_json,
+)
 from ganvas.tensorfile import load_tensors, save_tensors
 
 
@@ -22,6 +31,36 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
         assert not target.exists()
     assert content(target) == {"x": "1"}
     assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+def test_places_that_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "new", tmp_path / "deep" / "er" / "new"):
+        require_writable(place)
+    for place in (tmp_path, tmp_path / "new", tmp_path / "deep" / "er" / "new"):
+        require_writable(place, is_folder=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("place", "is_folder", "said"),
+    [
+        ("", False, "is a folder. Give the name of a file"),
+        ("file", True, "is a file. Give the name of a folder"),
+        ("file/x", False, r"x: cannot be written \(Not a directory\)"),
+        ("file/deep/x", True, r"x: cannot be written \(Not a directory\)"),
+        ("locked/x", False, r"x: cannot be written \(Permission denied\)"),
+        ("locked", True, r"locked: cannot be written \(Permission denied\)"),
+        ("locked/deep/x", True, r"x: cannot be written \(Permission denied\)"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path, monkeypatch, place, is_folder, said):
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir()
+    locked = tmp_path / "locked"  # by a stand-in for os.access: to root, every folder is open
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and mode == os.W_OK | os.X_OK)
+    with pytest.raises(UserError, match=said):
+        require_writable(tmp_path / place, is_folder=is_folder)
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):

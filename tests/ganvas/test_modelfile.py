@@ -127,6 +127,12 @@ def test_what_does_not_fit_is_refused(saved, change, said):
         load_model(saved[0])
 
 
+def test_weights_that_are_a_git_lfs_pointer_are_named_so(saved):
+    (saved[0] / "model" / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    with pytest.raises(UserError, match=r"model\.safetensors: is a Git LFS pointer, .* Run git lfs pull"):
+        load_model(saved[0])
+
+
 @pytest.mark.parametrize(("a", "b"), [(1, 3), (3, 1)])
 def test_pictures_of_other_channels_than_the_networks_are_refused(saved, a, b):
     file = saved[0] / "model" / "config.json"

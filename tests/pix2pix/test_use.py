@@ -223,6 +223,61 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(pix2pix, trai
     assert "sheet.txt: .txt is no picture format" in err
 
 
+def test_a_model_of_another_kind_is_not_translated(pix2pix, trained, maps, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "cyclegan"}))
+    code, _, err = pix2pix("translate", tmp_path / "model", maps, tmp_path / "out")
+    assert code == 2
+    assert "is a model of cyclegan. Use the command cyclegan with it." in err
+
+
+@pytest.mark.parametrize("option", ["--sheet", "--out"])
+def test_a_bad_place_is_refused_before_the_work(pix2pix, trained, pairs, tmp_path, monkeypatch, option):
+    monkeypatch.setattr("pix2pix.use.load_model", None)  # calling it would be another error
+    (tmp_path / "file").touch()
+    code, _, err = pix2pix("evaluate", trained, "--data", pairs, option, tmp_path / "file" / "sheet.png")
+    assert code == 2
+    assert "sheet.png: " in err
+    assert pix2pix("evaluate", trained, "--data", pairs, "--out", tmp_path / "out.png")[0] == 2
+    assert pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "pix2pix.use.write_image"])
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_figures_are_printed_before_a_full_disk_is_told(pix2pix, trained, pairs, tmp_path, full_disk, writer, options):
+    full_disk(writer)
+    places = ["--sheet", tmp_path / "sheet.png", "--out", tmp_path / "out"]
+    code, out, err = pix2pix("evaluate", trained, "--data", pairs, *places, *options)
+    assert code == 2
+    assert "cannot be written (No space left on device)" in err
+    if options:
+        assert json.loads(out)["pictures"] == 3
+    else:
+        assert "psnr" in out
+    assert (tmp_path / "sheet.png").exists() == ("json" in writer)
+
+
+@pytest.mark.parametrize("legend", [False, True])
+def test_one_image_has_no_interval(pix2pix, trained, own_pairs, legend):
+    for path in sorted((own_pairs / "test").iterdir())[1:]:
+        path.unlink()
+    if legend:
+        colours = {"land": [240, 240, 220], "sea": [140, 200, 240]}
+        (own_pairs / "dataset.json").write_text(json.dumps({"legend": colours}))
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    scores = [*result["metrics"].values(), *result.get("baseline", {}).values()]
+    scores += [result["l1_minus_baseline"]] if legend else []
+    assert len(scores) == (9 if legend else 4)
+    assert {tuple(score) for score in scores} == {("mean",)}
+    assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs)
+    assert "[" not in out
+    assert "No 95% intervals" in err
+
+
 def test_evaluate_prints_a_table(pix2pix, trained, pairs):
     code, out, _ = pix2pix("evaluate", trained, "--data", pairs)
     assert code == 0

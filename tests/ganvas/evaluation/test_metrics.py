@@ -265,7 +265,7 @@ def test_paired_differences_tell_apart_what_single_intervals_cannot():
 
 
 @settings(max_examples=30)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(-1e3, 1e3))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), st.floats(-1e3, 1e3))
 def test_interval_lies_among_the_values_and_moves_with_them(values, shift):
     interval = bootstrap_interval(np.array(values), resamples=200)
     moved = bootstrap_interval(np.array(values) + shift, resamples=200)
@@ -273,11 +273,6 @@ def test_interval_lies_among_the_values_and_moves_with_them(values, shift):
     assert min(values) - 1e-6 <= interval.low <= interval.high <= max(values) + 1e-6
     assert moved.low == pytest.approx(interval.low + shift, abs=1e-6)
     assert moved.high == pytest.approx(interval.high + shift, abs=1e-6)
-
-
-def test_a_single_value_has_no_width():
-    interval = bootstrap_interval(np.array([0.25]))
-    assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
 
 
 def test_interval_does_not_depend_on_the_memory_used(monkeypatch):
@@ -288,7 +283,7 @@ def test_interval_does_not_depend_on_the_memory_used(monkeypatch):
     assert bootstrap_interval(values, resamples=1000, seed=1) != whole
 
 
-@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, math.nan], [1.0, math.inf]])
+@pytest.mark.parametrize("values", [[], [0.25], [[1.0, 2.0]], [1.0, math.nan], [1.0, math.inf]])
 def test_values_without_a_mean_are_refused(values):
     with pytest.raises(ValueError, match="expected"):
         bootstrap_interval(np.array(values))

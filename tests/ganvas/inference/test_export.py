@@ -280,6 +280,7 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     write_image(tmp_path / "in" / "x.png", photo(48, 48))
     write_image(tmp_path / "two.npy", photo(48, 48)[..., :2])
+    np.save(tmp_path / "first.npy", photo(48, 48).transpose(2, 0, 1))
     for arguments, said in {
         (tmp_path / "no.onnx", tmp_path / "in", tmp_path / "out"): "no such file",
         (tmp_path / "text.onnx", tmp_path / "in", tmp_path / "out"): "no ONNX file",
@@ -290,8 +291,11 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
         (path, tmp_path / "in" / "x.png", tmp_path / "in" / "x.png"): "is the picture itself",
         (path, tmp_path / "in" / "x.png", tmp_path / "in"): "is the picture itself",
         (path, tmp_path / "in", tmp_path / "text.onnx"): "text.onnx: is a file",
-        (path, tmp_path / "in" / "x.png", tmp_path / "text.onnx"): "text.onnx: is a file",
+        (path, tmp_path / "in" / "x.png", tmp_path / "text.onnx"): "text.onnx: .onnx images cannot be written",
+        (path, tmp_path / "in" / "x.png", tmp_path / "out.gif"): "out.gif: .gif images cannot be written",
+        (path, tmp_path / "in", tmp_path / "y.png"): "y.png: is the name of an image file",
         (path, tmp_path / "two.npy", tmp_path / "out"): "two.npy: the picture has 2 channels",
+        (path, tmp_path / "first.npy", tmp_path / "out"): "has 48 channels, the model takes 3. Its shape looks like [C",
     }.items():
         before = contents(tmp_path)
         assert main([str(argument) for argument in arguments]) == 2
@@ -418,9 +422,9 @@ def test_a_full_disk_ends_the_runner_and_leaves_nothing_half_written(exported, t
     assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"0 pictures written to {tmp_path / 'out'}",
-        f"error: {tmp_path / 'out' / 'a.png'}: cannot be written ({os.strerror(errno.ENOSPC)}). Make room or choose "
-        "another place; nothing was damaged.",
-        "error: 2 more pictures were not tried.",
+        f"ganvas.inference.onnx: error: {tmp_path / 'out' / 'a.png'}: cannot be written "
+        f"({os.strerror(errno.ENOSPC)}). Make room or choose another place; nothing was damaged.",
+        "2 more pictures were not tried.",
     ]
     assert list((tmp_path / "out").iterdir()) == []
 

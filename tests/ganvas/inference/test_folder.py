@@ -244,6 +244,30 @@ def test_results_are_no_sources(pictures, tmp_path, monkeypatch, source, target,
     assert names(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["out.gif", "out.GIF", "out.pgm", "out.pngg", "out.v2"])
+def test_one_image_is_not_written_under_another_formats_name(pictures, tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name}: \.\w+ images cannot be written\. Use \.bmp, .*\.webp; or, where"):
+        negative().translate_folder(pictures / "a.png", tmp_path / name)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()
+    assert negative().translate_folder(pictures / "a.png", tmp_path / name) == [tmp_path / name / "a.png"]
+
+
+@pytest.mark.parametrize("name", ["out", "v1.0", "2024.05.01", ".out"])
+def test_one_image_goes_into_a_folder_whose_name_is_no_files(pictures, tmp_path, name):
+    assert negative().translate_folder(pictures / "a.png", tmp_path / name) == [tmp_path / name / "a.png"]
+
+
+@pytest.mark.parametrize("name", ["y.png", "y.TIF", "y.npy", "y.gif", "y.avif"])
+def test_a_folder_is_not_made_under_an_images_name(pictures, tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name}: is the name of an image file"):
+        negative().translate_folder(pictures, tmp_path / name)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()
+    assert len(negative().translate_folder(pictures, tmp_path / name)) == 7
+    assert len(negative().translate_folder(pictures, tmp_path / "out.v2")) == 7
+
+
 def test_a_link_to_the_input_folder_is_the_input_folder(pictures, tmp_path):
     (tmp_path / "link").symlink_to(pictures, target_is_directory=True)
     with pytest.raises(UserError, match="is the input folder"):

@@ -2,18 +2,24 @@
 
 import contextlib
 import errno
+import gzip
 import os
 import pickle
 import pickletools
 import random
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import ganvas
 from ganvas.errors import UserError, WriteError
+from ganvas.inference.convert_command import ImportOptions, run_import
 from ganvas.inference.peer import PeerGenerator, read_peer, write_peer
 from ganvas.modelfile import NetworkSpec, build_generator
 
@@ -67,22 +73,23 @@ def unet(levels, norm, *, channels=(3, 3), width=4):
 class Residual(nn.Module):
     """Rk of Zhu et al. 2017, Sec. 7.2."""
 
-    def __init__(self, width, norm, dropout):
+    def __init__(self, width, norm, dropout, padding="reflect"):
         super().__init__()
-        bias = norm == "instance"
-        half = lambda: [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3, bias=bias), NORMS[norm](width)]  # noqa: E731
+        bias, zeros = norm == "instance", int(padding == "zero")
+        pad = [] if zeros else [nn.ReflectionPad2d(1)]
+        half = lambda: [*pad, nn.Conv2d(width, width, 3, padding=zeros, bias=bias), NORMS[norm](width)]  # noqa: E731
         self.conv_block = nn.Sequential(*half(), nn.ReLU(), *([nn.Dropout(0.5)] if dropout else []), *half())
 
     def forward(self, x):
         return x + self.conv_block(x)
 
 
-def resnet(blocks, norm, *, dropout=False, channels=(3, 3), width=4):
+def resnet(blocks, norm, *, dropout=False, channels=(3, 3), width=4, padding="reflect"):
     bias = norm == "instance"
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(channels[0], width, 7, bias=bias), NORMS[norm](width), nn.ReLU()]
     for before, after in ((width, 2 * width), (2 * width, 4 * width)):
         layers += [nn.Conv2d(before, after, 3, 2, 1, bias=bias), NORMS[norm](after), nn.ReLU()]
-    layers += [Residual(4 * width, norm, dropout) for _ in range(blocks)]
+    layers += [Residual(4 * width, norm, dropout, padding) for _ in range(blocks)]
     for before, after in ((4 * width, 2 * width), (2 * width, width)):
         layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, 1, bias=bias), NORMS[norm](after), nn.ReLU()]
     layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels[1], 7), nn.Tanh()]
@@ -190,6 +197,50 @@ def test_old_files(tmp_path):
     torch.save(table, tmp_path / "x.pth")
     x = torch.rand(1, 3, 128, 128)
     assert (read_peer(tmp_path / "x.pth").network(x) - theirs(x)).abs().max() <= 1e-5
+
+
+def tracked(network):
+    """Give instance norms the running averages that they had before PyTorch 0.4."""
+    for module in network.modules():
+        if isinstance(module, nn.InstanceNorm2d):
+            module.track_running_stats = True
+            module.register_buffer("running_mean", torch.zeros(module.num_features))
+            module.register_buffer("running_var", torch.ones(module.num_features))
+    return disturbed(network)
+
+
+@pytest.mark.parametrize("build", [lambda: resnet(6, "instance"), lambda: unet(7, "instance")], ids=["resnet", "unet"])
+def test_running_averages_of_instance_norms_are_not_passed_over_in_silence(tmp_path, build):
+    theirs = tracked(build())
+    path, x = saved(tmp_path / "latest_net_G.pth", theirs), torch.rand(1, 3, 128, 128) * 2 - 1
+    running = theirs(x)
+    for module in theirs.modules():
+        module.track_running_stats = False
+        if isinstance(module, nn.InstanceNorm2d):
+            module.running_mean = module.running_var = None
+    each = theirs(x)  # as that tool does it, which drops them
+    assert (running - each).abs().max() > 0.1
+    model = ganvas.load_peer(path, image_size=128)
+    assert (model.translate_tensor(x) - each).abs().max() <= 1e-5
+    with pytest.raises(UserError, match=r"latest_net_G\.pth: --statistics running: its instance norms come with"):
+        ganvas.load_peer(path, image_size=128, statistics="running")
+    with pytest.raises(UserError, match="--statistics running"):
+        run_import(ImportOptions(path, tmp_path / "model", statistics="running"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_running_is_no_mistake_where_nothing_was_averaged(tmp_path):
+    path, x = saved(tmp_path / "x.pth", resnet(6, "instance")), torch.rand(1, 3, 64, 64)
+    models = [ganvas.load_peer(path, image_size=64, statistics=how) for how in ("running", "picture")]
+    assert torch.equal(*(model.translate_tensor(x) for model in models))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dropout", [False, True])
+def test_blocks_that_pad_with_zeros_are_named(tmp_path, norm, dropout):
+    path = saved(tmp_path / "x.pth", resnet(6, norm, dropout=dropout, padding="zero"))
+    with pytest.raises(UserError, match=r"x\.pth: holds a ResNet whose blocks pad with zeros \(padding_type='zero'\)"):
+        read_peer(path)
 
 
 def test_the_translator_normalises_as_that_tool_does(tmp_path):
@@ -306,11 +357,55 @@ def test_damage_anywhere_in_the_table_is_one_message_or_harmless(tmp_path):
             read_peer(tmp_path / "x.pth")
 
 
+def torchscript(path):
+    torch.jit.trace(nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)).save(path)
+
+
+def lfs_pointer(path):
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 217639063\n")
+
+
+def zipped(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("latest_net_G.pth", b"weights")
+
+
+OTHER_KINDS = {
+    "a TorchScript program: code, of which nothing was run": torchscript,
+    "a Git LFS pointer": lfs_pointer,
+    "a web page that": lambda path: path.write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
+    "a safetensors file under another name": lambda path: save_file({"model.1.weight": torch.zeros(2)}, path),
+    "a zip archive": zipped,
+    "a gzip archive": lambda path: path.write_bytes(gzip.compress(b"weights")),
+    "a PNG image": lambda path: Image.new("L", (2, 2)).save(path, format="PNG"),
+    "empty": lambda path: path.touch(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_is_something_else_is_named_and_no_code_is_recommended(tmp_path, kind):
+    OTHER_KINDS[kind](tmp_path / "latest_net_G.pth")
+    with pytest.raises(UserError, match=rf"latest_net_G\.pth: is {kind}") as error:
+        read_peer(tmp_path / "latest_net_G.pth")
+    assert not re.search("weights_only|unsafe|trust|pickle", str(error.value))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, pickle.UnpicklingError, ValueError])
+def test_advice_of_torch_to_run_code_is_not_passed_on(tmp_path, monkeypatch, error):
+    def load(*_, **__):
+        raise error("Set weights_only=False if you trust the source of the file.")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(UserError, match="no plain table") as refused:
+        read_peer(saved(tmp_path / "x.pth", resnet(6, "instance")))
+    assert not re.search("weights_only|trust", str(refused.value))
+
+
 def test_what_is_no_such_file(tmp_path):
     good = saved(tmp_path / "good.pth", unet(7, "batch"))
     (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:1000])
     (tmp_path / "text.pth").write_text("weights")
-    (tmp_path / "empty.pth").touch()
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     torch.save({"encoder.weight": torch.zeros(1)}, tmp_path / "other.pth")
     torch.save(unet(7, "batch").state_dict() | {"model.model.1.more": torch.zeros(1)}, tmp_path / "more.pth")
@@ -328,7 +423,6 @@ def test_what_is_no_such_file(tmp_path):
         "nowhere": "no such file",
         "cut": "no plain table",
         "text": "no plain table",
-        "empty": "no plain table",
         "list": "no table",
         "other": r"holds no network .* \(it has encoder\.weight",
         "more": "another architecture",

@@ -1,5 +1,7 @@
 """Pictures and files through a translator whose network changes nothing: what comes out must be what went in."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -105,6 +107,46 @@ def test_several_pictures_come_back_in_order_each_of_its_kind():
 def test_an_array_of_pictures_gives_an_array():
     batch = np.stack([noise("uint8", 3), 255 - noise("uint8", 3)])
     assert np.array_equal(translator(network=Reversed()).translate(batch), batch[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ("x.png", TypeError, "'x.png' is a path. Open the image first, with PIL.Image.open; or use translate_folder"),
+        (Path("x.png"), TypeError, "x.png'. is a path"),
+        (["x.png"], TypeError, "'x.png' is a path"),
+        ([[[0, 1, 2]], [[0, 1, 2]]], TypeError, "not list. numpy.asarray makes an array of nested lists"),
+        (torch.zeros(3, 4, 4), TypeError, "not tensors. Give an array"),
+        ([torch.zeros(3, 4, 4)], TypeError, "not tensors. Give an array"),
+        ({"a": noise("uint8", 3)}, TypeError, "not dict"),
+        (None, TypeError, "not NoneType"),
+        (3, TypeError, "not int"),
+        (np.zeros((0, 5, 3), np.uint8), ValueError, r"shape is \(0, 5, 3\); give \[H, W, C\]"),
+        (np.zeros((5, 0), np.uint8), ValueError, r"shape is \(5, 0, 1\)"),
+        (np.zeros((5, 5, 0), np.uint8), ValueError, r"shape is \(5, 5, 0\)"),
+        (np.zeros((2, 0, 5, 3), np.uint8), ValueError, r"shape is \(0, 5, 3\)"),
+        (np.zeros((0, 5, 5, 3), np.uint8), ValueError, r"shape is \(0, 5, 5, 3\): it holds no image"),
+        (np.uint8(3), TypeError, "not uint8"),
+        (np.zeros((), np.uint8), ValueError, r"shape is \(\)"),
+        (np.zeros(5, np.uint8), ValueError, r"shape is \(5,\)"),
+        (np.zeros((1, 2, 5, 5, 3), np.uint8), ValueError, r"shape is \(1, 2, 5, 5, 3\)"),
+        (Image.new("RGB", (0, 4)), ValueError, r"shape is \(4, 0, 3\)"),
+        (np.zeros((3, 32, 32), np.uint8), UserError, r"has 32 channels, .* like \[C, H, W\]: .*transpose\(1, 2, 0\)"),
+        (np.zeros((2, 3, 32, 32), np.uint8), UserError, r"like \[C, H, W\]"),
+        (np.zeros((5, 32, 32), np.uint8), UserError, r"has 32 channels, the model takes 3\.$"),
+        (np.zeros((5, 5, 3), np.int64), ValueError, "type is int64; allowed are uint8, uint16 and float32"),
+    ],
+    ids=lambda value: str(getattr(value, "shape", value)) if not isinstance(value, type) else None,
+)
+def test_what_is_no_image_is_refused_with_what_is_accepted(given, error, said):
+    with pytest.raises(error, match=said):
+        translator().translate(given)
+
+
+def test_images_of_a_generator_are_translated():
+    pictures = [noise("uint8", 3), 255 - noise("uint8", 3)]
+    outputs = translator(network=Reversed()).translate(iter(pictures))
+    assert np.array_equal(outputs, np.stack(pictures)[..., ::-1])
 
 
 def in_bf16(precision, kind, **preprocessing):

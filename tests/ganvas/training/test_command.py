@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cyclegan.config import CycleGanConfig
+from dcgan.config import DcganConfig
 from ganvas.errors import UserError
 from ganvas.files import write_json
 from ganvas.options import to_json
@@ -74,3 +76,30 @@ def test_a_config_gives_defaults_and_options_override_them(run):
 def test_settings_of_no_preset_leave_a_config_as_it_is():
     config = preset("demo")
     assert with_settings(config, Pix2PixConfig(), Pix2PixConfig()) == config
+
+
+@pytest.mark.parametrize("options", [["--config"], ["--resume", "--out"]])
+@pytest.mark.parametrize(("other", "config"), [("cyclegan", CycleGanConfig()), ("dcgan", DcganConfig())])
+def test_a_config_of_another_command_is_one_sentence(tmp_path, other, config, options):
+    write_json(tmp_path / "config.json", to_json(config) | {"command": other})
+    place = tmp_path / "config.json" if options == ["--config"] else tmp_path
+    with pytest.raises(UserError) as error:
+        parse(*options, place, *([] if "--out" in options else ["--out", tmp_path / "new"]))
+    assert str(error.value) == (
+        f"{tmp_path / 'config.json'}: is the config of a {other} run, whose options pix2pix does not have. "
+        f"Use {other} train, or give the config of a pix2pix run."
+    )
+
+
+def test_a_models_config_is_not_a_runs(tmp_path):
+    write_json(tmp_path / "config.json", {"format_version": 1, "kind": "pix2pix", "networks": {}})
+    with pytest.raises(UserError, match="is the config of a model"):
+        parse("--config", tmp_path / "config.json", "--out", tmp_path / "new")
+
+
+def test_unknown_options_are_named_in_one_clause(tmp_path):
+    write_json(tmp_path / "config.json", {"model": {f"option_{n}": 1 for n in range(9)}, "seed": -1})
+    with pytest.raises(UserError) as error:
+        parse("--config", tmp_path / "config.json", "--out", tmp_path / "new")
+    assert "seed is -1: Input should be greater than or equal to 0" in str(error.value)
+    assert str(error.value).endswith("option_0, option_1, option_2 and 6 more: there are no such options.")
