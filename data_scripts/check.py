@@ -119,7 +119,7 @@ class Picture:
         low: Least value but for sentinels, in the file's own units, as is the following. Above ``high`` if there is
             none.
         high: Greatest value.
-        conversion: What is converted when it is read: "palette", "CMYK", "transparency".
+        conversions: What is converted or left out when it is read: see `ganvas.data.images.Picture`; and "profile".
         has_colour: Whether any pixel's channels differ.
         digest: Of the pixels.
         is_drawn: Whether it, or one of its halves, is in flat colours of the legend.
@@ -134,7 +134,7 @@ class Picture:
     depth: str = ""
     low: float = 0.0
     high: float = 0.0
-    conversion: str = ""
+    conversions: tuple[str, ...] = ()
     has_colour: bool = False
     digest: str = ""
     is_drawn: bool = False
@@ -383,13 +383,14 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     import numpy as np
 
     from data_scripts.duplicates import view
-    from ganvas.data.images import read_image, require_range
+    from ganvas.data.images import read_picture, require_range
     from ganvas.data.legend import is_flat
     from ganvas.data.sentinels import find_sentinels, range_without
+    from ganvas.data.tiff import is_color_managed
 
     try:
-        array = require_range(read_image(place.path), ANY_VALUES, f"{place.path}:")
-        conversion = _conversion(place.path)
+        picture = read_picture(place.path)
+        array = require_range(picture.array, ANY_VALUES, f"{place.path}:")
     except UserError as error:
         return Picture(place, error=str(error).removeprefix(f"{place.path}: "))
     H, W, C = array.shape
@@ -401,24 +402,9 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     is_drawn = any(is_flat(part, legend) for part in parts)
     sentinels = find_sentinels(array)
     low, high = range_without(array, sentinels) or NO_VALUES
+    conversions = (*picture.conversions, "profile") if is_color_managed(picture.tags) else picture.conversions
     kind = str(array.dtype)
-    return Picture(place, W, H, C, kind, low, high, conversion, has_colour, digest, is_drawn, sentinels=sentinels)
-
-
-def _conversion(path: Path) -> str:
-    """Name what is converted when a picture is read, which it can be."""
-    from PIL import Image, UnidentifiedImageError
-
-    from ganvas.data.encoding import TIFF_SUFFIXES
-    from ganvas.data.tiff import has_alpha
-
-    try:
-        with Image.open(path) as file:
-            if file.has_transparency_data:
-                return "transparency"
-            return {"P": "palette", "CMYK": "CMYK"}.get(file.mode, "")
-    except UnidentifiedImageError:  # deep, or of many channels
-        return "transparency" if path.suffix.lower() in TIFF_SUFFIXES and has_alpha(path) else ""
+    return Picture(place, W, H, C, kind, low, high, conversions, has_colour, digest, is_drawn, sentinels=sentinels)
 
 
 def _samples(
@@ -561,10 +547,13 @@ def _conversions(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         "transparency": "are transparent, and composed over white unless a training asks for their channels",
         "CMYK": "are CMYK, and become RGB",
         "palette": "have a palette, and become RGB",
+        "animation": "are animations, of which only the first frame is read",
+        "profile": "have an ICC color profile other than sRGB; values are used as they are, and translate copies the "
+        "profile to its results",
     }
     for name, files in pictures.items():
         for conversion, words in said.items():
-            names = [picture.place.path.name for picture in files if picture.conversion == conversion]
+            names = [picture.place.path.name for picture in files if conversion in picture.conversions]
             if names:
                 yield f"{name}: {len(names)} pictures {words} ({named(names)})"
 
@@ -666,7 +655,7 @@ def _float_range(pictures: Iterable[Picture]) -> str:
 def _summary(files: Sequence[Picture]) -> FolderReport:
     good = [picture for picture in files if not picture.error]
     sizes = Counter(f"{picture.width}x{picture.height}" for picture in good)
-    converted = Counter(picture.conversion for picture in good if picture.conversion)
+    converted = Counter(conversion for picture in good for conversion in picture.conversions)
     kinds = Counter(map(_kind, good))
     return FolderReport(len(files), dict(sizes.most_common()), dict(kinds.most_common()), dict(converted))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, new_folder, recover_folder, write_json
+from ganvas.files import cannot_write, new_folder, read_regular, recover_folder, write_json
 
 if TYPE_CHECKING:
     from ganvas.data.images import Picture
@@ -143,7 +143,7 @@ def read_description(root: Path) -> bytes | None:
     """Read a data set's description, to be kept as it is; None where there is none."""
     path = root / DESCRIPTION
     try:
-        return path.read_bytes() if path.is_file() else None
+        return read_regular(path) if path.exists() else None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Put it right, or remove it.") from None
 

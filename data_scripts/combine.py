@@ -164,7 +164,7 @@ def _alike(arrays: Sequence[np.ndarray], has_alpha: Sequence[bool]) -> list[np.n
     """Give two pictures [H, W, C] the channels that either has: three for gray, an opaque alpha."""
     import numpy as np
 
-    from ganvas.data.images import FULL_RANGE
+    from ganvas.data.arrays import FULL_RANGE
 
     colours = [x[:, :, :-1] if alpha else x for x, alpha in zip(arrays, has_alpha, strict=True)]
     alphas = [

@@ -19,6 +19,7 @@ from annotated_types import Interval
 
 from data_scripts.chores import Output, by_name, find_pictures, name_in, require_room, suffix_for, write_folder
 from ganvas.errors import UserError
+from ganvas.files import read_regular
 from ganvas.messages import named
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
         source = _made(names[name], recipe)
         if source is not None:
             yield f"{splits[name]}A/{name}{suffix_for(source, '.png')}", source
-            yield f"{splits[name]}B/{name}{names[name].suffix}", names[name].read_bytes()
+            yield f"{splits[name]}B/{name}{names[name].suffix}", read_regular(names[name])
 
     description = {
         "name": out.name,

@@ -330,7 +330,7 @@ def _inks(picture: np.ndarray, legend: Sequence[Colour]) -> tuple[np.ndarray, np
     """Choose two colours [C], for paper and ink, with which a picture of the same kind is drawn."""
     import numpy as np
 
-    from ganvas.data.images import FULL_RANGE
+    from ganvas.data.arrays import FULL_RANGE
 
     if is_flat(picture, legend):
         inverse = tuple(255 - value for value in legend[0])

@@ -32,6 +32,7 @@ from data_scripts.chores import (
     write_folder,
 )
 from ganvas.errors import UserError
+from ganvas.files import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         suffix = suffix_for(picture, path.suffix if options.format == "same" else f".{options.format}")
         name = f"{name_in(options.folder, path)}{suffix}"
         if (width, height) == (W, H) and suffix == path.suffix:
-            yield name, path.read_bytes()
+            yield name, read_regular(path)
         elif max(width, height) > MOST:
             raise UserError(f"{path}: would be {width}x{height} pixels; {MOST} a side are the most.")
         else:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ganvas.errors import UserError
-from ganvas.files import new_folder
+from ganvas.files import new_folder, read_regular
 
 if TYPE_CHECKING:
     from ganvas.data.paired import Pair, Pairs
@@ -111,7 +111,7 @@ def _add(tar: tarfile.TarFile, pair: Pair) -> None:
     files = {"": pair.a} if pair.b is None else {".a": pair.a, ".b": pair.b}
     for side, file in files.items():
         try:
-            content = file.read_bytes()
+            content = read_regular(file) if isinstance(file, Path) else file.read_bytes()
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror}). Put it back, or remove its pair.") from None
         member = tarfile.TarInfo(f"{name}{side}{file.suffix}")

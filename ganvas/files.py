@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,50 @@ def new_file(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file that a user named, for reading bytes.
+
+    Nothing but a regular file is opened: reading a named pipe, a device or a socket may wait forever.
+
+    Raises:
+        FileNotFoundError: There is no such file, or the link leads nowhere.
+        OSError: It is something else than a file, or cannot be opened.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            reason = f"broken link to {path.readlink()}"
+            raise FileNotFoundError(errno.ENOENT, reason, str(path)) from None
+        raise
+    _require_regular(path, mode)
+    return open(path, "rb", opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a file without waiting for a writer, should it have become a pipe since it was looked at."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _require_regular(Path(path), os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_regular(path: Path) -> bytes:
+    """Read all of a file that a user named; errors are those of `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a socket, not a file", str(path))
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file aside, flush it to the disk, and rename it into place.
 
@@ -147,7 +193,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         UserError: It is missing, unreadable, or no JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: there is no such file; expected {what}.") from None
     except OSError as error:
@@ -161,7 +207,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def sha256(path: Path) -> str:
     """Give a file's digest as hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a picture may be as an array [H, W, C]: its types, gray for colour, values of a model's range.
+"""What a picture may be as an array [H, W, C]: its types, alpha, gray for colour, values of a model's range.
 
 Free of torch, for the ONNX runner.
 """
@@ -10,7 +10,9 @@ import numpy as np
 from ganvas.errors import UserError
 
 PictureType = Literal["uint8", "uint16", "float32"]  # from the narrowest to the widest
+Alpha = Literal["none", "straight", "premultiplied"]  # what the last channel is
 TOLERANCE = 1e-3  # of floats beyond [0, 1]: what resampling leaves
+FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 
 def picture_type(picture: np.ndarray) -> PictureType:
@@ -23,6 +25,61 @@ def picture_type(picture: np.ndarray) -> PictureType:
         if picture.dtype.name == name:
             return name
     raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
+
+
+def in_three_types(array: np.ndarray) -> np.ndarray:
+    """Return an array of numbers as uint8, uint16 or float32, whichever holds its type.
+
+    Raises:
+        ValueError: Its values are no numbers.
+    """
+    if array.dtype.kind not in "uif":
+        raise ValueError(f"values of the type {array.dtype} are no picture")
+    kind = array.dtype.newbyteorder("=")
+    with np.errstate(over="ignore"):  # doubles that float32 cannot hold become infinite
+        return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
+
+
+def inverted(array: np.ndarray) -> np.ndarray:
+    """Return values of a TIFF whose 0 is white as values whose 0 is black; applied twice, nothing changes."""
+    return 1 - array if array.dtype.kind == "f" else ~array
+
+
+def oriented(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation (1 to 8; others change nothing) to [H, W, C]."""
+    if orientation in (5, 6, 7, 8):
+        array = array.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def composed(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
+    """Compose a picture over white, unless it has as many channels as are wanted with its alpha.
+
+    Args:
+        array: [H, W, C] of any type.
+        alpha: Whether the last channel is alpha, and whether the others are multiplied by it.
+        channels: How many are wanted; None counts no alpha.
+
+    Returns:
+        The picture, and what its last channel is now.
+    """
+    if alpha == "none" or array.shape[2] == channels:
+        return array, alpha
+    return _over_white(array, premultiplied=alpha == "premultiplied"), "none"
+
+
+def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:
+    """Compose [H, W, C + 1], alpha last, over white: [H, W, C]."""
+    top = FULL_RANGE[array.dtype]
+    colours, alpha = array[..., :-1].astype(np.float64), array[..., -1:] / top
+    composed = (colours if premultiplied else colours * alpha) + top * (1 - alpha)
+    if array.dtype != np.float32:
+        composed = np.rint(composed.clip(0, top))
+    return composed.astype(array.dtype)
 
 
 def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from ganvas.errors import UserError
-from ganvas.files import OWNER_LOCK, cannot_write, remove_abandoned
+from ganvas.files import OWNER_LOCK, cannot_write, read_regular, remove_abandoned
 
 Split = Literal["train", "test"]
 
@@ -170,7 +170,7 @@ _AGAIN = "Remove it, and it is downloaded again."
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; expected an idx file.") from None

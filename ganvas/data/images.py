@@ -5,34 +5,34 @@ An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [
 
 import contextlib
 import math
-import threading
-import warnings
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
+import imagecodecs
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from ganvas.data.arrays import TOLERANCE, fit_gray
-from ganvas.data.encoding import EIGHT_BITS, ENCODING, FORMATS, IMAGE_SUFFIXES, JPEG_SUFFIXES, TIFF_SUFFIXES
+from ganvas.data.arrays import FULL_RANGE, TOLERANCE, Alpha, composed, fit_gray, oriented
+from ganvas.data.decode import Decoded, decode_basic, decoding, open_pillow, orientation_of, peek
+from ganvas.data.encoding import EIGHT_BITS, ENCODING, IMAGE_SUFFIXES, JPEG_SUFFIXES, TIFF_SUFFIXES
 from ganvas.data.sentinels import find_sentinels, number, range_without, rounded_range
-from ganvas.data.tiff import Alpha, Tags, read_tiff, write_tiff
+from ganvas.data.tiff import Tags, fitting_profile, profile_tags, read_tiff, write_tiff
+from ganvas.data.tiff_check import is_tiff
 from ganvas.errors import UserError
-from ganvas.files import new_file
-from ganvas.messages import describe_missing
+from ganvas.files import new_file, open_regular
 
 CHANNELS = {".png": (1, 2, 3, 4), ".webp": (1, 3, 4), ".bmp": (1, 3), **dict.fromkeys(JPEG_SUFFIXES, (1, 3))}
 LONGEST_SIDE = {".webp": 16383, **dict.fromkeys(JPEG_SUFFIXES, 65500)}  # pixels; of JPEG, what its usual library writes
-ORIENTATION = 0x0112  # tag of EXIF
+PROFILED = JPEG_SUFFIXES | {".png", ".webp"}  # formats with a place for an ICC profile, beside TIFF
 ValueRange = tuple[float, float]
-FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
-
-_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,17 @@ class Picture:
 
     Attributes:
         array: [H, W, C] uint8, uint16 or float32.
-        tags: Of a TIFF; else empty.
+        tags: Of a TIFF; of other formats, an ICC profile alone.
         holes: Pixels without data, [H, W] bool.
         alpha: Whether the array's last channel is alpha, and whether the others are multiplied by it.
+        conversions: What was converted or left out: "transparency", "palette", "CMYK", "animation".
     """
 
     array: np.ndarray
     tags: Tags
     holes: np.ndarray
     alpha: Alpha = "none"
+    conversions: tuple[str, ...] = ()
 
 
 def plain_picture(array: np.ndarray) -> Picture:
@@ -87,23 +89,32 @@ def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = 
     Raises:
         UserError: As `read_image`.
     """
-    try:
-        array, alpha, tags = _decode(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: {describe_missing(path, 'picture')}.") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: has too many pixels to be a safe picture ({error}). Scale it down first: python -m "
-            "data_scripts resize --huge."
-        ) from None
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: is no picture that can be read. Remove it, or save it anew as PNG or JPEG.") from None
-    except (OSError, SyntaxError, ValueError, MemoryError, cv2.error) as error:
-        raise UserError(f"{path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
-    array, holes = _filled(array, alpha, tags)
-    if not keep_alpha:
-        array, alpha = composed(array, alpha, channels)
-    return Picture(array if channels is None else fit_channels(array, channels, path), tags, holes, alpha)
+    with decoding(path), open_regular(path) as file:
+        return decode_picture(file, path, channels, keep_alpha=keep_alpha)
+
+
+def decode_picture(
+    file: BinaryIO, where: Path, channels: int | None = None, *, keep_alpha: bool = False
+) -> Picture:
+    """Decode an open file as `read_picture` does.
+
+    Args:
+        file: The file, which can be sought in.
+        where: What it is, for messages.
+        channels: As in `read_picture`.
+        keep_alpha: As in `read_picture`.
+
+    Raises:
+        UserError: As `read_picture`.
+    """
+    with decoding(where):
+        found, tags = _decode(file)
+        array, alpha = found.array, found.alpha
+        array, holes = _filled(array, alpha, tags)
+        if not keep_alpha:
+            array, alpha = composed(array, alpha, channels)
+        array = array if channels is None else fit_channels(array, channels, where)
+    return Picture(array, tags, holes, alpha, found.conversions)
 
 
 def _filled(array: np.ndarray, alpha: Alpha, tags: Tags) -> tuple[np.ndarray, np.ndarray]:
@@ -235,123 +246,30 @@ def _advice(picture: np.ndarray) -> str:
     )
 
 
-def _decode(path: Path) -> tuple[np.ndarray, Alpha, Tags]:
-    """Decode by the library that knows the format: Pillow, but TIFF mostly by tifffile, 16-bit PNG by OpenCV."""
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return _in_three_types(_load_array(path)), "none", Tags()
-    if suffix in TIFF_SUFFIXES and (tiff := read_tiff(path, Image.MAX_IMAGE_PIXELS)) is not None:
-        return _turned(_in_three_types(tiff.picture), tiff.orientation), tiff.alpha, tiff.tags
-    with _open(path) as file:
-        if file.format == "PNG" and file.mode != "I;16" and any("16" in str(tile.args) for tile in file.tile):
-            return *_decode_deep_png(path, file), Tags()
-        return *_as_array(ImageOps.exif_transpose(file)), Tags()
+def _decode(file: BinaryIO) -> tuple[Decoded, Tags]:
+    """Decode by the library that knows the format: Pillow, but TIFF mostly by tifffile, 16-bit PNG by imagecodecs."""
+    head = peek(file)
+    if is_tiff(head) and (tiff := read_tiff(file, Image.MAX_IMAGE_PIXELS)) is not None:
+        conversion = "transparency" if tiff.alpha != "none" else "CMYK" if tiff.is_cmyk else ""
+        return Decoded(tiff.picture, tiff.alpha, (conversion,) if conversion else ()), tiff.tags
+    found = _decode_deep_png(file) if _is_deep_png(head) else decode_basic(file)
+    return found, profile_tags(found.profile)
 
 
-def _load_array(path: Path) -> np.ndarray:
-    """Read a NumPy file; code in it is never run.
-
-    Raises:
-        ValueError: It holds something else than a picture.
-        Image.DecompressionBombError: It has more pixels than Pillow's limit.
-    """
-    with path.open("rb") as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or 0 in array.shape:
-        raise ValueError(f"the array's shape is {array.shape}; expected [H, W] or [H, W, C]")
-    if array.shape[0] * array.shape[1] > (Image.MAX_IMAGE_PIXELS or math.inf):
-        pixels = array.shape[0] * array.shape[1]
-        raise Image.DecompressionBombError(f"{pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
-    return array
+def _is_deep_png(head: bytes) -> bool:
+    return head.startswith(b"\x89PNG") and head[12:16] == b"IHDR" and head[24:25] == b"\x10"
 
 
-def _in_three_types(array: np.ndarray) -> np.ndarray:
-    """Give an array of numbers as uint8, uint16 or float32, whichever holds its type.
-
-    Raises:
-        ValueError: Its values are no numbers.
-    """
-    if array.dtype.kind not in "uif":
-        raise ValueError(f"values of the type {array.dtype} are no picture")
-    kind = array.dtype.newbyteorder("=")
-    with np.errstate(over="ignore"):  # doubles that float32 cannot hold become infinite
-        return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
-
-
-def _open(path: Path) -> ImageFile.ImageFile:
-    """Read the header; more pixels than Pillow's limit are an error, not a warning.
-
-    Python's list of warning filters belongs to all threads, so only one of them may change it at a time.
-    """
-    with _one_at_a_time, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
-
-
-def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply an EXIF orientation (1 to 8) to [H, W, C]."""
-    if orientation in (5, 6, 7, 8):
-        array = array.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return np.ascontiguousarray(array)
-
-
-def _decode_deep_png(path: Path, file: ImageFile.ImageFile) -> tuple[np.ndarray, Alpha]:
-    """Decode 16-bit colour or alpha, for which Pillow has no mode."""
-    array = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.ndim != 3:
-        raise UnidentifiedImageError
-    array = array[..., [2, 1, 0, *range(3, array.shape[2])]]  # OpenCV has blue first
-    if any(str(tile.args).startswith("LA") for tile in file.tile):
-        array = array[..., 2:]  # OpenCV repeats gray
-    turned = _turned(array, file.getexif().get(ORIENTATION, 1))  # which OpenCV does not do for PNG
-    return turned, "straight" if turned.shape[2] in (2, 4) else "none"
-
-
-def composed(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
-    """Compose a picture over white, unless it has as many channels as are wanted with its alpha.
-
-    Args:
-        array: [H, W, C] of any type.
-        alpha: Whether the last channel is alpha, and whether the others are multiplied by it.
-        channels: How many are wanted; None counts no alpha.
-
-    Returns:
-        The picture, and what its last channel is now.
-    """
-    if alpha == "none" or array.shape[2] == channels:
-        return array, alpha
-    return _over_white(array, premultiplied=alpha == "premultiplied"), "none"
-
-
-def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:
-    """Compose [H, W, C + 1], alpha last, over white: [H, W, C]."""
-    top = FULL_RANGE[array.dtype]
-    colours, alpha = array[..., :-1].astype(np.float64), array[..., -1:] / top
-    composed = (colours if premultiplied else colours * alpha) + top * (1 - alpha)
-    if array.dtype != np.float32:
-        composed = np.rint(composed.clip(0, top))
-    return composed.astype(array.dtype)
-
-
-def _as_array(picture: Image.Image) -> tuple[np.ndarray, Alpha]:
-    """Give Pillow's modes as arrays of their own depth."""
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
-        return _in_three_types(np.asarray(picture))[:, :, None], "none"
-    if picture.mode == "F":
-        return np.asarray(picture, dtype=np.float32)[:, :, None], "none"
-    if picture.mode == "1" or (picture.mode == "L" and "transparency" not in picture.info):
-        return np.asarray(picture.convert("L"))[:, :, None], "none"
-    if picture.mode in ("L", "LA"):
-        return np.asarray(picture.convert("LA")), "straight"
-    if picture.mode in ("PA", "RGBA") or "transparency" in picture.info:
-        return np.asarray(picture.convert("RGBA")), "straight"
-    return np.asarray(picture.convert("RGB")), "none"
+def _decode_deep_png(file: BinaryIO) -> Decoded:
+    """Decode 16-bit PNG, for whose colors and alpha Pillow has no mode; chunk tRNS becomes alpha."""
+    with open_pillow(file) as image:  # which checks the size
+        profile, orientation = image.info.get("icc_profile"), orientation_of(image)
+    file.seek(0)
+    array = imagecodecs.png_decode(file.read())
+    array = oriented(array if array.ndim == 3 else array[:, :, None], orientation)
+    if array.shape[2] in (1, 3):
+        return Decoded(array, profile=profile)
+    return Decoded(array, "straight", ("transparency",), profile)
 
 
 def require_picture_suffix(path: Path) -> None:
@@ -466,16 +384,20 @@ def _encode(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha) -> None:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         np.save(path, picture, allow_pickle=False)
-    elif suffix in TIFF_SUFFIXES:
+        return
+    if suffix in TIFF_SUFFIXES:
         write_tiff(path, picture, tags, alpha)
-    elif picture.dtype == np.uint8:
-        options = ENCODING.get(suffix, {})
+        return
+    meaning: Alpha = "straight" if picture.shape[2] in (2, 4) else "none"
+    profile = fitting_profile(tags, picture.shape[2], meaning) if suffix in PROFILED else None
+    if picture.dtype == np.uint8:
+        options = ENCODING.get(suffix, {}) | ({"icc_profile": profile} if profile else {})
         Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(path, **options)
     else:
-        path.write_bytes(_encode_deep_png(picture))
+        path.write_bytes(_encode_deep_png(picture, profile))
 
 
-def _encode_deep_png(picture: np.ndarray) -> bytes:
+def _encode_deep_png(picture: np.ndarray, profile: bytes | None) -> bytes:
     """Encode 16 bits, for which Pillow has a mode for gray alone; OpenCV has blue first."""
     C = picture.shape[2]
     if C == 2:
@@ -485,7 +407,12 @@ def _encode_deep_png(picture: np.ndarray) -> bytes:
     written, content = cv2.imencode(".png", picture)
     if not written:
         raise OSError(f"the encoder refused {C} channels of {picture.dtype}")
-    return content.tobytes()
+    png = content.tobytes()
+    if not profile:
+        return png
+    body = b"iCCPICC profile\0\0" + zlib.compress(profile)  # PNG 1.2, Sec. 4.2.2.4: after the header of 33 bytes
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
 
 
 def to_tensor(picture: np.ndarray, value_range: ValueRange | None = None) -> Tensor:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ganvas.data.arrays import composed
 from ganvas.data.augment import Augmentation, PairTransform
 from ganvas.data.channels import naming_option
 from ganvas.data.images import (
     Picture,
     ValueRange,
-    composed,
     fit_channels,
     read_stacked,
     require_range,

@@ -14,10 +14,10 @@ Where each member lies is found once and kept beside the shard, as ``train-00000
 written, it is found anew at each start.
 """
 
+import io
 import json
 import re
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ganvas.data.images import ChannelsError, Picture, read_picture
+from ganvas.data.images import Picture, decode_picture, read_picture
 from ganvas.data.listing import Names, is_picture, stem
-from ganvas.errors import UserError, WriteError
-from ganvas.files import read_json, write_file
+from ganvas.errors import UserError
+from ganvas.files import open_regular, read_json, write_file
 from ganvas.options import FORMAT_VERSION
 
 SIDES = (".a", ".b")
@@ -66,39 +66,21 @@ class Member:
 
     def read_bytes(self) -> bytes:
         """Read it as it lies in the shard."""
-        with self.shard.open("rb") as file:
+        with open_regular(self.shard) as file:
             file.seek(self.offset)
             return file.read(self.size)
 
     def read(self, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
         """Decode it, as `read_picture` does a file.
 
-        It is copied into a file first: the decoders of some formats take nothing else, and beside decoding that costs
-        next to nothing.
-
         Raises:
             UserError: As `read_picture`, or the shard is gone.
-            WriteError: There is no room for the copy.
         """
         try:
             content = self.read_bytes()
         except OSError as error:
             raise UserError(f"{self}: the shard cannot be read ({error.strerror}). Put it back.") from None
-        try:
-            with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:
-                copy = Path(folder) / f"picture{self.suffix}"
-                copy.write_bytes(content)
-                try:
-                    return read_picture(copy, channels, keep_alpha=keep_alpha)
-                except ChannelsError as error:
-                    raise ChannelsError(Path(str(self)), error.found, error.wanted) from None
-                except UserError as error:
-                    raise UserError(str(error).replace(str(copy), str(self))) from None
-        except OSError as error:
-            raise WriteError(
-                f"{self}: cannot be copied to the folder of temporary files ({error.strerror}). Make room there, or "
-                "set TMPDIR to another folder."
-            ) from None
+        return decode_picture(io.BytesIO(content), Path(str(self)), channels, keep_alpha=keep_alpha)
 
 
 def read_file(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
@@ -232,7 +214,7 @@ def read_index(shard: Path) -> Index:
 def _scan(shard: Path, size: int) -> Index:
     """Go from header to header."""
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             found = [each for each in tar if each.isreg() and not each.issparse() and _is_picture(each.name)]
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it anew.") from None

@@ -4,35 +4,49 @@ Geo-reference, projection and no-data value (GeoTIFF 1.1, and two tags of GDAL's
 geographic library is needed to keep them.
 """
 
+import contextlib
 import io
+import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from ganvas.data.arrays import FULL_RANGE, Alpha, in_three_types, inverted, oriented
+from ganvas.data.decode import FormatError, too_many_pages
+from ganvas.data.tiff_check import BOUNDED, Directory, check_segment, check_tiff
+
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE, ORIENTATION = 270, 282, 283, 296, 305, 306, 274
 GDAL_METADATA, NO_DATA = 42112, 42113
-STATISTICS = re.compile(r'\s*<Item name="STATISTICS_[^>]*>[^<]*</Item>')  # in GDAL_METADATA
+# In GDAL_METADATA. Patterns for a file's text stop at the next "<", so that none is read to the end again and again.
+STATISTICS = re.compile(r'<Item name="STATISTICS_[^<>]*>[^<]*</Item>\s*')
 RESOLUTION = {X_RESOLUTION, Y_RESOLUTION, UNIT}  # written together
 BASELINE = RESOLUTION | {DESCRIPTION, SOFTWARE}  # the writer has arguments for them
 PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 CAMERA = 50844  # GeoTIFF's rational polynomial coefficients, by columns and rows
 RASTER_TYPE, PIXEL_IS_POINT = 1025, 2  # a key and a value in GEO_KEYS
 PLACE = {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, 34736, 34737}  # GeoTIFF's
+PROFILE = 34675  # of ICC
 # Date, whose argument takes but one form; maker, model, artist, host, copyright; XMP, IPTC and the colour profile.
-COPIED = {DATE, 271, 272, 315, 316, 33432, 700, 33723, 34675} | PLACE | {CAMERA, GDAL_METADATA, NO_DATA}
+COPIED = {DATE, 271, 272, 315, 316, 33432, 700, 33723, PROFILE} | PLACE | {CAMERA, GDAL_METADATA, NO_DATA}
 # Descriptions that say which axes the pixels of their file have: ImageJ's and its like's, tifffile's, OME's.
 LAYOUT = re.compile(r'\A(ImageJ=|SCIFIO=|shape=|\{.*"shape":)|OME>\s*\Z', re.DOTALL)
 CHANNEL_AXES = {"S", "C", "Q", "I"}  # samples, channels, and pages that the file does not name otherwise
+SRGB = (b"sRGB", "sRGB".encode("utf-16-be"))  # in the descriptions of profiles
+LONGEST_TAG = 2**24  # bytes; longer ones are not kept
+PROFILE_CHANNELS = {b"RGB ": 3, b"GRAY": 1}  # by the color space in a profile's header: ICC.1:2022, Sec. 7.2.8
+# Descriptions of the pages' axes that are heeded. Other dialects may name files to be opened, or counts without end.
+DIALECTS = {"shaped", "imagej"}
+IGNORED: Any = {f"is_{name}": False for name in tifffile.TIFF.FILE_FLAGS - DIALECTS - {"multipage"}}
 
-Alpha = Literal["none", "straight", "premultiplied"]
 EXTRA_SAMPLE = {"straight": tifffile.EXTRASAMPLE.UNASSALPHA, "premultiplied": tifffile.EXTRASAMPLE.ASSOCALPHA}
 
 
@@ -179,92 +193,206 @@ class Tiff:
     """A decoded TIFF.
 
     Attributes:
-        picture: [H, W, C], of the file's own type.
+        picture: [H, W, C] uint8, uint16 or float32, upright.
         alpha: Whether the last channel is alpha, and whether the others were multiplied by it.
-        orientation: As EXIF's, 1 to 8; not yet applied.
         tags: What else the file says.
+        is_cmyk: Whether its colors were made of CMYK.
     """
 
     picture: np.ndarray
     alpha: Alpha
-    orientation: int
     tags: Tags
+    is_cmyk: bool
 
 
-def read_tiff(path: Path, max_pixels: int | None) -> Tiff | None:
-    """Decode grayscale, RGB and many-channel TIFF of 8 bits and more; pages of one size are channels.
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+class _Quiet(logging.Filter):
+    """Passes over what tifffile remarks about files that ganvas reads; what others read with it is not touched."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _reading.get()
+
+
+logging.getLogger("tifffile").addFilter(_Quiet())
+
+
+@contextlib.contextmanager
+def open_tiff(file: BinaryIO) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF that `check_tiff` accepted, in a way in which it can open no other file."""
+    token = _reading.set(True)
+    try:
+        file.seek(0)
+        with tifffile.TiffFile(file, _multifile=False, **IGNORED) as tiff:
+            yield tiff
+    finally:
+        _reading.reset(token)
+
+
+def read_tiff(file: BinaryIO, max_pixels: int | None) -> Tiff | None:
+    """Decode grayscale, RGB, CMYK and many-channel TIFF of 8 bits and more; gray pages of one size are channels.
 
     Args:
-        path: The file.
+        file: The file, open for reading.
         max_pixels: Larger pictures are refused before anything is decoded; None refuses none. Four channels beyond the
             first four count as a pixel.
 
     Returns:
-        None for what is of another kind: a palette, CMYK, one bit a pixel, or no TIFF.
+        None for what is of another kind, such as a palette or one bit a pixel.
 
     Raises:
-        FileNotFoundError: There is no file.
         Image.DecompressionBombError: It has more than ``max_pixels``.
-        ValueError: It is damaged, or a stack in time or depth.
+        ValueError: It is damaged or hostile, a stack in time or depth, or has pages that are different images.
     """
-    try:
-        with tifffile.TiffFile(path) as file:
-            return _decode(file, max_pixels) if _is_ours(file) else None
-    except (OSError, tifffile.TiffFileError):
-        if not path.exists():
-            raise
-        return None
-    except (ValueError, Image.DecompressionBombError):
-        raise
-    except Exception as error:  # a damaged file makes the decoder stumble anywhere
-        raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
+    pages = check_tiff(file)
+    with open_tiff(file) as tiff:
+        return _decode(tiff, pages, max_pixels) if is_ours(tiff.pages.first) else None
 
 
-def has_alpha(path: Path) -> bool:
-    """Tell from the header of a TIFF whether its last channel is alpha.
+def is_ours(page: tifffile.TiffPage) -> bool:
+    """Check whether tifffile decodes a page in full depth; the rest is Pillow's."""
+    kinds = tifffile.PHOTOMETRIC
+    plain = (kinds.MINISWHITE, kinds.MINISBLACK, kinds.RGB)
+    is_cmyk = page.photometric == kinds.SEPARATED and page.compression not in (6, 7) and page.samplesperpixel >= 4
+    if 262 not in page.tags or not (page.photometric in plain or (is_cmyk and page.tags.valueof(332, default=1) == 1)):
+        return False
+    if page.dtype is None or page.dtype.itemsize * 8 != page.bitspersample:
+        return False
+    return not is_cmyk or np.dtype(page.dtype) in (np.uint8, np.uint16)
+
+
+def _decode(file: tifffile.TiffFile, pages: Sequence[Directory], max_pixels: int | None) -> Tiff:
+    page = file.pages.first
+    parts = [one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)] or file.series[:1]
+    sizes = [dict(zip(part.axes, part.shape, strict=True)) for part in parts]
+    _require_channels(page, parts, sizes, pages)
+    fours = sum(math.prod(size.values()) for size in sizes) // 4  # as many values as a pixel of others has at most
+    if max_pixels is not None and (pixels := max(sizes[0]["Y"] * sizes[0]["X"], fours)) > max_pixels:
+        raise Image.DecompressionBombError(f"{pixels} pixels of up to four channels, the limit is {max_pixels}")
+    for part in parts:
+        _require_data(file, part)
+    array = np.concatenate([_channels_last(part) for part in parts], axis=2)
+    array = oriented(in_three_types(as_colors(array, page)), int(page.tags.valueof(ORIENTATION, default=1)))
+    return Tiff(array, alpha_of(page), tags_of(page), page.photometric == tifffile.PHOTOMETRIC.SEPARATED)
+
+
+def _require_channels(
+    page: tifffile.TiffPage,
+    parts: Sequence[tifffile.TiffPageSeries],
+    sizes: Sequence[Mapping[str, int]],
+    pages: Sequence[Directory],
+) -> None:
+    """Refuse pages that are not the channels of one image.
 
     Raises:
-        OSError: There is no file.
-        tifffile.TiffFileError: It is no TIFF.
+        ValueError: They are of different sizes or types or in color, or a stack in time or depth.
     """
-    with tifffile.TiffFile(path) as file:
-        return _alpha(file.pages.first.extrasamples) != "none"
+    for part, size in zip(parts, sizes, strict=True):
+        others = set(size) - {"Y", "X"}
+        if not others <= CHANNEL_AXES or (len(pages) > 1 and _is_ome_stack(page)):
+            raise ValueError(f"it is a stack with the axes {part.axes}; only channels may be stacked")
+        if len(others) > 1 or (len(parts) > 1 and "S" in others):
+            raise FormatError(too_many_pages([one.size for one in pages]))
+    if len({(size["Y"], size["X"], part.dtype) for part, size in zip(parts, sizes, strict=True)}) > 1:
+        raise FormatError(too_many_pages([one.size for one in pages]))
 
 
-def _is_ours(file: tifffile.TiffFile) -> bool:
-    page = file.pages.first
-    plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-    return plain and page.dtype is not None and page.dtype.itemsize * 8 == page.bitspersample
+def _is_ome_stack(page: tifffile.TiffPage) -> bool:
+    """Check whether a description as OME-XML tells of several planes in depth or time; nothing else of it is heeded."""
+    text = str(page.description)
+    start = text.find("Pixels ") if text.rstrip().endswith("OME>") else -1
+    if start < 0:
+        return False
+    element = text[start : text.find(">", start)]
+    return any(int(count) > 1 for count in re.findall(r'\bSize[ZT]="(\d{1,9})"', element))
 
 
-def _decode(file: tifffile.TiffFile, max_pixels: int | None) -> Tiff:
-    page, series = file.pages.first, file.series[0]
-    size = dict(zip(series.axes, series.shape, strict=True))
-    others = set(size) - {"Y", "X"}
-    if len(others) > 1 or not others <= CHANNEL_AXES:
-        raise ValueError(f"it is a stack with the axes {series.axes}; only channels may be stacked")
-    fours = math.prod(size.values()) // 4  # as many values as a pixel of other formats has at most
-    if max_pixels is not None and (pixels := max(size["Y"] * size["X"], fours)) > max_pixels:
-        raise Image.DecompressionBombError(f"{pixels} pixels of up to four channels, the limit is {max_pixels}")
-    picture = series.asarray()
-    picture = np.moveaxis(picture, series.axes.index(others.pop()), 2) if others else picture[:, :, None]
-    orientation = page.tags.valueof(ORIENTATION, default=1)
-    return Tiff(picture, _alpha(page.extrasamples), int(orientation), _tags(page.tags))
+def _require_data(file: tifffile.TiffFile, part: tifffile.TiffPageSeries) -> None:
+    """Refuse a stack that its description makes longer than the file, and tiles that decode to more than they should.
+
+    Raises:
+        ValueError: It is one of them.
+    """
+    found = [page for page in part.pages if page is not None]
+    in_pages = len(found) * math.prod(part.keyframe.shape)
+    if math.prod(part.shape) > in_pages and part.nbytes > file.filehandle.size:
+        raise ValueError("it is cut off, or describes more pages than it has")
+    if part.keyframe.compression in BOUNDED:
+        return
+    for page in found:
+        for index in range(len(page.dataoffsets)):
+            read_segment(file, page, index)
 
 
-def _alpha(extra_samples: Sequence[int]) -> Alpha:
+def read_segment(file: tifffile.TiffFile, page: tifffile.TiffPage | tifffile.TiffFrame, index: int) -> bytes:
+    """Read a tile or strip as it lies in the file.
+
+    Raises:
+        ValueError: It would decode to more than a tile or strip of the page holds.
+    """
+    layout, handle = page.keyframe, file.filehandle
+    assert layout is not None  # the page's own, or its series' first
+    handle.seek(page.dataoffsets[index])
+    content: bytes = handle.read(page.databytecounts[index])
+    width, height = (
+        (layout.tilewidth, layout.tilelength) if layout.is_tiled else (layout.imagewidth, layout.rowsperstrip)
+    )
+    samples = layout.samplesperpixel if layout.planarconfig == 1 else 1
+    if content:
+        check_segment(content, int(layout.compression), width, height, samples)
+    return content
+
+
+def _channels_last(part: tifffile.TiffPageSeries) -> np.ndarray:
+    """Decode a series of pages to [H, W, C]."""
+    array, others = part.asarray(), set(part.axes) - {"Y", "X"}
+    return np.moveaxis(array, part.axes.index(others.pop()), 2) if others else array[:, :, None]
+
+
+def as_colors(array: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    """Bring pixels [H, W, C], as a file stores them, to what others mean by them: 0 is black, CMYK is RGB."""
+    alpha = alpha_of(page)
+    C = array.shape[2] - (alpha != "none")
+    colors, rest = array[:, :, :C], array[:, :, C:]
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        return np.concatenate([inverted(colors), rest], axis=2)
+    if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        return np.concatenate([_rgb(colors[:, :, :4], rest if alpha == "premultiplied" else None), rest], axis=2)
+    return array
+
+
+def _rgb(inks: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """Convert cyan, magenta, yellow and black [H, W, 4] to RGB as Pillow does, without color management.
+
+    Args:
+        inks: uint8 or uint16.
+        alpha: [H, W, 1], by which inks are multiplied, and by which the colors are to be; None where they are not.
+    """
+    top, values = FULL_RANGE[inks.dtype], inks.astype(np.float64)
+    share = None if alpha is None else alpha / top
+    if share is not None:
+        values = np.divide(values, share, out=np.zeros_like(values), where=share > 0).clip(0, top)
+    colors = (top - values[:, :, :3]) * (top - values[:, :, 3:]) / top
+    return np.rint(colors if share is None else colors * share).astype(inks.dtype)
+
+
+def alpha_of(page: tifffile.TiffPage) -> Alpha:
     """Read ExtraSamples (TIFF 6.0, Sec. 18); 0 is a channel of unknown meaning, such as infrared."""
-    last = extra_samples[-1] if extra_samples else tifffile.EXTRASAMPLE.UNSPECIFIED
+    last = page.extrasamples[-1] if page.extrasamples else tifffile.EXTRASAMPLE.UNSPECIFIED
     if last == tifffile.EXTRASAMPLE.ASSOCALPHA:
         return "premultiplied"
     return "straight" if last == tifffile.EXTRASAMPLE.UNASSALPHA else "none"
 
 
-def _tags(tags: tifffile.TiffTags) -> Tags:
+def tags_of(page: tifffile.TiffPage) -> Tags:
+    """Return the tags that are kept; a value of pixels without data is that of the pixels as `as_colors` gives them."""
     values = {
         tag.code: (int(tag.dtype), tag.count, tag.value)
-        for tag in tags
-        if tag.code in BASELINE | COPIED and not (tag.code == DESCRIPTION and LAYOUT.search(str(tag.value)))
+        for tag in page.tags
+        if tag.code in BASELINE | COPIED
+        and tag.valuebytecount <= LONGEST_TAG
+        and not (tag.code == DESCRIPTION and LAYOUT.search(str(tag.value)))
     }
     if GDAL_METADATA in values:  # least and largest values, say, are not those of the picture that is made of this one
         told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
@@ -273,7 +401,40 @@ def _tags(tags: tifffile.TiffTags) -> Tags:
         no_data = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
     except ValueError:
         no_data = None
+    if no_data is not None and page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        del values[NO_DATA]
+        no_data = None
+    if no_data is not None and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        no_data = _inverted_value(no_data, np.dtype(page.dtype))
+        text = f"{no_data:.17g}"
+        values[NO_DATA] = (2, len(text) + 1, text)
     return Tags(values, no_data)
+
+
+def _inverted_value(value: float, kind: np.dtype) -> float:
+    """Invert a value as the pixels of a type are; one that the type does not hold stays one that it does not hold."""
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            return float(inverted(np.array(value, kind)).astype(np.float32))
+    return (-1 - value) if kind.kind == "i" else float(np.iinfo(kind).max) - value
+
+
+def profile_tags(profile: bytes | None) -> Tags:
+    """Return an ICC profile as tags, of an image that has no others."""
+    return Tags() if profile is None else Tags({PROFILE: (7, len(profile), profile)})
+
+
+def is_color_managed(tags: Tags) -> bool:
+    """Check whether an image has an ICC profile of another color space than sRGB."""
+    _, _, profile = tags.values.get(PROFILE, (7, 0, b""))
+    return isinstance(profile, bytes) and bool(profile) and not any(name in profile for name in SRGB)
+
+
+def fitting_profile(tags: Tags, channels: int, alpha: Alpha = "none") -> bytes | None:
+    """Return the ICC profile in an image's tags if it describes an image of so many channels; else None."""
+    _, _, profile = tags.values.get(PROFILE, (7, 0, b""))
+    fits = isinstance(profile, bytes) and PROFILE_CHANNELS.get(profile[16:20]) == channels - (alpha != "none")
+    return profile if fits else None
 
 
 def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none") -> None:
@@ -295,6 +456,8 @@ def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none
 
 def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
     """Give tifffile's options for a picture that is written as by `write_tiff`; damaged tags are left out."""
+    if fitting_profile(tags, channels, alpha) is None:
+        tags = Tags({code: tag for code, tag in tags.values.items() if code != PROFILE}, tags.no_data)
     return _writing(tags.sound().values, channels, alpha)
 
 

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from ganvas.data.images import Picture, _in_three_types, composed, fit_channels
-from ganvas.data.tiff import ORIENTATION, Tags, _alpha, _is_ours, _tags, writing
+from ganvas.data.arrays import composed, in_three_types
+from ganvas.data.decode import decoding, peek
+from ganvas.data.images import Picture, fit_channels
+from ganvas.data.tiff import ORIENTATION, Tags, alpha_of, as_colors, is_ours, open_tiff, read_segment, tags_of, writing
+from ganvas.data.tiff_check import check_tiff, is_tiff
 from ganvas.errors import UserError
-from ganvas.files import new_file
+from ganvas.files import new_file, open_regular
 
 BLOCK = 256  # side of the squares that TIFF is stored in
 LARGEST_SEGMENT = 2**27  # bytes; a TIFF compressed in larger pieces cannot be read by windows
@@ -57,11 +60,13 @@ def open_windows(path: Path, channels: int, rows: int) -> "Iterator[TiffWindows 
     """
     with ExitStack() as opened:
         try:
-            file = opened.enter_context(tifffile.TiffFile(path))
-            windows = TiffWindows(path, file, channels, rows) if is_read_by_windows(file) else None
+            file = opened.enter_context(open_regular(path))
+            pages = check_tiff(file) if is_tiff(peek(file)) else []
+            tiff = opened.enter_context(open_tiff(file)) if len(pages) == 1 else None
+            windows = TiffWindows(path, tiff, channels, rows) if tiff and is_read_by_windows(tiff) else None
         except UserError:
             raise
-        except Exception:  # a damaged file makes the decoder stumble anywhere
+        except Exception:  # reading it whole says what is wrong
             windows = None
         yield windows
 
@@ -69,7 +74,7 @@ def open_windows(path: Path, channels: int, rows: int) -> "Iterator[TiffWindows 
 def is_read_by_windows(file: tifffile.TiffFile) -> bool:
     """Tell whether `TiffWindows` reads this file; what it does not, `read_picture` may."""
     page = file.pages.first
-    if not _is_ours(file) or page.tags.valueof(ORIENTATION, default=1) != 1 or page.imagedepth > 1:
+    if not is_ours(page) or page.tags.valueof(ORIENTATION, default=1) != 1 or page.imagedepth > 1:
         return False
     if math.prod(file.series[0].shape) != math.prod(page.shape):
         return False  # its channels are pages
@@ -109,7 +114,7 @@ class TiffWindows:
         self._path, self._file, self._page, self._channels = path, file, file.pages.first, channels
         page = self._page
         self.height, self.width, self._rows = page.imagelength, page.imagewidth, rows
-        self.tags, self._alpha = _tags(page.tags), _alpha(page.extrasamples)
+        self.tags, self._alpha = tags_of(page), alpha_of(page)
         high, wide = page.chunks[:2]
         down, across = -(-rows // high) + 1, -(-self.width // wide)  # segments that windows side by side lie on
         row = down * across * (page.samplesperpixel if _is_planar(page) else 1)
@@ -147,12 +152,10 @@ class TiffWindows:
         return least if math.isfinite(least) else 0.0
 
     def _raw(self, top: int, left: int, H: int, W: int) -> np.ndarray:
-        """Decode a window as it stands in the file: [H, W, C] in one of three types."""
+        """Decode a window as it stands in the file, but for colors: [H, W, C] in one of three types."""
         decode = self._from_plain if _is_plain(self._page) else self._from_segments
-        try:
-            return _in_three_types(decode(top, left, H, W))
-        except Exception as error:  # a damaged file makes the decoder stumble anywhere
-            raise UserError(f"{self._path}: cannot be decoded ({error}). Remove it, or save it anew.") from None
+        with decoding(self._path):
+            return in_three_types(as_colors(decode(top, left, H, W), self._page))
 
     def _from_plain(self, top: int, left: int, H: int, W: int) -> np.ndarray:
         """Read the pieces of rows where they lie."""
@@ -162,7 +165,7 @@ class TiffWindows:
         for y in range(top, top + H):
             handle.seek(self._page.dataoffsets[0] + (y * self.width + left) * C * kind.itemsize)
             rows.append(handle.read(W * C * kind.itemsize))
-        return np.frombuffer(b"".join(rows), kind).reshape(H, W, C)
+        return np.frombuffer(b"".join(rows), kind).reshape(H, W, C).astype(kind.newbyteorder("="), copy=False)
 
     def _from_segments(self, top: int, left: int, H: int, W: int) -> np.ndarray:
         """Put a window together from the tiles or strips that the file is stored in."""
@@ -188,10 +191,9 @@ class TiffWindows:
         return window
 
     def _decode_segment(self, index: int) -> Any:
-        page, handle = self._page, self._file.filehandle
+        page = self._page
         tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in (6, 7) else {}
-        handle.seek(page.dataoffsets[index])
-        return page.decode(handle.read(page.databytecounts[index]) or None, index, **tables)
+        return page.decode(read_segment(self._file, page, index) or None, index, **tables)
 
 
 def write_bands(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.data.images import FULL_RANGE
+from ganvas.data.arrays import FULL_RANGE
 from ganvas.data.legend import legend_of
 from ganvas.errors import UserError
 

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from ganvas.data.decode import open_pillow
 from ganvas.errors import UserError
 from ganvas.evaluation.curves import MOST_POINTS, Series, chart, short
 from ganvas.evaluation.page import page
-from ganvas.files import read_json, write_file
+from ganvas.files import read_json, read_regular, write_file
 from ganvas.options import from_json
 
 REPORT = "report.html"
@@ -241,10 +242,10 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
 def _embedded(path: Path) -> str | None:
     """Give a picture as a data URI; a large one smaller and as JPEG, an unreadable one not at all."""
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as file:
+        content = read_regular(path)
+        with open_pillow(io.BytesIO(content)) as file:
             picture = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # a damaged file makes its decoder raise anything
         return None
     if len(content) <= MOST_BYTES:
         return f"data:image/png;base64,{base64.b64encode(content).decode()}"

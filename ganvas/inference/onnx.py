@@ -17,17 +17,18 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageFile
+from PIL import Image
 
 from ganvas.console import run_command
 from ganvas.data.arrays import TOLERANCE, require_trained_values, source_image
-from ganvas.data.encoding import ENCODING, FORMATS, IMAGE_SUFFIXES, require_file_name, require_output_folder
+from ganvas.data.decode import read_basic
+from ganvas.data.encoding import ENCODING, IMAGE_SUFFIXES, require_file_name, require_output_folder
 from ganvas.data.legend import is_flat
 from ganvas.data.listing import describe_empty, describe_unread, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
 from ganvas.files import require_writable, write_file
-from ganvas.inference.pictures import SINGLE, from_pillow, to_pillow
+from ganvas.inference.pictures import to_pillow, with_channels
 
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
@@ -141,39 +142,8 @@ def read(path: Path, channels: int) -> np.ndarray:
     Raises:
         UserError: It cannot be read, or has more bits than Pillow reads.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            return _load_array(path)
-        with Image.open(path, formats=FORMATS) as file:
-            _require_all_bits(file)
-            return from_pillow(file, channels)
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read ({error}).") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _load_array(path: Path) -> np.ndarray:
-    """Read a NumPy file as [H, W, C], uint8, uint16 or float32.
-
-    Raises:
-        ValueError: It holds something else than a picture.
-    """
-    with path.open("rb") as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "uif":
-        raise ValueError(f"it holds {array.dtype} of the shape {array.shape}; expected numbers, [H, W] or [H, W, C]")
-    kind = array.dtype.newbyteorder("=")
-    return array.astype(kind if kind.name in TOP else np.float32, copy=False)
-
-
-def _require_all_bits(file: ImageFile.ImageFile) -> None:
-    """Refuse 16 bits in several channels, which Pillow would reduce to 8 without a word."""
-    layouts = [str(tile.args[:1] if isinstance(tile.args, tuple) else tile.args) for tile in file.tile]
-    if file.format in ("PNG", "TIFF") and file.mode not in SINGLE and any("16" in layout for layout in layouts):
-        raise UserError("has 16 bits in several channels, which Pillow cannot read. Give it as .npy.")
+    found = read_basic(path)
+    return found.array if found.is_array else with_channels(found.array, found.alpha, channels)
 
 
 def write(path: Path, picture: np.ndarray) -> None:

@@ -25,6 +25,7 @@ from ganvas.data.layout import splits
 from ganvas.data.legend import Colour, legend_of
 from ganvas.data.paired import dataset_info
 from ganvas.errors import UserError, WriteError
+from ganvas.files import open_regular
 from ganvas.inference.run_data import data_of_run, some_sources
 from ganvas.inference.serve_command import ServeOptions
 from ganvas.inference.tile_plan import Tiling
@@ -328,13 +329,13 @@ def _longer_side(path: Path, max_pixels: int) -> int:
         UserError: It is one of them, or cannot be read.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as picture:
             W, H = picture.size
             # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither moves.
             moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
     except Image.DecompressionBombError:
         raise _too_large(path, max_pixels) from None
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # a damaged file makes its decoder raise anything; decoding it in full says what is wrong
         return _decoded_side(path, max_pixels)
     if max_pixels < W * H:
         raise UserError(f"{path}: has {W}x{H} pixels; the limit here is {max_pixels:,}. Scale it down.")

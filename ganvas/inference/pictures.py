@@ -1,12 +1,13 @@
 """Pillow's images in and out: the same kind, size and depth as what was given."""
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ganvas.data.arrays import Alpha, composed
+from ganvas.data.decode import decoding, pillow_pixels
 from ganvas.errors import UserError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-SINGLE = {"I;16": np.uint16, "I;16L": np.uint16, "I;16B": np.uint16, "F": np.float32}  # modes of one deep channel
 
 
 def from_pillow(picture: Image.Image, channels: int) -> np.ndarray:
@@ -22,17 +23,28 @@ def from_pillow(picture: Image.Image, channels: int) -> np.ndarray:
     Raises:
         UserError: Pillow has no image of so many channels, or the image holds 32-bit whole numbers.
     """
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in SINGLE:
-        return np.asarray(picture).astype(SINGLE[picture.mode])[:, :, None]
-    if picture.mode == "I" or channels not in MODES:
+    if picture.mode == "I" or (channels not in MODES and picture.mode not in ("I;16", "I;16L", "I;16B", "F")):
         raise UserError(f"the picture is a Pillow image of mode {picture.mode}, the model takes {channels} channels. "
                         "Give an array [H, W, C] of uint8, uint16 or float32.")  # fmt: skip
-    if channels in (1, 3) and picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    array = np.asarray(picture.convert(MODES[channels]))
-    return array[:, :, None] if array.ndim == 2 else array
+    with decoding("the picture"):  # it may be an opened file
+        return with_channels(*pillow_pixels(picture), channels)
+
+
+def with_channels(array: np.ndarray, alpha: Alpha, channels: int) -> np.ndarray:
+    """Bring decoded pixels [H, W, C] to a model's channels where Pillow can: see `from_pillow`.
+
+    Args:
+        array: uint8, uint16 or float32.
+        alpha: What its last channel is.
+        channels: How many the model takes.
+    """
+    if channels not in (2, 4):
+        array, _ = composed(array, alpha, channels)
+    C = array.shape[2]
+    if array.dtype != np.uint8 or channels == C or {channels, C} - MODES.keys():
+        return array
+    converted = np.asarray(to_pillow(array).convert(MODES[channels]))
+    return converted if converted.ndim == 3 else converted[:, :, None]
 
 
 def to_pillow(picture: np.ndarray) -> Image.Image:

@@ -157,7 +157,7 @@ def open_source(path: Path, translator: Translator, rows: int) -> Iterator[Sourc
     """
     how = translator.preprocessing
     opened: AbstractContextManager[TiffWindows | None] = nullcontext()
-    if path.suffix.lower() in TIFF_SUFFIXES and not how.source_folders:
+    if not how.source_folders:
         opened = open_windows(path, how.source_channels, rows)
     with opened as windows:
         if windows is not None:

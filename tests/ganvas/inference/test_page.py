@@ -269,7 +269,11 @@ TOO_LARGE = "has more than 100,000 pixels, the limit here. Scale it down."
         ("dance.gif", animation, "dance.gif: is an animation."),
         ("dance.png", animation, "dance.png: is an animation."),
         ("dance.webp", animation, "dance.webp: is an animation."),
-        ("print.eps", lambda path: Image.new("RGB", (8, 8)).save(path), "print.eps: is no picture that can be read."),
+        (
+            "print.eps",
+            lambda path: Image.new("RGB", (8, 8)).save(path),
+            "print.eps: is a PostScript document, which is not supported.",
+        ),
     ],
 )
 def test_a_bad_upload_is_one_message(page, name, write, said, tmp_path):
