@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
 from ganvas.errors import UserError
+from ganvas.files import open_regular
 
 CHUNK = 1 << 20  # bytes
 SMALL = 64 << 20  # bytes that any archive may unpack to
@@ -165,7 +166,7 @@ def _checked(name: str) -> PurePosixPath:
 @contextmanager
 def _opened(archive: Path) -> Iterator[BinaryIO]:
     with _damage_told():
-        file = archive.open("rb")
+        file = open_regular(archive)
     with file:
         yield file
 
