@@ -25,6 +25,7 @@ from ganvas.files import open_regular
 
 NUMPY = b"\x93NUMPY"
 ORIENTATION = 0x0112  # tag of EXIF
+PROFILE_CHANNELS = {b"RGB ": 3, b"GRAY": 1}  # by the color space in a profile's header: ICC.1:2022, Sec. 7.2.8
 DEEP = ("I;16", "I;16L", "I;16B", "I", "F")  # Pillow's modes of one channel of more than 8 bits
 HEAD = 1024  # bytes that tell what a file is
 CONVERT = "Convert it to PNG or JPEG."
@@ -281,6 +282,11 @@ def _require_all_bits(image: ImageFile.ImageFile) -> None:
     layouts = [str(tile.args[:1] if isinstance(tile.args, tuple) else tile.args) for tile in image.tile]
     if image.format in ("PNG", "TIFF") and image.mode not in DEEP and any("16" in layout for layout in layouts):
         raise FormatError("has 16 bits in several channels, which Pillow cannot read. Give it as .npy.")
+
+
+def profile_fits(profile: object, channels: int) -> bool:
+    """Check whether an ICC profile describes images of so many channels, not counting alpha."""
+    return isinstance(profile, bytes) and PROFILE_CHANNELS.get(profile[16:20]) == channels
 
 
 def _foreign(head: bytes, file: BinaryIO) -> str | None:

@@ -93,9 +93,7 @@ def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = 
         return decode_picture(file, path, channels, keep_alpha=keep_alpha)
 
 
-def decode_picture(
-    file: BinaryIO, where: Path, channels: int | None = None, *, keep_alpha: bool = False
-) -> Picture:
+def decode_picture(file: BinaryIO, where: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
     """Decode an open file as `read_picture` does.
 
     Args:

@@ -21,7 +21,7 @@ import tifffile
 from PIL import Image
 
 from ganvas.data.arrays import FULL_RANGE, Alpha, in_three_types, inverted, oriented
-from ganvas.data.decode import FormatError, too_many_pages
+from ganvas.data.decode import FormatError, profile_fits, too_many_pages
 from ganvas.data.tiff_check import BOUNDED, Directory, check_segment, check_tiff
 
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT, SOFTWARE, DATE, ORIENTATION = 270, 282, 283, 296, 305, 306, 274
@@ -42,7 +42,6 @@ LAYOUT = re.compile(r'\A(ImageJ=|SCIFIO=|shape=|\{.*"shape":)|OME>\s*\Z', re.DOT
 CHANNEL_AXES = {"S", "C", "Q", "I"}  # samples, channels, and pages that the file does not name otherwise
 SRGB = (b"sRGB", "sRGB".encode("utf-16-be"))  # in the descriptions of profiles
 LONGEST_TAG = 2**24  # bytes; longer ones are not kept
-PROFILE_CHANNELS = {b"RGB ": 3, b"GRAY": 1}  # by the color space in a profile's header: ICC.1:2022, Sec. 7.2.8
 # Descriptions of the pages' axes that are heeded. Other dialects may name files to be opened, or counts without end.
 DIALECTS = {"shaped", "imagej"}
 IGNORED: Any = {f"is_{name}": False for name in tifffile.TIFF.FILE_FLAGS - DIALECTS - {"multipage"}}
@@ -433,8 +432,7 @@ def is_color_managed(tags: Tags) -> bool:
 def fitting_profile(tags: Tags, channels: int, alpha: Alpha = "none") -> bytes | None:
     """Return the ICC profile in an image's tags if it describes an image of so many channels; else None."""
     _, _, profile = tags.values.get(PROFILE, (7, 0, b""))
-    fits = isinstance(profile, bytes) and PROFILE_CHANNELS.get(profile[16:20]) == channels - (alpha != "none")
-    return profile if fits else None
+    return profile if profile_fits(profile, channels - (alpha != "none")) else None
 
 
 def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none") -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ganvas.console import DIRECTIONS
 from ganvas.data.arrays import PictureType, require_trained_values, source_image
+from ganvas.data.decode import profile_fits
 from ganvas.data.images import (
     Picture,
     holds,
@@ -406,7 +407,10 @@ def _not_an_image(given: object) -> str:
 def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
     """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels and this has one."""
     if isinstance(picture, Image.Image):
-        return to_pillow(output)
+        image, profile = to_pillow(output), picture.info.get("icc_profile")
+        if profile_fits(profile, output.shape[2] - (output.shape[2] in (2, 4))):
+            image.info["icc_profile"] = profile  # which Pillow saves with it
+        return image
     return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from rasterio.rio.main import main_group
 
@@ -572,3 +574,35 @@ class TestOtherLayouts:
         code, out, _ = check(clean)
         assert code == 1
         assert "val is there in more than one layout (val-000000.tar; val)" in out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_broken_links_and_pages_that_are_other_images_are_problems(check, clean):
+    os.mkfifo(clean / "train" / "pipe.png")
+    (clean / "train" / "link.png").symlink_to("gone.png")
+    tifffile.imwrite(clean / "train" / "pages.tif", np.zeros((8, 16), np.uint8))
+    tifffile.imwrite(clean / "train" / "pages.tif", np.zeros((4, 4), np.uint8), append=True)
+    code, out, _ = check(clean)
+    assert code == 1
+    assert "train/pipe.png: cannot be read (it is a pipe, a device or a socket, not a file)" in out
+    assert "train/link.png: is a broken link to gone.png" in out
+    assert "train/pages.tif: holds 2 pages (16x8, 4x4)" in out
+
+
+def test_what_is_left_out_is_noted(check, clean):
+    frames = [Image.fromarray(np.full((8, 16, 3), value, np.uint8)) for value in (3, 90)]
+    frames[0].save(clean / "train" / "moves.webp", save_all=True, append_images=frames[1:], lossless=True)
+    frames[1].save(clean / "train" / "profile.png", icc_profile=bytes(16) + b"RGB " + bytes(140))
+    code, out, _ = check(clean)
+    assert code == 0
+    assert "train: 1 pictures are animations, of which only the first frame is read (moves.webp)" in out
+    assert "train: 1 pictures have an ICC color profile other than sRGB" in out
+    assert "(profile.png)" in out
+
+
+def test_a_transparent_gray_of_16_bits_is_noted(check, clean):
+    deep = Image.fromarray(np.arange(128, dtype=np.uint16).reshape(8, 16) * 500)
+    deep.save(clean / "train" / "deep.png", transparency=1000)
+    _, out, _ = check(clean)
+    assert "train: 1 pictures are transparent, and composed over white" in out
+    assert "(deep.png)" in out

@@ -373,3 +373,38 @@ class TestLegend:
             found = to_array(model.prepare(picture).values, np.uint8).reshape(-1, 3)
             kept = set(map(tuple, picture.reshape(-1, 3).tolist()))
             assert sum(tuple(colour) not in kept for colour in found.tolist()) > len(found) / 20
+
+
+def profile(space):
+    """As much of an ICC profile as says its color space: ICC.1:2022, Sec. 7.2.8."""
+    return bytes(16) + space + bytes(140)
+
+
+@pytest.mark.parametrize(
+    ("space", "channels", "is_kept"), [(b"RGB ", 3, True), (b"RGB ", 1, False), (b"CMYK", 3, False)]
+)
+def test_a_color_profile_stays_where_the_channels_are_of_its_space(tmp_path, space, channels, is_kept):
+    model = translator(3, channels, nn.Identity() if channels == 3 else First())
+    picture = Image.fromarray(noise("uint8", 3))
+    picture.info["icc_profile"] = profile(space)
+    assert model.translate(picture).info.get("icc_profile") == (profile(space) if is_kept else None)
+    picture.save(tmp_path / "x.png")
+    with Image.open(model.translate_file(tmp_path / "x.png", tmp_path / "y.png")) as result:
+        assert result.info.get("icc_profile") == (profile(space) if is_kept else None)
+
+
+def test_a_transparent_gray_is_the_same_however_it_is_given(tmp_path):
+    """Chunk tRNS counts in the file's units, also of 16 bits: PNG 1.2, Sec. 4.2.1.1."""
+    deep = np.array([[1000, 2000]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "x.png", transparency=1000)
+    model = translator(1)
+    assert model.read(tmp_path / "x.png").array.ravel().tolist() == [65535, 2000]
+    with Image.open(tmp_path / "x.png") as image:
+        assert np.asarray(model.translate(image)).ravel().tolist() == [65535, 2000]
+
+
+def test_a_damaged_pillow_image_is_one_message(tmp_path):
+    Image.fromarray(noise("uint8", 3)).save(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:90])
+    with Image.open(tmp_path / "x.png") as image, pytest.raises(UserError, match="the picture: cannot be decoded"):
+        translator().translate(image)
