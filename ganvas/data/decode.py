@@ -278,7 +278,9 @@ def _gray_bits(image: Image.Image, key: int) -> int:
 
 
 def _require_all_bits(image: ImageFile.ImageFile) -> None:
-    """Refuse 16 bits in several channels, which Pillow would reduce to 8 without a word."""
+    """Refuse 16 bits in several channels, which Pillow would reduce to 8 without a word, and 32-bit whole numbers."""
+    if image.mode == "I":
+        raise FormatError("has whole numbers of 32 bits, which are not read without tifffile. Give it as .npy.")
     layouts = [str(tile.args[:1] if isinstance(tile.args, tuple) else tile.args) for tile in image.tile]
     if image.format in ("PNG", "TIFF") and image.mode not in DEEP and any("16" in layout for layout in layouts):
         raise FormatError("has 16 bits in several channels, which Pillow cannot read. Give it as .npy.")

@@ -270,7 +270,7 @@ def test_a_bad_picture_is_named_and_the_others_are_done(exported, tmp_path, caps
     write_image(tmp_path / "in" / "good.png", photo(48, 48))
     (tmp_path / "in" / "bad.png").write_text("text")
     assert main([str(path), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
-    assert "bad.png: cannot be read" in capsys.readouterr().err
+    assert "bad.png: is no picture that can be read" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
@@ -312,16 +312,16 @@ def npy(array):
 
 
 BAD_PICTURES = [
-    ("empty.npy", Path.touch, "cannot be read"),
-    ("row.npy", npy(np.zeros(5, np.uint8)), "expected numbers, [H, W] or [H, W, C]"),
-    ("words.npy", npy(np.full((4, 4, 3), "x")), "expected numbers, [H, W] or [H, W, C]"),
-    ("nothing.npy", npy(np.zeros((0, 4, 3), np.uint8)), "expected numbers, [H, W] or [H, W, C]"),
+    ("empty.npy", Path.touch, "is an empty file"),
+    ("row.npy", npy(np.zeros(5, np.uint8)), "expected [H, W] or [H, W, C]"),
+    ("words.npy", npy(np.full((4, 4, 3), "x")), "values of the type <U1 are no picture"),
+    ("nothing.npy", npy(np.zeros((0, 4, 3), np.uint8)), "expected [H, W] or [H, W, C]"),
     ("hole.npy", npy(np.full((4, 4, 3), np.nan)), "values that are not finite"),
     ("metres.npy", npy(np.full((4, 4, 3), 9000)), "values from 9000 to 9000; this model's floats lie in 0 to 1"),
     ("deep.png", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ("deep.tif", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
-    ("whole.tif", lambda path: Image.fromarray(np.zeros((4, 4), np.int32)).save(path), "of mode I, the model takes 3"),
-    ("print.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "cannot identify image file"),
+    ("whole.tif", lambda path: Image.fromarray(np.zeros((4, 4), np.int32)).save(path), "whole numbers of 32 bits"),
+    ("print.png", lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"), "is a PostScript document"),
 ]
 
 
