@@ -107,17 +107,9 @@ def open_regular(path: Path) -> BufferedReader:
     Nothing but a regular file is opened: reading a named pipe, a device or a socket may wait forever.
 
     Raises:
-        FileNotFoundError: There is no such file, or the link leads nowhere.
-        OSError: It is something else than a file, or cannot be opened.
+        OSError: There is no such file, it is something else, or it cannot be opened.
     """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if path.is_symlink():
-            reason = f"broken link to {path.readlink()}"
-            raise FileNotFoundError(errno.ENOENT, reason, str(path)) from None
-        raise
-    _require_regular(path, mode)
+    _require_regular(path, path.stat().st_mode)
     return open(path, "rb", opener=_open_regular)
 
 

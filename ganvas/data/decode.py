@@ -22,6 +22,7 @@ from ganvas.data.encoding import FORMATS
 from ganvas.data.tiff_check import BITS, PHOTOMETRIC, SAMPLES, Directory, check_tiff, is_tiff, jpeg_frame
 from ganvas.errors import UserError
 from ganvas.files import open_regular
+from ganvas.messages import describe_missing
 
 NUMPY = b"\x93NUMPY"
 ORIENTATION = 0x0112  # tag of EXIF
@@ -86,10 +87,8 @@ def decoding(where: Path | str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except FileNotFoundError as error:
-        what = str(error.strerror)
-        broken = f"is a {what}. Restore what it leads to, or remove it."
-        raise UserError(f"{where}: {broken if what.startswith('broken') else 'there is no such picture.'}") from None
+    except FileNotFoundError:
+        raise UserError(f"{where}: {describe_missing(Path(where), 'picture')}.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(
             f"{where}: has too many pixels to be a safe picture ({error}). Scale it down first: python -m "

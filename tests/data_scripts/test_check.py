@@ -585,7 +585,7 @@ def test_pipes_broken_links_and_pages_that_are_other_images_are_problems(check, 
     code, out, _ = check(clean)
     assert code == 1
     assert "train/pipe.png: cannot be read (it is a pipe, a device or a socket, not a file)" in out
-    assert "train/link.png: is a broken link to gone.png" in out
+    assert "train/link.png: is a broken symbolic link to gone.png" in out
     assert "train/pages.tif: holds 2 pages (16x8, 4x4)" in out
 
 
