@@ -219,6 +219,7 @@ def _models(folder: Path) -> Iterator[Sample]:
         yield Sample("safetensors", weights, {"x.safetensors": "safetensors"}, ("tensors",))
     sharing = {f"model/{name}": content for name, content in _contents(folder / "pix2pix").items()}
     state = {"schedule": {"step": 1}, "best": {"val_l1": 0.5}, "rng": [1, 2, 3]}
+    state |= {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
     tensors = {"G": build_generator(unet).state_dict(), "G.adam": {"0.exp_avg": torch.zeros(3, 4)}}
     save_checkpoint(folder / "run", Checkpoint(1, tensors, state))
     files = {**_contents(folder / "run"), **sharing}
