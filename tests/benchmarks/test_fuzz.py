@@ -1,0 +1,237 @@
+"""The fuzzer finds each kind of fault and no other, repeats its cases, and mutates what checksums protect."""
+
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fuzz
+from benchmarks.fuzz import ENVIRONMENT, Options, Result, describe, main
+from benchmarks.fuzzing import images
+from benchmarks.fuzzing.archives import tar_header
+from benchmarks.fuzzing.generic import GENERIC
+from benchmarks.fuzzing.images import join_png, png_chunk, tiff_link
+from benchmarks.fuzzing.models import json_tree, npy_header, safetensors_header
+
+ROOT = Path(__file__).parents[2]
+
+# A process of its own, since it forks and pytest's has threads. Readers with a fault each take the real ones' place.
+SCRIPT = """
+import json, os, signal, time
+from benchmarks.fuzz import Options, _work
+from benchmarks.fuzzing import worker
+from ganvas.errors import UserError
+
+def refuse(text):
+    raise UserError(text)
+
+def hide_memory_error(folder, name):
+    try:
+        bytes(2**31)
+    except MemoryError:
+        refuse(f"{name}: too large.")
+
+readers = {
+    "ZeroDivisionError": lambda folder, name: 1 / 0,
+    "message without a file": lambda folder, name: refuse("it is broken"),
+    "message too long": lambda folder, name: refuse(name * 1000),
+    "memory": hide_memory_error,
+    "time-out": lambda folder, name: [None for _ in iter(int, 1)],
+    "crash by SIGSEGV": lambda folder, name: os.kill(os.getpid(), signal.SIGSEGV),
+    "outside of its folder": lambda folder, name: (folder.parent / "outside.tif").read_bytes(),
+    "prints too much": lambda folder, name: print("x" * 2**21),
+    "refused": lambda folder, name: refuse(f"{name}: cannot be decoded."),
+    "read": lambda folder, name: (folder / "out").write_bytes(bytes(2**20)),
+}
+
+class Sent(list):
+    send = list.append
+
+real, worker.CPU_SECONDS, worker.WALL_SECONDS = worker.READERS.copy(), 0, 10
+fuzzer = worker.Worker()
+kinds = {}
+for seed, (kind, reader) in enumerate(readers.items()):
+    worker.READERS.update(dict.fromkeys(real, reader))
+    (outcome,) = fuzzer.run([seed], float("inf"))
+    kinds[kind] = [outcome["kind"], outcome["alone"], outcome["seed"] == seed]
+worker.READERS.update(real)
+worker.CPU_SECONDS, worker.WALL_SECONDS = 4, 60
+mutated = worker.mutate
+worker.mutate = lambda rng, kind, content, other: (content, [])
+valid = list(fuzzer.run(range(120), float("inf")))
+worker.mutate = mutated
+cases = [fuzzer.case(seed) for seed in range(300)]
+again = [fuzzer.case(seed) for seed in range(300)]
+sent = Sent()
+_work(sent, Options(cases=4, seed=3, only=("npy",)), 1, 2)
+print(json.dumps({
+    "kinds": kinds,
+    "valid": valid,
+    "same": all(a.files == b.files and a.steps == b.steps for a, b in zip(cases, again)),
+    "changed": sum(case.files != case.sample.files for case in cases),
+    "formats": sorted(fuzzer.samples),
+    "sent": [each and [each["format"], each["seed"]] for each in sent],
+    "npy": [seed for seed in range(3_000_001, 3_000_004, 2) if fuzzer.format(seed) == "npy"],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def tried():
+    if not sys.platform.startswith("linux"):
+        pytest.skip("forks, and limits the memory of a process")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_each_kind_of_fault_is_found_and_told_apart(tried):
+    assert {wanted: found for wanted, (found, _, _) in tried["kinds"].items()} == {
+        kind: kind for kind in tried["kinds"]
+    }
+    assert all(alone and same for _, alone, same in tried["kinds"].values())
+
+
+def test_what_is_valid_is_read_or_refused_with_a_message(tried):
+    assert len(tried["valid"]) == 120
+    refused = [each for each in tried["valid"] if each["kind"] != "read"]
+    # Not every reader takes every image (the ONNX runner has no 16 bits in color); the rest has to be read.
+    assert {each["reader"] for each in refused} <= {"onnx", "tiles", "translate", "train", "unpack"}
+    assert len(refused) < 30
+
+
+def test_cases_are_repeatable_and_changed(tried):
+    assert tried["same"]
+    assert tried["changed"] > 270  # of 300; a few mutations happen to change nothing
+
+
+def test_a_worker_runs_its_share_of_the_chosen_formats(tried):
+    assert tried["sent"] == [*(["npy", seed] for seed in tried["npy"]), None]
+    assert {"bmp", "jpeg", "npy", "png", "tiff", "webp", "onnx", "pth", "safetensors", "shard"} < set(tried["formats"])
+    assert {"archive", "mnist", "metrics.jsonl", "dataset.json", "checkpoint", "model folder"} < set(tried["formats"])
+
+
+@pytest.mark.parametrize("mutator", GENERIC)
+def test_any_bytes_are_changed_alike_for_a_seed(mutator):
+    content, other = bytes(range(200)), bytes(100)
+    results = [mutator(random.Random(seed), content, other) for seed in range(20)]
+    assert sum(result != content for result in results) >= 18
+    assert results[3] == mutator(random.Random(3), content, other)
+
+
+def test_png_chunks_keep_valid_checksums(monkeypatch):
+    monkeypatch.setattr(images, "bomb", lambda wbits: b"packed")
+    header = struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0)
+    png = join_png([(b"IHDR", header), (b"IDAT", zlib.compress(bytes(20))), (b"IEND", b"")])
+    for seed in range(30):
+        changed, at, types = png_chunk(random.Random(seed), png, png), 8, []
+        while at < len(changed):
+            (length,) = struct.unpack_from(">I", changed, at)
+            body = changed[at + 4 : at + 8 + length]
+            assert struct.unpack_from(">I", changed, at + 8 + length)[0] == zlib.crc32(body)
+            types.append(body[:4])
+            at += 12 + length
+        assert types
+
+
+def test_tar_headers_keep_valid_checksums():
+    header = tarfile.TarInfo("x.jpg")
+    header.size = 3
+    content = header.tobuf(tarfile.USTAR_FORMAT) + b"abc".ljust(512, b"\0") + bytes(1024)
+    for seed in range(30):
+        block = bytearray(tar_header(random.Random(seed), content, content)[:512])
+        stored = int(bytes(block[148:154]), 8)
+        block[148:156] = b" " * 8
+        assert stored == sum(block)
+
+
+def test_headers_of_tensors_and_arrays_keep_their_lengths():
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    tensors = struct.pack("<Q", len(header)) + header + bytes(4)
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
+    array = b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + bytes(24)
+    lengths = []
+    for seed in range(40):
+        changed = safetensors_header(random.Random(seed), tensors, tensors)
+        lengths.append(struct.unpack_from("<Q", changed)[0] == len(changed) - 8 - 4)
+        changed = npy_header(random.Random(seed), array, array)
+        form, start = ("<H", 10) if changed[6] == 1 else ("<I", 12)
+        assert struct.unpack_from(form, changed, 8)[0] == len(changed) - start - 24
+    assert 20 < sum(lengths) < 40  # in the others the length itself was changed
+
+
+def test_links_of_a_tiff_come_to_lead_back():
+    directory = struct.pack("<HHHIII", 1, 256, 4, 1, 8, 0)
+    tiff = b"II*\0" + struct.pack("<I", 8) + directory + bytes(40)
+    ends = {struct.unpack_from("<I", tiff_link(random.Random(seed), tiff, tiff), 22)[0] for seed in range(60)}
+    assert 8 in ends  # the directory's own place
+    assert len(ends) > 3
+
+
+def test_json_stays_json():
+    content = json.dumps({"a": [1, {"b": "x"}], "c": None}).encode()
+    changed = set()
+    for seed in range(40):
+        try:
+            changed.add(json_tree(random.Random(seed), content, content))
+        except ValueError:  # a value inside of itself
+            continue
+    assert len(changed) > 20
+    for text in changed:
+        json.loads(text)
+
+
+def outcome(seed, kind="KeyError", frame="ganvas/a.py:1 f", label="png"):
+    case = {"seed": seed, "format": label, "reader": "read", "steps": "x.png: flip_bits"}
+    return case | {"kind": kind, "frame": frame, "text": "", "alone": True}
+
+
+def test_findings_of_one_kind_and_line_are_one():
+    result = Result()
+    for seed in range(7):
+        result.add(outcome(seed))
+    result.add(outcome(7, frame="ganvas/a.py:2 f"))
+    result.add(outcome(8, kind="read"))
+    result.add(outcome(9, kind="refused", label="jpeg"))
+    counts = [(each.count, each.seeds) for each in result.findings.values()]
+    assert counts == [(7, [0, 1, 2, 3, 4]), (1, [7])]
+    table = describe(result)
+    assert "10 cases" in table
+    assert "| png | 9 | 0 | 2 | 0, 7 |" in table
+    assert "| jpeg | 1 | 1 | 0 |  |" in table
+    assert "KeyError in ganvas/a.py:1 f (7 cases: 0, 1, 2, 3, 4)" in table
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_complete", "code"),
+    [(["read", "refused"], True, 0), (["read", "KeyError"], True, 1), (["read", "KeyError"], False, 2)],
+)
+def test_the_exit_code_says_how_it_ended(kinds, is_complete, code, monkeypatch, capsys):
+    def pretend(options):
+        assert options == Options(cases=2, json=True)
+        result = Result(seconds=1.0, is_complete=is_complete)
+        for seed, kind in enumerate(kinds):
+            result.add(outcome(seed, kind))
+        return result
+
+    monkeypatch.setattr(fuzz, "fuzz", pretend)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--cases", "2", "--json"])
+    assert main() == code
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["cases"] == {"png": 2}
+    assert [each["seeds"] for each in printed["findings"]] == [[1]] * ("KeyError" in kinds)
