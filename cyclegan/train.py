@@ -17,6 +17,7 @@ from cyclegan.watch import CycleWatch, View
 from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.images import to_array
+from ganvas.data.listing import Files
 from ganvas.data.paired import dataset_info, splits
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
@@ -276,7 +277,10 @@ def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> 
 
 
 def _record(config: CycleGanConfig, model: CycleGan) -> DataRecord:
-    splits = {model.held_out_split: model.held_out.files, "train": model.training_set.files}
+    splits: dict[str, dict[str, Files]] = {
+        model.held_out_split: model.held_out.files,
+        "train": model.training_set.files,
+    }
     return record_files(data_folder(config.data), splits)
 
 

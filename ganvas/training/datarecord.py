@@ -108,7 +108,8 @@ def check_record(run: Path, record: DataRecord, warn: Callable[[str], object]) -
     """
     before = _read_record(run)
     moved = before.place != record.place
-    refused, changed = [], []
+    refused: list[str] = []
+    changed: list[str] = []
     for name in {**before.parts, **record.parts}:
         was, now = before.parts.get(name), record.parts.get(name)
         difference = _difference(was, now)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed
@@ -20,7 +21,7 @@ class Ranks:
     def __init__(self, fabric: Fabric) -> None:
         self._rank, self._size = fabric.global_rank, fabric.world_size
         # A group on the CPU: to agree must not wait for what a GPU still has to compute.
-        self._group = torch.distributed.new_group(backend="gloo") if self._size > 1 else None
+        self._group: Any = torch.distributed.new_group(backend="gloo") if self._size > 1 else None
         self.agreed = self._size == 1
         """Whether the last exception was raised in all processes."""
 
