@@ -317,8 +317,11 @@ def _data(config: CycleGanConfig, pictures: UnpairedDataset, fabric: Fabric) -> 
 
 
 def _record(config: CycleGanConfig, model: CycleGan) -> DataRecord:
-    splits: dict[str, Mapping[str, Files]] = {model.held_out_split: model.held_out.files}
-    return record_files(data_folder(config.data), splits | {"train": model.training_set.files})
+    splits: dict[str, dict[str, Files]] = {
+        model.held_out_split: model.held_out.files,
+        "train": model.training_set.files,
+    }
+    return record_files(data_folder(config.data), splits)
 
 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:

@@ -317,8 +317,9 @@ def test_an_error_after_a_step_loses_neither_the_step_nor_its_validation(tmp_pat
         run_toy(tmp_path / "run", scores=[0.2], spoil=lambda toy: setattr(toy, method, fail))
     (folder,) = list_checkpoints(tmp_path / "run")
     assert folder.name == "step-00000004"
-    toy, outcome, _ = run_toy(tmp_path / "run", resume=True, scores=[0.2, 0.5, 0.3])
-    assert (toy.saved, outcome.progress.best_step) == ([4], 4)
+    again = method in ("validate", "save_model")  # the validation comes before the samples
+    toy, outcome, _ = run_toy(tmp_path / "run", resume=True, scores=[0.2, 0.5, 0.3] if again else [0.5, 0.3])
+    assert (toy.saved, outcome.progress.best_step) == ([4] if again else [], 4)
     after = newest_whole_checkpoint(tmp_path / "run", print)
     for name, tensors in before.tensors.items():
         assert all(torch.equal(value, after.tensors[name][key]) for key, value in tensors.items()), name
