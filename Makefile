@@ -22,7 +22,7 @@ $(READY): pyproject.toml setup.py
 demo: $(READY)
 	$(BIN)/python -m data_scripts earth --out datasets/earth128 --size 128
 	$(BIN)/python -m pix2pix train --data datasets/earth128 --out runs/demo --preset demo \
-		$(if $(wildcard runs/demo/checkpoints/step-*),--resume)
+		$(if $(wildcard runs/demo/config.json),--resume)
 	$(BIN)/python -m pix2pix evaluate runs/demo --data datasets/earth128 \
 		--sheet runs/demo/contact-sheet.png --out runs/demo/translated
 	$(BIN)/python -m pix2pix report runs/demo

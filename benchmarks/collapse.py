@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.kill_and_resume import has_checkpoint
+from benchmarks.kill_and_resume import has_begun
 from dcgan.classifier import Judge, cached_classifier
 from dcgan.data import load_pictures
 from dcgan.evaluate import coverage_and_entropy
@@ -100,7 +100,7 @@ def plans(options: Options) -> list[Plan]:
 def train(plan: Plan, options: Options) -> None:
     """Train a run, or go on with it; every 40th part of it leaves a checkpoint."""
     run = options.out / plan.name
-    resume = has_checkpoint(run)
+    resume = has_begun(run)
     every = max(1, plan.steps // 40)
     command = [sys.executable, "-m", "dcgan", "train", "--out", str(run)]
     command += ["--resume"] if resume else [*plan.arguments, "--data", options.data, "--seed", str(plan.seed)]

@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks.kill_and_resume import has_checkpoint, steps_done
+from benchmarks.kill_and_resume import has_begun, steps_done
 from dcgan.config import PRESETS, Preset, preset
 from ganvas.console import run_command
 from ganvas.files import write_json
@@ -66,7 +66,7 @@ def evaluate(name: Preset, options: Options) -> dict[str, Any]:
     root = ["--data-root", str(options.data_root)] if options.data_root else []
     steps = math.ceil(options.pictures / preset(name).data.batch_size)
     if steps_done(run) < steps:
-        start = ["--resume"] if has_checkpoint(run) else ["--preset", name, "--data", options.data, *root]
+        start = ["--resume"] if has_begun(run) else ["--preset", name, "--data", options.data, *root]
         length = ["--steps", str(steps), "--save-every-steps", str(max(1, steps // 4))]
         threads = ["--threads", str(options.threads)] if options.threads else []
         precision = ["--precision", options.precision] if options.precision else []

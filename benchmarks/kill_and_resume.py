@@ -64,9 +64,9 @@ def command(options: Options, run: Path, *, resume: bool) -> list[str]:
     ]
 
 
-def has_checkpoint(run: Path) -> bool:
-    """Tell whether there is something to resume."""
-    return any((run / "checkpoints").glob("step-*"))
+def has_begun(run: Path) -> bool:
+    """Return whether a training has begun here, so that it is to be resumed."""
+    return (run / "config.json").is_file()
 
 
 def steps_done(run: Path) -> int:
@@ -81,7 +81,7 @@ def digest(run: Path) -> str:
 
 def start(options: Options, run: Path) -> subprocess.Popen[str]:
     """Start or resume the training, and wait until it trains: imports take seconds, and nothing can be lost in them."""
-    line = command(options, run, resume=has_checkpoint(run))
+    line = command(options, run, resume=has_begun(run))
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for text in process.stderr:

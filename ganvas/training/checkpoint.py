@@ -7,6 +7,7 @@ RUN/checkpoints/step-00000500/checkpoint.json      step, state, versions, digest
 import hashlib
 import json
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ganvas.options import FORMAT_VERSION, check_version
 from ganvas.tensorfile import load_tensors, save_tensors
 
 INFO = "checkpoint.json"
+NAME = re.compile(r"step-([0-9]{8,18})")  # as `checkpoint_folder` writes it
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,31 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """Give the run's checkpoints, oldest first; unfinished ones are not among them."""
-    return sorted((run / "checkpoints").glob("step-[0-9]*"))
+    """Return the run's checkpoints, oldest first; unfinished ones and a user's copies are not among them."""
+    return [folder for _, folder in sorted(_by_step(run).items())]
 
 
-def remove_old(run: Path, keep: int, best_step: int | None) -> None:
-    """Remove all checkpoints but the ``keep`` newest and the best, and what killed processes left behind."""
-    folders = list_checkpoints(run)
-    for folder in folders[:-keep]:
-        if best_step is None or folder != checkpoint_folder(run, best_step):
+def _by_step(run: Path) -> dict[int, Path]:
+    matches = ((NAME.fullmatch(folder.name), folder) for folder in (run / "checkpoints").glob("step-*"))
+    return {int(match[1]): folder for match, folder in matches if match}
+
+
+def remove_old(run: Path, keep: int, best_step: int | None, step: int) -> None:
+    """Remove all checkpoints but the ``keep`` newest and the best, and what killed processes left behind.
+
+    Those of later steps go first: a resume passed them over because they are damaged.
+
+    Args:
+        run: The run's folder.
+        keep: How many are kept, at least 1.
+        best_step: The best step, if a validation chose one.
+        step: The step whose checkpoint was just written, which always stays.
+    """
+    found = _by_step(run)
+    kept = {*sorted(each for each in found if each <= step)[-keep:], step, best_step}
+    for each, folder in found.items():
+        if each not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in folders:
         recover_folder(folder)
     for leftover in (run / "checkpoints").glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -256,7 +256,7 @@ def train(
                 if due or stopping:
                     saved = progress = save(progress)
                     if log is not None:
-                        remove_old(run, logging.keep_checkpoints, progress.best_step)
+                        remove_old(run, logging.keep_checkpoints, progress.best_step, progress.step)
                 if looking:
                     window = _Window(done)  # begins after samples and validation: its rate is the training's own
                 if looking or showing:
@@ -282,15 +282,24 @@ def train(
             log.close()
 
 
-def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint:
+def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint | None:
     """Read the newest checkpoint of a run; a damaged one is passed over for the one before, with a warning.
 
+    Returns:
+        None if the run was killed before its first checkpoint, so that it starts from its first step.
+
     Raises:
-        UserError: There is none, or none that is whole, or a newer ganvas wrote it.
+        UserError: There is none any more, or none that is whole, or a newer ganvas wrote it.
     """
     folders = list_checkpoints(run)
+    if not folders and (run / "model").exists():
+        raise UserError(
+            f"{run}: has a model, but no checkpoint to resume from. Restore its checkpoints, or start a new run with "
+            "another --out."
+        )
     if not folders:
-        raise UserError(f"{run}: has no checkpoint to resume from. Leave out --resume to start the run.")
+        warn(f"{run}: has no checkpoint yet; training starts from its first step.")
+        return None
     for folder in reversed(folders):
         try:
             checkpoint = load_checkpoint(folder)

@@ -20,10 +20,12 @@ from ganvas.options import COMMAND, to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record
 from ganvas.training.device import make_fabric
+from ganvas.training.lock import locked_run
 from ganvas.training.loop import Data, Outcome, Trainable, newest_whole_checkpoint, resume_command, train
 from ganvas.training.memory import peak_memory_gb
 
 Say = Callable[[str], None]
+WRITTEN = ("config.json", "checkpoints", "metrics.jsonl", "model", "samples")  # by a training, in its run's folder
 
 
 class RunConfig(Protocol):
@@ -73,32 +75,39 @@ def run_training(
     checkpoint = newest_whole_checkpoint(run, say) if resume else None
     fabric = make_fabric(config.hardware)
     say_once = say if fabric.is_global_zero else _silence
-    model, data, record = build(fabric, say_once)
-    if resume:
-        check_record(run, record, say_once)
-    _make_folder(run)  # not before model and data are there: a training that is refused leaves nothing
-    if fabric.is_global_zero:
-        write_json(run / "config.json", to_json(config) | {COMMAND: program})
-        write_record(run, record)
-        recover_folder(run / "model")
-    try:
-        outcome = train(
-            model,
-            data,
-            fabric=fabric,
-            run=run,
-            seed=config.seed,
-            schedule_config=config.schedule,
-            logging=config.logging,
-            hyperparameters=flatten(to_json(config)),
-            resume_from=checkpoint,
-            how_to_resume=resume_command(program, run),
-        )
-    except UserError:
-        # All processes raise it and the first one reports it, which the launcher would kill if another ended badly.
+    lock = locked_run(run, fabric, say_once, check=lambda: _check_folder(run, resume))
+    with contextlib.ExitStack() as stack:
+        existed = fabric.broadcast(run.is_dir())
+        if existed:
+            stack.enter_context(lock)
+        model, data, record = build(fabric, say_once)
+        if resume:
+            check_record(run, record, say_once)
+        _make_folder(run)  # not before model and data are there: a training that is refused leaves nothing
+        if not existed:
+            stack.enter_context(lock)
         if fabric.is_global_zero:
-            raise
-        return 0
+            write_record(run, record)
+            write_json(run / "config.json", to_json(config) | {COMMAND: program})
+            recover_folder(run / "model")
+        try:
+            outcome = train(
+                model,
+                data,
+                fabric=fabric,
+                run=run,
+                seed=config.seed,
+                schedule_config=config.schedule,
+                logging=config.logging,
+                hyperparameters=flatten(to_json(config)),
+                resume_from=checkpoint,
+                how_to_resume=resume_command(program, run),
+            )
+        except UserError:
+            # All processes raise it and the first one reports it, which the launcher would kill if another ended badly.
+            if fabric.is_global_zero:
+                raise
+            return 0
     if not fabric.is_global_zero:
         return 0
     return _say_outcome(program, say, outcome, run, describe_best)
@@ -173,8 +182,11 @@ def _check_folder(run: Path, resume: bool) -> None:
     """Make sure that no run or file is overwritten, and that what is there can be written into."""
     if run.exists() and not run.is_dir():
         raise UserError(f"{run}: is a file. Give --out a folder.")
-    if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*")):
-        raise UserError(f"{run}: holds a run already. Continue it with --resume, or give --out another folder.")
+    found = [name for name in WRITTEN if (run / name).exists()]
+    if not resume and found:
+        raise UserError(
+            f"{run}: holds a run already ({', '.join(found)}). Continue it with --resume, or give --out another folder."
+        )
     if run.is_dir() and not os.access(run, os.W_OK):
         raise UserError(f"{run}: cannot be written. Give --out a folder of your own.")
 

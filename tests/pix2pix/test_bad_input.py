@@ -4,6 +4,8 @@ import errno
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -31,7 +33,7 @@ def no_run(out):
 
 class TestData:
     def test_missing_folder(self, train, tmp_path):
-        refused(train(tmp_path / "run", data=tmp_path / "nowhere"), "nowhere", "no such folder", "--data")
+        refused(train(tmp_path / "run", data=tmp_path / "nowhere"), "nowhere", "no such folder", "Expected the folder of a dataset")
         no_run(tmp_path / "run")
 
     def test_no_data_option(self, pix2pix, tmp_path):
@@ -230,6 +232,43 @@ def flip(file):
     file.write_bytes(bytes(content))
 
 
+def contents(run):
+    """Return what a training must not change: all files but those of the lock."""
+    files = (path for path in run.rglob("*") if path.is_file() and not path.name.startswith(".training"))
+    return {path.relative_to(run): path.read_bytes() for path in files}
+
+
+class TestOtherRuns:
+    @pytest.mark.parametrize("left", ["checkpoints", "model", "samples", "metrics.jsonl", "config.json"])
+    def test_what_a_run_left_is_never_overwritten(self, train, run_copy, left):
+        for path in run_copy.iterdir():
+            if path.name != left:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        before = contents(run_copy)
+        refused(train(run_copy), f"holds a run already ({left})", "--resume", "--out")
+        assert contents(run_copy) == before
+
+    def test_a_second_training_is_told_who_holds_the_folder(self, pix2pix, run_copy):
+        before = contents(run_copy)
+        code = (
+            "import sys; from pathlib import Path; from lightning_fabric import Fabric\n"
+            "from ganvas.training.lock import locked_run\n"
+            "with locked_run(Path(sys.argv[1]), Fabric(accelerator='cpu', devices=1), print):\n"
+            "    print('held', flush=True); sys.stdin.read()"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", code, str(run_copy)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with holder:
+            assert holder.stdout.readline() == "held\n"
+            resume = ("train", "--out", run_copy, "--resume", "--steps", 8)
+            refused(pix2pix(*resume), "another training writes there", f"process {holder.pid} on", "--out another")
+            assert contents(run_copy) == before
+            holder.kill()  # which leaves no stale lock
+        code, _, err = pix2pix(*resume)
+        assert code == 0, err
+
+
 class TestResume:
     def resume(self, pix2pix, run):
         return pix2pix("train", "--out", run, "--resume", "--steps", 8)
@@ -237,9 +276,19 @@ class TestResume:
     def test_nothing_there(self, pix2pix, tmp_path):
         refused(self.resume(pix2pix, tmp_path / "run"), "is no run that could be resumed")
 
-    def test_no_checkpoint(self, pix2pix, run_copy):
+    def test_a_model_without_checkpoints(self, pix2pix, run_copy):
         shutil.rmtree(run_copy / "checkpoints")
-        refused(self.resume(pix2pix, run_copy), "has no checkpoint to resume from")
+        before = contents(run_copy)
+        refused(self.resume(pix2pix, run_copy), "has a model, but no checkpoint to resume from", "--out")
+        assert contents(run_copy) == before
+
+    def test_a_run_killed_before_its_first_checkpoint_starts_again(self, pix2pix, run_copy):
+        for name in ("checkpoints", "model", "samples"):
+            shutil.rmtree(run_copy / name)
+        code, _, err = self.resume(pix2pix, run_copy)
+        assert code == 0, err
+        assert "has no checkpoint yet; training starts from its first step" in err
+        assert (run_copy / "checkpoints" / "step-00000008").is_dir()
 
     @pytest.mark.parametrize("name", ["G.safetensors", "D.adam.safetensors", "checkpoint.json"])
     def test_flipped_byte(self, pix2pix, run_copy, name):

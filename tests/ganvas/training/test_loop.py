@@ -570,8 +570,15 @@ def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(tmp_path, dea
     assert samples(tmp_path / "run") == samples(tmp_path / "unbroken")
 
 
-def test_resume_where_there_is_nothing(tmp_path):
-    with pytest.raises(UserError, match="has no checkpoint to resume from"):
+def test_a_run_killed_before_its_first_checkpoint_starts_from_its_first_step(tmp_path):
+    lines = []
+    assert newest_whole_checkpoint(tmp_path, lines.append) is None
+    assert lines == [f"{tmp_path}: has no checkpoint yet; training starts from its first step."]
+
+
+def test_a_model_without_checkpoints_is_not_trained_again(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match="has a model, but no checkpoint to resume from"):
         newest_whole_checkpoint(tmp_path, print)
 
 

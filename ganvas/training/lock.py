@@ -1,0 +1,70 @@
+"""A run's folder belongs to one training at a time: two would overwrite each other's files."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
+
+from ganvas.errors import UserError
+from ganvas.files import write_json
+
+LOCK, HOLDER = ".training.lock", ".training.json"
+
+
+@contextlib.contextmanager
+def locked_run(
+    run: Path, fabric: Fabric, warn: Callable[[str], object], *, check: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Hold a run's lock in the first process, for all of them. A process that dies loses it: no lock is ever stale.
+
+    Args:
+        run: The run's folder, which exists.
+        fabric: The processes; all of them call this at the same point.
+        warn: Takes a line for the user.
+        check: Called by the first process once it holds the lock; may raise a `UserError`.
+
+    Raises:
+        UserError: Another training holds it, or ``check`` raised; in all processes.
+    """
+    lock, problem = FileLock(run / LOCK), ""
+    if fabric.is_global_zero:
+        try:
+            lock.acquire(timeout=0)
+            write_json(run / HOLDER, _describe_this_process())
+        except Timeout:
+            problem = (
+                f"{run}: another training writes there{_describe_holder(run)}. Wait until it ends, or give --out "
+                "another folder."
+            )
+        except (NotImplementedError, OSError) as error:  # some network disks
+            warn(f"{run}: its disk has no locks ({error}); take care that no second training writes there.")
+        if not problem:
+            try:
+                check()
+            except UserError as error:
+                problem = str(error)
+    try:
+        if problem := fabric.broadcast(problem):
+            raise UserError(problem)
+        yield
+    finally:
+        lock.release()
+
+
+def _describe_this_process() -> dict[str, str | int]:
+    now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    return {"process": os.getpid(), "machine": platform.node(), "since": now}
+
+
+def _describe_holder(run: Path) -> str:
+    try:
+        holder = json.loads((run / HOLDER).read_bytes())
+        return f" (process {holder['process']} on {holder['machine']}, since {holder['since']})"
+    except (OSError, ValueError, LookupError, TypeError):  # it has only just begun
+        return ""
