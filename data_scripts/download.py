@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, read_json, write_json
+from ganvas.files import cannot_write, put_in_place, read_json, write_json
 from ganvas.options import from_json, to_json
 
 CHUNK = 1 << 18  # bytes
@@ -142,7 +142,7 @@ class _Partial:
 
     def finish(self, path: Path) -> None:
         """Give the file its name."""
-        self.path.replace(path)
+        put_in_place(self.path, path)
         self._told.unlink(missing_ok=True)
 
 

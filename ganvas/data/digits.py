@@ -10,7 +10,6 @@ import gzip
 import http.client
 import math
 import socket
-import tempfile
 import urllib.error
 import zlib
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from filelock import FileLock
 
 from ganvas.errors import UserError
-from ganvas.files import OWNER_LOCK, cannot_write, remove_abandoned
+from ganvas.files import cannot_write, put_in_place, temporary_folder
 
 Split = Literal["train", "test"]
 
@@ -200,14 +198,13 @@ def download(root: Path, name: str) -> Path:
     was_there = root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(root.glob(f"{ASIDE}*"))
         # Aside, because torchvision takes a file for whole that a killed process left half unpacked.
-        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=root) as aside, FileLock(Path(aside) / OWNER_LOCK):
+        with temporary_folder(ASIDE, root) as aside:
             with _timeout():
                 loader(aside, download=True)
             folder.mkdir(parents=True, exist_ok=True)
-            for file in (Path(aside) / TORCHVISION_FOLDERS[name] / "raw").iterdir():
-                file.replace(folder / file.name)
+            for file in (aside / TORCHVISION_FOLDERS[name] / "raw").iterdir():
+                put_in_place(file, folder / file.name)
     except (RuntimeError, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         if not was_there:
             with contextlib.suppress(OSError):

@@ -17,7 +17,6 @@ written, it is found anew at each start.
 import json
 import re
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import numpy as np
 from ganvas.data.images import ChannelsError, Picture, read_picture
 from ganvas.data.listing import Names, is_picture, stem
 from ganvas.errors import UserError, WriteError
-from ganvas.files import read_json, write_file
+from ganvas.files import read_json, temporary_folder, write_file
 from ganvas.options import FORMAT_VERSION
 
 SIDES = (".a", ".b")
@@ -85,8 +84,8 @@ class Member:
         except OSError as error:
             raise UserError(f"{self}: the shard cannot be read ({error.strerror}). Put it back.") from None
         try:
-            with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:
-                copy = Path(folder) / f"picture{self.suffix}"
+            with temporary_folder("ganvas-member-") as folder:
+                copy = folder / f"picture{self.suffix}"
                 copy.write_bytes(content)
                 try:
                     return read_picture(copy, channels, keep_alpha=keep_alpha)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, recover_folder, sha256, write_json
+from ganvas.files import new_folder, read_json, recover_folder, remove_abandoned, sha256, write_json
 from ganvas.options import FORMAT_VERSION, check_version
 from ganvas.tensorfile import load_tensors, save_tensors
 
@@ -114,8 +114,7 @@ def remove_old(run: Path, keep: int, best_step: int | None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     for folder in folders:
         recover_folder(folder)
-    for leftover in (run / "checkpoints").glob(".step-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_abandoned((run / "checkpoints").glob(".step-*"))
 
 
 def _digest(info: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ganvas.files import cannot_write
+from ganvas.files import cannot_write, new_file, write_file
 from ganvas.training.watch import Sight
 
 METRICS = "metrics.jsonl"
@@ -105,10 +105,8 @@ class RunLog:
         """Write a sample sheet, uint8 [H, W, 3], to samples/ and TensorBoard."""
         folder = self._run / "samples"
         try:
-            folder.mkdir(exist_ok=True)
-            aside = folder / f".step-{step:08d}.png"
-            Image.fromarray(sheet).save(aside)
-            aside.replace(_sample(folder, step))
+            with new_file(_sample(folder, step)) as aside:
+                Image.fromarray(sheet).save(aside)
         except OSError as error:
             raise cannot_write(folder, error) from None
         self._board.add_image("samples", sheet, step, dataformats="HWC")
@@ -146,9 +144,7 @@ def _cut_back(run: Path, start_step: int) -> None:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
-        aside = path.with_name(f".{METRICS}.new")
-        aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        aside.replace(path)
+        write_file(path, "".join(line + "\n" for line in kept))
     for sample in (run / "samples").glob("step-*.png"):
         if sample.stem.removeprefix("step-").isdigit() and int(sample.stem.removeprefix("step-")) > start_step:
             sample.unlink()

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from data_scripts.sets import FOLDERS, PUBLISHED, PublishedSet
 from ganvas.data.paired import find_pairs
 from ganvas.data.unpaired import find_domains
 from ganvas.errors import UserError
+from ganvas.files import HOST
 
 COUNTS = {"paired": {"train": 3, "val": 2}, "unpaired": {"trainA": 3, "trainB": 2, "testA": 1, "testB": 2}}
 JUNK = {"__MACOSX/set/train/1.jpg": b"", "set/.DS_Store": b"", "set/train/._1.jpg": b"", "set/readme.txt": b"hello"}
@@ -279,7 +281,11 @@ def test_a_full_disk_is_told_before_the_download(run, maps, tmp_path, monkeypatc
 
 def test_leftovers_of_a_killed_run_are_used_or_cleaned(offered, tmp_path):
     wanted, server = offered
-    (tmp_path / ".set.new-killed" / "train").mkdir(parents=True)
+    leftover = tmp_path / f".set.new-{HOST}-killed"
+    (leftover / "new" / "train").mkdir(parents=True)
+    (leftover / "owner.lock").touch()
+    leftover.chmod(0o700)
+    os.utime(leftover, (0, 0))
     (tmp_path / ".set.download").mkdir()
     (tmp_path / ".set.download" / wanted.archive_name).write_bytes(server.content)
     published.fetch(wanted, tmp_path / "set")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ganvas.data.digits import FILES, download, find_idx, load_idx_pair, read_idx
 from ganvas.errors import UserError
-from ganvas.files import remove_abandoned
+from ganvas.files import HOST, remove_abandoned
 
 NAMES = [file for files in FILES.values() for file in files]
 
@@ -266,11 +266,13 @@ def test_loading_downloads_what_is_missing_and_only_that(tmp_path, mirror):
 
 
 def test_what_a_killed_download_left_is_removed_and_a_living_one_left_alone(tmp_path, mirror, monkeypatch):
-    abandoned, living = tmp_path / ".download-1", tmp_path / ".download-2"
+    abandoned, living = (tmp_path / f".download-{HOST}-{number}" for number in range(2))
     for folder in (abandoned, living):
         (folder / "MNIST" / "raw").mkdir(parents=True)
+        (folder / "owner.lock").touch()
+        folder.chmod(0o700)
         (folder / "MNIST" / "raw" / NAMES[0]).write_bytes(b"half")
-    monkeypatch.setattr("ganvas.files.YOUNG", 0)
+    monkeypatch.setattr("ganvas.files.YOUNG", -1)
     with FileLock(living / "owner.lock"):
         download(tmp_path, "mnist")
         assert not abandoned.exists()
