@@ -3,14 +3,47 @@
 No torch in here: the command line must answer --help at once.
 """
 
-from typing import Any, TypeVar
+import re
+import unicodedata
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ganvas.errors import UserError
+from ganvas.limits import MAX_CHANNELS, MAX_SIDE, is_value_range
 
 FORMAT_VERSION = 1
 STRICT = ConfigDict(extra="forbid")  # an unknown key is a mistake, in every nested class
+LONGEST_NAME = 200  # characters
+MOST_PROBLEMS = 5  # in a message
+LONGEST_INPUT = 80  # characters of a wrong value in a message
+
+
+def _value_range(values: tuple[float, float]) -> tuple[float, float]:
+    if not is_value_range(values):
+        raise ValueError("a range is two finite numbers, the first below the second")
+    return values
+
+
+def _folder_name(name: str) -> str:
+    parts = re.split(r"[/\\]", name)
+    if ".." in parts or "" in parts or ":" in name or "\0" in name:
+        raise ValueError("expected the name of a folder within the split, such as optical")
+    return name
+
+
+def _name(text: str) -> str:
+    if len(text) > LONGEST_NAME or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise ValueError(f"expected a name of at most {LONGEST_NAME} characters, in one line")
+    return text
+
+
+# Types of fields that come from other people's files, too.
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Range = Annotated[tuple[float, float], AfterValidator(_value_range)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+Name = Annotated[str, AfterValidator(_name)]
 
 Options = TypeVar("Options")
 
@@ -69,12 +102,14 @@ def validate(options: Options) -> Options:
 def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
     """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
     problems = []
-    for item in error.errors():
+    for item in error.errors()[:MOST_PROBLEMS]:
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
         if on_command_line:
             name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
             problems.append(f"{name}: there is no such option")
         else:
-            problems.append(f"{name} is {item['input']!r}: {item['msg']}")
+            value = repr(item["input"])
+            value = value if len(value) <= LONGEST_INPUT else f"{value[:LONGEST_INPUT]}…"
+            problems.append(f"{name} is {value}: {item['msg']}")
     return "; ".join(problems) + "."
