@@ -167,13 +167,13 @@ class ModelConfig:
         return self.preprocessing.backwards() if backwards else self.preprocessing
 
 
-def build_generator(spec: NetworkSpec) -> nn.Module:
+def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
     """Build a generator, its weights still at their start.
 
     Raises:
         UserError: The arguments are none of that architecture.
     """
-    where = f"the arguments of the model's {spec.architecture}"
+    where = f"{where}: arguments of the {spec.architecture}"
     if spec.architecture == "unet":
         return UNetGenerator(**from_json(UNetArguments, spec.arguments, where))
     return ResNetGenerator(**from_json(ResNetArguments, spec.arguments, where))
@@ -300,7 +300,7 @@ def _load(path: Path, kinds: Sequence[str]) -> tuple[ModelConfig, dict[str, nn.M
     weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
     for way, spec in config.networks.items():
-        generator = build_empty(partial(build_generator, spec))
+        generator = build_empty(partial(build_generator, spec, str(folder / CONFIG)))
         load_weights(generator, weights[way], str(path))
         generators[str(way)] = generator.eval()
     require_channels(config, str(folder / CONFIG))

@@ -288,7 +288,7 @@ def _generator(
     name: str,
 ) -> PeerGenerator:
     spec = NetworkSpec(architecture, arguments, "A", "B")
-    network = build_empty(partial(build_generator, spec))
+    network = build_empty(partial(build_generator, spec, str(path)))
     _fill(network, modules, weights, path, arguments["norm"])
     channels = f"{arguments['in_channels']} to {arguments['out_channels']} channels"
     description = f"{name}, {channels}, ngf {arguments['base_channels']}, norm {arguments['norm']}"

@@ -283,7 +283,7 @@ def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through
     writer = context.Process(target=save_for_ever, args=(run / "model", stop))
     writer.start()
     try:
-        found = [load_model(path) for _ in range(40)]
+        found = [load_model(path) for _ in range(20)]
     finally:
         stop.set()
         writer.join()
