@@ -118,11 +118,16 @@ def find_counts(wanted: PublishedSet, out: Path) -> dict[str, int] | None:
         return None
     description = out / "dataset.json"
     found = read_json(description, "a description of the data set") if description.is_file() else {}
-    if found.get("name") != wanted.name or not isinstance(found.get("pictures"), dict):
+    counts = found.get("pictures")
+    if (
+        found.get("name") != wanted.name
+        or not isinstance(counts, dict)
+        or not counts.keys() <= {*FOLDERS[wanted.layout]}
+        or any(type(count) is not int for count in counts.values())
+    ):
         raise UserError(
             f"--out {out} is not empty and does not hold {wanted.name}. Name a folder that is new or empty."
         )
-    counts: dict[str, int] = found["pictures"]
     for folder, count in counts.items():
         there = sum(not file.name.startswith(".") for file in (out / folder).glob("*"))
         if there < count:

@@ -7,18 +7,20 @@ RUN/checkpoints/step-00000500/checkpoint.json      step, state, versions, digest
 import hashlib
 import json
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, recover_folder, remove_abandoned, sha256, write_json
-from ganvas.options import FORMAT_VERSION, check_version
+from ganvas.options import FORMAT_VERSION, STRICT, from_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
 INFO = "checkpoint.json"
@@ -39,6 +41,25 @@ class Checkpoint:
     tensors: Mapping[str, Mapping[str, Tensor]]
     state: Mapping[str, Any]
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+\.safetensors", name):
+        raise ValueError("expected the name of a .safetensors file beside it")
+    return name
+
+
+@dataclass(frozen=True)
+class _Info:
+    """The content of checkpoint.json."""
+
+    __pydantic_config__ = STRICT
+
+    step: Annotated[int, Field(ge=0)]
+    state: dict[str, Any]
+    environment: dict[str, Any]
+    files: dict[Annotated[str, AfterValidator(_file_name)], str]
+    digest: str = ""
 
 
 def environment() -> dict[str, Any]:
@@ -86,19 +107,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         UserError: A file is missing or differs from what was written, or a newer ganvas wrote it.
     """
-    info = read_json(folder / INFO, "a checkpoint")
-    check_version(info, str(folder / INFO))
-    if info.pop("digest", None) != _digest(info):
+    values = read_json(folder / INFO, "a checkpoint")
+    info = from_json(_Info, values, str(folder / INFO))
+    if info.digest != _digest({name: value for name, value in values.items() if name != "digest"}):
         raise UserError(f"{folder / INFO}: is damaged (its digest differs). Take another checkpoint.")
     tensors = {}
-    for name, digest in info["files"].items():
+    for name, digest in info.files.items():
         file = folder / name
         if not file.is_file():
             raise UserError(f"{file}: is missing. Copy the whole folder again, or take another checkpoint.")
         if sha256(file) != digest:
             raise UserError(f"{file}: is damaged (its digest differs). Copy it again, or take another checkpoint.")
         tensors[file.stem] = load_tensors(file)
-    return Checkpoint(info["step"], tensors, info["state"], info["environment"])
+    return Checkpoint(info.step, tensors, info.state, info.environment)
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ganvas.files import cannot_write, new_file, write_file
+from ganvas.files import cannot_write, new_file, parse_json, write_file
 from ganvas.training.watch import Sight
 
 METRICS = "metrics.jsonl"
@@ -92,7 +92,8 @@ class RunLog:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
-            self._metrics.write(json.dumps(line) + "\n")
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+            self._metrics.write(json.dumps(finite, allow_nan=False) + "\n")  # JSON has no infinity
             self._metrics.flush()
         except OSError as error:
             raise cannot_write(self._run / METRICS, error) from None
@@ -140,9 +141,9 @@ def _cut_back(run: Path, start_step: int) -> None:
         kept = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                if json.loads(line)["step"] <= start_step:
+                if parse_json(line)["step"] <= start_step:
                     kept.append(line)
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (LookupError, TypeError, ValueError):
                 continue
         write_file(path, "".join(line + "\n" for line in kept))
     for sample in (run / "samples").glob("step-*.png"):
