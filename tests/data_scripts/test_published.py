@@ -232,10 +232,10 @@ def test_a_bad_archive_from_a_server_is_thrown_away(serve, tmp_path):
     server = serve(content)
     wanted = dataclasses.replace(set_of("paired", content, server.address()), digest=None)
     with pytest.raises(UserError, match=r"leads out of its folder.* It was removed; run this again"):
-        published.fetch(wanted, tmp_path / "a" / "set")
+        published.fetch(wanted, tmp_path / "a" / "set", allow_http=True)
     assert not list(tmp_path.rglob("*.jpg"))
     server.offer(archive_of("paired"))
-    published.fetch(dataclasses.replace(wanted, size=len(server.content)), tmp_path / "a" / "set")
+    published.fetch(dataclasses.replace(wanted, size=len(server.content)), tmp_path / "a" / "set", allow_http=True)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["set"]
 
 
@@ -245,7 +245,7 @@ def test_without_a_digest_the_counts_and_the_rounded_size_do(serve, tmp_path):
     wanted = dataclasses.replace(
         set_of("paired", content, server.address()), digest=None, size=len(content) + 99, rounded=True
     )
-    published.fetch(wanted, tmp_path / "set")
+    published.fetch(wanted, tmp_path / "set", allow_http=True)
     description = json.loads((tmp_path / "set" / "dataset.json").read_text())
     assert description["archive"]["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
@@ -254,10 +254,25 @@ def test_without_a_digest_the_counts_and_the_rounded_size_do(serve, tmp_path):
 def test_that_nothing_vouches_for_an_archive_is_said(run, maps, tmp_path, monkeypatch, has_digest):
     if not has_digest:
         monkeypatch.setitem(sets.SETS, "maps", dataclasses.replace(sets.SETS["maps"], digest=None))
-    code, _, err = run("maps", "--out", tmp_path / "set")
+        code, _, err = run("maps", "--out", tmp_path / "set")
+        assert code == 2
+        assert "--allow-http also tries unencrypted addresses" in err
+        assert not maps.requests
+    code, _, err = run("maps", "--out", tmp_path / "set", *([] if has_digest else ["--allow-http"]))
     assert code == 0, err
     assert (f"{maps.address()}: came unencrypted" in err) != has_digest
     assert (f"sha256:{hashlib.sha256(maps.content).hexdigest()}" in err) != has_digest
+
+
+def test_a_mirror_without_encryption_is_the_users_choice_and_the_warning_names_where_it_led(
+    run, maps, serve, answer, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sets.SETS, "maps", dataclasses.replace(sets.SETS["maps"], digest=None))
+    moved = serve()
+    moved.answers = [answer(302, {"Location": maps.address("elsewhere")})]
+    code, _, err = run("maps", "--out", tmp_path / "set", "--mirror", moved.address())
+    assert code == 0, err
+    assert f"{maps.address('elsewhere')}: came unencrypted" in err
 
 
 def test_stray_pictures_of_a_set_without_folders_are_kept(serve, tmp_path):
@@ -298,7 +313,8 @@ import pathlib, sys
 from data_scripts.published import fetch
 from data_scripts.sets import PublishedSet
 address, size, out = sys.argv[1:]
-fetch(PublishedSet("maps", "paired", ("a", "b"), (address,), int(size), "", {"train": 3, "val": 2}), pathlib.Path(out))
+wanted = PublishedSet("maps", "paired", ("a", "b"), (address,), int(size), "", {"train": 3, "val": 2})
+fetch(wanted, pathlib.Path(out), allow_http=True)
 """
 
 
