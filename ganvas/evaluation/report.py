@@ -173,9 +173,16 @@ def _series(records: Iterable[tuple[int, Mapping[str, Any]]]) -> list[Series]:
     for step, record in records:
         for name, value in record.items():
             if isinstance(value, int | float):
-                columns.setdefault(name, []).append((step, value if abs(value) <= LARGEST else math.nan))
+                columns.setdefault(name, []).append((step, _drawable(value)))
     series = [Series(name, *np.array(column, dtype=np.float64).T) for name, column in columns.items()]
     return [each for each in series if np.isfinite(each.values).any()]
+
+
+def _drawable(value: float) -> float:
+    """Return a value as an axis can show it: NaN for a huge one, 0 for a tiny one."""
+    if abs(value) * LARGEST < 1:
+        return 0.0
+    return value if abs(value) <= LARGEST else math.nan
 
 
 def _warnings(records: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
