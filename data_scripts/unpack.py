@@ -188,7 +188,7 @@ def _tar_members(packed: BinaryIO, budget: Budget) -> Iterator[tuple[str, Conten
     with gzip.open(packed) as stream:
         metered = Metered(stream, budget)
         stand_in = cast(IO[bytes], metered)  # of a stream, tarfile asks no more than to be read
-        with open_tar(None, "r|", fileobj=stand_in, bufsize=CHUNK) as tar:
+        with open_tar(stand_in) as tar:
             for member in members(tar):
                 budget.spend(files=1)
                 content = tar.extractfile(member) if member.isreg() else None

@@ -250,7 +250,7 @@ def _index(values: Mapping[str, Any], size: int) -> Index | None:
 def _scan(shard: Path, size: int) -> Index:
     """Go from header to header."""
     try:
-        with open_tar(shard, "r:") as tar:
+        with open_tar(shard) as tar:
             found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_picture(each.name)]
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it anew.") from None

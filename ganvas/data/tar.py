@@ -4,8 +4,9 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO
 
+CHUNK = 1 << 20  # bytes of a stream that are read at a time
 LARGEST_EXTENSION = 1 << 20  # bytes of a header that only extends the next one: a long name, a table of pax
 EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -33,15 +34,21 @@ class CheckedTarInfo(tarfile.TarInfo):
 
 
 @contextmanager
-def open_tar(name: Path | None, mode: str, **options: Any) -> Iterator[tarfile.TarFile]:
-    """Open an archive whose headers are checked; the arguments are those of `tarfile.open`.
+def open_tar(source: Path | IO[bytes]) -> Iterator[tarfile.TarFile]:
+    """Open an uncompressed archive whose headers are checked.
+
+    Args:
+        source: A file; or a stream, which is only read, from its first byte to its last.
 
     Raises:
         tarfile.TarError: It is damaged.
         OSError: The file cannot be read.
     """
     with _damage_named():  # the first header is read here
-        tar = tarfile.open(name, mode, tarinfo=CheckedTarInfo, **options)  # noqa: SIM115
+        if isinstance(source, Path):
+            tar = tarfile.open(source, "r:", tarinfo=CheckedTarInfo)  # noqa: SIM115
+        else:
+            tar = tarfile.open(fileobj=source, mode="r|", bufsize=CHUNK, tarinfo=CheckedTarInfo)  # noqa: SIM115
     with tar:
         yield tar
 
