@@ -1,6 +1,7 @@
 """What the command lines share: one message and exit code 2 for an expected failure, no traceback unless asked for."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,8 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does: file names need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _own_words([argument for argument in arguments if argument != "--debug"])
     try:
         return command(arguments)

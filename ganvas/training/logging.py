@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ganvas.files import cannot_write, new_file, parse_json, write_file
+from ganvas.files import cannot_write, encode_text, new_file, parse_json, write_file
 from ganvas.training.watch import Sight
 
 METRICS = "metrics.jsonl"
@@ -36,6 +36,7 @@ class RunLog:
     """
 
     def __init__(self, run: Path, start_step: int, total_steps: int, hyperparameters: Mapping[str, Any]) -> None:
+        hyperparameters = {name: _text(value) for name, value in hyperparameters.items()}
         self._run = run
         self._total = total_steps
         try:
@@ -128,6 +129,11 @@ class RunLog:
         self._metrics.close()
         with contextlib.suppress(OSError):  # a full disk was reported, or everything was synced before
             self._board.close()
+
+
+def _text(value: Any) -> Any:
+    """Return text as TensorBoard takes it; a folder's name that is not UTF-8 becomes escapes."""
+    return encode_text(value).decode() if isinstance(value, str) else value
 
 
 def _sample(folder: Path, step: int) -> Path:

@@ -633,3 +633,10 @@ def test_lines_that_break_a_reader_are_cut_from_the_log(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join([good[0], *bad, good[1], '{"step": 4}']))
     RunLog(tmp_path, 3, 10, {}).close()
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == good
+
+
+def test_options_that_are_not_utf8_reach_tensorboard_as_escapes(tmp_path):
+    log = RunLog(tmp_path, 0, 10, {"data.data": "na\udcefve"})
+    log.final_metrics({"l1": 0.5})
+    log.close()
+    assert any(rb"na\udcefve" in events.read_bytes() for events in tmp_path.glob("events.*"))
