@@ -25,6 +25,7 @@ from ganvas.training.ema import Ema
 
 SPEC = NetworkSpec("unet", {"base_channels": 4, "num_levels": 2}, "map", "terrain")
 CONFIG = ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 32, True), "picture", {"step": 5})
+STATE = {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ def test_a_checkpoint_that_says_too_little_is_one_message(saved, info):
 
 def test_a_copy_of_a_checkpoint_under_another_name_is_that_step(saved):
     run, _ = saved
-    folder = save_checkpoint(run, Checkpoint(7, {"G": build_generator(SPEC).state_dict()}, {}))
+    folder = save_checkpoint(run, Checkpoint(7, {"G": build_generator(SPEC).state_dict()}, STATE))
     folder = folder.rename(folder.with_name("step-00000007-mine"))
     assert load_model(folder)[0].training == {"step": 7}
 
@@ -276,7 +277,7 @@ def save_for_ever(folder, stop):
 @pytest.mark.parametrize("through", ["run", "model", "checkpoint"])
 def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through):
     run, generator = saved
-    checkpoint = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, {}))
+    checkpoint = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, STATE))
     path = {"run": run, "model": run / "model", "checkpoint": checkpoint}[through]
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
     stop = context.Event()
