@@ -11,8 +11,8 @@ from data_scripts.chores import by_name, find_pictures, in_parallel, require_roo
 from ganvas.data.images import Picture, plain_picture
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
-from ganvas.messages import named
 from ganvas.files import HOST
+from ganvas.messages import named
 
 GRAY = plain_picture(np.zeros((2, 3, 1), np.uint8))
 
