@@ -8,7 +8,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
-from ganvas.options import STRICT
+from ganvas.options import STRICT, Channels
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
@@ -50,10 +50,10 @@ class DataConfig:
     """Mirror half of the pictures left to right, where --augment does; --no-flip leaves it out."""
     batch_size: Count = 1
     """Pictures of each domain a step (and device)."""
-    channels_a: Count | None = None
+    channels_a: Channels | None = None
     """Channels of domain a; by default as many as its images have, without alpha; 3 for gray images, too, where the
     identity loss needs as many as the other domain has."""
-    channels_b: Count | None = None
+    channels_b: Channels | None = None
     """The same of domain b."""
     value_range: str | None = None
     """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.

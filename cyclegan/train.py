@@ -22,12 +22,13 @@ from ganvas.data.channels import Channels, find_channels
 from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
-from ganvas.data.paired import dataset_info
+from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
+from ganvas.markdown import escape_markdown
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import Preprocessing, save_model
@@ -86,8 +87,7 @@ class CycleGan:
         for count in shown | ({VALIDATION_PICTURES} if self.held_out_split == "val" else set()):
             for domain in "ab":
                 self._held_out(domain, count)  # before the first step: what cannot be read is reported now
-        domains = dataset_info(root).get("domains", {})
-        self.domains = {"a": domains.get("a", "A"), "b": domains.get("b", "B")}
+        self.domains = dict(zip("ab", domain_names(dataset_info(root)), strict=True))
         self.specs = generator_specs(config, self.domains["a"], self.domains["b"])
 
         self.networks: dict[str, nn.Module] = build_networks(config, self.specs)
@@ -370,12 +370,15 @@ def _describe_best(best: Mapping[str, float]) -> list[str]:
 def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:
     """Write the model card: what it is, what it learned from, how to use it."""
     forth = model.networks["a2b"]
-    return f"""# {forth.source} ↔ {forth.target}
+    a, b, data, licence = map(
+        escape_markdown, (forth.source, forth.target, model.training["data"], info.get("licence", "not stated"))
+    )
+    return f"""# {a} ↔ {b}
 
 A CycleGAN (Zhu et al. 2017), trained without pairs with ganvas. It translates both ways.
 
-- a2b: {forth.source} → {forth.target}; b2a: {forth.target} → {forth.source}
-- Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
+- a2b: {a} → {b}; b2a: {b} → {a}
+- Data: {data}. Licence of the data: {licence}
 - Pictures: {config.data.image_size} pixels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
 - Batch norm at inference: {model.statistics} statistics

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ganvas.data.images import require_picture_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import Files, describe_unread
-from ganvas.data.paired import dataset_info
+from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
 from ganvas.evaluation.baseline import DomainColours, match_colours
@@ -102,7 +102,7 @@ def run_evaluate(options: "Evaluate") -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        _print_scores(result, dataset_info(options.data).get("domains", {}))
+        _print_scores(result, domain_names(dataset_info(options.data)))
 
     # Write files, now that no full disk can take the figures.
     if options.sheet is not None:
@@ -250,8 +250,8 @@ def _rows(
     return [[to_array(column[i], np.uint8) for column in columns] for i in chosen]
 
 
-def _print_scores(result: Mapping[str, Any], domains: Mapping[str, str]) -> None:
-    a, b = domains.get("a", "A"), domains.get("b", "B")
+def _print_scores(result: Mapping[str, Any], domains: tuple[str, str]) -> None:
+    a, b = domains
     console = Console(markup=False)
     table = Table(title=f"{result['pictures']} pictures of {result['split']}; a is {a}, b is {b}", title_justify="left")
     table.add_column("metric")

@@ -17,12 +17,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, read_json, write_json
+from ganvas.files import cannot_write, put_in_place, read_json, write_json
 from ganvas.options import from_json, to_json
 
 CHUNK = 1 << 18  # bytes
+MOST_DIGITS = 18  # of a size in bytes
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that may be another one soon
 LONGEST_WAIT = 30.0  # seconds
 
@@ -53,6 +55,8 @@ class Told:
     """Its strong ETag, else its date of change; empty where it gave neither."""
     total: int | None = None
     """Its size in bytes."""
+    origin: str = ""
+    """The address that it came from, after redirects; the first unencrypted one where a part came so."""
 
 
 class _Interrupted(Exception):
@@ -76,6 +80,7 @@ def download(
     patience: Patience = USUAL,
     arrived: Arrived = lambda done, total: None,
     say: Say = lambda message: None,
+    allow_http: bool = False,
 ) -> str:
     """Download a file; continue it when a part of it is there.
 
@@ -87,9 +92,11 @@ def download(
         patience: Time-outs and attempts.
         arrived: Told of progress.
         say: Told in words of each attempt that failed.
+        allow_http: Whether a file without a digest may come unencrypted though its address begins with https:, by a
+            redirect or in an earlier part.
 
     Returns:
-        The address that it came from.
+        The address that it came from, after redirects; where parts came from several, an unencrypted one if there is.
 
     Raises:
         UserError: No address has the right file, or the disk is full. What has arrived of it is kept.
@@ -98,14 +105,16 @@ def download(
     reasons = []
     for address in addresses:
         try:
-            _persist(address, partial, size, patience, arrived, say)
+            secure = address.startswith("https:") and digest is None and not allow_http
+            _persist(address, partial, size, patience, arrived, say, secure)
             _check(partial, size, digest)
         except _Refused as refused:
             say(f"{address}: {refused}")
             reasons.append(f"  {address}: {refused}")
             continue
+        told = partial.told()
         partial.finish(path)
-        return address
+        return (told and told.origin) or address
     raise UserError("\n".join([f"{path.name} cannot be downloaded:", *reasons]))
 
 
@@ -133,6 +142,10 @@ class _Partial:
         """Begin from the first byte."""
         # In this order: bytes of one file never stand beside what was told of another.
         self.path.write_bytes(b"")
+        self.note(told)
+
+    def note(self, told: Told) -> None:
+        """Write down what was told of it."""
         write_json(self._told, to_json(told))
 
     def discard(self) -> None:
@@ -142,16 +155,18 @@ class _Partial:
 
     def finish(self, path: Path) -> None:
         """Give the file its name."""
-        self.path.replace(path)
+        put_in_place(self.path, path)
         self._told.unlink(missing_ok=True)
 
 
-def _persist(address: str, partial: _Partial, size: int | None, patience: Patience, arrived: Arrived, say: Say) -> None:
+def _persist(
+    address: str, partial: _Partial, size: int | None, patience: Patience, arrived: Arrived, say: Say, secure: bool
+) -> None:
     """Attempt a transfer until it is complete; attempts that bring new bytes are not counted."""
     failures, furthest = 0, partial.length
     while True:
         try:
-            _transfer(address, partial, size, patience.stall, arrived)
+            _transfer(address, partial, size, patience.stall, arrived, secure)
             return
         except _Interrupted as interrupted:
             failures = failures + 1 if partial.length <= furthest else 0
@@ -165,39 +180,68 @@ def _persist(address: str, partial: _Partial, size: int | None, patience: Patien
             time.sleep(wait)
 
 
-def _transfer(address: str, partial: _Partial, size: int | None, stall: float, arrived: Arrived) -> None:
+def _transfer(address: str, partial: _Partial, size: int | None, stall: float, arrived: Arrived, secure: bool) -> None:
     """Request what is missing and append it."""
     told = partial.told()
+    if secure and told and not told.origin.startswith("https:"):
+        partial.discard()
+        told = None
     if told and told.total == partial.length:
         return
-    with _open(address, partial, told, stall) as response:
+    with _open(address, partial, told, stall, secure) as response:
         if response.status == http.client.PARTIAL_CONTENT:
             now = _continued(response, partial, told)
         else:
-            now = Told(_validator(response), _number(response.headers.get("Content-Length")))
+            now = Told(_validator(response), _number(response.headers.get("Content-Length")), response.geturl())
         if size is not None and now.total not in (None, size):
             raise _Refused(f"offers a file of {now.total:,} bytes; expected {size:,}")
         try:
             if response.status != http.client.PARTIAL_CONTENT:
                 partial.restart(now)
+            elif now != told:
+                partial.note(now)
             with partial.path.open("ab") as file:
                 for chunk in _chunks(response, stall):
                     file.write(chunk)
                     arrived(file.tell(), now.total)
+                    if now.total is None and size is not None and file.tell() > size:
+                        raise _Refused(f"sends more than the expected {size:,} bytes")
         except OSError as error:
             raise cannot_write(partial.path, error) from None
     if now.total is not None and partial.length != now.total:
         raise _Interrupted(f"cut off after {partial.length:,} of {now.total:,} bytes")
 
 
-def _open(address: str, partial: _Partial, told: Told | None, stall: float) -> http.client.HTTPResponse:
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within the web; where ``secure`` is set, none that leaves https."""
+
+    def __init__(self, secure: bool) -> None:
+        self._secure = secure
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        scheme = newurl.partition(":")[0].lower()
+        if scheme != "https" and (self._secure or scheme != "http"):
+            raise _Refused(f"redirects to {newurl}, which is not encrypted; --allow-http allows that")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(address: str, partial: _Partial, told: Told | None, stall: float, secure: bool) -> http.client.HTTPResponse:
     headers = {"User-Agent": "ganvas", "Accept-Encoding": "identity"}
     if told:
         headers["Range"] = f"bytes={partial.length}-"
         if told.validator:
             headers["If-Range"] = told.validator
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(
+        opener = urllib.request.build_opener(_Redirects(secure))
+        response: http.client.HTTPResponse = opener.open(
             urllib.request.Request(address, headers=headers), timeout=stall
         )
         return response
@@ -223,8 +267,11 @@ def _continued(response: http.client.HTTPResponse, partial: _Partial, told: Told
     place, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     first = _number(place.partition("-")[0])
     # An answer to If-Range may leave out the date of change.
-    now = Told(_validator(response) or (told.validator if told else ""), _number(total))
-    if now != told or first != partial.length:
+    origin = response.geturl()
+    if told and told.origin and not told.origin.startswith("https:"):
+        origin = told.origin
+    now = Told(_validator(response) or (told.validator if told else ""), _number(total), origin)
+    if not told or (now.validator, now.total) != (told.validator, told.total) or first != partial.length:
         partial.discard()
         raise _Interrupted("offers another file than before")
     return now
@@ -237,7 +284,8 @@ def _validator(response: http.client.HTTPResponse) -> str:
 
 
 def _number(value: str | None) -> int | None:
-    return int(value) if value and value.isascii() and value.isdigit() else None
+    """Return a number of a header; None where there is none that a file could have."""
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS else None
 
 
 def _chunks(response: http.client.HTTPResponse, stall: float) -> Iterator[bytes]:

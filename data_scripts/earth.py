@@ -10,9 +10,7 @@ How places are split is told in `data_scripts.earth_places`, what the map shows 
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +31,7 @@ from data_scripts.earth_places import (
 )
 from data_scripts.earth_world import LEGEND, LINES, WORLD_WIDTH, Colour, Layer, Square, World, read_world
 from ganvas.errors import UserError
+from ganvas.files import new_folder, read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +121,7 @@ def make_earth(config: EarthConfig, world_width: int = WORLD_WIDTH) -> dict[str,
     check_options(config)
     if is_there(config):
         return None
-    with folder_aside(config.out) as folder, progress_bar() as progress:
+    with new_folder(config.out) as folder, progress_bar() as progress:
         world = read_world(config.domains, world_width, progress)
         split_world = split_unpaired if config.unpaired else split_paired
         blocks, splits = split_world(world, config.size, config.seed)
@@ -138,8 +137,7 @@ def make_earth(config: EarthConfig, world_width: int = WORLD_WIDTH) -> dict[str,
         write_pictures(folder, world, pictures, progress)
         counts = dict(Counter(picture.folder for picture in pictures))
         draw_splits(world.layers[config.domains[0]], world, blocks, splits).save(folder / "splits.png")
-        description = json.dumps(describe(config, world.degree, blocks, counts), indent=2)
-        (folder / "dataset.json").write_text(description + "\n", encoding="utf-8")
+        write_json(folder / "dataset.json", describe(config, world.degree, blocks, counts))
     return counts
 
 
@@ -198,33 +196,11 @@ def is_there(config: EarthConfig) -> bool:
 def read_description(out: Path) -> dict[str, Any] | None:
     """Read the dataset.json that this script left in ``out``; None when there is none."""
     try:
-        found = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(out / "dataset.json", "a description of the dataset")
+    except UserError:
         return None
-    ours = isinstance(found, dict) and found.get("name") == "earth" and {"settings", "pictures"} <= found.keys()
-    return found if ours else None
-
-
-@contextmanager
-def folder_aside(out: Path) -> Iterator[Path]:
-    """Give a folder beside ``out`` to write into, and rename it to ``out`` at the end; leave nothing on failure.
-
-    Raises:
-        UserError: when anything can't be written.
-    """
-    out = out.resolve()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
-            # One level down, because the temporary folder itself can be read by its owner only.
-            folder = Path(aside) / out.name
-            folder.mkdir()
-            yield folder
-            if out.exists():
-                out.rmdir()  # empty; Windows renames to a new name only
-            folder.rename(out)
-    except OSError as error:
-        raise UserError(f"--out {out}: {error}; name a folder on a disk that has room and can be written") from error
+    groups = all(isinstance(found.get(name), dict) for name in ("settings", "pictures"))
+    return found if groups and found.get("name") == "earth" else None
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

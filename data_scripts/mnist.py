@@ -13,6 +13,7 @@ from data_scripts.download import USUAL, Patience, download
 from data_scripts.published import alone, progress_bar
 from data_scripts.sets import OTHERS, for_people
 from ganvas.errors import UserError
+from ganvas.files import put_in_place
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -98,7 +99,7 @@ def download_digits(name: DigitSet, out: Path, *, patience: Patience = USUAL) ->
                     ) from None
             for file, _ in source.resources:
                 if (aside / file).exists():
-                    (aside / file).replace(out / file)
+                    put_in_place(aside / file, out / file)
 
 
 def _show(progress: "Progress", task: "TaskID", done: int, total: int | None) -> None:

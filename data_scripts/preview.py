@@ -214,10 +214,9 @@ def _visible(picture: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _titles(options: PreviewOptions) -> list[str]:
-    from ganvas.data.paired import dataset_info
+    from ganvas.data.paired import dataset_info, domain_names
 
-    domains = dataset_info(options.data).get("domains", {})
-    a, b = domains.get("a", "A"), domains.get("b", "B")
+    a, b = domain_names(dataset_info(options.data))
     return [a, b, f"{a}, {options.augment}", f"{b}, {options.augment}"]
 
 

@@ -41,6 +41,8 @@ class FetchOptions:
     """The archive, where it is at hand already; nothing is downloaded."""
     mirror: str | None = None
     """Address to try before the usual ones: of the archive, or with a / at the end of the folder it lies in."""
+    allow_http: bool = False
+    """Download unencrypted where https fails, also a set without a published digest, which nothing vouches for then."""
 
 
 def main(name: str, argv: Sequence[str]) -> int:
@@ -52,7 +54,7 @@ def main(name: str, argv: Sequence[str]) -> int:
     options = tyro.cli(FetchOptions, prog=f"python -m data_scripts {name}", args=list(argv))
     wanted = SETS[name]
     was_there = find_counts(wanted, options.out) is not None
-    counts = fetch(wanted, options.out, archive=options.archive, mirror=options.mirror)
+    counts = fetch(wanted, options.out, archive=options.archive, mirror=options.mirror, allow_http=options.allow_http)
     listed = ", ".join(f"{count} {folder}" for folder, count in counts.items())
     print(f"{options.out}: {listed} pictures{', already there' if was_there else ''}")
     print(f"A: {wanted.domains[0]}; B: {wanted.domains[1]}")
@@ -69,6 +71,7 @@ def fetch(
     archive: Path | None = None,
     mirror: str | None = None,
     patience: Patience = USUAL,
+    allow_http: bool = False,
 ) -> dict[str, int]:
     """Put a published set into a folder, unless it is there.
 
@@ -78,6 +81,7 @@ def fetch(
         archive: The archive, where it is at hand; by default it is downloaded.
         mirror: An address to try before the set's own.
         patience: Of the download.
+        allow_http: Whether an archive without a digest may come unencrypted from the set's own addresses.
 
     Returns:
         How many pictures each of its folders holds.
@@ -100,7 +104,7 @@ def fetch(
             counts = find_counts(wanted, out)
             if counts is None:
                 say(f"{wanted.name}, {for_people(wanted.size)}: {wanted.licence}")
-                ready = archive or _downloaded(wanted, aside, mirror, patience, progress, say)
+                ready = archive or _downloaded(wanted, aside, mirror, patience, progress, say, allow_http)
                 counts = _put(wanted, ready, out, progress, is_ours=archive is None)
         shutil.rmtree(aside, ignore_errors=True)  # whoever waits in there will find the set complete
     return counts
@@ -118,11 +122,16 @@ def find_counts(wanted: PublishedSet, out: Path) -> dict[str, int] | None:
         return None
     description = out / "dataset.json"
     found = read_json(description, "a description of the data set") if description.is_file() else {}
-    if found.get("name") != wanted.name or not isinstance(found.get("pictures"), dict):
+    counts = found.get("pictures")
+    if (
+        found.get("name") != wanted.name
+        or not isinstance(counts, dict)
+        or not counts.keys() <= {*FOLDERS[wanted.layout]}
+        or any(type(count) is not int for count in counts.values())
+    ):
         raise UserError(
             f"--out {out} is not empty and does not hold {wanted.name}. Name a folder that is new or empty."
         )
-    counts: dict[str, int] = found["pictures"]
     for folder, count in counts.items():
         there = sum(not file.name.startswith(".") for file in (out / folder).glob("*"))
         if there < count:
@@ -131,7 +140,13 @@ def find_counts(wanted: PublishedSet, out: Path) -> dict[str, int] | None:
 
 
 def _downloaded(
-    wanted: PublishedSet, aside: Path, mirror: str | None, patience: Patience, progress: Progress, say: Say
+    wanted: PublishedSet,
+    aside: Path,
+    mirror: str | None,
+    patience: Patience,
+    progress: Progress,
+    say: Say,
+    allow_http: bool,
 ) -> Path:
     """Give the archive, downloaded if it is not there from an earlier run."""
     archive = aside / wanted.archive_name
@@ -140,20 +155,25 @@ def _downloaded(
     arrived = sum(file.stat().st_size for file in aside.iterdir())
     _require_room(aside, 2 * wanted.size - arrived)  # for the archive and its pictures, which hardly shrink
     task = progress.add_task("downloading", total=wanted.size)
+    # Without a digest, nothing but encryption vouches for what comes; a mirror is the user's own choice.
+    trusted = [each for each in wanted.addresses if allow_http or wanted.digest or each.startswith("https:")]
     try:
         came_from = download(
-            wanted.addresses if mirror is None else (_address(mirror, wanted), *wanted.addresses),
+            trusted if mirror is None else [_address(mirror, wanted), *trusted],
             archive,
             size=None if wanted.rounded else wanted.size,
             digest=wanted.digest,
             patience=patience,
             arrived=lambda done, total: progress.update(task, completed=done, total=total or wanted.size),
             say=say,
+            allow_http=allow_http,
         )
     except UserError as error:
         hint = "Run this again to continue; or get the archive by other means and give it as --archive FILE."
+        if len(trusted) < len(wanted.addresses):
+            hint += " --allow-http also tries unencrypted addresses."
         raise UserError(f"{error}\n{hint}") from None
-    if wanted.digest is None and came_from.startswith("http:"):
+    if wanted.digest is None and not came_from.startswith("https:"):
         say(
             f"{came_from}: came unencrypted, and no digest of it was published, so nothing vouches for what it holds. "
             f"Compare it with another source, if you can: {digest_of(archive, 'sha256')}"

@@ -63,8 +63,8 @@ class OtherSet:
 
 
 def _addresses(path: str) -> tuple[str, ...]:
-    # The same server twice: its certificate has run out before. What comes unencrypted is told by its digest;
-    # where there is none, `published` warns.
+    # The same server twice: its certificate has run out before. What comes unencrypted is checked by its digest;
+    # where there is none, `published` leaves the second address out unless --allow-http is given.
     return tuple(f"{scheme}://efrosgans.eecs.berkeley.edu/{path}" for scheme in ("https", "http"))
 
 

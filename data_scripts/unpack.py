@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
+from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
 from ganvas.files import open_regular
 
@@ -188,8 +189,8 @@ def _tar_members(packed: BinaryIO, budget: Budget) -> Iterator[tuple[str, Conten
     with gzip.open(packed) as stream:
         metered = Metered(stream, budget)
         stand_in = cast(IO[bytes], metered)  # of a stream, tarfile asks no more than to be read
-        with tarfile.open(fileobj=stand_in, mode="r|", bufsize=CHUNK) as tar:
-            for member in tar:
+        with open_tar(stand_in) as tar:
+            for member in members(tar):
                 budget.spend(files=1)
                 content = tar.extractfile(member) if member.isreg() else None
                 if content is not None:

@@ -8,7 +8,7 @@ import tyro
 from annotated_types import Interval
 
 from ganvas.errors import UserError
-from ganvas.options import STRICT, Converted
+from ganvas.options import STRICT, Channels, Converted
 from ganvas.training.config import (
     Count,
     CountOrZero,
@@ -52,7 +52,7 @@ class DataConfig:
     """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
     image_size: Annotated[int, Interval(ge=16, le=128)] | None = None
     """Pixels a side; by default the pictures' own."""
-    channels: Count | None = None
+    channels: Channels | None = None
     """By default the pictures' own; 3 repeats gray, 1 makes colour gray."""
     batch_size: Count = 128
     """Pictures a step (and device)."""

@@ -1,11 +1,13 @@
 """A digit model on disk and in use: its folder, and the sampler that draws from it."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from dcgan.config import Preset
@@ -15,17 +17,20 @@ from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
 from ganvas.modelfile import (
     at_checkpoint,
+    build_empty,
     find_model,
     load_weights,
     local_model,
     read_config,
+    read_model,
     read_weights,
     save_model,
 )
-from ganvas.options import STRICT
-from ganvas.training.config import Count, CountOrZero
+from ganvas.options import STRICT, Channels, Side
 
 GENERATOR = "generator"
+MOST_CLASSES = 100_000
+MOST_LATENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,16 @@ class DigitModelConfig:
     __pydantic_config__ = STRICT
 
     preset: Preset
-    image_size: Count
-    channels: Count
-    num_classes: CountOrZero
-    latent_dim: Count
+    image_size: Side
+    channels: Channels
+    num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
+    latent_dim: Annotated[int, Field(ge=1, le=MOST_LATENTS)]
     latent: Latent
     norm: Norm
-    base_channels: Count | None
-    extra_layers: CountOrZero
+    base_channels: Annotated[int, Field(ge=1, le=10_000)] | None
+    extra_layers: Annotated[int, Field(ge=0, le=256)]
     pixel_range: PixelRange
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(max_length=MOST_CLASSES)]
     data: str
     data_digest: str
     training: dict[str, Any] = field(default_factory=dict)
@@ -190,8 +195,18 @@ def load_sampler(path: Path | str, device: str = "cpu") -> Sampler:
         UserError: It is missing, damaged, or another module's.
     """
     path = local_model(path)
-    config = at_checkpoint(read_config(find_model(path), DigitModelConfig, ("dcgan",)), path)
-    weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
-    generator, _ = build(config)
-    load_weights(generator, weights, str(path))
+    config, generator = read_model(path, partial(_load, path))
     return Sampler(config, generator, device)
+
+
+def _load(path: Path) -> tuple[DigitModelConfig, Generator]:
+    folder = find_model(path)
+    config = at_checkpoint(read_config(folder, DigitModelConfig, ("dcgan",)), path)
+    if config.num_classes not in (0, len(config.classes)):
+        raise UserError(
+            f"{folder}: draws {config.num_classes} classes and names {len(config.classes)}. Copy the model again."
+        )
+    weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
+    generator = build_empty(lambda: build(config)[0])
+    load_weights(generator, weights, str(path))
+    return config, generator

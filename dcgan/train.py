@@ -25,6 +25,7 @@ from ganvas.data.images import for_the_eye
 from ganvas.data.listing import describe_unread
 from ganvas.errors import UserError
 from ganvas.losses import lowest_gan_loss_d
+from ganvas.markdown import escape_markdown
 from ganvas.modelcard import sample_line, settings
 from ganvas.training.datarecord import DataPart, DataRecord
 from ganvas.training.device import can_compile, choose_precision, set_up
@@ -266,12 +267,12 @@ def _describe_best(best: Mapping[str, float]) -> list[str]:
 
 def _card(config: DcganConfig, spec: DigitModelConfig) -> str:
     """Write the model card: what it draws, what it learned from, how to use it."""
-    classes = ", ".join(spec.classes) or "not known"
-    return f"""# {spec.data}, drawn by {spec.preset}
+    classes, data = escape_markdown(", ".join(spec.classes) or "not known"), escape_markdown(spec.data)
+    return f"""# {data}, drawn by {spec.preset}
 
 A generator of {spec.image_size}-pixel pictures, trained with ganvas.
 
-- Data: {spec.data}; classes: {classes}
+- Data: {data}; classes: {classes}
 - Draws the class that is asked for: {"yes" if spec.num_classes else "no"}
 - Steps: {spec.training["step"]}, seed {spec.training["seed"]}
 - Licence of the weights: not stated. Choose one before you share them (push --licence)

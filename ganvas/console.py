@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import errno
 import inspect
+import io
 import os
 import select
 import sys
@@ -40,6 +41,8 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does: file names need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _own_words([argument for argument in arguments if argument != "--debug"])
     try:
         try:

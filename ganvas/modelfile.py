@@ -9,25 +9,30 @@ A model is told by its folder alone: nobody has to repeat the options of its tra
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+import torch
+from pydantic import AfterValidator, Field, with_config
 from torch import Tensor, nn
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from ganvas.data.arrays import PictureType
 from ganvas.data.images import write_image
-from ganvas.data.legend import Colour
+from ganvas.data.legend import Colour, is_color
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, sha256, write_file, write_json
+from ganvas.files import new_folder, read_json, read_whole, sha256, write_file, write_json
 from ganvas.foreign import describe_content
 from ganvas.hub import fetch, hub_name
-from ganvas.nn.layers import Statistics
+from ganvas.limits import MAX_CHANNELS, MAX_COLORS
+from ganvas.nn.layers import Norm, Statistics, Upsampling
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
-from ganvas.options import STRICT, from_json, to_json
+from ganvas.options import STRICT, Channels, FolderName, Name, Range, Side, from_json, to_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
 KINDS = ("pix2pix", "cyclegan", "dcgan")
@@ -37,6 +42,8 @@ SAMPLE = "sample.png"
 SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # what goes to the hub and comes from it
 
 Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,43 @@ class NetworkSpec:
 
     architecture: Literal["unet", "resnet"]
     arguments: dict[str, Any]
-    source: str
-    target: str
+    source: Name
+    target: Name
+
+
+class _Arguments(TypedDict, total=False):
+    """What both architectures take.
+
+    The limits are far beyond any use: they bound the time that a stranger's config takes before its weights are read.
+    """
+
+    in_channels: Channels
+    out_channels: Channels
+    base_channels: Annotated[int, Field(ge=1, le=10_000)]
+    norm: Norm
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    upsampling: Upsampling
+
+
+@with_config(STRICT)
+class UNetArguments(_Arguments, total=False):
+    """The arguments of a U-Net."""
+
+    num_levels: Annotated[int, Field(ge=1, le=16)]
+    dropout_levels: Annotated[tuple[Annotated[int, Field(ge=0, le=16)], ...], Field(max_length=16)]
+
+
+@with_config(STRICT)
+class ResNetArguments(_Arguments, total=False):
+    """The arguments of a ResNet."""
+
+    num_blocks: Annotated[int, Field(ge=0, le=256)]
+
+
+def _color(values: Colour) -> Colour:
+    if not is_color(values):
+        raise ValueError("a color is red, green and blue, 0 to 255 each")
+    return values
 
 
 @dataclass(frozen=True)
@@ -73,17 +115,17 @@ class Preprocessing:
 
     __pydantic_config__ = STRICT
 
-    source_channels: int
-    target_channels: int
-    image_size: int
+    source_channels: Channels
+    target_channels: Channels
+    image_size: Side
     resized: bool
-    source_range: tuple[float, float] | None = None
-    target_range: tuple[float, float] | None = None
+    source_range: Range | None = None
+    target_range: Range | None = None
     source_type: PictureType = "uint8"
     target_type: PictureType = "uint8"
-    source_folders: tuple[str, ...] = ()
-    target_folder: str = "b"
-    legend: tuple[Colour, ...] = ()
+    source_folders: Annotated[tuple[FolderName, ...], Field(max_length=MAX_CHANNELS)] = ()
+    target_folder: FolderName = "b"
+    legend: Annotated[tuple[Annotated[Colour, AfterValidator(_color)], ...], Field(max_length=MAX_COLORS)] = ()
 
     def backwards(self) -> "Preprocessing":
         """Give the same of the other direction."""
@@ -114,7 +156,7 @@ class ModelConfig:
     __pydantic_config__ = STRICT
 
     kind: Literal["pix2pix", "cyclegan"]
-    networks: dict[Literal["a2b", "b2a"], NetworkSpec]
+    networks: Annotated[dict[Literal["a2b", "b2a"], NetworkSpec], Field(min_length=1)]
     preprocessing: Preprocessing
     statistics: Statistics = "running"
     training: dict[str, Any] = field(default_factory=dict)
@@ -126,18 +168,22 @@ class ModelConfig:
         return self.preprocessing.backwards() if backwards else self.preprocessing
 
 
-def build_generator(spec: NetworkSpec) -> nn.Module:
+def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
     """Build a generator, its weights still at their start.
 
     Raises:
         UserError: The arguments are none of that architecture.
     """
-    try:
-        if spec.architecture == "unet":
-            return UNetGenerator(**spec.arguments)
-        return ResNetGenerator(**spec.arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the model's arguments do not fit the architecture {spec.architecture}: {error}.") from None
+    where = f"{where}: arguments of the {spec.architecture}"
+    if spec.architecture == "unet":
+        return UNetGenerator(**from_json(UNetArguments, spec.arguments, where))
+    return ResNetGenerator(**from_json(ResNetArguments, spec.arguments, where))
+
+
+def build_empty(build: Callable[[], Network]) -> Network:
+    """Build a network without memory for its weights, which `load_weights` gives it."""
+    with torch.device("meta"):
+        return build()
 
 
 def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
@@ -188,7 +234,7 @@ def save_model(
     with new_folder(folder) as aside:
         save_tensors(aside / WEIGHTS, weights)
         write_json(aside / CONFIG, to_json(config) | {"weights_sha256": sha256(aside / WEIGHTS)})
-        write_file(aside / CARD, card.encode())
+        write_file(aside / CARD, card)
         if sample is not None:
             write_image(aside / SAMPLE, sample)
 
@@ -209,7 +255,7 @@ def find_model(path: Path) -> Path:
     Raises:
         UserError: There is none.
     """
-    folders = [path.absolute().parent.parent / "model"] if is_checkpoint(path) else [path, path / "model"]
+    folders = _places(path)
     for folder in folders:
         if (folder / CONFIG).is_file() and (folder / WEIGHTS).exists():
             return folder
@@ -221,6 +267,17 @@ def find_model(path: Path) -> Path:
             "saved a model, or move the checkpoint back into its run."
         )
     raise UserError(f"{path}: holds no model ({CONFIG} and {WEIGHTS}). Give a run whose training has saved one.")
+
+
+def _places(path: Path) -> tuple[Path, ...]:
+    """Return the folders that `find_model` looks into."""
+    return (path.absolute().parent.parent / "model",) if is_checkpoint(path) else (path, path / "model")
+
+
+def read_model(path: Path, read: Callable[[], Read]) -> Read:
+    """Return what ``read`` reads of the model of a path, all of one version: a training may be replacing it."""
+    is_run = not is_checkpoint(path) and path.is_dir() and not (path / WEIGHTS).exists()
+    return read_whole([path / "model"] if is_run else _places(path)[:1], read)
 
 
 def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[ModelConfig, dict[str, nn.Module]]:
@@ -235,12 +292,16 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
             its pictures.
     """
     path = local_model(path)
+    return read_model(path, partial(_load, path, kinds))
+
+
+def _load(path: Path, kinds: Sequence[str]) -> tuple[ModelConfig, dict[str, nn.Module]]:
     folder = find_model(path)
     config = at_checkpoint(read_config(folder, ModelConfig, kinds), path)
     weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
     for way, spec in config.networks.items():
-        generator = build_generator(spec)
+        generator = build_empty(partial(build_generator, spec, str(folder / CONFIG)))
         load_weights(generator, weights[way], str(path))
         generators[str(way)] = generator.eval()
     require_channels(config, str(folder / CONFIG))
@@ -331,7 +392,7 @@ class _RunState:
 class _CheckpointInfo:
     """What is read of checkpoint.json where a checkpoint is used as a model."""
 
-    step: int
+    step: Annotated[int, Field(ge=0)]
     files: dict[str, str]
     state: _RunState
 
@@ -354,13 +415,13 @@ def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Put weights into a network of the same architecture.
+    """Put weights into a network of the same architecture. One of `build_empty` gets its memory here.
 
     Raises:
-        UserError: Names or shapes differ; the first differences are named.
+        UserError: Names, shapes or types differ; the first differences are named.
     """
     expected = network.state_dict()
-    wrong = [name for name in expected if name not in weights or weights[name].shape != expected[name].shape]
+    wrong = [name for name in expected if name not in weights or not _fits(weights[name], expected[name])]
     wrong += [name for name in weights if name not in expected]
     if wrong:
         found = [f"{n} {tuple(weights[n].shape) if n in weights else 'missing'}" for n in wrong[:3]]
@@ -368,4 +429,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> 
             f"{where}: comes from another architecture; {len(wrong)} weights do not fit ({', '.join(found)}, …). "
             "Use the options it was trained with."
         )
+    if any(value.is_meta for value in expected.values()):
+        network.to_empty(device="cpu")
     network.load_state_dict(dict(weights))
+
+
+def _fits(value: Tensor, expected: Tensor) -> bool:
+    return value.shape == expected.shape and value.is_floating_point() == expected.is_floating_point()

@@ -6,11 +6,16 @@ values are therefore written in annotated_types' words, which pydantic understan
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from annotated_types import Interval
 
 from ganvas.errors import UserError
+from ganvas.limits import MAX_CHANNELS, MAX_SIDE, is_value_range
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -22,6 +27,9 @@ COMMAND = "command"  # beside the options in a run's config.json: the command th
 MOST_NAMED = 3  # unknown options that a message names
 # Of every nested class: an unknown key is a mistake, and JSON has no infinite numbers.
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+LONGEST_NAME = 200  # characters
+MOST_PROBLEMS = 5  # in a message
+LONGEST_INPUT = 80  # characters of a wrong value in a message
 
 Options = TypeVar("Options")
 
@@ -41,6 +49,33 @@ class Converted:
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self.convert, handler(source))
+
+
+def _value_range(values: tuple[float, float]) -> tuple[float, float]:
+    if not is_value_range(values):
+        raise ValueError("a range is two finite numbers, the first below the second")
+    return values
+
+
+def _folder_name(name: str) -> str:
+    parts = re.split(r"[/\\]", name)
+    if ".." in parts or "" in parts or ":" in name or "\0" in name:
+        raise ValueError("expected the name of a folder within the split, such as optical")
+    return name
+
+
+def _name(text: str) -> str:
+    if len(text) > LONGEST_NAME or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise ValueError(f"expected a name of at most {LONGEST_NAME} characters, in one line")
+    return text
+
+
+# Types of fields that come from other people's files, too.
+Channels = Annotated[int, Interval(ge=1, le=MAX_CHANNELS)]
+Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
+Range = Annotated[tuple[float, float], Converted(_value_range)]
+FolderName = Annotated[str, Converted(_folder_name)]
+Name = Annotated[str, Converted(_name)]
 
 
 def to_json(options: object) -> dict[str, Any]:
@@ -102,15 +137,18 @@ def validate(options: Options) -> Options:
 
 def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
     """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
-    problems, unknown = [], []
-    for item in error.errors():
+    problems: list[str] = []
+    unknown: list[str] = []
+    for item in error.errors()[:MOST_PROBLEMS]:
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
         if on_command_line:
             name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
             unknown.append(name)
         else:
-            problems.append(f"{name} is {item['input']!r}: {item['msg']}")
+            value = repr(item["input"])
+            value = value if len(value) <= LONGEST_INPUT else f"{value[:LONGEST_INPUT]}…"
+            problems.append(f"{name} is {value}: {item['msg']}")
     if unknown:
         more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
         said = "there is no such option" if len(unknown) == 1 else "there are no such options"

@@ -9,7 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
-from ganvas.options import STRICT
+from ganvas.options import STRICT, Channels, FolderName
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
@@ -57,19 +57,19 @@ class DataConfig:
     with --augment strong and 0 with the others."""
     batch_size: Count = 1
     """Pairs a step (and device)."""
-    source_channels: Count | None = None
+    source_channels: Channels | None = None
     """Channels of the source images; by default as many as those of the dataset have, without alpha."""
-    target_channels: Count | None = None
+    target_channels: Channels | None = None
     """The same of the target images."""
     value_range: str | None = None
     """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
     Negative ones need an equals sign: --value-range=-100:8900."""
     target_range: str | None = None
     """The same of the target pictures, where theirs is another. Translations get it, in the targets' type."""
-    source: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    source: Annotated[tuple[FolderName, ...], tyro.conf.UseAppendAction] = ()
     """Several sources: a folder DIR/train/NAME each, whose pictures of equal names are stacked into the channels of
     the source; repeat the option. Every split needs the same folders."""
-    target: str = "b"
+    target: FolderName = "b"
     """With --source: the folder of the targets, DIR/train/NAME."""
     on_error: Literal["stop", "skip"] = "stop"
     """A pair that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and

@@ -20,11 +20,12 @@ from ganvas.data.channels import Channels, find_channels
 from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import describe_unread
-from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, find_pairs, find_stacked_pairs
+from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, domain_names, find_pairs, find_stacked_pairs
 from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
 from ganvas.data.store import PictureStore
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
+from ganvas.markdown import escape_markdown
 from ganvas.modelcard import sample_line, settings
 from ganvas.modelfile import ModelConfig as ModelFileConfig
 from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
@@ -85,8 +86,7 @@ class Pix2Pix:
         self._held_out_pairs(SAMPLE_PICTURES)  # before the first step: what cannot be read is reported now
         if self.held_out_split != "train":
             self._held_out_pairs(VALIDATION_PICTURES)
-        domains = dataset_info(root).get("domains", {})
-        a, b = domains.get("a", "A"), domains.get("b", "B")
+        a, b = domain_names(dataset_info(root))
         source, target = (a, b) if config.data.direction == "a2b" else (b, a)
         self.spec: NetworkSpec = generator_spec(config.data, config.model, source, target)
 
@@ -354,11 +354,14 @@ def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]
     """Write the model card: what it is, what it learned from, how good it is, how to use it."""
     spec = next(iter(model.networks.values()))
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.training["metrics"].items())
-    return f"""# {spec.source} → {spec.target}
+    source, target, data, licence = map(
+        escape_markdown, (spec.source, spec.target, model.training["data"], info.get("licence", "not stated"))
+    )
+    return f"""# {source} → {target}
 
 A pix2pix translator (Isola et al. 2017), trained with ganvas.
 
-- Data: {model.training["data"]}. Licence of the data: {info.get("licence", "not stated")}
+- Data: {data}. Licence of the data: {licence}
 - Pictures: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
 - Batch norm at inference: {model.statistics} statistics

@@ -10,18 +10,17 @@ import gzip
 import http.client
 import math
 import socket
-import tempfile
+import struct
 import urllib.error
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
-from filelock import FileLock
 
 from ganvas.errors import UserError
-from ganvas.files import OWNER_LOCK, cannot_write, read_regular, remove_abandoned
+from ganvas.files import cannot_write, open_regular, put_in_place, temporary_folder
 
 Split = Literal["train", "test"]
 
@@ -33,6 +32,7 @@ FILES = {
 ALL_FILES = tuple(file for pair in FILES.values() for file in pair)
 SIDE = 28  # pixels
 CLASSES = 10
+MOST_VALUES = 1 << 28  # five times what MNIST and its larger kin hold
 UNSIGNED_BYTES = 8  # idx's number for the type of the values
 ASIDE = ".download-"  # begins the names of folders for what is being downloaded
 TIMEOUT = 30  # seconds without an answer; urllib itself would wait for ever
@@ -146,32 +146,40 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Raises:
         UserError: It is missing or unreadable, of another kind, cut short, or longer than its header says.
     """
-    content = _read(path)
-    magic = bytes([0, 0, UNSIGNED_BYTES, dimensions])
-    if content[:4] != magic:
-        raise UserError(
-            f"{path}: begins with {content[:4].hex(' ') or 'nothing'}; expected {magic.hex(' ')}, as an idx file of "
-            f"{'pictures' if dimensions == 3 else 'labels'} does. Put back the right file, or remove it and download."
-        )
-    header = 4 + 4 * dimensions
-    if len(content) < header:
-        raise UserError(f"{path}: is cut short, {len(content)} bytes of a header of {header}. {_AGAIN}")
-    shape = tuple(int(size) for size in np.frombuffer(content[4:header], dtype=">u4"))
-    expected = header + math.prod(shape)
-    if len(content) != expected:
-        what = "is cut short" if len(content) < expected else "is too long"
-        sizes = " x ".join(map(str, shape))
-        raise UserError(f"{path}: {what}, {len(content)} bytes for {expected} ({sizes} values). {_AGAIN}")
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy()  # a copy can be written to
+    magic, length = bytes([0, 0, UNSIGNED_BYTES, dimensions]), 4 + 4 * dimensions
+    with _opened(path) as file:
+        header = file.read(length)
+        if header[:4] != magic:
+            raise UserError(
+                f"{path}: begins with {header[:4].hex(' ') or 'nothing'}; expected {magic.hex(' ')}, as an idx file of "
+                f"{'pictures' if dimensions == 3 else 'labels'} does. Put back the right file, or remove it and "
+                "download."
+            )
+        if len(header) < length:
+            raise UserError(f"{path}: is cut short, {len(header)} bytes of a header of {length}. {_AGAIN}")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        size, sizes = math.prod(shape), " x ".join(map(str, shape))
+        if size > MOST_VALUES:
+            raise UserError(f"{path}: claims {sizes} values; at most {MOST_VALUES:,} are read. {_AGAIN}")
+        values = file.read(size)  # no more than that, whatever a gzip file would become
+        if len(values) < size:
+            found = length + len(values)
+            raise UserError(f"{path}: is cut short, {found} bytes for {length + size} ({sizes} values). {_AGAIN}")
+        if file.read(1):  # at the end, gzip's checksum is compared
+            raise UserError(f"{path}: is too long, more than {length + size} bytes ({sizes} values). {_AGAIN}")
+    return np.frombuffer(values, dtype=np.uint8).reshape(shape).copy()  # a copy can be written to
 
 
 _AGAIN = "Remove it, and it is downloaded again."
 
 
-def _read(path: Path) -> bytes:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     try:
-        content = read_regular(path)
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with open_regular(path) as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            yield gzip.GzipFile(fileobj=file) if packed else file
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; expected an idx file.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -200,14 +208,13 @@ def download(root: Path, name: str) -> Path:
     was_there = root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(root.glob(f"{ASIDE}*"))
         # Aside, because torchvision takes a file for whole that a killed process left half unpacked.
-        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=root) as aside, FileLock(Path(aside) / OWNER_LOCK):
+        with temporary_folder(ASIDE, root) as aside:
             with _timeout():
                 loader(aside, download=True)
             folder.mkdir(parents=True, exist_ok=True)
-            for file in (Path(aside) / TORCHVISION_FOLDERS[name] / "raw").iterdir():
-                file.replace(folder / file.name)
+            for file in (aside / TORCHVISION_FOLDERS[name] / "raw").iterdir():
+                put_in_place(file, folder / file.name)
     except (RuntimeError, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         if not was_there:
             with contextlib.suppress(OSError):

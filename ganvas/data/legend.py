@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ganvas.errors import UserError
+from ganvas.limits import MAX_COLORS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,14 +31,17 @@ def legend_of(info: Mapping[str, Any]) -> dict[str, Colour]:
         UserError: The legend is no colours by name.
     """
     legend = info.get("legend", {})
-    if not isinstance(legend, Mapping) or not all(map(_is_colour, legend.values())):
+    if isinstance(legend, Mapping) and len(legend) > MAX_COLORS:
+        raise UserError(f"dataset.json: the legend has {len(legend)} colors; at most {MAX_COLORS} are allowed.")
+    if not isinstance(legend, Mapping) or not all(map(is_color, legend.values())):
         raise UserError(
             f"dataset.json: the legend is {legend!r}; expected [red, green, blue] with values from 0 to 255 by name."
         )
     return {str(name): (red, green, blue) for name, (red, green, blue) in legend.items()}
 
 
-def _is_colour(values: object) -> bool:
+def is_color(values: object) -> bool:
+    """Return whether values are red, green and blue, 0 to 255 each."""
     return isinstance(values, list | tuple) and [type(v) is int and 0 <= v <= 255 for v in values] == [True] * 3
 
 

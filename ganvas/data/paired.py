@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 from ganvas.files import read_json
 from ganvas.messages import named
+from ganvas.options import Name, from_json
 
 OPTIONS = ("--source-channels", "--target-channels")
 
@@ -103,10 +104,29 @@ def dataset_info(root: Path) -> Mapping[str, Any]:
     """Read DIR/dataset.json; empty where there is none.
 
     Raises:
-        UserError: It is no JSON object.
+        UserError: It is no JSON object, or names the dataset, its domains or its license with anything but text.
     """
     path = root / "dataset.json"
-    return read_json(path, "a description of the data set") if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    info = read_json(path, "a description of the data set")
+    from_json(_Described, {name: info[name] for name in _Described.__dataclass_fields__ if name in info}, str(path))
+    return info
+
+
+@dataclass(frozen=True)
+class _Described:
+    """The names in a dataset.json that models and their cards repeat."""
+
+    name: Name = ""
+    licence: str = ""
+    domains: dict[str, Name] = field(default_factory=dict)
+
+
+def domain_names(info: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the names of the domains a and b of what `dataset_info` read."""
+    domains = info.get("domains", {})
+    return domains.get("a", "A"), domains.get("b", "B")
 
 
 def find_pairs(root: Path, split: str) -> Pairs:

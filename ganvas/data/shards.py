@@ -18,15 +18,17 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ganvas.data.images import Picture, decode_picture, read_picture
 from ganvas.data.listing import Names, is_picture, stem
+from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
 from ganvas.files import open_regular, read_json, write_file
 from ganvas.options import FORMAT_VERSION
@@ -200,10 +202,11 @@ def read_index(shard: Path) -> Index:
     except OSError as error:
         raise UserError(f"{shard}: cannot be read ({error.strerror}).") from None
     header = {"format_version": FORMAT_VERSION, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    with suppress(UserError, KeyError, ValueError):
+    with suppress(UserError):
         values = read_json(path, "an index of a shard")
-        if header.items() <= values.items():
-            return Index(values["names"], np.array(values["places"], dtype=np.int64).reshape(-1, 2))
+        index = _index(values, status.st_size) if header.items() <= values.items() else None
+        if index is not None:
+            return index
     index = _scan(shard, status.st_size)
     with suppress(UserError):
         values = header | {"names": index.names, "places": index.places.tolist()}
@@ -211,11 +214,27 @@ def read_index(shard: Path) -> Index:
     return index
 
 
+def _index(values: Mapping[str, Any], size: int) -> Index | None:
+    """Return what an index file says, or None where it is not the index of a shard of ``size`` bytes."""
+    names, places = values.get("names"), values.get("places")
+    if not isinstance(names, list) or not isinstance(places, list) or len(names) != len(places):
+        return None
+    if not all(isinstance(name, str) and _is_picture(name) for name in names):
+        return None
+    try:
+        array = np.array(places, dtype=np.int64).reshape(len(names), 2)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    # Each is within the shard: no sum of the two that could be too large for its type.
+    inside = (array >= 0) & (array <= size)
+    return Index(names, array) if inside.all() and (array.sum(axis=1) <= size).all() else None
+
+
 def _scan(shard: Path, size: int) -> Index:
     """Go from header to header."""
     try:
-        with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            found = [each for each in tar if each.isreg() and not each.issparse() and _is_picture(each.name)]
+        with open_tar(shard) as tar:
+            found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_picture(each.name)]
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it anew.") from None
     cut = next((each.name for each in found if each.offset_data + each.size > size), None)

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ganvas.files import OWNER_LOCK, remove_abandoned
+from ganvas.files import HOST, OWNER_LOCK, is_ours, remove_abandoned
 
 HEAD = struct.Struct("<q")  # where the last record ends
 RECORD = struct.Struct("<q")  # how many bytes, this number and a description in JSON, come before the pictures
@@ -189,10 +189,12 @@ def temporary_store(capacity: int, agree: Callable[[str], str] = str) -> Iterato
         agree: Takes a name and gives the one that all processes of the run use.
     """
     remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
-    folder = Path(tempfile.gettempdir()) / agree(f"{PREFIX}{uuid.uuid4().hex}")
+    folder = Path(tempfile.gettempdir()) / agree(f"{PREFIX}{HOST}-{uuid.uuid4().hex}")
     owner = FileLock(folder / OWNER_LOCK)
     with contextlib.suppress(OSError):  # a store without a log keeps nothing
         folder.mkdir(mode=0o700, exist_ok=True)
+        if not is_ours(folder):  # anyone may make folders there
+            raise FileExistsError(folder)
         with contextlib.suppress(Timeout):
             owner.acquire(timeout=0)
         _make_log(folder, max(ALIGNMENT, min(capacity, shutil.disk_usage(folder).free // 2)))

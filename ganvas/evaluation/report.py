@@ -6,10 +6,11 @@ loaded from elsewhere, so the page can be mailed, archived, or opened years late
 
 import base64
 import io
-import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,8 @@ from ganvas.data.decode import open_pillow
 from ganvas.errors import UserError
 from ganvas.evaluation.curves import MOST_POINTS, Series, chart, short
 from ganvas.evaluation.page import page
-from ganvas.files import read_json, read_regular, write_file
+from ganvas.files import parse_json, read_json, read_regular, read_whole, write_file
+from ganvas.limits import LARGEST
 from ganvas.options import from_json
 
 REPORT = "report.html"
@@ -43,6 +45,7 @@ CHARTS = (
     ("Learning rate", r"lr"),
     ("Images per second", r"images_per_second"),
 )
+NOT_FINITE = re.compile(r": (NaN|-?Infinity)(?=[,}])")  # of other writers: json has no such values
 NOT_DRAWN = frozenset({"step", "epoch", "seconds"})
 
 Item = TypeVar("Item")
@@ -123,12 +126,13 @@ def write_report(run: Path) -> Path:
     if not (run / "config.json").is_file():
         raise UserError(f"{run}: is no run, it has no config.json. Give a folder that `train --out` has made.")
     config = read_json(run / "config.json", "a run's config")
-    model = read_json(run / "model/config.json", "a model's config") if (run / "model/config.json").is_file() else {}
-    log = _read_metrics(run / "metrics.jsonl")
+    model = read_whole([run / "model"], partial(_model_config, run / "model" / "config.json"))
+    records = _read_records(run / "metrics.jsonl")
+    log = _series(records)
     name = run.resolve().name
     parts = [
         _header(name, model, log),
-        _warnings(run / "metrics.jsonl"),
+        _warnings(records),
         _pictures(run / "samples"),
         _scores(run / "evaluation.json"),
         _curves(log),
@@ -136,43 +140,69 @@ def write_report(run: Path) -> Path:
         _options("Model", model),
     ]
     target = run / REPORT
-    write_file(target, page(f"{name}: training report", "\n".join(parts)).encode())
+    write_file(target, page(f"{name}: training report", "\n".join(parts)))
     return target
 
 
-def _read_metrics(path: Path) -> list[Series]:
-    """Read the log as one series a value; a last line that a killed or running process left torn is passed over."""
+def _model_config(path: Path) -> dict[str, Any]:
+    return read_json(path, "a model's config") if path.is_file() else {}
+
+
+def _read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Read the log, a step and a record a line; a last line that a killed or running process left torn is skipped."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    columns: dict[str, list[tuple[int, float]]] = {}
+    records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            step = int(record["step"])
-        except (json.JSONDecodeError, LookupError, TypeError, ValueError):
+            record = parse_json(NOT_FINITE.sub(": null", line))
+            step = record["step"]
+            if type(step) is not int or not 0 <= step < 2**53:
+                raise ValueError("no step")
+        except (LookupError, TypeError, ValueError):
             if number == len(lines):
                 break
             raise UserError(f"{path}: line {number} is no record of a step: {line[:60]!r}. Remove that line.") from None
+        records.append((step, record))
+    return records
+
+
+def _series(records: Iterable[tuple[int, Mapping[str, Any]]]) -> list[Series]:
+    """Return the values of a log as one series a name; what cannot be drawn leaves a gap."""
+    columns: dict[str, list[tuple[float, float]]] = {}
+    for step, record in records:
         for name, value in record.items():
             if isinstance(value, int | float):
-                columns.setdefault(name, []).append((step, value))
+                columns.setdefault(name, []).append((step, _drawable(value)))
     series = [Series(name, *np.array(column, dtype=np.float64).T) for name, column in columns.items()]
     return [each for each in series if np.isfinite(each.values).any()]
 
 
-def _warnings(path: Path) -> str:
+def _drawable(value: float) -> float:
+    """Return a value as an axis can show it: NaN for a huge one, 0 for a tiny one."""
+    if abs(value) * LARGEST < 1:
+        return 0.0
+    return value if abs(value) <= LARGEST else math.nan
+
+
+def _warnings(records: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
     """Show what the watch warned of, if anything."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    records = [json.loads(line) for line in lines if line.endswith("}") and '"warning"' in line]
-    items = "".join(f"<li>Step {record['step']:,}: {escape(record['warning'])}</li>" for record in records)
+    found = [(step, record["warning"]) for step, record in records if isinstance(record.get("warning"), str)]
+    items = "".join(f"<li>Step {step:,}: {escape(warning)}</li>" for step, warning in found)
     return f"<section><h2>Warnings in training</h2><ul>{items}</ul></section>" if items else ""
 
 
+def _translations(model: Mapping[str, Any]) -> list[str]:
+    """Return what each network of a model's config translates, where it says so."""
+    networks = model.get("networks")
+    specs = list(networks.values()) if isinstance(networks, Mapping) else []
+    named = [spec for spec in specs if isinstance(spec, Mapping) and {"source", "target"} <= spec.keys()]
+    return [f"{spec['source']} → {spec['target']}" for spec in named]
+
+
 def _header(name: str, model: Mapping[str, Any], log: Sequence[Series]) -> str:
-    networks = model.get("networks", {}).values()
-    ways = [f"{net['source']} → {net['target']}" for net in networks if "source" in net and "target" in net]
-    kind = " · ".join([str(model.get("kind", "training run")), *ways])
+    kind = " · ".join([str(model.get("kind", "training run")), *_translations(model)])
     tiles = "".join(
         f'<div class="card"><dt>{escape(label)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>'
         for label, value, note in _summary(log)

@@ -204,6 +204,7 @@ def run_import_both(options: ImportBothOptions) -> int:
 
 def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size: int, statistics: "Statistics") -> int:
     from ganvas.inference.peer import describe, read_generator
+    from ganvas.markdown import escape_markdown
     from ganvas.modelfile import require_channels, save_model
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -214,6 +215,11 @@ def _write(files: Mapping[Literal["a2b", "b2a"], Path], output: Path, image_size
     lines = [f"{way}: {one.description}, from {files[way].name}" for way, one in found.items()]
     config = describe({way: one.spec for way, one in found.items()}, image_size, statistics)
     require_channels(config, ", ".join(map(str, files.values())))
-    save_model(output, config, {way: one.network for way, one in found.items()}, CARD.format("\n- ".join(lines)))
+    save_model(
+        output,
+        config,
+        {way: one.network for way, one in found.items()},
+        CARD.format("\n- ".join(map(escape_markdown, lines))),
+    )
     print("\n".join([*lines, f"written: {output}"]))
     return 0

@@ -9,7 +9,6 @@ of uint8, uint16 and float32 and of any number of channels, too. Other numbers a
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +22,13 @@ from ganvas.console import run_command
 from ganvas.data.arrays import TOLERANCE, require_trained_values, source_image
 from ganvas.data.decode import read_basic
 from ganvas.data.encoding import ENCODING, IMAGE_SUFFIXES, require_file_name, require_output_folder
-from ganvas.data.legend import is_flat
+from ganvas.data.legend import is_color, is_flat
 from ganvas.data.listing import describe_empty, describe_unread, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
-from ganvas.files import require_writable, write_file
+from ganvas.files import parse_json, require_writable, write_file
 from ganvas.inference.pictures import to_pillow, with_channels
+from ganvas.limits import MAX_CHANNELS, MAX_COLORS, MAX_SIDE, is_value_range
 
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
@@ -109,7 +109,7 @@ def _preprocessing(path: Path, about: str | None) -> dict[str, Any]:
     if about is None:
         raise UserError(f"{path}: has no metadata of ganvas. Export it with pix2pix or cyclegan export.")
     try:
-        known = json.loads(about)
+        known = parse_json(about)
     except ValueError:
         known = None
     known = known if isinstance(known, dict) else {}
@@ -122,18 +122,22 @@ def _preprocessing(path: Path, about: str | None) -> dict[str, Any]:
 
 
 def _is_complete(how: dict[str, Any]) -> bool:
+    ranges, legend = [how.get(name) for name in ("source_range", "target_range")], how.get("legend", [])
     return (
-        all(isinstance(how.get(name), int) and how[name] > 0 for name in ("source_channels", "image_size"))
+        _is_count(how.get("source_channels"), MAX_CHANNELS)
+        and _is_count(how.get("image_size"), MAX_SIDE)
         and isinstance(how.get("resized"), bool)
         and all(how.get(name) in list(TOP) for name in ("source_type", "target_type"))
-        and all(_is_range(how.get(name)) for name in ("source_range", "target_range"))
+        and all(values is None or is_value_range(values) for values in ranges)  # none is the whole range of the type
+        and isinstance(how.get("source_folders", []), list)
+        and isinstance(legend, list)
+        and len(legend) <= MAX_COLORS
+        and all(map(is_color, legend))
     )
 
 
-def _is_range(values: object) -> bool:
-    if values is None:  # the whole range of a picture's type
-        return True
-    return isinstance(values, list) and len(values) == 2 and all(isinstance(value, int | float) for value in values)
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 def read(path: Path, channels: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from ganvas.inference.serve_command import ServeOptions
 from ganvas.inference.tile_plan import Tiling
 from ganvas.inference.tiles import translate_tiled
 from ganvas.inference.translator import Translator
+from ganvas.markdown import escape_markdown
 from ganvas.modelfile import ModelConfig, load_model
 
 EXAMPLES = 6  # of each direction
@@ -229,7 +230,7 @@ def build_page(
         return *answer(str(example.path), example.direction, tiled, bar), example.direction
 
     with gr.Blocks(title=f"ganvas: {config.kind}", analytics_enabled=False, delete_cache=(KEPT_SECONDS,) * 2) as page:
-        gr.Markdown(f"# {escape(', '.join(ways.values()))}")
+        gr.Markdown(f"# {escape_markdown(', '.join(ways.values()))}")
         first = next(iter(ways))
         choices = [(words, way) for way, words in ways.items()]
         can_be_drawn = _can_be_drawn(served.whole[first])

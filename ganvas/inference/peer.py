@@ -12,8 +12,10 @@ discriminators number their layers in order.
 import io
 import pickle
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,11 +26,20 @@ from ganvas.errors import UserError
 from ganvas.files import write_file
 from ganvas.foreign import describe_content
 from ganvas.inference.translator import Translator
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, all_arguments, build_generator, load_weights
+from ganvas.modelfile import (
+    ModelConfig,
+    NetworkSpec,
+    Preprocessing,
+    all_arguments,
+    build_empty,
+    build_generator,
+    load_weights,
+)
 from ganvas.nn.layers import Norm, Statistics
 from ganvas.nn.patchgan import make_discriminator
 
 NetG = Literal["unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
+MOST_LEVELS = 16
 TRACKED = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -215,7 +226,8 @@ def _load(path: Path) -> dict[str, Tensor]:
     if (what := describe_content(path)) is not None:
         raise UserError(f"{path}: {what}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, nothing is copied before shapes are compared; files of old versions cannot be mapped.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: is no plain table of tensors. A file that carries code is refused, and nothing of it was run; a "
@@ -228,11 +240,17 @@ def _load(path: Path) -> dict[str, Tensor]:
         ) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: is no table of tensors. Give a file such as latest_net_G.pth.")
+    size = sum(value.numel() * value.element_size() for value in content.values())
+    if size > path.stat().st_size:
+        raise UserError(
+            f"{path}: claims tensors of {size:,} bytes in a file of {path.stat().st_size:,}. Copy it again, or give a "
+            "file such as latest_net_G.pth as that tool wrote it."
+        )
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def _unet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
-    levels = max(key.count(".model.") for key in weights)
+    levels = min(max(key.count(".model.") for key in weights), MOST_LEVELS)
     modules = _unet_modules(levels)
     first, last = weights["model.model.0.weight"], weights.get("model.model.3.weight")
     arguments = {
@@ -294,7 +312,7 @@ def _generator(
     name: str,
 ) -> PeerGenerator:
     spec = NetworkSpec(architecture, arguments, "A", "B")
-    network = build_generator(spec)
+    network = build_empty(partial(build_generator, spec, str(path)))
     _fill(network, modules, weights, path, arguments["norm"])
     channels = f"{arguments['in_channels']} to {arguments['out_channels']} channels"
     description = f"{name}, {channels}, ngf {arguments['base_channels']}, norm {arguments['norm']}"
@@ -310,8 +328,10 @@ def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
     first = weights[f"{prefix}.0.weight"]
     norm = _norm(weights, f"{prefix}.2", f"{prefix}.3")
     layers = len([n for n in numbers if weights.get(f"{prefix}.{n}.weight", first[0]).ndim == 4]) - 2
-    network = make_discriminator(
-        kind, first.shape[1], base_channels=first.shape[0], num_layers=max(1, layers), norm=norm
+    network = build_empty(
+        lambda: make_discriminator(
+            kind, first.shape[1], base_channels=first.shape[0], num_layers=min(max(1, layers), MOST_LEVELS), norm=norm
+        )
     )
     _fill(network, _discriminator_modules(kind, layers), weights, path, norm)
     name = "pixel" if kind == "pixel" else "n_layers"
@@ -360,7 +380,7 @@ def _fill(
         if theirs in left:
             own[key] = left.pop(theirs)
         elif key.endswith((".bias", ".num_batches_tracked")):
-            own[key] = torch.zeros_like(value)
+            own[key] = torch.zeros(value.shape, dtype=value.dtype)
     load_weights(network, own | left, str(path))
 
 

@@ -1,13 +1,14 @@
 """A model folder to the Hugging Face hub, whole and with its card, from where ``hub:OWNER/NAME`` fetches it."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from ganvas.errors import UserError
-from ganvas.files import read_json
+from ganvas.files import encode_text, read_json, temporary_folder
 from ganvas.hub import push
-from ganvas.modelfile import CARD, CONFIG, SHARED, find_model, is_checkpoint, load_model
+from ganvas.modelfile import CARD, CONFIG, SHARED, find_model, is_checkpoint, load_model, read_model
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 TASKS = {
@@ -45,19 +46,31 @@ def push_to_hub(
         raise UserError(f"{path}: is a checkpoint. Give the run: its model is the best by validation.")
     if licence is not None and not LICENCE.fullmatch(licence):
         raise UserError(f"licence {licence!r}: give the hub's abbreviation, such as mit or cc-by-4.0.")
-    load(path)
-    folder = find_model(path)
-    kind = read_json(folder / CONFIG, "a model's config")["kind"]
-    card = card_for_hub(_read_card(folder / CARD), name, kind, licence)
-    files: dict[str, Path | bytes] = {file: folder / file for file in SHARED if (folder / file).is_file()}
-    return push(name, {**files, CARD: card.encode()}, private=private)
+    with temporary_folder("ganvas-push-") as copy:  # a training may replace the model while it is sent
+        read_model(path, lambda: _copy(find_model(path), copy))
+        try:
+            load(copy)
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), str(find_model(path)))) from None
+        kind = read_json(copy / CONFIG, "a model's config")["kind"]
+        card = card_for_hub(_read_card(copy / CARD, find_model(path)), name, kind, licence)
+        files: dict[str, Path | bytes] = {file: copy / file for file in SHARED if (copy / file).is_file()}
+        return push(name, {**files, CARD: encode_text(card)}, private=private)
 
 
-def _read_card(path: Path) -> str:
+def _copy(folder: Path, copy: Path) -> None:
+    for file in SHARED:
+        (copy / file).unlink(missing_ok=True)
+        if (folder / file).is_file():
+            shutil.copyfile(folder / file, copy / file)
+
+
+def _read_card(path: Path, folder: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Write a card, in Markdown: what the model is, "
+        reason = str(error).replace(str(path.parent), str(folder))
+        raise UserError(f"{folder / path.name}: cannot be read ({reason}). Write a card, in Markdown: what it is, "
                         "what it was trained on and its licence. None is shared without.") from None  # fmt: skip
 
 

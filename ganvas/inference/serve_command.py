@@ -4,7 +4,6 @@ import importlib.util
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Literal
 import tyro
 
 from ganvas.errors import UserError
+from ganvas.files import temporary_folder
 
 PORTS = 65536
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # gradio asks other hosts for nothing
@@ -65,12 +65,12 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
 
     options = replace(options, model=local_model(options.model))  # before gradio is kept from asking the hub
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="ganvas-serve-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder("ganvas-serve-") as folder:
         # gradio reads these when it is imported; uploads and results lie in a folder that goes with the server.
-        os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
+        os.environ.update(QUIET, GRADIO_TEMP_DIR=str(folder))
         from ganvas.inference.page import open_page
 
-        page = open_page(options, choose_device(options.device), port, Path(folder))
+        page = open_page(options, choose_device(options.device), port, folder)
         try:  # whoever reads the address may end it at once
             print(f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}", flush=True)
             while True:  # on Windows, Ctrl-C does not end a wait without a time

@@ -12,14 +12,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, recover_folder, sha256, write_json
-from ganvas.options import FORMAT_VERSION, check_version
+from ganvas.files import new_folder, read_json, recover_folder, remove_abandoned, sha256, write_json
+from ganvas.options import FORMAT_VERSION, STRICT, from_json
 from ganvas.tensorfile import load_tensors, save_tensors
 
 INFO = "checkpoint.json"
@@ -41,6 +42,25 @@ class Checkpoint:
     tensors: Mapping[str, Mapping[str, Tensor]]
     state: Mapping[str, Any]
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+\.safetensors", name):
+        raise ValueError("expected the name of a .safetensors file beside it")
+    return name
+
+
+@dataclass(frozen=True)
+class _Info:
+    """The content of checkpoint.json."""
+
+    __pydantic_config__ = STRICT
+
+    step: Annotated[int, Field(ge=0)]
+    state: dict[str, Any]
+    environment: dict[str, Any]
+    files: dict[Annotated[str, AfterValidator(_file_name)], str]
+    digest: str = ""
 
 
 def environment() -> dict[str, Any]:
@@ -88,19 +108,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         UserError: A file is missing or differs from what was written, or a newer ganvas wrote it.
     """
-    info = read_json(folder / INFO, "a checkpoint")
-    check_version(info, str(folder / INFO))
-    if info.pop("digest", None) != _digest(info):
+    values = read_json(folder / INFO, "a checkpoint")
+    info = from_json(_Info, values, str(folder / INFO))
+    if info.digest != _digest({name: value for name, value in values.items() if name != "digest"}):
         raise UserError(f"{folder / INFO}: is damaged (its digest differs). Take another checkpoint.")
     tensors = {}
-    for name, digest in info["files"].items():
+    for name, digest in info.files.items():
         file = folder / name
         if not file.is_file():
             raise UserError(f"{file}: is missing. Copy the whole folder again, or take another checkpoint.")
         if sha256(file) != digest:
             raise UserError(f"{file}: is damaged (its digest differs). Copy it again, or take another checkpoint.")
         tensors[file.stem] = load_tensors(file)
-    return Checkpoint(info["step"], tensors, info["state"], info["environment"])
+    return Checkpoint(info.step, tensors, info.state, info.environment)
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -130,8 +150,7 @@ def remove_old(run: Path, keep: int, best_step: int | None, step: int) -> None:
         if each not in kept:
             shutil.rmtree(folder, ignore_errors=True)
         recover_folder(folder)
-    for leftover in (run / "checkpoints").glob(".step-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_abandoned((run / "checkpoints").glob(".step-*"))
 
 
 def _digest(info: Mapping[str, Any]) -> str:

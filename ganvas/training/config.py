@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Ge, Gt, Interval
 
 from ganvas.errors import UserError
+from ganvas.limits import is_value_range
 from ganvas.options import STRICT, from_json, to_json
 
 Config = TypeVar("Config")
@@ -172,7 +173,7 @@ def parse_range(option: str, text: str | None) -> tuple[float, float] | None:
         low, high = map(float, text.split(":"))
     except ValueError:
         low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not is_value_range((low, high)):
         raise UserError(f"{option} {text}: give the least and the greatest value, such as {option} 0:4095.")
     return low, high
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ganvas.files import cannot_write
+from ganvas.files import cannot_write, encode_text, new_file, parse_json, write_file
 from ganvas.training.watch import Sight
 
 METRICS = "metrics.jsonl"
@@ -36,6 +36,7 @@ class RunLog:
     """
 
     def __init__(self, run: Path, start_step: int, total_steps: int, hyperparameters: Mapping[str, Any]) -> None:
+        hyperparameters = {name: _text(value) for name, value in hyperparameters.items()}
         self._run = run
         self._total = total_steps
         try:
@@ -92,7 +93,8 @@ class RunLog:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
-            self._metrics.write(json.dumps(line) + "\n")
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+            self._metrics.write(json.dumps(finite, allow_nan=False) + "\n")  # JSON has no infinity
             self._metrics.flush()
         except OSError as error:
             raise cannot_write(self._run / METRICS, error) from None
@@ -105,10 +107,8 @@ class RunLog:
         """Write a sample sheet, uint8 [H, W, 3], to samples/ and TensorBoard."""
         folder = self._run / "samples"
         try:
-            folder.mkdir(exist_ok=True)
-            aside = folder / f".step-{step:08d}.png"
-            Image.fromarray(sheet).save(aside)
-            aside.replace(_sample(folder, step))
+            with new_file(_sample(folder, step)) as aside:
+                Image.fromarray(sheet).save(aside)
         except OSError as error:
             raise cannot_write(folder, error) from None
         self._board.add_image("samples", sheet, step, dataformats="HWC")
@@ -131,6 +131,11 @@ class RunLog:
             self._board.close()
 
 
+def _text(value: Any) -> Any:
+    """Return text as TensorBoard takes it; a folder's name that is not UTF-8 becomes escapes."""
+    return encode_text(value).decode() if isinstance(value, str) else value
+
+
 def _sample(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.png"
 
@@ -142,13 +147,11 @@ def _cut_back(run: Path, start_step: int) -> None:
         kept = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                if json.loads(line)["step"] <= start_step:
+                if parse_json(line)["step"] <= start_step:
                     kept.append(line)
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (LookupError, TypeError, ValueError):
                 continue
-        aside = path.with_name(f".{METRICS}.new")
-        aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        aside.replace(path)
+        write_file(path, "".join(line + "\n" for line in kept))
     for sample in (run / "samples").glob("step-*.png"):
         if sample.stem.removeprefix("step-").isdigit() and int(sample.stem.removeprefix("step-")) > start_step:
             sample.unlink()

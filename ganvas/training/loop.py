@@ -43,6 +43,7 @@ from ganvas.training.schedule import Plateau, make_schedule
 from ganvas.training.validation import combined_score
 from ganvas.training.watch import Sight
 
+MOST_THREADS = 1024
 Batch = dict[str, Any]
 Warn = Callable[[str], object]  # takes one line for the user
 
@@ -316,7 +317,7 @@ def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint | None:
 def _compare_environment(checkpoint: Checkpoint, warn: Warn) -> None:
     """Restore the thread count, and warn of what else would change the bytes of the result."""
     threads = checkpoint.environment.get("threads")
-    if isinstance(threads, int) and threads != torch.get_num_threads():
+    if isinstance(threads, int) and 1 <= threads <= MOST_THREADS and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
     now = environment()
     changed = [f"{name} {was} → {now[name]}" for name, was in checkpoint.environment.items() if now.get(name) != was]

@@ -11,6 +11,7 @@ from data_scripts.chores import by_name, find_pictures, in_parallel, require_roo
 from ganvas.data.images import Picture, plain_picture
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
+from ganvas.files import HOST
 from ganvas.messages import named
 
 GRAY = plain_picture(np.zeros((2, 3, 1), np.uint8))
@@ -84,8 +85,12 @@ class TestRoom:
             require_room(tmp_path / "out", [], overwrite=True)
 
     def test_what_a_killed_process_left_is_removed(self, tmp_path):
-        (tmp_path / ".out.new-abc").mkdir()
-        (tmp_path / ".out.new-abc" / "x.png").write_bytes(b"")
+        leftover = tmp_path / f".out.new-{HOST}-abc"
+        (leftover / "new").mkdir(parents=True)
+        (leftover / "new" / "x.png").write_bytes(b"")
+        (leftover / "owner.lock").touch()
+        leftover.chmod(0o700)
+        os.utime(leftover, (0, 0))
         require_room(tmp_path / "out", [], overwrite=False)
         assert list(tmp_path.iterdir()) == []
 

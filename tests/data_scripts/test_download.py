@@ -153,7 +153,8 @@ def test_mirrors_are_tried_in_order(serve, answer, target):
     gone.answers = [answer(404)]
     moved.answers = [answer(302, {"Location": good.address("elsewhere")})]
     said = []
-    assert download([gone.address(), moved.address(), good.address()], target, say=said.append) == moved.address()
+    origin = download([gone.address(), moved.address(), good.address()], target, say=said.append)
+    assert origin == good.address("elsewhere")  # where the redirect led
     assert target.read_bytes() == CONTENT
     assert [len(server.requests) for server in (gone, moved, good)] == [1, 1, 1]
     assert said == [f"{gone.address()}: answers 404 Not Found"]
@@ -199,6 +200,81 @@ def test_a_certificate_that_nobody_vouches_for_is_not_accepted(serve, target, tm
     with pytest.raises(UserError, match=r"shows a certificate that is not valid \(self.signed certificate\)"):
         download([server.address().replace("http:", "https:")], target, patience=Patience(attempts=2, first_wait=60))
     assert not server.requests
+
+
+@pytest.fixture
+def encrypted(serve, tmp_path_factory, monkeypatch):
+    """A server with a certificate that this process trusts; its address begins with https."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate by openssl")
+    place, server = tmp_path_factory.mktemp("certificate"), serve(CONTENT)
+    key, certificate = place / "key.pem", place / "certificate.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    server.encrypt(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    address = server.address
+    server.address = lambda *name: address(*name).replace("http:", "https:")
+    return server
+
+
+def test_https_is_not_left_by_a_redirect(serve, answer, target, encrypted):
+    plain = serve(OTHER)
+    moved = answer(302, {"Location": plain.address("elsewhere")})
+    encrypted.answers = [moved]
+    with pytest.raises(UserError, match=r"redirects to http://\S*elsewhere, which is not encrypted; --allow-http"):
+        download([encrypted.address()], target, patience=QUICK)
+    assert not plain.requests
+    encrypted.answers = [moved]
+    assert download([encrypted.address()], target, patience=QUICK, allow_http=True) == plain.address("elsewhere")
+    assert target.read_bytes() == OTHER
+    target.unlink()
+    encrypted.answers = [moved]
+    download([encrypted.address()], target, patience=QUICK, digest=sha256(OTHER))  # the digest vouches for it
+    assert target.read_bytes() == OTHER
+    target.unlink()
+    encrypted.answers = [answer(302, {"Location": encrypted.address("elsewhere")})]
+    assert download([encrypted.address()], target, patience=QUICK) == encrypted.address("elsewhere")
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "file", "gopher"])
+def test_a_redirect_out_of_the_web_is_not_followed(serve, answer, target, scheme):
+    server = serve(CONTENT)
+    server.answers = [answer(302, {"Location": f"{scheme}://127.0.0.1/etc/passwd"})] * QUICK.attempts
+    with pytest.raises(UserError):
+        download([server.address()], target, patience=QUICK, allow_http=True)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_part_that_came_unencrypted_is_not_continued_over_https_unless_asked(serve, answer, target, encrypted, asked):
+    plain = serve(CONTENT)
+    encrypted.validators = plain.validators
+    plain.answers = [answer(cut_after=300_000), *[answer(503)] * 3]
+    with pytest.raises(UserError):
+        download([plain.address()], target, patience=QUICK)
+    origin = download([encrypted.address()], target, patience=QUICK, allow_http=asked)
+    assert target.read_bytes() == CONTENT
+    assert origin == (plain.address() if asked else encrypted.address())
+    assert ranges(encrypted) == ["bytes=300000-" if asked else None]
+
+
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_numbers_that_no_file_has_are_no_numbers(serve, answer, target, digits):
+    server, number = serve(CONTENT), "9" * digits
+    server.answers = [answer(503, {"Retry-After": number}), answer(headers={"Content-Length": number}, cut_after=1000)]
+    with pytest.raises(UserError, match="sent 1,000 bytes; expected 1,024,000"):
+        download([server.address()], target, size=len(CONTENT), patience=QUICK)
+    server.answers = [answer(headers={"Content-Length": number})]
+    download([server.address()], target, size=len(CONTENT), patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_without_end_is_stopped(serve, answer, target):
+    server = serve(CONTENT * 2)
+    server.answers = [answer(tells_length=False)]
+    with pytest.raises(UserError, match="sends more than the expected 1,024,000 bytes"):
+        download([server.address()], target, size=len(CONTENT), patience=QUICK)
 
 
 @pytest.mark.parametrize("good", ["sha256", "sha1"])

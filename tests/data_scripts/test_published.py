@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from data_scripts.sets import FOLDERS, PUBLISHED, PublishedSet
 from ganvas.data.paired import find_pairs
 from ganvas.data.unpaired import find_domains
 from ganvas.errors import UserError
+from ganvas.files import HOST
 
 COUNTS = {"paired": {"train": 3, "val": 2}, "unpaired": {"trainA": 3, "trainB": 2, "testA": 1, "testB": 2}}
 JUNK = {"__MACOSX/set/train/1.jpg": b"", "set/.DS_Store": b"", "set/train/._1.jpg": b"", "set/readme.txt": b"hello"}
@@ -230,10 +232,10 @@ def test_a_bad_archive_from_a_server_is_thrown_away(serve, tmp_path):
     server = serve(content)
     wanted = dataclasses.replace(set_of("paired", content, server.address()), digest=None)
     with pytest.raises(UserError, match=r"leads out of its folder.* It was removed; run this again"):
-        published.fetch(wanted, tmp_path / "a" / "set")
+        published.fetch(wanted, tmp_path / "a" / "set", allow_http=True)
     assert not list(tmp_path.rglob("*.jpg"))
     server.offer(archive_of("paired"))
-    published.fetch(dataclasses.replace(wanted, size=len(server.content)), tmp_path / "a" / "set")
+    published.fetch(dataclasses.replace(wanted, size=len(server.content)), tmp_path / "a" / "set", allow_http=True)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["set"]
 
 
@@ -243,7 +245,7 @@ def test_without_a_digest_the_counts_and_the_rounded_size_do(serve, tmp_path):
     wanted = dataclasses.replace(
         set_of("paired", content, server.address()), digest=None, size=len(content) + 99, rounded=True
     )
-    published.fetch(wanted, tmp_path / "set")
+    published.fetch(wanted, tmp_path / "set", allow_http=True)
     description = json.loads((tmp_path / "set" / "dataset.json").read_text())
     assert description["archive"]["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
@@ -252,10 +254,25 @@ def test_without_a_digest_the_counts_and_the_rounded_size_do(serve, tmp_path):
 def test_that_nothing_vouches_for_an_archive_is_said(run, maps, tmp_path, monkeypatch, has_digest):
     if not has_digest:
         monkeypatch.setitem(sets.SETS, "maps", dataclasses.replace(sets.SETS["maps"], digest=None))
-    code, _, err = run("maps", "--out", tmp_path / "set")
+        code, _, err = run("maps", "--out", tmp_path / "set")
+        assert code == 2
+        assert "--allow-http also tries unencrypted addresses" in err
+        assert not maps.requests
+    code, _, err = run("maps", "--out", tmp_path / "set", *([] if has_digest else ["--allow-http"]))
     assert code == 0, err
     assert (f"{maps.address()}: came unencrypted" in err) != has_digest
     assert (f"sha256:{hashlib.sha256(maps.content).hexdigest()}" in err) != has_digest
+
+
+def test_a_mirror_without_encryption_is_the_users_choice_and_the_warning_names_where_it_led(
+    run, maps, serve, answer, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sets.SETS, "maps", dataclasses.replace(sets.SETS["maps"], digest=None))
+    moved = serve()
+    moved.answers = [answer(302, {"Location": maps.address("elsewhere")})]
+    code, _, err = run("maps", "--out", tmp_path / "set", "--mirror", moved.address())
+    assert code == 0, err
+    assert f"{maps.address('elsewhere')}: came unencrypted" in err
 
 
 def test_stray_pictures_of_a_set_without_folders_are_kept(serve, tmp_path):
@@ -279,7 +296,11 @@ def test_a_full_disk_is_told_before_the_download(run, maps, tmp_path, monkeypatc
 
 def test_leftovers_of_a_killed_run_are_used_or_cleaned(offered, tmp_path):
     wanted, server = offered
-    (tmp_path / ".set.new-killed" / "train").mkdir(parents=True)
+    leftover = tmp_path / f".set.new-{HOST}-killed"
+    (leftover / "new" / "train").mkdir(parents=True)
+    (leftover / "owner.lock").touch()
+    leftover.chmod(0o700)
+    os.utime(leftover, (0, 0))
     (tmp_path / ".set.download").mkdir()
     (tmp_path / ".set.download" / wanted.archive_name).write_bytes(server.content)
     published.fetch(wanted, tmp_path / "set")
@@ -292,7 +313,8 @@ import pathlib, sys
 from data_scripts.published import fetch
 from data_scripts.sets import PublishedSet
 address, size, out = sys.argv[1:]
-fetch(PublishedSet("maps", "paired", ("a", "b"), (address,), int(size), "", {"train": 3, "val": 2}), pathlib.Path(out))
+wanted = PublishedSet("maps", "paired", ("a", "b"), (address,), int(size), "", {"train": 3, "val": 2})
+fetch(wanted, pathlib.Path(out), allow_http=True)
 """
 
 

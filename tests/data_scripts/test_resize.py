@@ -336,7 +336,7 @@ def test_a_killed_command_leaves_nothing_and_is_finished_by_the_next(start_proce
     victim = start_process("data_scripts", *arguments)
     try:
         deadline = time.monotonic() + 60
-        while len(list(tmp_path.glob(".out.new-*/*"))) < 3:
+        while len(list(tmp_path.glob(".out.new-*/new/*"))) < 3:
             assert time.monotonic() < deadline
             assert victim.poll() is None
             time.sleep(0.005)

@@ -1,5 +1,6 @@
 """Archives that were made to do harm, and archives that came to harm."""
 
+import gzip
 import io
 import random
 import struct
@@ -169,6 +170,27 @@ def test_a_file_is_not_written_through_a_link(tmp_path, folder):
     is_refused(tar_gz(tmp_path / "a", [link, ("set/x.jpg", b"bad")]), folder, "a link")
 
 
+def long_name(content, size=None):
+    """Build a header that gives the next one a long name."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, len(content) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + content.ljust(512, b"\0")
+
+
+HOSTILE = {
+    "an endless chain of long names": long_name(b"x\0") * 3000 + tarfile.TarInfo("x.jpg").tobuf(),
+    "a name of 30 MB": long_name(b"", 30_000_000) + bytes(30_000_000) + tarfile.TarInfo("x.jpg").tobuf(),
+    "a number of 5000 digits": tarfile.TarInfo("x.jpg").create_pax_global_header({"GNU.sparse.size": "9" * 5000})
+    + tarfile.TarInfo("x.jpg").tobuf(),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_headers_that_lead_nowhere_condemn_the_archive(tmp_path, folder, content):
+    (tmp_path / "a").write_bytes(gzip.compress(content + bytes(1024)))
+    is_refused(tmp_path / "a", folder, "is damaged or cut short")
+
+
 @pytest.mark.parametrize("mode", [0o120777, 0o020666, 0o010666])
 def test_a_zip_with_a_link_or_device_is_refused(tmp_path, folder, mode):
     member = zipfile.ZipInfo("set/x.jpg")
@@ -205,7 +227,7 @@ def test_many_small_bombs_share_one_limit(tmp_path, folder, write):
 
 def test_a_bomb_in_a_tars_headers_is_one_too(tmp_path, folder):
     archive = tar_gz(tmp_path / "a", [("x" * 20_000_000, b"")])  # a long name is kept in a header of its own
-    is_refused(archive, folder, "far more", budget=Budget(10_000_000, 100))
+    is_refused(archive, folder, "a header has the size 20000015", budget=Budget(10_000_000, 100))
 
 
 def test_a_zip_that_lies_about_sizes_does_not_get_past_the_limit(tmp_path, folder):

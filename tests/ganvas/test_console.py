@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -54,3 +57,12 @@ def test_another_tools_words_for_directions():
     given = ["AtoB", "--direction", "AtoB", "--direction=BtoA", "--data", "BtoA", "--direction", "both"]
     run_command("x", lambda arguments: seen.extend(arguments) or 0, given)
     assert seen == ["AtoB", "--direction", "a2b", "--direction=b2a", "--data", "BtoA", "--direction", "both"]
+
+
+def test_a_file_name_that_is_not_utf8_is_printed_as_an_escape():
+    code = "from ganvas.console import run_command; run_command('x', lambda _: print('na\\udcefve') or 0, [])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [rb"na\udcefve"]

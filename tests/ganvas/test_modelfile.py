@@ -1,9 +1,15 @@
 import json
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ganvas.errors import UserError
+from ganvas.files import sha256
 from ganvas.modelfile import (
     ModelConfig,
     NetworkSpec,
@@ -13,11 +19,13 @@ from ganvas.modelfile import (
     load_model,
     save_model,
 )
+from ganvas.tensorfile import save_tensors
 from ganvas.training.checkpoint import Checkpoint, save_checkpoint
 from ganvas.training.ema import Ema
 
 SPEC = NetworkSpec("unet", {"base_channels": 4, "num_levels": 2}, "map", "terrain")
 CONFIG = ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 32, True), "picture", {"step": 5})
+STATE = {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
 
 
 @pytest.fixture
@@ -133,11 +141,174 @@ def test_weights_that_are_a_git_lfs_pointer_are_named_so(saved):
         load_model(saved[0])
 
 
+def peak():
+    """Give the most memory that this process has had, in bytes."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def arguments(**changes):
+    return {"networks": {"a2b": {**vars(SPEC), "arguments": SPEC.arguments | changes}}}
+
+
+def how(**changes):
+    return {"preprocessing": {**vars(CONFIG.preprocessing), **changes}}
+
+
+HOSTILE = [
+    (arguments(base_channels=3000), "comes from another architecture"),
+    (arguments(base_channels=10_000, num_levels=16), "comes from another architecture"),
+    (arguments(base_channels=10**9), "base_channels is 1000000000"),
+    (arguments(base_channels=-1), "base_channels is -1"),
+    (arguments(base_channels=2.5), "base_channels is 2.5"),
+    (arguments(base_channels=[4]), r"base_channels is \[4\]"),
+    (arguments(in_channels=10**6), "in_channels is 1000000"),
+    (arguments(out_channels=0), "out_channels is 0"),
+    (arguments(num_levels=10**6), "num_levels is 1000000"),
+    (arguments(dropout=1.5), "dropout is 1.5"),
+    (arguments(dropout_levels=list(range(1000))), "dropout_levels is"),
+    (arguments(norm="layer"), "norm is 'layer'"),
+    (arguments(upsampling={}), r"upsampling is \{\}"),
+    (arguments(wings=2), "wings is 2: Extra inputs are not permitted"),
+    (
+        {"networks": {"a2b": {**vars(SPEC), "architecture": "resnet", "arguments": {"num_blocks": 10**6}}}},
+        "num_blocks is",
+    ),
+    ({"networks": [vars(SPEC)]}, "networks is"),
+    ({"networks": {}}, "networks is {}"),
+    ({"networks": {"a2b": {**vars(SPEC), "source": "x" * 201}}}, "source is 'x.*at most 200 characters"),
+    ({"networks": {"a2b": {**vars(SPEC), "target": "a\n# b"}}}, "target is 'a.*in one line"),
+    *((how(image_size=size), f"image_size is {size}") for size in (0, -1, 10**6, 8193)),
+    *((how(source_channels=count), f"source_channels is {count}") for count in (0, -3, 10**6)),
+    *(
+        (how(**{name: values}), f"{name} is .*two finite numbers")
+        for name in ("source_range", "target_range")
+        for values in ([1, 1], [2, 1], [0, 1e31], [-1e31, 0], [1, 1 + 1e-12])
+    ),
+    (how(source_range=[0]), "source_range is|1 is"),
+    *(
+        (how(source_folders=["a", name]), "source_folders is .*name of a folder")
+        for name in ("/etc", "../x", "a/../../x", "C:\\x", "a\\..\\b", "", "x\0")
+    ),
+    (how(target_folder="/etc"), "target_folder is '/etc'"),
+    (how(legend=[[1, 2, 256]]), "legend is .*0 to 255"),
+    (how(legend=[[1, 2, 3]] * 4097), "legend is .*at most 4096"),
+    (how(legend=5), "legend is 5"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), HOSTILE, ids=[said[:40] for _, said in HOSTILE])
+def test_a_strangers_config_is_refused_before_memory_is_taken(saved, change, said):
+    file = saved[0] / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    before = peak()
+    with pytest.raises(UserError, match=said) as caught:
+        load_model(saved[0])
+    assert peak() - before < 200e6
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        how(image_size=8192, source_range=[-100.0, 8900.0], target_range=[0.0, 1e-3], legend=[[0, 0, 255]] * 4096),
+        how(source_folders=["optical", "radar/vv", "..."], target_folder="Ziel ü"),
+        {"networks": {"a2b": {**vars(SPEC), "source": "地図", "target": "x" * 200}}},
+        arguments(dropout=0.0, dropout_levels=[0, 1], norm="batch", upsampling="transpose"),
+    ],
+)
+def test_what_is_unusual_but_good_is_taken(saved, change):
+    file = saved[0] / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    load_model(saved[0])
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64, torch.bfloat16])
+def test_weights_of_another_precision_become_float32(saved, kind):
+    run, generator = saved
+    save_model(run / "model", CONFIG, {"a2b": generator.to(kind)}, "")
+    _, networks = load_model(run)
+    for name, value in networks["a2b"].state_dict().items():
+        assert value.dtype in (torch.float32, torch.int64)
+        assert torch.equal(value, generator.state_dict()[name].to(value.dtype)), name
+
+
+def test_whole_numbers_are_no_weights(saved):
+    run, generator = saved
+    name = next(iter(generator.state_dict()))
+    weights = {f"a2b.{key}": value for key, value in generator.state_dict().items()}
+    save_tensors(run / "model" / "model.safetensors", weights | {f"a2b.{name}": weights[f"a2b.{name}"].to(torch.int32)})
+    file = run / "model" / "config.json"
+    digest = sha256(run / "model" / "model.safetensors")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights_sha256": digest}))
+    with pytest.raises(UserError, match="1 weights do not fit"):
+        load_model(run)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [{"step": 7}, {"step": 7, "files": []}, {"step": 7, "files": {"G.safetensors": 5}}, {"step": "x", "files": {}}],
+)
+def test_a_checkpoint_that_says_too_little_is_one_message(saved, info):
+    run, _ = saved
+    folder = save_checkpoint(run, Checkpoint(7, {"G": build_generator(SPEC).state_dict()}, {}))
+    (folder / "checkpoint.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match=r"checkpoint\.json: "):
+        load_model(folder)
+
+
+def test_a_copy_of_a_checkpoint_under_another_name_is_that_step(saved):
+    run, _ = saved
+    folder = save_checkpoint(run, Checkpoint(7, {"G": build_generator(SPEC).state_dict()}, STATE))
+    folder = folder.rename(folder.with_name("step-00000007-mine"))
+    assert load_model(folder)[0].training == {"step": 7}
+
+
+def save_for_ever(folder, stop):
+    torch.set_num_threads(1)
+    networks = [build_generator(SPEC) for _ in range(2)]
+    number = 0
+    while not stop.is_set():
+        number += 1
+        config = replace(CONFIG, training={"step": number})
+        with torch.no_grad():
+            for value in networks[number % 2].parameters():
+                value.fill_(number)
+        save_model(folder, config, {"a2b": networks[number % 2]}, "")
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("through", ["run", "model", "checkpoint"])
+def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through):
+    run, generator = saved
+    checkpoint = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, STATE))
+    path = {"run": run, "model": run / "model", "checkpoint": checkpoint}[through]
+    context = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
+    stop = context.Event()
+    writer = context.Process(target=save_for_ever, args=(run / "model", stop))
+    writer.start()
+    try:
+        found = [load_model(path) for _ in range(20)]
+    finally:
+        stop.set()
+        writer.join()
+    steps = {config.training["step"] for config, _ in found}
+    if through == "checkpoint":
+        assert steps == {7}
+        return
+    for config, networks in found:
+        if (step := config.training["step"]) != 5:  # the fixture's
+            assert all((value == step).all() for value in networks["a2b"].parameters())
+    assert len(steps) > 2
+
+
 @pytest.mark.parametrize(("a", "b"), [(1, 3), (3, 1)])
 def test_pictures_of_other_channels_than_the_networks_are_refused(saved, a, b):
     file = saved[0] / "model" / "config.json"
-    how = vars(Preprocessing(a, b, 32, True))
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"preprocessing": how}))
+    changed = vars(Preprocessing(a, b, 32, True))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"preprocessing": changed}))
     with pytest.raises(UserError, match=rf"config\.json: .*a2b translates 3 to 3 channels, .* have {a} and {b}\."):
         load_model(saved[0])
 

@@ -33,7 +33,12 @@ def no_run(out):
 
 class TestData:
     def test_missing_folder(self, train, tmp_path):
-        refused(train(tmp_path / "run", data=tmp_path / "nowhere"), "nowhere", "no such folder", "Expected the folder of a dataset")
+        refused(
+            train(tmp_path / "run", data=tmp_path / "nowhere"),
+            "nowhere",
+            "no such folder",
+            "Expected the folder of a dataset",
+        )
         no_run(tmp_path / "run")
 
     def test_no_data_option(self, pix2pix, tmp_path):

@@ -3,6 +3,7 @@ import hashlib
 import http.server
 import struct
 import threading
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from ganvas.data.digits import FILES, download, find_idx, load_idx_pair, read_idx
 from ganvas.errors import UserError
-from ganvas.files import remove_abandoned
+from ganvas.files import HOST, remove_abandoned
 
 NAMES = [file for files in FILES.values() for file in files]
 
@@ -93,11 +94,34 @@ def test_bad_files_are_told_apart(tmp_path):
     assert "begins with nothing; expected" in refusal(b"")
     assert "is cut short, 10 bytes of a header of 16" in refusal(good[:10])
     assert "is cut short, 23 bytes for 24 (2 x 2 x 2 values)" in refusal(good[:-1])
-    assert "is too long, 25 bytes for 24 (2 x 2 x 2 values)" in refusal(good + b"\x00")
+    assert "is too long, more than 24 bytes (2 x 2 x 2 values)" in refusal(good + b"\x00")
     assert "cannot be unpacked" in refusal(gzip.compress(good)[:-9])
     damaged = bytearray(gzip.compress(good))
     damaged[-5] ^= 255  # in the checksum
     assert "cannot be unpacked" in refusal(bytes(damaged))
+
+
+def bomb(path, header, size):
+    """Write a gzip file of zeros after a header; a thousandth of its size."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((2, 3, 4), "is too long"), ((2**32 - 1,) * 3, "claims 4294967295 x"), ((2**28 + 1, 1, 1), "claims 268435457 x")],
+)
+def test_a_gzip_bomb_is_not_unpacked(tmp_path, shape, said):
+    bomb(tmp_path / "file", b"\x00\x00\x08\x03" + struct.pack(">3I", *shape), 64 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=rf"file: {said}"):
+            read_idx(tmp_path / "file", 3)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_file_and_folder_in_its_place(tmp_path):
@@ -266,11 +290,13 @@ def test_loading_downloads_what_is_missing_and_only_that(tmp_path, mirror):
 
 
 def test_what_a_killed_download_left_is_removed_and_a_living_one_left_alone(tmp_path, mirror, monkeypatch):
-    abandoned, living = tmp_path / ".download-1", tmp_path / ".download-2"
+    abandoned, living = (tmp_path / f".download-{HOST}-{number}" for number in range(2))
     for folder in (abandoned, living):
         (folder / "MNIST" / "raw").mkdir(parents=True)
+        (folder / "owner.lock").touch()
+        folder.chmod(0o700)
         (folder / "MNIST" / "raw" / NAMES[0]).write_bytes(b"half")
-    monkeypatch.setattr("ganvas.files.YOUNG", 0)
+    monkeypatch.setattr("ganvas.files.YOUNG", -1)
     with FileLock(living / "owner.lock"):
         download(tmp_path, "mnist")
         assert not abandoned.exists()

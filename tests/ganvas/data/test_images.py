@@ -549,6 +549,23 @@ def test_listing_passes_over_folders_that_are_named_like_pictures_and_hidden_one
     assert found == ["gone.png", "plain/y.png", "x.png/inside.png"]
 
 
+def test_folders_whose_links_multiply_are_visited_once(tmp_path):
+    """Two links in each of 40 folders to the next: 2^40 paths lead to the last."""
+    for level in range(40):
+        folder = tmp_path / "levels" / f"{level:02}"
+        folder.mkdir(parents=True)
+        (folder / "x.png").touch()
+        for name in ("a", "b") if level < 39 else ():
+            (folder / name).symlink_to(f"../{level + 1:02}", target_is_directory=True)
+    assert list_images(tmp_path, recursive=True) == [
+        tmp_path / "levels" / f"{level:02}" / "x.png" for level in range(40)
+    ]
+    assert len(list_images(tmp_path / "levels" / "00", recursive=True)) == 40
+    assert list_images(tmp_path / "levels" / "38", recursive=True) == [
+        tmp_path / "levels" / "38" / name for name in ("a/x.png", "x.png")
+    ]
+
+
 def test_listing_follows_links_to_folders_but_not_in_circles(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.png").touch()

@@ -12,7 +12,7 @@ from ganvas.data import shards
 from ganvas.data.augment import Augmentation
 from ganvas.data.images import write_image
 from ganvas.data.layout import splits
-from ganvas.data.paired import PairedDataset, dataset_info, find_pairs
+from ganvas.data.paired import PairedDataset, dataset_info, domain_names, find_pairs
 from ganvas.data.store import temporary_store
 from ganvas.errors import UserError
 
@@ -282,3 +282,30 @@ def test_two_layouts_at_once_are_refused(tmp_path, layouts):
         write(layout, tmp_path)
     with pytest.raises(UserError, match="train is there in more than one layout"):
         find_pairs(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"domains": ["map", "terrain"]}', "domains is"),
+        ('{"domains": {"a": 5}}', "a is 5"),
+        ('{"domains": {"a": "\\ud800"}}', "half a character"),
+        ('{"domains": {"a": "two\\nlines"}}', "in one line"),
+        ('{"domains": {"a": "' + "x" * 201 + '"}}', "at most 200 characters"),
+        ('{"name": {}}', "name is {}"),
+        ('{"licence": 5}', "licence is 5"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"legend": ' + "9" * 5000 + "}", "a number has 5000 digits"),
+    ],
+)
+def test_a_description_that_nothing_can_use_is_refused_before_a_training(tmp_path, text, said):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match=rf"dataset\.json: .*{said}"):
+        dataset_info(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"domains": {}}', '{"domains": {"a": "map"}, "more": [1], "name": "x"}'])
+def test_a_description_may_say_less_or_more(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    assert dataset_info(tmp_path) == json.loads(text)
+    assert domain_names(dataset_info(tmp_path)) == ("map" if "map" in text else "A", "B")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import tarfile
 
 import numpy as np
@@ -143,6 +144,93 @@ class TestIndex:
 
         monkeypatch.setattr(shards_module, "write_file", full)
         assert len(find_pairs(root, "train")) == 3
+
+
+def header(name, size, kind=b"0"):
+    """Build a header of 512 bytes; sizes beyond octal digits are written in base 256, as GNU tar does."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = b"%011o\0" % size if 0 <= size < 8**11 else b"\xff" * 4 + struct.pack(">q", size)
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def pax(**fields):
+    """Build an extended header that says something else of the next one."""
+    records = b""
+    for key, value in fields.items():
+        record = f" {key}={value}\n".encode()
+        length = len(record) + len(str(len(record) + 3))
+        records += str(length).encode() + record
+    return header("pax", len(records), tarfile.XHDTYPE) + records.ljust(-(-len(records) // 512) * 512, b"\0")
+
+
+def long_name(name):
+    content = name.encode() + b"\0"
+    return header("././@LongLink", len(content), tarfile.GNUTYPE_LONGNAME) + content.ljust(512, b"\0")
+
+
+HOSTILE = {
+    "a size of -512": header("x.png", 0) + header("y.png", -512),
+    "a size of -1024 at the beginning": header("x.png", -1024),
+    "an endless chain of long names": long_name("x") * 3000 + header("x.png", 0),
+    "a name of 4 GB": header("././@LongLink", 2**32, tarfile.GNUTYPE_LONGNAME) + bytes(1024),
+    "a name of -512 bytes": header("x.png", 0) + header("././@LongLink", -512, tarfile.GNUTYPE_LONGNAME) + bytes(1024),
+    "pax with a size of -512": header("x.png", 0) + pax(size=-512) + header("y.png", 0),
+    "pax with a size that leads back": header("x.png", 0) + pax(size=-2048) + header("y.png", 0),
+    "a sparse map of -1 entries": pax(**{"GNU.sparse.major": 1, "GNU.sparse.minor": 0})
+    + header("y.png", 512)
+    + b"x" * 512,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_headers_that_lead_nowhere_are_one_message(tmp_path, content):
+    (tmp_path / "train-0.tar").write_bytes(content + bytes(1024))
+    with pytest.raises(
+        UserError, match=r"train-0\.tar: (is no uncompressed tar file|ends in the midst|holds no pictures)"
+    ):
+        find_pairs(tmp_path, "train")
+
+
+def test_headers_that_are_built_here_are_good_ones(tmp_path):
+    """Else the tests of bad ones would show nothing."""
+    picture = encoded(7, (16, 6))
+    body = picture.ljust(-(-len(picture) // 512) * 512, b"\0")
+    content = header("a.png", len(picture)) + body + long_name("b.png") + header("y", len(picture)) + body
+    content += pax(size=len(picture)) + header("c.png", 0) + body
+    (tmp_path / "train-0.tar").write_bytes(content + bytes(1024))
+    data = PairedDataset(tmp_path, "train", augmentation=None)
+    assert [data.name(index) for index in range(len(data))] == ["a", "b", "c"]
+    assert [gray(data.pair(index)[0]) for index in range(3)] == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"places": [[512, -1], [1536, 5], [3072, 5], [4096, 5]]},
+        {"places": [[-512, 10]] * 4},
+        {"places": [[0, 2**62]] * 4},
+        {"places": [[2**62, 2**62]] * 4},
+        {"places": [[10**30, 1]] * 4},
+        {"places": [[0.5, 1.5], [0], [0], [0]]},
+        {"places": {}},
+        {"places": [[512, 5]]},
+        {"names": ["2.a.png"]},
+        {"names": ["2.a.png", "2.b.png", 5, "0.b.png"]},
+        {"names": ["2.a./../../../../tmp/x", "2.b.png", "0.a.png", "0.b.png"]},
+        {"names": "abcd"},
+    ],
+)
+def test_a_forged_index_is_not_believed(root, change):
+    find_pairs(root, "train")
+    index = root / "train-000000.tar.index.json"
+    good = json.loads(index.read_text())
+    index.write_text(json.dumps(good | change))
+    assert [pair.name for pair in find_pairs(root, "train")] == ["2", "0", "1"]
+    assert json.loads(index.read_text()) == good
 
 
 class TestBadShards:

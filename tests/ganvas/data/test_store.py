@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.data.store import PREFIX, identity, kept, temporary_store
+from ganvas.files import HOST
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,7 @@ with temporary_store(10**8, lambda name: sys.argv[2]) as store:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such kill")
 def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_cleans_up(tmp_path, monkeypatch):
-    name = f"{PREFIX}killed"
+    name = f"{PREFIX}{HOST}-killed"
     victim = subprocess.Popen(
         [sys.executable, "-c", ENDLESS, str(tmp_path), name],
         stdout=subprocess.PIPE,

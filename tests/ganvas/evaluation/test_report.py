@@ -324,3 +324,58 @@ def test_page_needs_no_script(make_run, open_page):
     assert page.complaints == []
     assert page.locator(".chart svg").count() == 8
     assert page.locator(".legend li").first.inner_text().startswith("loss_d 0.")
+
+
+HUGE = {
+    "infinite": '{"step": 2, "loss_d": Infinity, "loss_g": -Infinity, "loss_x": NaN}',
+    "huge": '{"step": 2, "loss_d": 1e308, "loss_g": -1e308, "lr": 1e308}',
+    "tiny": '{"step": 2, "loss_d": 5e-324, "loss_g": -5e-324, "lr": 5e-324}',
+    "null": '{"step": 2, "loss_d": null, "loss_g": [1], "lr": "x"}',
+    "long": '{"step": 2, "loss_d": ' + "9" * 90 + "}",
+    "odd warnings": '{"step": 2, "warning": 5}\n{"step": 2, "warning": {}}\n{"step": 2, "warning": "<b>"}',
+}
+
+
+@pytest.mark.parametrize("lines", HUGE.values(), ids=HUGE)
+@pytest.mark.filterwarnings("error")
+def test_values_that_no_axis_can_show_do_not_end_the_report(make_run, lines):
+    run = make_run(steps=0)
+    first = '{"step": 1, "loss_d": 1, "loss_g": 2, "lr": 0}\n'
+    (run / "metrics.jsonl").write_text(f'{first}{lines}\n{{"step": 3, "loss_d": 3}}\n')
+    html = written(run)
+    assert "Adversarial losses" in html
+    assert not re.search(r"[ML]\S*(nan|inf)", html)
+    assert ("&lt;b&gt;" in html) == ("<b>" in lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"step": ' + "9" * 5000 + "}",
+        *(f'{{"step": {step}}}' for step in ("1e999", "-1", "true", "2.5")),
+    ],
+    ids=["deep", "long", "infinite", "negative", "boolean", "half"],
+)
+def test_a_line_that_breaks_a_reader_is_named(make_run, line):
+    run = make_run(steps=0)
+    (run / "metrics.jsonl").write_text(f'{{"step": 1, "loss_d": 1}}\n{line}\n{{"step": 9, "loss_d": 1}}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is no record"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    "networks", [[], [{"source": "a", "target": "b"}], {"a2b": [1]}, {"a2b": {"source": "a"}}, None]
+)
+def test_a_models_config_of_another_form_does_not_end_the_report(make_run, networks):
+    run = make_run(steps=0)
+    path = run / "model" / "config.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"kind": "pix2pix", "networks": networks}))
+    assert "earth" in written(run)
+
+
+def test_a_name_that_is_not_utf8_is_an_escape(make_run):
+    run = make_run(steps=0)
+    (run / "config.json").write_text('{"data": {"data": "na\\udcefve"}}')
+    assert "na\\udcefve" in written(run)

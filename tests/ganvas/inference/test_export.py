@@ -21,7 +21,7 @@ from ganvas.data.images import read_image, to_array, write_image
 from ganvas.errors import UserError, WriteError
 from ganvas.inference import export
 from ganvas.inference.export import export_translator
-from ganvas.inference.onnx import OnnxTranslator, main, read, write
+from ganvas.inference.onnx import OnnxTranslator, _preprocessing, main, read, write
 from ganvas.inference.translator import Translator
 from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.nn.resnet import ResNetGenerator
@@ -486,3 +486,43 @@ def test_gray_is_not_repeated_for_a_model_of_three_stacked_pictures(tmp_path):
     for translate in (model.translate, OnnxTranslator(tmp_path / "x.onnx").translate):
         with pytest.raises(UserError, match="has 1 channels"):
             translate(photo(48, 48)[:, :, :1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {name: values}
+            for name in ("source_range", "target_range")
+            for values in ([1, 1], [2, 1], [0, 1e39], [True, 2], 5)
+        ),
+        *({"legend": values} for values in (5, [5], [[1, 2, 256]], [[1, 2]], [[1, 2, 3]] * 4097)),
+        *({"image_size": size} for size in (0, 8193, 60_000, 10**12, True, 64.0)),
+        *({"source_channels": count} for count in (0, -1, 10**6, True)),
+        {"source_folders": 5},
+        {"resized": 1},
+        {"target_type": "object"},
+        {"target_type": ["uint8"]},
+    ],
+)
+def test_metadata_of_a_stranger_are_checked(change):
+    good = {
+        "source_channels": 3,
+        "image_size": 64,
+        "resized": True,
+        "source_type": "uint8",
+        "target_type": "uint8",
+        "source_range": [0, 255],
+        "target_range": None,
+        "legend": [[1, 2, 3]],
+    }
+    path = Path("x.onnx")
+    assert _preprocessing(path, json.dumps({"preprocessing": good})) == good
+    with pytest.raises(UserError, match=r"x\.onnx: its metadata do not say"):
+        _preprocessing(path, json.dumps({"preprocessing": good | change}))
+
+
+@pytest.mark.parametrize("about", ["[" * 100_000, '{"preprocessing": {"image_size": ' + "9" * 5000 + "}}"])
+def test_metadata_that_break_a_reader_are_one_message(about):
+    with pytest.raises(UserError, match=r"x\.onnx: its metadata do not say"):
+        _preprocessing(Path("x.onnx"), about)

@@ -8,6 +8,7 @@ import pickle
 import pickletools
 import random
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -460,3 +461,69 @@ def test_the_paper_counts(tmp_path):
     for theirs, count in ((unet(8, "batch", width=64), 54_413_955), (resnet(9, "instance", width=64), 11_378_179)):
         found = read_peer(saved(tmp_path / "x.pth", theirs))
         assert sum(p.numel() for p in found.network.parameters()) == count
+
+
+def peak():
+    """Give the most memory that this process has had, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def deflated(path, table):
+    """Save as torch does, but compressed: zeros become a thousandth."""
+    torch.save(table, path)
+    with zipfile.ZipFile(path) as file:
+        content = {info: file.read(info) for info in file.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for info, data in content.items():
+            file.writestr(info.filename, data)
+
+
+HUGE = {
+    "repeated": lambda path: torch.save({"model.model.0.weight": torch.zeros(1).expand(40_000, 3, 136, 136)}, path),
+    "repeated, old": lambda path: torch.save(
+        {"model.0.weight": torch.zeros(1).expand(40_000, 3, 136, 136)}, path, _use_new_zipfile_serialization=False
+    ),
+    "one value a filter": lambda path: torch.save(
+        {"model.model.0.weight": torch.zeros(40_000, 1, 1, 1).expand(40_000, 3, 136, 136)}, path
+    ),
+    "overlapping": lambda path: torch.save(
+        {"net.0.weight": torch.zeros(60_000).as_strided((30_000, 30_000, 1, 1), (1, 1, 1, 1))}, path
+    ),
+    "compressed": lambda path: deflated(path, {"model.model.0.weight": torch.zeros(40_000, 16, 4, 4)}),
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_small_file_of_huge_tensors_is_refused_before_memory_is_taken(tmp_path, kind):
+    HUGE[kind](tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").stat().st_size < 1e6
+    before = peak()
+    with pytest.raises(UserError, match=r"x\.pth: (claims tensors of|is no plain table)"):
+        read_peer(tmp_path / "x.pth")
+    assert peak() - before < 200e6
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"model.model.0.weight": torch.zeros(4, 3, 4, 4), ".model." * 5000: torch.zeros(1)},
+        {
+            "model.1.weight": torch.zeros(4, 3, 7, 7),
+            **{f"model.{n}.conv_block.1.weight": torch.zeros(1) for n in range(10, 300)},
+        },
+        {
+            "model.0.weight": torch.zeros(4, 3, 4, 4),
+            **{f"model.{n}.weight": torch.zeros(1, 1, 1, 1) for n in range(1, 100)},
+        },
+        {"model.0.weight": torch.zeros(4, 3, 4, 4), f"model.{'9' * 5000}.weight": torch.zeros(1)},
+        {"model.model.0.weight": torch.zeros(0, 0, 4, 4)},
+        {"net.0.weight": torch.zeros(20_000, 1, 1, 1)},
+    ],
+    ids=["levels", "blocks", "layers", "number", "empty", "wide"],
+)
+def test_names_of_many_layers_are_one_message(tmp_path, table):
+    torch.save(table, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth"):
+        read_peer(tmp_path / "x.pth")

@@ -16,9 +16,11 @@ from torch import nn
 
 from ganvas.data.images import read_image
 from ganvas.errors import UserError, WriteError
-from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
+from ganvas.training import checkpoint as checkpoint_module
+from ganvas.training.checkpoint import Checkpoint, environment, list_checkpoints, load_checkpoint, save_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
-from ganvas.training.loop import Data, newest_whole_checkpoint, train
+from ganvas.training.logging import RunLog
+from ganvas.training.loop import Data, _compare_environment, newest_whole_checkpoint, train
 from ganvas.training.optimizer import Adam
 from ganvas.training.watch import Sight
 
@@ -594,3 +596,55 @@ def test_the_thread_count_is_restored_and_other_differences_are_told(tmp_path):
         assert said == []
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": None},
+        {"files": ["G.safetensors"]},
+        {"files": {"../G.safetensors": "0"}},
+        {"files": {"/etc/passwd": "0"}},
+        {"step": "x"},
+        {"step": -1},
+        {"state": []},
+        {"environment": 5},
+    ],
+)
+def test_a_checkpoint_of_another_form_is_one_message(tmp_path, change):
+    folder = save_checkpoint(tmp_path, Checkpoint(3, {"G": {"w": torch.zeros(1)}}, {}))
+    file = folder / "checkpoint.json"
+    info = {name: value for name, value in (json.loads(file.read_text()) | change).items() if value is not None}
+    info.pop("digest")
+    file.write_text(json.dumps(info | {"digest": checkpoint_module._digest(info)}))
+    with pytest.raises(UserError, match=r"checkpoint\.json: "):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("threads", [10**9, 0, -1, "2", 2.5])
+def test_a_thread_count_that_cannot_be_is_not_set(threads):
+    before = torch.get_num_threads()
+    _compare_environment(Checkpoint(3, {}, {}, environment() | {"threads": threads}), lambda line: None)
+    assert torch.get_num_threads() == before
+
+
+def test_values_that_are_not_finite_are_null_in_the_log(tmp_path):
+    log = RunLog(tmp_path, 0, 10, {})
+    log.scalars(1, {"val_psnr": float("inf"), "loss": float("nan"), "lr": 0.5})
+    log.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "val_psnr": null, "loss": null, "lr": 0.5}\n'
+
+
+def test_lines_that_break_a_reader_are_cut_from_the_log(tmp_path):
+    good = ['{"step": 1, "loss": 1}', '{"step": 3}']
+    bad = ["[" * 100_000, '{"step": ' + "9" * 5000 + "}", "[1]", "5", '{"step": null}', '{"st']
+    (tmp_path / "metrics.jsonl").write_text("\n".join([good[0], *bad, good[1], '{"step": 4}']))
+    RunLog(tmp_path, 3, 10, {}).close()
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == good
+
+
+def test_options_that_are_not_utf8_reach_tensorboard_as_escapes(tmp_path):
+    log = RunLog(tmp_path, 0, 10, {"data.data": "na\udcefve"})
+    log.final_metrics({"l1": 0.5})
+    log.close()
+    assert any(rb"na\udcefve" in events.read_bytes() for events in tmp_path.glob("events.*"))
