@@ -526,3 +526,12 @@ def test_metadata_of_a_stranger_are_checked(change):
 def test_metadata_that_break_a_reader_are_one_message(about):
     with pytest.raises(UserError, match=r"x\.onnx: its metadata do not say"):
         _preprocessing(Path("x.onnx"), about)
+
+
+@pytest.mark.parametrize("module", ["ganvas.inference.onnx", "ganvas.inference.export"])
+def test_onnxruntime_does_not_report_its_use(tmp_path, module):
+    code = f"import importlib; importlib.import_module('{module}'); import onnxruntime, time; time.sleep(0.5)"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(tmp_path.rglob("*onnxruntime*")) == []
