@@ -95,7 +95,7 @@ def find_layout(root: Path, split: str, expected: str = ANY_LAYOUT) -> Layout:
     """
     if not root.is_dir():
         why = "is a file" if root.is_file() else describe_missing(root, "folder")
-        raise UserError(f"{root}: {why}. Expected the folder of a dataset ({expected}).")
+        raise UserError(f"{root}: {why}. Give --data the folder of a dataset ({expected}).")
     layouts = layouts_of(root, split)
     if not layouts:
         there = ", ".join(splits(root)) or "none"
