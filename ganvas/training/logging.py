@@ -93,8 +93,7 @@ class RunLog:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
-            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-            self._metrics.write(json.dumps(finite, allow_nan=False) + "\n")  # JSON has no infinity
+            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
             self._metrics.flush()
         except OSError as error:
             raise cannot_write(self._run / METRICS, error) from None
