@@ -5,42 +5,56 @@ shows is a copy of it for the eye.
 """
 
 import base64
+import logging
+import re
+import socket
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
 from PIL import Image
 
-from ganvas.data.encoding import FORMATS, TIFF_SUFFIXES
-from ganvas.data.images import ValueRange, for_the_eye, read_image, write_image
+from ganvas.data.encoding import TIFF_SUFFIXES
+from ganvas.data.images import ValueRange, write_image
 from ganvas.data.layout import splits
 from ganvas.data.legend import Colour, legend_of
 from ganvas.data.paired import dataset_info
 from ganvas.errors import UserError, WriteError
-from ganvas.files import open_regular
+from ganvas.inference.guard import Guard
+from ganvas.inference.page_files import PageFiles
+from ganvas.inference.page_server import PageServer
 from ganvas.inference.run_data import data_of_run, some_sources
+from ganvas.inference.safe_reading import ReadLimits, SafeImage, SafeReader, write_preview
 from ganvas.inference.serve_command import ServeOptions
-from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.tile_plan import Tiling, grid_of
 from ganvas.inference.tiles import translate_tiled
 from ganvas.inference.translator import Translator
+from ganvas.inference.turns import Turns
 from ganvas.markdown import escape_markdown
 from ganvas.modelfile import ModelConfig, load_model
 
 EXAMPLES = 6  # of each direction
-SHOWN_SIDE = 1024  # pixels; the preview of a larger picture is scaled down
 LOSSLESS = TIFF_SUFFIXES | {".npy"}
 PAPERS = ("water", "white")  # what an empty sheet shows, where there is such a colour
 LINES = ("river", "rivers")  # of a legend's names, those that are no areas
 PNG_URL = "data:image/png;base64,"
-KEPT_SECONDS = 3600  # of uploads
+KEPT_SECONDS = 3600  # of uploads and results
+KEPT_UPLOADS = 32  # of the largest size: beyond, the oldest are removed
+PADDED = 2  # times the limit of pixels, that the network may see with its padding: our choice
+# One decoder in four always is another address's, and so is half of the jobs that gradio works on at once (40).
+READERS, READERS_OF_ONE, JOBS_OF_ONE = 4, 3, 10
+WAITING = 24  # jobs beyond those 40; more are refused
+SESSIONS = 200  # whose components gradio remembers
 
 FONT, MONOSPACE = ["system-ui", "sans-serif"], ["monospace"]  # the system's, none from elsewhere
 CSS = """
@@ -130,15 +144,35 @@ class Served:
         whole: Translators by direction.
         native: The same, which scale no picture, for those that are cut into tiles.
         tiling: How pictures larger than a tile are cut.
-        max_pixels: Pictures of more are refused.
-        max_bytes: Drawings of more are refused, as uploads are.
+        reader: Reads what visitors send.
+        folder: Where results are written.
     """
 
     whole: Mapping[str, Translator]
     native: Mapping[str, Translator]
     tiling: Tiling
-    max_pixels: int
-    max_bytes: int
+    reader: SafeReader
+    folder: Path
+
+    def is_tiled(self, size: tuple[int, int], tiled: bool) -> bool:
+        """Return whether an image of a height and width is cut into tiles."""
+        return tiled and max(size) > self.tiling.tile
+
+    def check_size(self, way: str, size: tuple[int, int], tiled: bool) -> None:
+        """Refuse an image that the network sees with so much padding that it is beyond the limit.
+
+        Raises:
+            UserError: It is.
+        """
+        if not self.is_tiled(size, tiled) and self.whole[way].resizes:
+            return
+        H, W = map(grid_of(self.native[way].network).padded, size)
+        limit = PADDED * self.reader.limits.max_pixels
+        if limit < H * W:
+            raise UserError(
+                f"The image has {size[1]}x{size[0]} pixels, which become {W}x{H} with the network's padding; the limit "
+                f"here is {limit:,}. Give one that is less narrow."
+            )
 
 
 @dataclass(frozen=True)
@@ -149,20 +183,54 @@ class Example:
     direction: str
 
 
-def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr.Blocks:
-    """Read a model and serve its page in threads of its own.
+def serve_page(options: ServeOptions, device: str, listener: socket.socket, folder: Path) -> None:
+    """Read a model and serve its page until the process is interrupted; print the address once it answers.
 
     Args:
         options: What the command was given.
         device: Where to compute; "cpu", "cuda", "mps".
-        port: A free port.
-        folder: Where results and examples are written.
+        listener: A socket that listens.
+        folder: Where files are written and served from; it is gradio's, too.
 
     Raises:
         UserError: There is no model, it takes several pictures at once, or the tiles do not suit it.
     """
-    Image.MAX_IMAGE_PIXELS = options.max_pixels  # whichever library reads a picture heeds it
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_longer_side` says it
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # not each malformed upload
+    Image.MAX_IMAGE_PIXELS = options.max_pixels  # for images that the reader has passed, too
+    reader = SafeReader(ReadLimits(options.max_pixels))  # first, since it starts meanwhile
+    max_upload = options.max_megabytes * 2**20
+    files = PageFiles(folder, KEPT_UPLOADS * max_upload, KEPT_SECONDS)
+    page, side = _load_page(options, device, reader, folder)
+    page.state_session_capacity = SESSIONS
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        "/",
+        footer_links=[],
+        show_error=False,
+        max_file_size=max_upload,
+        ssr_mode=False,
+        mcp_server=False,
+        theme=gr.themes.Default(font=FONT, font_mono=MONOSPACE),
+        css=CSS,
+        head=SCRIPT,
+    )
+    files.keep()
+    functions = {number: len(function.inputs) for number, function in page.fns.items()}
+    # A drawing is a PNG of a sheet with alpha, in base64; without compression it has a byte more each row.
+    max_job = min(max_upload, (4 * side + 1) * side * 9 // 8) * 4 // 3 + 2**16
+    guard = Guard(app, files, host=options.host, functions=functions, max_upload=max_upload, max_job=max_job)
+    port = listener.getsockname()[1]
+    address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}"
+    PageServer(guard, partial(print, address, flush=True)).run(sockets=[listener])
+
+
+def _load_page(options: ServeOptions, device: str, reader: SafeReader, folder: Path) -> tuple[gr.Blocks, int]:
+    """Read a model and build its page; return the side of its sheet, too.
+
+    Raises:
+        UserError: As `serve_page`.
+    """
     config, generators = load_model(options.model)
     if config.preprocessing.source_folders:
         raise UserError(f"{options.model}: takes several pictures at once, which the page cannot. Use translate.")
@@ -173,24 +241,10 @@ def open_page(options: ServeOptions, device: str, port: int, folder: Path) -> gr
         {way: Translator(config, generators, direction=way, device=device, size=size) for way in generators}
         for size in ("trained", "native")
     )
-    served = Served(whole, native, tiling, options.max_pixels, options.max_megabytes * 2**20)
     data = options.data or data_of_run(options.model)
     examples = _examples(config, data, folder / "examples") if data and data.is_dir() else []
-    page = build_page(config, served, _brushes(config, data), examples, folder)
-    page.launch(
-        server_name=options.host,
-        server_port=port,
-        max_file_size=served.max_bytes,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        footer_links=[],
-        theme=gr.themes.Default(font=FONT, font_mono=MONOSPACE),
-        css=CSS,
-        head=SCRIPT,
-    )
-    return page
+    served = Served(whole, native, tiling, reader, folder)
+    return build_page(config, served, _brushes(config, data), examples), config.preprocessing.image_size
 
 
 def build_page(
@@ -198,7 +252,6 @@ def build_page(
     served: Served,
     brushes: Mapping[str, Brush],
     examples: Sequence[Example],
-    folder: Path,
 ) -> gr.Blocks:
     """Lay out the page and say what its parts do.
 
@@ -207,27 +260,45 @@ def build_page(
         served: The model's ways to translate.
         brushes: By name, with which sources are drawn; empty for a model of other pictures.
         examples: Pictures to try.
-        folder: Where results are written.
     """
     ways = {way: f"{t.spec.source} → {t.spec.target}" for way, t in served.whole.items()}
-
-    def answer(path: str | None, way: str, tiled: bool, progress: gr.Progress) -> Any:
-        if path is None:
-            return gr.skip(), gr.skip()
-        with _told(Path(path)):
-            return _translated(served, way, tiled, Path(path), folder, progress)
+    work = Work(served)
 
     # gradio finds a bar by this default.
-    def answer_upload(path: str | None, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        return answer(path, way, tiled, bar)
+    async def answer_upload(
+        path: str | None,
+        way: str,
+        tiled: bool,
+        visitor: gr.Request,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> AsyncIterator[Any]:
+        if path is None:
+            yield gr.skip(), gr.skip()
+            return
+        async for answer in work.answers(lambda _: Path(path), way, tiled, visitor, bar):
+            yield answer
 
-    def answer_drawing(drawing: str, way: str, tiled: bool, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        with _told(folder), tempfile.TemporaryDirectory(prefix="drawing-", dir=folder) as place:
-            return answer(str(_drawn(drawing, Path(place), served.max_bytes)), way, tiled, bar)
+    async def answer_drawing(
+        drawing: str | None,
+        way: str,
+        tiled: bool,
+        visitor: gr.Request,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> AsyncIterator[Any]:
+        async for answer in work.answers(partial(_drawn, drawing or ""), way, tiled, visitor, bar):
+            yield answer
 
-    def answer_example(tiled: bool, selected: gr.SelectData, bar: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    async def answer_example(
+        tiled: bool,
+        selected: gr.SelectData,
+        visitor: gr.Request,
+        bar: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> AsyncIterator[Any]:
+        if not 0 <= selected.index < len(examples):
+            raise _message("There is no such example.")
         example = examples[selected.index]
-        return *answer(str(example.path), example.direction, tiled, bar), example.direction
+        async for answer in work.answers(lambda _: example.path, example.direction, tiled, visitor, bar):
+            yield *answer, example.direction
 
     with gr.Blocks(title=f"ganvas: {config.kind}", analytics_enabled=False, delete_cache=(KEPT_SECONDS,) * 2) as page:
         gr.Markdown(f"# {escape_markdown(', '.join(ways.values()))}")
@@ -238,13 +309,13 @@ def build_page(
         with gr.Row():
             with gr.Column():
                 with gr.Tab("Picture"):
-                    limit = f"Drop a picture (at most {served.max_pixels / 1e6:g} megapixels)"
+                    limit = f"Drop a picture (at most {served.reader.limits.max_pixels / 1e6:g} megapixels)"
                     file = gr.File(label=limit, type="filepath", elem_id="picture")
                     on_tiles = _on_tiles(config, served.tiling)
                     tiled = gr.Checkbox(not config.preprocessing.resized, label="Tile large pictures", info=on_tiles)
                     if examples:
                         ranges = {way: t.preprocessing.source_range for way, t in served.whole.items()}
-                        shown = [_preview(example.path, ranges[example.direction]) for example in examples]
+                        shown = [_example_preview(example, ranges[example.direction]) for example in examples]
                         gallery = gr.Gallery(
                             shown,
                             label="Examples",
@@ -264,8 +335,8 @@ def build_page(
                     label="Source | result", format="png", interactive=False, buttons=["fullscreen"], elem_id="result"
                 )
                 download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
-        # One at a time: the network uses all cores anyway.
-        share: dict[str, Any] = {"concurrency_id": "translate", "concurrency_limit": 1, "api_visibility": "private"}
+        # `Work` deals the turns: gradio's own queue knows no visitors.
+        share: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
         outputs = [slider, download]
         changes = [file.upload, direction.input, tiled.input]
         gr.on(changes, answer_upload, [file, direction, tiled], outputs, **share)
@@ -275,15 +346,84 @@ def build_page(
             read = "(_, ...others) => [window.drawing(), ...others]"
             given = [drawing, direction, tiled]
             draw.click(answer_drawing, given, outputs, js=read, trigger_mode="always_last", **share)
-    return page
+        file.clear(_no_result, None, outputs, **share)
+    return page.queue(max_size=WAITING)
+
+
+Source = Callable[[Path], Path]
+
+
+class Work:
+    """Translates what visitors send; their images take turns at the decoders and at the network.
+
+    Args:
+        served: The model's ways to translate.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._reading = Turns(READERS, READERS_OF_ONE, JOBS_OF_ONE)
+        self._translating = Turns(1, 1, JOBS_OF_ONE)  # the network uses all cores anyway
+
+    async def answers(
+        self, source: Source, way: str, tiled: bool, visitor: gr.Request, progress: gr.Progress
+    ) -> AsyncIterator[tuple[Any, Any]]:
+        """Translate an image; yield the slider's pictures and the download, or those of `_no_result`.
+
+        Args:
+            source: Returns the image's file, which it may write to a folder that it is given: then it is removed.
+            way: Direction.
+            tiled: Whether to cut a large image into tiles.
+            visitor: Who asks.
+            progress: The visitor's bar.
+
+        Raises:
+            gr.Error: The message to the visitor of an expected failure.
+        """
+        client = visitor.client.host if visitor.client else ""
+        try:
+            with _told(self._served.folder):
+                answer = await self._translate(source, way, tiled, client, progress)
+        except gr.Error:
+            yield _no_result()  # the one before is not of this image
+            raise
+        yield answer
+
+    async def _translate(
+        self, source: Source, way: str, tiled: bool, client: str, progress: gr.Progress
+    ) -> tuple[Any, Any]:
+        served = self._served
+        folder = Path(tempfile.mkdtemp(prefix="result-", dir=served.folder))
+        path = source(folder)
+        value_range = served.whole[way].preprocessing.source_range
+        try:
+            async with self._reading.turn(client):
+                image = await run_sync(served.reader.read, path, folder, value_range)
+        finally:
+            if path.parent == folder:
+                path.unlink()
+        try:
+            served.check_size(way, image.size, tiled)
+            target = folder / f"{path.stem}{'.tif' if path.suffix.lower() in LOSSLESS else '.png'}"
+            async with self._translating.turn(client):
+                return await run_sync(_translated, served, way, tiled, image, target, progress)
+        except UserError as error:
+            raise type(error)(str(error).replace(str(image.path), path.name)) from None
+        finally:
+            image.path.unlink(missing_ok=True)
+
+
+def _no_result() -> tuple[Any, Any]:
+    """Return an empty slider and a download that offers nothing."""
+    return None, gr.DownloadButton(value=None, interactive=False)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(folder: Path) -> Iterator[None]:
     """Make one message for the visitor of an expected failure.
 
     Args:
-        path: Where the server has the picture: the message gives its name alone.
+        folder: Where the server has the visitor's files: a message shows only their names.
     """
     try:
         yield
@@ -291,7 +431,8 @@ def _told(path: Path) -> Iterator[None]:
         print(error, file=sys.stderr)
         raise _message("The server could not read or write a file; its disk may be full. Try again later.") from None
     except UserError as error:
-        raise _message(str(error).replace(str(path), path.name)) from None
+        path = re.compile(re.escape(str(folder)) + r"[/\\][^/\\]+[/\\]")
+        raise _message(path.sub("", str(error))) from None
 
 
 def _message(text: str) -> gr.Error:
@@ -307,75 +448,33 @@ def _on_tiles(config: ModelConfig, tiling: Tiling) -> str:
 
 
 def _translated(
-    served: Served, way: str, tiled: bool, source: Path, folder: Path, progress: gr.Progress
+    served: Served, way: str, tiled: bool, image: SafeImage, target: Path, progress: gr.Progress
 ) -> tuple[Any, Any]:
-    """Translate a file, in tiles if it is larger than one; give the slider's pictures and the download."""
-    side = _longer_side(source, served.max_pixels)
-    suffix = ".tif" if source.suffix.lower() in LOSSLESS else ".png"
-    target = Path(tempfile.mkdtemp(prefix="result-", dir=folder)) / f"{source.stem}{suffix}"
-    if tiled and side > served.tiling.tile:
+    """Translate an image, in tiles if it is larger than one; return the slider's pictures and the download."""
+    if served.is_tiled(image.size, tiled):
         advance = lambda done, total: progress((done, total), unit="tiles")  # noqa: E731
-        written = translate_tiled(served.native[way], source, target, served.tiling, advance).path
+        written = translate_tiled(served.native[way], image.path, target, served.tiling, advance).path
     else:
-        written = served.whole[way].translate_file(source, target)
-    how = served.whole[way].preprocessing
-    pictures = _preview(source, how.source_range), _preview(written, how.target_range)
-    return pictures, gr.DownloadButton(value=str(written), interactive=True)
+        written = served.whole[way].translate_file(image.path, target)
+    preview = target.parent / "result-preview.png"
+    write_preview(written, preview, served.whole[way].preprocessing.target_range)
+    return (image.preview, preview), gr.DownloadButton(value=str(written), interactive=True)
 
 
-def _longer_side(path: Path, max_pixels: int) -> int:
-    """Refuse a picture of too many pixels before it is decoded, and one that moves; give the longer side.
-
-    Raises:
-        UserError: It is one of them, or cannot be read.
-    """
-    try:
-        with open_regular(path) as file, Image.open(file, formats=FORMATS) as picture:
-            W, H = picture.size
-            # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither moves.
-            moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
-    except Image.DecompressionBombError:
-        raise _too_large(path, max_pixels) from None
-    except Exception:  # a damaged file makes its decoder raise anything; decoding it in full says what is wrong
-        return _decoded_side(path, max_pixels)
-    if max_pixels < W * H:
-        raise UserError(f"{path}: has {W}x{H} pixels; the limit here is {max_pixels:,}. Scale it down.")
-    if moves:
-        raise UserError(f"{path}: is an animation. Give a single picture, such as one frame saved as PNG.")
-    return max(W, H)
+def _example_preview(example: Example, value_range: ValueRange | None) -> Path:
+    preview = example.path.with_name(f"{example.path.stem}-preview.png")
+    write_preview(example.path, preview, value_range)
+    return preview
 
 
-def _decoded_side(path: Path, max_pixels: int) -> int:
-    """Give the longer side of what Pillow does not know: an array, or a TIFF of many channels."""
-    try:
-        return max(read_image(path).shape[:2])  # heeds the limit, too
-    except UserError as error:
-        if isinstance(error.__context__, Image.DecompressionBombError):
-            raise _too_large(path, max_pixels) from None
-        raise
-
-
-def _too_large(path: Path, max_pixels: int) -> UserError:
-    return UserError(f"{path}: has more than {max_pixels:,} pixels, the limit here. Scale it down.")
-
-
-def _preview(path: Path, value_range: ValueRange | None) -> np.ndarray:
-    picture = Image.fromarray(for_the_eye(read_image(path), value_range))
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return np.asarray(picture)
-
-
-def _drawn(drawing: str, folder: Path, max_bytes: int) -> Path:
+def _drawn(drawing: str, folder: Path) -> Path:
     """Write a drawing, a PNG as a data URL, to a file in a folder.
 
     Raises:
-        UserError: It is none, or has more than ``max_bytes``.
+        UserError: It is none.
     """
-    code = drawing.removeprefix(PNG_URL)
-    if 3 * len(code) > 4 * max_bytes:  # four characters are three bytes
-        raise UserError(f"The drawing has more than {max_bytes // 2**20} MB, the limit here.")
     try:
-        content = base64.b64decode(code, validate=True)
+        content = base64.b64decode(drawing.removeprefix(PNG_URL), validate=True)
     except ValueError:
         raise UserError("The browser sent no drawing.") from None
     path = folder / "drawing.png"

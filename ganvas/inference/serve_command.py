@@ -4,8 +4,8 @@ import importlib.util
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,10 @@ from ganvas.errors import UserError
 from ganvas.files import temporary_folder
 
 PORTS = 65536
-QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # gradio asks other hosts for nothing
+PREFIX = "ganvas-serve-"  # of the folder of a page's files
+# gradio asks other hosts for nothing, and keeps no record of what was translated.
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_RUN_HISTORY": "False"}
+QUIET |= {"GRADIO_ANALYTICS_MAX_EVENTS": "100"}
 
 
 @dataclass(frozen=True)
@@ -60,29 +63,27 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
         raise UserError("--max-pixels and --max-megabytes: give 1 or more.")
     if options.data is not None and not options.data.is_dir():
         raise UserError(f"--data {options.data}: there is no such folder. Give a data set's, or leave it out.")
-    port = free_port(options.host, options.port)
     from ganvas.modelfile import local_model
 
-    options = replace(options, model=local_model(options.model))  # before gradio is kept from asking the hub
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with temporary_folder("ganvas-serve-") as folder:
+    with (
+        listening_socket(options.host, options.port) as listener,
+        temporary_folder(PREFIX) as folder,
+        suppress(KeyboardInterrupt),
+    ):
+        options = replace(options, model=local_model(options.model))  # before gradio is kept from asking the hub
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        files = folder.resolve() / "files"
+        files.mkdir()
         # gradio reads these when it is imported; uploads and results lie in a folder that goes with the server.
-        os.environ.update(QUIET, GRADIO_TEMP_DIR=str(folder))
-        from ganvas.inference.page import open_page
+        os.environ.update(QUIET, GRADIO_TEMP_DIR=str(files))
+        from ganvas.inference.page import serve_page
 
-        page = open_page(options, choose_device(options.device), port, folder)
-        try:  # whoever reads the address may end it at once
-            print(f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}", flush=True)
-            while True:  # on Windows, Ctrl-C does not end a wait without a time
-                time.sleep(1)
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            page.close(verbose=False)
+        serve_page(options, choose_device(options.device), listener, files)
+    return 0
 
 
-def free_port(host: str, port: int) -> int:
-    """Find out whether an address is free; port 0 stands for any free one, whose number is given.
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Take an address of this machine; port 0 stands for any free one.
 
     Raises:
         UserError: It is taken, or no address of this machine.
@@ -91,8 +92,7 @@ def free_port(host: str, port: int) -> int:
         raise UserError(f"--port {port}: give 0 to {PORTS - 1}; 0 takes any that is free.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((host, port), family=family) as found:
-            return int(found.getsockname()[1])
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UserError(
             f"--host {host} --port {port}: cannot be listened at ({error.strerror}). Give another port, or 0 for any."

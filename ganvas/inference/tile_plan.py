@@ -30,6 +30,10 @@ class Grid:
     step: int = 1
     least: int = 1
 
+    def padded(self, length: int) -> int:
+        """Return the pixels of a side with the network's padding."""
+        return max(_whole(length, self.step), self.least)
+
 
 def grid_of(network: nn.Module) -> Grid:
     """Find the grid of a network; of one that is neither U-Net nor ResNet, every pixel is a square."""
@@ -102,7 +106,7 @@ class Axis:
     @property
     def whole(self) -> int:
         """Pixels of the picture mirrored out."""
-        return max(_whole(self.length, self.grid.step), self.grid.least)
+        return self.grid.padded(self.length)
 
     @property
     def size(self) -> int:

@@ -1,6 +1,7 @@
 """The page in a real browser, served by a process of its own."""
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -9,6 +10,8 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.page_load import Client
 from cyclegan.__main__ import main as cyclegan
 from ganvas.data.images import read_image, write_image
 from ganvas.inference.tile_plan import Tiling
@@ -178,8 +182,15 @@ def test_a_coast_is_drawn_in_the_legends_colours_and_translated_at_once(page, ru
     assert {tuple(colour) for colour in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
     assert tuple(drawing[SIDE * 3 // 8, SIDE * 3 // 8]) == (242, 239, 228)
     assert_close(found, load(run).translate(drawing))
-    assert list(temporary.glob("ganvas-serve-*/result-*"))
-    assert not list(temporary.glob("ganvas-serve-*/drawing-*"))
+    # Of the drawing itself only the preview is left; "drawing.png" is the result.
+    results = [path for path in temporary.glob("ganvas-serve-*/files/result-*/*") if path.name == "drawing.png"]
+    assert results
+    for result in results:
+        assert {path.name for path in result.parent.iterdir()} == {
+            "drawing.png",
+            "source-preview.png",
+            "result-preview.png",
+        }
 
 
 def test_a_river_is_a_thin_line_and_each_brush_keeps_its_size(page):
@@ -270,6 +281,11 @@ TOO_LARGE = "has more than 100,000 pixels, the limit here. Scale it down."
         ("dance.png", animation, "dance.png: is an animation."),
         ("dance.webp", animation, "dance.webp: is an animation."),
         (
+            "narrow.png",
+            lambda path: Image.new("RGB", (3000, 1)).save(path),
+            "narrow.png: has 3000x1 pixels; a side",
+        ),
+        (
             "print.eps",
             lambda path: Image.new("RGB", (8, 8)).save(path),
             "print.eps: is a PostScript document, which is not supported.",
@@ -294,7 +310,7 @@ def assert_one_message(page, said):
 @pytest.mark.parametrize(
     ("drawing", "said"),
     [
-        ("'data:image/png;base64,' + 'A'.repeat(1500000)", "The drawing has more than 1 MB, the limit here."),
+        ("'data:image/png;base64,' + 'A'.repeat(1500000)", "The request is larger than the limit of this page."),
         ("'data:image/png;base64,' + 'A'.repeat(40)", "drawing.png: is no picture that can be read."),
         ("'none'", "drawing.png: is no picture that can be read."),
         ("'not base64'", "The browser sent no drawing."),
@@ -321,6 +337,99 @@ def test_a_server_that_cannot_write_says_so(browser, run, tmp_path):
     code, out, err = stop(process)
     assert (code, out) == (0, "")
     assert err.count("No such file or directory") == len(err.splitlines()) == 1
+
+
+def test_after_a_bad_upload_there_is_no_result_to_download(page, tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (40, 30), "red").save(good)
+    bad.write_text("no image")
+    upload(page, good)
+    downloaded(page, tmp_path)
+    page.get_by_label("Clear").click()
+    page.wait_for_selector("#download[disabled]")
+    upload(page, good)
+    downloaded(page, tmp_path)
+    page.evaluate("window.drawing = () => 'not base64'")
+    page.get_by_role("tab", name="Draw").click()
+    page.click("#translate-drawing")
+    assert_one_message(page, "The browser sent no drawing.")
+    page.wait_for_function("document.querySelectorAll('#result img').length === 0")
+
+
+def visitor(address):
+    return Client(urlsplit(address).port)
+
+
+def image_bytes(size):
+    file = io.BytesIO()
+    Image.new("RGB", size, "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_answers_name_no_path_of_the_machine(address, run, temporary):
+    client = visitor(address)
+    path = client.upload("x.png", image_bytes((20, 20)))
+    good = client.translate(path)
+    bad = client.translate(client.upload("bad.png", b"no image"))
+    assert (good["success"], bad["success"]) == (True, False)
+    assert Image.open(io.BytesIO(client.download(good["outputs"]))).size == (20, 20)
+    assert path.startswith("/files/")
+    texts = [client.request("GET", "/").decode(), path, json.dumps(good), json.dumps(bad)]
+    for text in texts:
+        for secret in (tempfile.gettempdir(), str(temporary), "ganvas-serve", str(ROOT), str(Path.home()) + "/"):
+            assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 200),
+        ("/", {"Host": "attacker.example"}, 421),
+        ("/", {"Origin": "http://attacker.example"}, 403),
+        ("/config", {}, 404),
+        ("/gradio_api/info", {}, 404),
+        ("/gradio_api/file=/etc/hostname", {}, 404),
+        ("/gradio_api/file=http://127.0.0.1:1/x.png", {}, 404),
+        ("/gradio_api/proxy=https://a.hf.space/x.png", {}, 404),
+    ],
+)
+def test_the_guard_stands_before_the_page(address, path, headers, status):
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    connection.request("GET", path, headers=headers)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_what_a_killed_page_left_is_removed_and_no_other_folder(tmp_path):
+    arguments = {"in_channels": 3, "out_channels": 3, "base_channels": 4, "num_levels": 6}
+    specs = {"a2b": NetworkSpec("unet", arguments, "a", "b")}
+    config = ModelConfig("pix2pix", specs, Preprocessing(3, 3, image_size=SIDE, resized=False))
+    save_model(tmp_path / "model", config, {"a2b": build_generator(specs["a2b"])}, "# A card\n")
+    foreign = tmp_path / "ganvas-serve-notes"
+    foreign.mkdir()
+    (foreign / "mine.txt").write_text("mine")
+    process, address = start("pix2pix", tmp_path / "model", temporary=tmp_path)
+    visitor(address).upload("x.png", image_bytes((20, 20)))
+    process.kill()
+    process.communicate()
+    (left,) = (path.parent for path in tmp_path.glob("ganvas-serve-*/files"))
+    assert list(left.glob("files/*/x.png"))
+    for folder in (left, foreign):
+        os.utime(folder, (time.time() - 3600,) * 2)
+    process, address = start("pix2pix", tmp_path / "model", "--max-pixels", "20000", temporary=tmp_path)
+    (new,) = (path.parent for path in tmp_path.glob("ganvas-serve-*/files"))
+    assert new != left
+    assert not left.exists()
+
+    # The same page, with limits: an image whose padding is most of what the network would see.
+    client = visitor(address)
+    answer = client.translate(client.upload("narrow.png", image_bytes((1100, 3))))
+    assert not answer["success"]
+    assert "1100x3 pixels, which become 1152x64 with the network" in answer["output"]["error"]
+    assert client.translate(client.upload("x.png", image_bytes((150, 120))))["success"]
+    assert stop(process) == (0, "", "")
+    assert [path.name for path in tmp_path.glob("ganvas-serve-*")] == [foreign.name]
+    assert (foreign / "mine.txt").read_text() == "mine"
 
 
 @pytest.fixture(scope="module")

@@ -137,3 +137,11 @@ def test_a_tile_that_does_not_suit_is_refused(tiling, message):
         with pytest.raises(UserError):
             Tiling(advised - 32, tiling[1]).check(network)
         assert "Give --tile" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("length", "unet", "resnet"), [(1, 32, 8), (32, 32, 32), (33, 64, 36), (1100, 1120, 1100), (1101, 1120, 1104)]
+)
+def test_a_side_is_padded_as_the_network_pads_it(length, unet, resnet):
+    networks = UNetGenerator(3, 3, base_channels=2, num_levels=5), ResNetGenerator(3, 3, base_channels=2, num_blocks=1)
+    assert [grid_of(network).padded(length) for network in networks] == [unet, resnet]
