@@ -144,7 +144,7 @@ def test_unknown_script():
     command = [sys.executable, "-m", "data_scripts", "eart"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
-    assert "no script 'eart'" in result.stderr
+    assert "there is no command 'eart'" in result.stderr
     assert "earth" in result.stderr
 
 
