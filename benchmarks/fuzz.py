@@ -30,6 +30,8 @@ from typing import Any
 
 import tyro
 
+from ganvas.console import run_command
+
 CASES_PER_SEED = 1_000_000  # --seed 7 begins with case 7,000,000
 # Set before a worker imports its libraries: threads do not survive a fork, and one allocator arena keeps the address
 # space that a case takes close to the memory that it asks for.
@@ -198,9 +200,9 @@ def describe(result: Result) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the check; return the exit code."""
-    options = tyro.cli(Options, prog="python -m benchmarks.fuzz")
+    options = tyro.cli(Options, prog="python -m benchmarks.fuzz", args=arguments)
     if not sys.platform.startswith("linux"):
         print("This needs Linux: it forks, and limits the memory of a process.", file=sys.stderr)
         return 2
@@ -217,4 +219,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmarks.fuzz", main))

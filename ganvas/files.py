@@ -136,7 +136,7 @@ def recover_folder(path: Path) -> None:
             with _locked(leftover, young=0) as is_free, contextlib.suppress(OSError):
                 if is_free:
                     _put_back(leftover, path)
-    remove_abandoned(leftovers)
+    remove_abandoned(leftovers, young=0)
 
 
 def read_whole(folders: Iterable[Path], read: Callable[[], Read]) -> Read:
@@ -417,10 +417,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_abandoned(folders: Iterable[Path]) -> None:
-    """Remove temporary folders of this user whose processes were killed: a living one holds the lock in its folder."""
+def remove_abandoned(folders: Iterable[Path], *, young: float = YOUNG) -> None:
+    """Remove temporary folders of this user whose processes were killed: a living one holds the lock in its folder.
+
+    Args:
+        folders: Candidates.
+        young: Seconds that a folder has to be old.
+    """
     for folder in folders:
-        with _locked(folder, young=YOUNG) as is_free:
+        with _locked(folder, young=young) as is_free:
             if is_free:
                 shutil.rmtree(folder, ignore_errors=True)
         if is_free:  # Windows removes a lock only when it is let go

@@ -109,8 +109,8 @@ def killed_and_resumed(start_process):
 
     def train(module, arguments, run, *, kills, longest):
         def continued():
-            resumable = any((run / "checkpoints").glob("step-*"))
-            return ["train", "--out", run, "--resume"] if resumable else [*arguments, "--out", run]
+            begun = (run / "config.json").is_file()
+            return ["train", "--out", run, "--resume"] if begun else [*arguments, "--out", run]
 
         chance, killed = random.Random(7), 0
         for _ in range(kills):

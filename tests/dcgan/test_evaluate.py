@@ -387,7 +387,7 @@ def test_other_training_pictures_are_warned_of(evaluate, folder, tmp_path):
 
 
 def test_other_classes_are_refused(evaluate, folder, tmp_path):
-    code, _, err = evaluate(write_run(tmp_path / "run", folder, num_classes=4))
+    code, _, err = evaluate(write_run(tmp_path / "run", folder, num_classes=4, classes=tuple("abcd")))
     assert code == 2
     assert "has 3 classes, and the model draws 4" in err
 

@@ -182,7 +182,8 @@ class TestOnError:
         spoil(own_pairs, *range(6))
         code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_pairs)
         assert code == 2
-        assert "Nor can the 5 after it be read" in err
+        assert "0.png: cannot be" in err
+        assert "No other of 6 source images looked at can be read." in err
         assert not (tmp_path / "run" / "checkpoints").exists()
 
     def test_two_processes_count_together_and_share_a_store(self, process, own_pairs, tmp_path, monkeypatch):
