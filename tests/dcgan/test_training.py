@@ -299,10 +299,10 @@ class TestDataOfAResumedRun:
         write_image(tmp_path / "tiles" / "class-1" / "0.png", np.zeros((16, 16, 3), np.uint8))
         code, err = self.resume(dcgan, run, 2)
         assert code == 0, err
-        assert err.count("Warning") == 1
+        assert err.count("Warning:") == 1
         assert f"tiles: changed since {run} learned from it. train: other content." in err
         code, err = self.resume(dcgan, run, 3)
-        assert (code, "Warning" in err) == (0, False)
+        assert (code, "Warning:" in err) == (0, False)
 
     def test_other_images_in_another_place_are_refused(self, dcgan, run, tmp_path):
         (tmp_path / "tiles").rename(tmp_path / "moved")

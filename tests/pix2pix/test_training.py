@@ -231,12 +231,15 @@ def test_two_processes_share_a_batch(process, pix2pix, pairs, tmp_path):
 class TestDataOfAResumedRun:
     @pytest.fixture
     def run(self, train, own_pairs, tmp_path):
-        assert train(tmp_path / "run", "--steps", 2, data=own_pairs)[0] == 0
-        return tmp_path / "run"
+        run = tmp_path / "run"
+        assert train(run, "--keep-checkpoints", 9, data=own_pairs)[0] == 0
+        for step in (4, 6):  # as if it had been killed after step 2
+            shutil.rmtree(run / "checkpoints" / f"step-{step:08d}")
+        return run
 
     @pytest.fixture
     def resume(self, pix2pix, run):
-        return lambda *options: pix2pix("train", "--out", run, "--resume", "--steps", 6, *options)
+        return lambda *options: pix2pix("train", "--out", run, "--resume", *options)
 
     def test_moved_data_is_found_again_and_ends_with_the_same_bytes(self, resume, run, own_pairs, trained, tmp_path):
         shutil.move(own_pairs, tmp_path / "moved")
