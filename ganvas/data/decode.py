@@ -198,7 +198,10 @@ def load_array(file: BinaryIO) -> np.ndarray:
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"NumPy files of version {version} hold no numbers alone")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(file)
+    try:
+        shape, is_fortran, dtype = read(file)
+    except ValueError:  # whose text may advise to trust the file
+        raise ValueError("its header is damaged, or longer than that of an image") from None
     if dtype.kind not in "uif":
         raise ValueError(f"values of the type {dtype} are no picture")
     if len(shape) not in (2, 3) or min(shape) < 1:
