@@ -8,7 +8,7 @@ Starts the page at a free port of 127.0.0.1 and talks to nothing else. Each good
 translation and downloads it, a number of times; its latency is that of all three together. This is done twice: without
 hostile clients, and with two more, from other loopback addresses where the system has them (Linux):
 
-- one sends slow bodies and does not read large answers, on 20 connections;
+- one sends slow bodies and does not read large answers, on 60 connections;
 - one sends huge JSON, and uploads TIFF files whose chain of pages points to itself.
 
 Prints median, 95th percentile and largest latency of the good clients, and how many of their requests had no answer.
@@ -40,7 +40,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 SIDE = 256
-SLOW_CONNECTIONS = 20
+SLOW_CONNECTIONS = 60
 HUGE_BYTES = 280 * 10**6
 ANSWER_SECONDS = 300.0  # after which a request counts as unanswered
 

@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ Headers = list[tuple[bytes, bytes]]
 
 # A body may take so long, and a second more for each of so many bytes: our choice, an eighth of a slow mobile uplink.
 GRACE_SECONDS, BYTES_PER_SECOND = 20.0, 16 * 1024
-UPLOADS = 16  # at once
+UPLOADS = 16  # at once, half of them from one address
 SESSIONS = 2000  # and uploads that are remembered
 FORM_BYTES = 64 * 1024  # of an upload beside its file
 JOB_MARKS = 1000  # brackets, commas and colons in a job, of which a browser sends some 50
@@ -122,7 +122,7 @@ class Guard:
         self._hosts = loopback_names(host)
         self._functions = functions
         self._max_upload, self._max_job = max_upload + FORM_BYTES, max_job
-        self._uploading = 0
+        self._uploading: Counter[str] = Counter()
         self._uploads: deque[str] = deque(maxlen=SESSIONS)
         self._sessions: deque[str] = deque(maxlen=SESSIONS)
 
@@ -140,7 +140,7 @@ class Guard:
     async def _pass_on(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
         headers = dict(scope["headers"])  # of a doubled one the last, which is the one passed on
         self._check_origin(headers)
-        path = scope["path"]
+        path, client = scope["path"], (scope.get("client") or ("",))[0]
         parameter = self._check_route(scope)
         limit = {UPLOAD: self._max_upload, JOB: self._max_job}.get(path, 0)
         body = Body(receive, limit, headers.get(b"content-length"))
@@ -153,10 +153,10 @@ class Guard:
             scope["headers"].append((b"content-length", str(len(job)).encode()))
             receive = _replay(job, body)
         elif path == UPLOAD:
-            if self._uploading >= UPLOADS:
+            if self._uploading.total() >= UPLOADS or self._uploading[client] >= UPLOADS // 2:
                 raise Refusal(503)
             self._uploads.append(parameter)
-            self._uploading += 1
+            self._uploading[client] += 1
         elif path in (PROGRESS, MESSAGES) and parameter not in (self._uploads if path == PROGRESS else self._sessions):
             raise Refusal(404)  # gradio would remember it, or write a traceback
         try:
@@ -164,11 +164,12 @@ class Guard:
                 await asyncio.to_thread(self._files.make_room)
             await self._app(scope, receive, partial(_unless, body, reply))
         except Exception:
-            if body.refusal is None:
+            if body.refusal is None and not body.is_cut:  # else it is the app's way to stop
                 raise
         finally:
             if path == UPLOAD:
-                self._uploading -= 1
+                self._uploading[client] -= 1
+                self._uploading += Counter()  # without those that have none any more
         if body.refusal is not None:
             raise body.refusal
 
@@ -272,6 +273,7 @@ class Body:
 
     Attributes:
         refusal: The answer instead of the app's, once there is one.
+        is_cut: Whether the client left before all had come.
 
     Raises:
         Refusal: The declared length is beyond the limit, or no number.
@@ -282,6 +284,7 @@ class Body:
         self._received, self._complete = 0, False
         self._since = asyncio.get_running_loop().time()
         self.refusal: Refusal | None = None
+        self.is_cut = False
         if declared is not None and not (declared.isdigit() and len(declared) < 20):
             raise Refusal(400)
         if declared is not None and int(declared) > limit:
@@ -301,6 +304,7 @@ class Body:
             else:
                 self._received += len(message.get("body", b""))
                 self._complete = not message.get("more_body", False)
+                self.is_cut = message["type"] == "http.disconnect"
                 if self._received <= self._limit:
                     return message
                 self.refusal = Refusal(413)

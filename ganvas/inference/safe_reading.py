@@ -11,7 +11,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,7 +148,9 @@ def _read(answers: Connection, source: Path, folder: Path, limits: ReadLimits, v
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, limits.time + 5)  # ends this even where the caller was killed
     _limit_memory(limits.memory)
-    sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what decoders say of a stranger's file
+    with suppress(OSError, AttributeError):
+        os.nice(10)  # the page and its network come first
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what decoders say of a stranger's file, some of them in C
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = limits.max_pixels  # whichever library reads a picture heeds it
     answer: dict[str, Any]

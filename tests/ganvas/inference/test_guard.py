@@ -314,6 +314,60 @@ def test_a_body_may_take_longer_the_more_has_come(ask, app, monkeypatch):
     assert len(app.calls[0][3]) == 800
 
 
+def test_one_address_has_half_of_the_uploads(folder):
+    async def run():
+        waiting = asyncio.Event()
+        files = PageFiles(folder, 10**9, 3600)
+
+        async def app(scope, receive, send):
+            await waiting.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        guard = Guard(app, files, host="", functions={}, max_upload=10, max_job=10)
+
+        async def upload(address):
+            scope = {"type": "http", "method": "POST", "path": UPLOAD, "query_string": b"upload_id=a"}
+            scope |= {"headers": [(b"host", b"a")], "client": (address, 1)}
+            sent = []
+
+            async def send(message):
+                sent.append(message)
+
+            await guard(scope, None, send)
+            return sent[0]["status"]
+
+        tasks = [asyncio.create_task(upload(address)) for address in "a" * 9 + "b" * 9]
+        await asyncio.sleep(0.1)
+        waiting.set()
+        first = await asyncio.gather(*tasks)
+        return first, await upload("a")
+
+    assert asyncio.run(run()) == (([200] * 8 + [503]) * 2, 200)
+
+
+def test_a_client_who_leaves_is_no_error_of_the_server(folder, app):
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    files = PageFiles(folder, 10**9, 3600)
+    scope = {"type": "http", "method": "POST", "path": UPLOAD, "query_string": b"upload_id=a"}
+    scope |= {"headers": [(b"host", b"a")]}
+
+    async def run(guarded):
+        await Guard(guarded, files, host="", functions={}, max_upload=10, max_job=10)(scope, receive, send)
+
+    async def broken(scope, receive, send):
+        raise ZeroDivisionError
+
+    asyncio.run(run(app))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run(broken))
+
+
 def test_messages_and_progress_are_for_those_who_began_something(ask, app):
     assert ask("GET", "/gradio_api/queue/data", "session_hash=abc123")[0] == 404
     assert ask("GET", "/gradio_api/upload_progress", "upload_id=a")[0] == 404
