@@ -139,7 +139,7 @@ def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
     """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
     problems: list[str] = []
     unknown: list[str] = []
-    for item in error.errors()[:MOST_PROBLEMS]:
+    for item in error.errors():
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
         if on_command_line:
             name = "--" + name.replace("_", "-")
@@ -153,4 +153,5 @@ def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
         more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
         said = "there is no such option" if len(unknown) == 1 else "there are no such options"
         problems.append(f"{', '.join(unknown[:MOST_NAMED])}{more}: {said}")
-    return "; ".join(problems) + "."
+    more = f" and {len(problems) - MOST_PROBLEMS} more problems" if len(problems) > MOST_PROBLEMS else ""
+    return "; ".join(problems[-MOST_PROBLEMS:]) + more + "."

@@ -55,7 +55,12 @@ def range_without(image: np.ndarray, sentinels: dict[float, int]) -> tuple[float
 
 
 def rounded_range(low: float, high: float) -> tuple[float, float]:
-    """Round a range outward to two digits of its width: -670.2 to 1420.7 becomes -700 to 1500."""
+    """Round a range outward to two digits of its width: -670.2 to 1420.7 becomes -700 to 1500.
+
+    Whole numbers up to 65535 stay, since 0 to 255 says more than 0 to 260.
+    """
+    if 0 <= low < high <= 65535 and float(low).is_integer() and float(high).is_integer():
+        return low, high
     if low == high:
         return math.floor(low), math.floor(low) + 1
     step = 10.0 ** (math.floor(math.log10(high - low)) - 1)

@@ -77,6 +77,8 @@ def test_an_image_of_nothing_else():
         (1e-9, 3e-9, (1e-9, 3e-9)),
         (-100, 0, (-100, 0)),
         (7.5, 7.5, (7, 8)),
+        (0, 255, (0, 255)),
+        (17, 4095, (17, 4095)),
     ],
 )
 def test_ranges_are_rounded_outward(low, high, expected):

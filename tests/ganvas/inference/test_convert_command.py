@@ -278,7 +278,7 @@ def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pair
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("ganvas.data.paired.splits", refuse)
+    monkeypatch.setattr("ganvas.data.layout.splits", refuse)
     code, out, err = pix2pix("export", run, tmp_path / "x.pt2", "--json")
     assert (code, err, compared) == (0, "", [])
     assert "Permission denied" in json.loads(out)["no real pictures since"]

@@ -220,7 +220,7 @@ def test_values_beyond_the_range_are_cut_as_in_training():
 
 
 BAD_FLOATS = [
-    (255.0, {}, "the picture has values from 0 to 255, while floats are taken to lie in 0 to 1"),
+    (255.0, {}, "the picture has values from 0 to 255, while floats without a range have to lie in 0 to 1"),
     (-0.1, {}, "the picture has values from -0.1 to 0"),
     (np.nan, {}, "the picture has values that are not finite"),
     (np.inf, {"source_range": (0, 9000), "source_type": "float32"}, "the picture has values that are not finite"),
