@@ -38,6 +38,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from ganvas.console import run_command
+
 ROOT = Path(__file__).parents[1]
 SIDE = 256
 SLOW_CONNECTIONS = 60
@@ -290,18 +292,19 @@ def run(options: Options) -> dict[str, Latency]:
         }
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(Options)
+def main(arguments: list[str]) -> int:
+    """Measure and print; return the exit code."""
+    options = tyro.cli(Options, prog="python -m benchmarks.page_load", args=arguments)
     results = run(options)
     if options.json:
         print(json.dumps({name: asdict(latency) for name, latency in results.items()} | {"cpus": os.cpu_count()}))
-        return
+        return 0
     print(f"{options.good} good clients, {options.rounds} images of {SIDE}x{SIDE} each; seconds")
     print(f"{'':26}{'answered':>10}{'unanswered':>12}{'median':>9}{'95%':>9}{'largest':>9}")
     for name, one in results.items():
         print(f"{name:26}{one.answered:10}{one.unanswered:12}{one.median:9.2f}{one.p95:9.2f}{one.largest:9.2f}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("benchmarks.page_load", main))
