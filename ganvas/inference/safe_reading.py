@@ -26,6 +26,8 @@ from ganvas.errors import UserError, WriteError
 
 SHOWN_SIDE = 1024  # pixels; the preview of a larger image is scaled down
 ANSWER_BYTES = 64 * 1024
+START_SECONDS = 120.0
+BEGUN = b"begun"
 LOST = "cannot be decoded (the decoder crashed, or needs too much memory). Remove it, or save it anew as PNG."
 
 
@@ -35,7 +37,7 @@ class ReadLimits:
 
     Attributes:
         max_pixels: Images of more are refused before they are decoded.
-        seconds: Time from start to end; None for one that suits the pixels.
+        seconds: Time from when its process has started; None for one that suits the pixels.
     """
 
     max_pixels: int
@@ -108,7 +110,11 @@ class SafeReader:
             with there:
                 process.start()
             try:
-                answer = json.loads(here.recv_bytes(ANSWER_BYTES)) if here.poll(self.limits.time) else None
+                # The first process waits until the server has imported the decoders, which is not the image's fault.
+                begun = here.poll(START_SECONDS) and here.recv_bytes(ANSWER_BYTES) == BEGUN
+                answer = None
+                if begun and here.poll(self.limits.time):
+                    answer = json.loads(here.recv_bytes(ANSWER_BYTES))
             except (EOFError, OSError):
                 answer = {"error": f"{source}: {LOST}"}
             finally:
@@ -144,6 +150,7 @@ def _preview_path(folder: Path) -> Path:
 
 def _read(answers: Connection, source: Path, folder: Path, limits: ReadLimits, value_range: ValueRange | None) -> None:
     """Read an image in this process, which is for that alone, and send what came of it."""
+    answers.send_bytes(BEGUN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the caller, which ends this
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, limits.time + 5)  # ends this even where the caller was killed

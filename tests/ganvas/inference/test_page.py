@@ -117,7 +117,7 @@ def visited(browser, address):
 
 
 def downloaded(page, folder):
-    page.wait_for_selector("#download:not([disabled])", timeout=20_000)
+    page.wait_for_selector("#download:not([disabled])", timeout=60_000)
     page.wait_for_function("document.querySelectorAll('#result img').length >= 2")
     with page.expect_download() as event:
         page.click("#download")
@@ -300,7 +300,7 @@ def test_a_bad_upload_is_one_message(page, name, write, said, tmp_path):
 
 def assert_one_message(page, said):
     toast = page.locator(".toast-body")
-    toast.first.wait_for(timeout=20_000)
+    toast.first.wait_for(timeout=60_000)
     assert toast.count() == 1
     assert said in toast.inner_text()
     assert "/tmp" not in toast.inner_text()

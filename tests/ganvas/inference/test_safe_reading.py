@@ -59,6 +59,19 @@ def test_a_decoder_that_crashes_is_one_message(reader, tmp_path):
         reader.read(Crash(), tmp_path)
 
 
+class SlowStart:
+    """A path that a process takes a second to receive."""
+
+    def __reduce__(self):
+        return time.sleep, (1,)
+
+
+def test_the_start_of_a_process_does_not_count(tmp_path):
+    with pytest.raises(UserError) as error:
+        SafeReader(ReadLimits(100_000, seconds=0.9)).read(SlowStart(), tmp_path)
+    assert "takes longer" not in str(error.value)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted on Linux")
 def test_a_decoder_that_takes_too_much_memory_is_one_message(tmp_path):
     # The header of 4 GiB of pixels; the file has them, as a hole.
