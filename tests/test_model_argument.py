@@ -5,7 +5,6 @@ and in the mode of batch norm.
 """
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,15 +226,9 @@ class TestTranslators:
         pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
         from ganvas.inference import page
 
-        class Page:
-            def launch(self, **options):
-                pass
-
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
         found = []
-        monkeypatch.setattr(page, "build_page", lambda *arguments: found.append(arguments) or Page())
-        with warnings.catch_warnings():  # the page adds a filter of its own
-            page.open_page(ServeOptions(runs[module].path(form)), "cpu", 0, tmp_path)
+        monkeypatch.setattr(page, "build_page", lambda *arguments: found.append(arguments))
+        page._load_page(ServeOptions(runs[module].path(form)), "cpu", None, tmp_path)
         check_used(runs[module], form, used)
         assert found[0][3]  # examples of the run's data set
 
@@ -273,7 +266,12 @@ def test_push_shares_the_runs_model_and_refuses_a_checkpoint(runs, in_process, m
     pushed = {}
 
     def push(name, files, private):
-        pushed.update({name: Path(file).read_bytes() for name, file in files.items()})
+        pushed.update(
+            {
+                file: content if isinstance(content, bytes) else Path(content).read_bytes()
+                for file, content in files.items()
+            }
+        )
         return "address"
 
     monkeypatch.setattr("ganvas.inference.push.push", push)

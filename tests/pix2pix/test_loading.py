@@ -182,7 +182,7 @@ class TestOnError:
         spoil(own_pairs, *range(6))
         code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_pairs)
         assert code == 2
-        assert "0.png: cannot be" in err
+        assert "0.png: is no picture that can be read" in err
         assert "No other of 6 source images looked at can be read." in err
         assert not (tmp_path / "run" / "checkpoints").exists()
 
