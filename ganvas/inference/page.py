@@ -339,7 +339,8 @@ def build_page(
         share: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
         outputs = [slider, download]
         changes = [file.upload, direction.input, tiled.input]
-        gr.on(changes, answer_upload, [file, direction, tiled], outputs, **share)
+        # What the visitor changes while an answer is on its way counts as well.
+        gr.on(changes, answer_upload, [file, direction, tiled], outputs, trigger_mode="always_last", **share)
         if examples:
             gallery.select(answer_example, tiled, [*outputs, direction], **share)
         if can_be_drawn:
