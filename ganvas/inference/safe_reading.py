@@ -83,13 +83,15 @@ class SafeReader:
 
     def __init__(self, limits: ReadLimits) -> None:
         self.limits = limits
-        methods = multiprocessing.get_all_start_methods()
-        self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:
+        self._context: Any = multiprocessing.get_context("spawn")
+        # No such server on Windows, and none where the path of the folder for temporary files is too long for a socket.
+        with suppress(ValueError, ImportError, OSError):
+            context: Any = multiprocessing.get_context("forkserver")
             from multiprocessing.forkserver import ensure_running
 
-            self._context.set_forkserver_preload(["__main__", __name__])
+            context.set_forkserver_preload(["__main__", __name__])
             ensure_running()  # it imports meanwhile
+            self._context = context
 
     def read(self, source: Path, folder: Path, value_range: ValueRange | None = None) -> SafeImage:
         """Read an image.

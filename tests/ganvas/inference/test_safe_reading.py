@@ -59,6 +59,15 @@ def test_a_decoder_that_crashes_is_one_message(reader, tmp_path):
         reader.read(Crash(), tmp_path)
 
 
+def test_without_a_server_to_fork_from_a_process_starts_from_nothing(tmp_path, monkeypatch):
+    def fail():
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", fail)
+    Image.new("L", (8, 6)).save(tmp_path / "x.png")
+    assert SafeReader(ReadLimits(100_000)).read(tmp_path / "x.png", tmp_path).size == (6, 8)
+
+
 class SlowStart:
     """A path that a process takes a second to receive."""
 
