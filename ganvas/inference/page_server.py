@@ -87,6 +87,7 @@ class PageServer(uvicorn.Server):
             log_level="error",  # not each malformed request
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # an address that a client names itself must not get turns of its own
             h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_graceful_shutdown=1,
         )
