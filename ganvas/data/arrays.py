@@ -96,16 +96,18 @@ def source_image(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.
     """Return an array as a model takes it: gray is repeated for one of three channels.
 
     Args:
-        picture: [H, W, C] of any type.
+        picture: [H, W, C].
         channels: How many the model takes.
         is_stacked: Whether each of these is of another image, of which gray fills only one.
 
     Raises:
-        ValueError: It has another shape, or no pixels.
+        ValueError: It has another shape or type, or no pixels.
         UserError: It has another number of channels.
     """
     if picture.ndim != 3 or 0 in picture.shape:
         raise ValueError(f"the array's shape is {picture.shape}; give [H, W, C] or [H, W], at least one pixel each way")
+    if picture.dtype not in FULL_RANGE:
+        raise ValueError(f"the picture's type is {picture.dtype}; allowed are uint8, uint16 and float32")
     C = picture.shape[2]
     if channels != C and not (C == 1 and channels == 3 and not is_stacked):
         first = picture.shape[0] == channels

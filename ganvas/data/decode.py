@@ -134,7 +134,7 @@ def decode_basic(file: BinaryIO) -> Decoded:
     if is_tiff(head):
         pages = check_tiff(file)
         if len(pages) > 1:
-            raise FormatError(too_many_pages([page.size for page in pages]))
+            raise FormatError(_describe_pages(pages))
         file.seek(0)
     try:
         opened = open_pillow(file)
@@ -172,6 +172,14 @@ def too_many_pages(sizes: list[tuple[int, int]]) -> str:
         f"holds {len(sizes)} pages ({shown}) that are not the channels of one image: only gray pages of one size and "
         "type are joined. Save each page to a file of its own."
     )
+
+
+def _describe_pages(pages: list[Directory]) -> str:
+    """Describe a TIFF of several pages that is not read here; gray ones of one size are read by tifffile."""
+    kinds = {(page.size, page.numbers(BITS, (1,)), page.number(PHOTOMETRIC, 0)) for page in pages}
+    if len(kinds) == 1 and pages[0].numbers(BITS, (1,)) in ((8,), (16,), (32,)) and pages[0].number(PHOTOMETRIC, 0) < 2:
+        return f"holds {len(pages)} gray pages, which are not read without tifffile. Give it as .npy."
+    return too_many_pages([page.size for page in pages])
 
 
 def open_pillow(file: BinaryIO) -> ImageFile.ImageFile:

@@ -293,7 +293,10 @@ def _require_channels(
             raise ValueError(f"it is a stack with the axes {part.axes}; only channels may be stacked")
         if len(others) > 1 or (len(parts) > 1 and "S" in others):
             raise FormatError(too_many_pages([one.size for one in pages]))
-    if len({(size["Y"], size["X"], part.dtype) for part, size in zip(parts, sizes, strict=True)}) > 1:
+    kinds = {
+        (size["Y"], size["X"], part.dtype, part.keyframe.photometric) for part, size in zip(parts, sizes, strict=True)
+    }
+    if len(kinds) > 1:
         raise FormatError(too_many_pages([one.size for one in pages]))
 
 

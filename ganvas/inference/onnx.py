@@ -58,10 +58,10 @@ class OnnxTranslator:
         Gray is repeated for a model of three channels.
 
         Raises:
-            ValueError: It is no array [H, W, C], or has no pixels.
-            UserError: It has another type or number of channels than the model takes, values that are not finite,
-                floats beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`;
-                or the network cannot take it.
+            ValueError: It is no array [H, W, C], has no pixels, or another type.
+            UserError: It has another number of channels than the model takes, values that are not finite, floats
+                beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`; or the
+                network cannot take it.
         """
         is_stacked = bool(self.how.get("source_folders"))
         picture = source_image(picture, self.how["source_channels"], is_stacked=is_stacked)
@@ -79,8 +79,6 @@ class OnnxTranslator:
 
     def _require(self, picture: np.ndarray) -> None:
         kind = picture.dtype.name
-        if kind not in TOP:
-            raise UserError(f"the picture's type is {kind}; allowed are {', '.join(TOP)}.")
         low, high = float(picture.min()), float(picture.max())
         if not np.isfinite([low, high]).all():
             raise UserError("the picture has values that are not finite (NaN or infinite). Fill them.")

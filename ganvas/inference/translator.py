@@ -181,7 +181,7 @@ class Translator:
         """Bring an array [H, W, C] to what the network takes; gray is repeated for a model of three channels.
 
         Raises:
-            ValueError: It is no array [H, W, C], or has no pixels.
+            ValueError: It is no array [H, W, C], has no pixels, or another type.
             UserError: It has another number of channels than the model takes, or as `require_values`.
         """
         how = self.preprocessing

@@ -280,6 +280,23 @@ def test_pages_that_are_no_channels_are_refused(tmp_path, second):
         read_image(tmp_path / "x.tif")
 
 
+@pytest.mark.parametrize("photometric", ["miniswhite", "palette"])
+def test_gray_pages_whose_values_mean_different_things_are_refused(tmp_path, photometric):
+    colors = {"colormap": np.zeros((3, 256), np.uint16)} if photometric == "palette" else {}
+    tifffile.imwrite(tmp_path / "x.tif", GRAY, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "x.tif", GRAY, photometric=photometric, append=True, **colors)
+    with pytest.raises(UserError, match=r"holds 2 pages \(9x6, 9x6\) that are not the channels of one image"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_the_onnx_runner_says_what_it_does_not_read(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.stack([GRAY, GRAY]), photometric="minisblack")
+    with pytest.raises(
+        UserError, match=r"x\.tif: holds 2 gray pages, .* not read without tifffile\. Give it as \.npy\.$"
+    ):
+        read_basic(tmp_path / "x.tif")
+
+
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "CMYK"])
 def test_pages_in_color_or_of_one_bit_are_refused(tmp_path, mode):
     page = Image.new(mode, (9, 6))

@@ -143,6 +143,13 @@ def test_what_is_no_image_is_refused_with_what_is_accepted(given, error, said):
         translator().translate(given)
 
 
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float64, np.float16])
+def test_arrays_of_other_types_are_refused_before_they_are_scaled(kind):
+    config = ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 32, True))
+    with pytest.raises(ValueError, match=f"type is {np.dtype(kind)}; allowed are uint8, uint16 and float32"):
+        Translator(config, {"a2b": nn.Identity()}).translate(np.zeros((5, 5, 3), kind))
+
+
 def test_images_of_a_generator_are_translated():
     pictures = [noise("uint8", 3), 255 - noise("uint8", 3)]
     outputs = translator(network=Reversed()).translate(iter(pictures))
