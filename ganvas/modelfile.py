@@ -271,7 +271,12 @@ def find_model(path: Path) -> Path:
 
 def _places(path: Path) -> tuple[Path, ...]:
     """Return the folders that `find_model` looks into."""
-    return (path.absolute().parent.parent / "model",) if is_checkpoint(path) else (path, path / "model")
+    if not is_checkpoint(path):
+        return path, path / "model"
+    # A link may lead to the checkpoint from elsewhere, or from RUN/checkpoints to another disk.
+    paths = path.absolute(), path.resolve()
+    models = [each.parent.parent / "model" for each in paths]
+    return (next((model for model in models if model.is_dir()), models[0]),)
 
 
 def read_model(path: Path, read: Callable[[], Read]) -> Read:

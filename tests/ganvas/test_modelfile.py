@@ -102,6 +102,17 @@ def test_a_checkpoint_without_its_run_says_what_is_missing(saved, tmp_path):
         load_model(moved)
 
 
+@pytest.mark.parametrize("form", ["a link", "a path through it"])
+def test_a_checkpoint_is_found_by_another_path(saved, tmp_path, form):
+    run, generator = saved
+    state = {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
+    folder = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, state))
+    (folder / "inner").mkdir()
+    (tmp_path / "best").symlink_to(folder, target_is_directory=True)
+    config, _ = load_model(tmp_path / "best" if form == "a link" else folder / "inner" / "..")
+    assert config.training["step"] == 7
+
+
 def test_both_directions_in_one_file(tmp_path):
     other = NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 1}, "terrain", "map")
     config = ModelConfig("cyclegan", {"a2b": SPEC, "b2a": other}, Preprocessing(3, 3, 32, True))
