@@ -417,15 +417,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_abandoned(folders: Iterable[Path], *, young: float = YOUNG) -> None:
+def remove_abandoned(folders: Iterable[Path], *, young: float | None = None) -> None:
     """Remove temporary folders of this user whose processes were killed: a living one holds the lock in its folder.
 
     Args:
         folders: Candidates.
-        young: Seconds that a folder has to be old.
+        young: Seconds that a folder has to be old; by default `YOUNG`.
     """
     for folder in folders:
-        with _locked(folder, young=young) as is_free:
+        with _locked(folder, young=YOUNG if young is None else young) as is_free:
             if is_free:
                 shutil.rmtree(folder, ignore_errors=True)
         if is_free:  # Windows removes a lock only when it is let go

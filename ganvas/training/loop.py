@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
 from ganvas.data.skipping import Skips
 from ganvas.errors import UserError, WriteError
+from ganvas.files import read_json
 from ganvas.modelfile import load_weights
 from ganvas.training.checkpoint import (
     Checkpoint,
@@ -283,8 +284,13 @@ def train(
             log.close()
 
 
-def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint | None:
+def newest_whole_checkpoint(run: Path, warn: Warn, *, first_save: int = 0) -> Checkpoint | None:
     """Read the newest checkpoint of a run; a damaged one is passed over for the one before, with a warning.
+
+    Args:
+        run: The run's folder.
+        warn: Takes a line for the user.
+        first_save: The step of the first checkpoint, just before which the first model is saved.
 
     Returns:
         None if the run was killed before its first checkpoint, so that it starts from its first step.
@@ -293,7 +299,7 @@ def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint | None:
         UserError: There is none any more, or none that is whole, or a newer ganvas wrote it.
     """
     folders = list_checkpoints(run)
-    if not folders and (run / "model").exists():
+    if not folders and _model_step(run) > first_save:
         raise UserError(
             f"{run}: has a model, but no checkpoint to resume from. Restore its checkpoints, or start a new run with "
             "another --out."
@@ -312,6 +318,15 @@ def newest_whole_checkpoint(run: Path, warn: Warn) -> Checkpoint | None:
         _compare_environment(checkpoint, warn)
         return checkpoint
     raise AssertionError("unreachable: the last folder returns or raises")
+
+
+def _model_step(run: Path) -> int:
+    """Return the step of the run's model; 0 where there is none that can be read."""
+    try:
+        training = read_json(run / "model" / "config.json", "a model's config").get("training")
+        return int(training["step"])  # type: ignore[index]
+    except (UserError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def _compare_environment(checkpoint: Checkpoint, warn: Warn) -> None:

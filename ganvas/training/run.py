@@ -25,7 +25,14 @@ from ganvas.training.loop import Data, Outcome, Trainable, newest_whole_checkpoi
 from ganvas.training.memory import peak_memory_gb
 
 Say = Callable[[str], None]
-WRITTEN = ("config.json", "checkpoints", "metrics.jsonl", "model", "samples")  # by a training, in its run's folder
+WRITTEN = (
+    "config.json",
+    "data.json",
+    "checkpoints",
+    "metrics.jsonl",
+    "model",
+    "samples",
+)  # by a training, in its run's folder
 
 
 class RunConfig(Protocol):
@@ -72,7 +79,7 @@ def run_training(
     """
     say = Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print
     _check_folder(run, resume)
-    checkpoint = newest_whole_checkpoint(run, say) if resume else None
+    checkpoint = newest_whole_checkpoint(run, say, first_save=config.logging.save_every_steps) if resume else None
     fabric = make_fabric(config.hardware)
     say_once = say if fabric.is_global_zero else _silence
     lock = locked_run(run, fabric, say_once, check=lambda: _check_folder(run, resume))

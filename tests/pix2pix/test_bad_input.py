@@ -37,7 +37,7 @@ class TestData:
             train(tmp_path / "run", data=tmp_path / "nowhere"),
             "nowhere",
             "no such folder",
-            "Expected the folder of a dataset",
+            "Give --data",
         )
         no_run(tmp_path / "run")
 

@@ -580,8 +580,11 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_its_first_step(tmp
 
 def test_a_model_without_checkpoints_is_not_trained_again(tmp_path):
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"training": {"step": 5}}')
     with pytest.raises(UserError, match="has a model, but no checkpoint to resume from"):
-        newest_whole_checkpoint(tmp_path, print)
+        newest_whole_checkpoint(tmp_path, print, first_save=4)
+    # Killed between its first model and its first checkpoint.
+    assert newest_whole_checkpoint(tmp_path, print, first_save=5) is None
 
 
 def test_the_thread_count_is_restored_and_other_differences_are_told(tmp_path):
