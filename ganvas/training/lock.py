@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 
 from ganvas.errors import UserError
-from ganvas.files import write_json
+from ganvas.files import read_json, write_json
 
 LOCK, HOLDER = ".training.lock", ".training.json"
 
@@ -36,7 +35,6 @@ def locked_run(
     if fabric.is_global_zero:
         try:
             lock.acquire(timeout=0)
-            write_json(run / HOLDER, _describe_this_process())
         except Timeout:
             problem = (
                 f"{run}: another training writes there{_describe_holder(run)}. Wait until it ends, or give --out "
@@ -46,6 +44,7 @@ def locked_run(
             warn(f"{run}: its disk has no locks ({error}); take care that no second training writes there.")
         if not problem:
             try:
+                write_json(run / HOLDER, _describe_this_process())
                 check()
             except UserError as error:
                 problem = str(error)
@@ -64,7 +63,7 @@ def _describe_this_process() -> dict[str, str | int]:
 
 def _describe_holder(run: Path) -> str:
     try:
-        holder = json.loads((run / HOLDER).read_bytes())
+        holder = read_json(run / HOLDER, "who trains here")
         return f" (process {holder['process']} on {holder['machine']}, since {holder['since']})"
-    except (OSError, ValueError, LookupError, TypeError):  # it has only just begun
+    except (UserError, KeyError):  # it has only just begun
         return ""
