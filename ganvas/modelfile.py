@@ -257,7 +257,7 @@ def find_model(path: Path) -> Path:
     """
     folders = _places(path)
     for folder in folders:
-        if (folder / CONFIG).is_file() and (folder / WEIGHTS).exists():
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
             return folder
     if not path.exists():
         raise UserError(f"{path}: there is no such folder. Give a run, a checkpoint or a model folder.")

@@ -27,7 +27,7 @@ Headers = list[tuple[bytes, bytes]]
 
 # A body may take so long, and a second more for each of so many bytes: our choice, an eighth of a slow mobile uplink.
 GRACE_SECONDS, BYTES_PER_SECOND = 20.0, 16 * 1024
-UPLOADS = 16  # at once, half of them from one address
+UPLOADS = 64  # at once, half of them from one address
 SESSIONS = 2000  # and uploads that are remembered
 FORM_BYTES = 64 * 1024  # of an upload beside its file
 JOB_MARKS = 1000  # brackets, commas and colons in a job, of which a browser sends some 50

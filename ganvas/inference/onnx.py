@@ -30,6 +30,7 @@ from ganvas.files import parse_json, require_writable, write_file
 from ganvas.inference.pictures import to_pillow, with_channels
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS, MAX_SIDE, is_value_range
 
+EXTERNAL_DATA = b"\x0a\x08location\x12"  # in a tensor's protobuf: the name of another file with its values
 TOP = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -46,6 +47,8 @@ class OnnxTranslator:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path}: there is no such file.")
+        if EXTERNAL_DATA in path.read_bytes():
+            raise UserError(f"{path}: has weights in other files, which are not opened. Export it to a single file.")
         try:
             self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
         except Exception as error:  # its own exceptions share no class

@@ -51,9 +51,11 @@ PNG_URL = "data:image/png;base64,"
 KEPT_SECONDS = 3600  # of uploads and results
 KEPT_UPLOADS = 32  # of the largest size: beyond, the oldest are removed
 PADDED = 2  # times the limit of pixels, that the network may see with its padding: our choice
-# One decoder in four always is another address's, and so is half of the jobs that gradio works on at once (40).
-READERS, READERS_OF_ONE, JOBS_OF_ONE = 4, 3, 10
-WAITING = 24  # jobs beyond those 40; more are refused
+# One decoder in four always is another address's, and so is half of the jobs: each is at one of two `Turns`. Turns are
+# fair, so the limit is wide: a class behind one address must not be refused.
+READERS, READERS_OF_ONE, JOBS_OF_ONE = 4, 3, 64
+JOBS = 4 * JOBS_OF_ONE
+WAITING = 24  # jobs beyond those; more are refused
 SESSIONS = 200  # whose components gradio remembers
 
 FONT, MONOSPACE = ["system-ui", "sans-serif"], ["monospace"]  # the system's, none from elsewhere
@@ -348,6 +350,7 @@ def build_page(
             given = [drawing, direction, tiled]
             draw.click(answer_drawing, given, outputs, js=read, trigger_mode="always_last", **share)
         file.clear(_no_result, None, outputs, **share)
+    page.max_threads = JOBS  # gradio's name for it; they wait without threads
     return page.queue(max_size=WAITING)
 
 

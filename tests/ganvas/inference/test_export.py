@@ -438,6 +438,14 @@ def test_an_export_onto_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch,
     assert contents(tmp_path) == {tmp_path / name: b"before"}
 
 
+def test_weights_in_other_files_are_not_opened(exported, tmp_path):
+    model = onnx.load(exported["unet"][1])
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="b.bin", size_threshold=0)
+    assert (tmp_path / "b.bin").exists()
+    with pytest.raises(UserError, match="has weights in other files, which are not opened"):
+        OnnxTranslator(tmp_path / "a.onnx")
+
+
 def test_a_range_of_its_own(tmp_path):
     """12 bits in, metres out: the runner does what the translator does."""
     model = translator(

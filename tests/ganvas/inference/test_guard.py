@@ -337,13 +337,13 @@ def test_one_address_has_half_of_the_uploads(folder):
             await guard(scope, None, send)
             return sent[0]["status"]
 
-        tasks = [asyncio.create_task(upload(address)) for address in "a" * 9 + "b" * 9]
+        tasks = [asyncio.create_task(upload(address)) for address in "a" * 33 + "b" * 33]
         await asyncio.sleep(0.1)
         waiting.set()
         first = await asyncio.gather(*tasks)
         return first, await upload("a")
 
-    assert asyncio.run(run()) == (([200] * 8 + [503]) * 2, 200)
+    assert asyncio.run(run()) == (([200] * 32 + [503]) * 2, 200)
 
 
 def test_a_client_who_leaves_is_no_error_of_the_server(folder, app):
