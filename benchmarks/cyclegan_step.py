@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
-from ganvas.training.device import choose_precision, compile_network
+from ganvas.training.fabric import choose_precision, compile_network
 from ganvas.training.optimizer import Adam
-from ganvas.training.pool import ImagePool
 
 Batch = dict[str, Tensor]
 Step = Callable[[Batch], object]

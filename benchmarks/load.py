@@ -37,9 +37,9 @@ from torchvision.transforms import functional as F
 from benchmarks.train_step import ratio_interval
 from ganvas.console import run_command
 from ganvas.data.augment import Augmentation
+from ganvas.data.decode_cache import PictureStore, temporary_store
 from ganvas.data.paired import PairedDataset, find_pairs
 from ganvas.data.sampling import ResumableBatchSampler
-from ganvas.data.store import PictureStore, temporary_store
 from ganvas.errors import UserError
 
 LOAD_SIZE, CROP_SIZE = 286, 256

@@ -273,7 +273,7 @@ def measure(port: int, good: int, rounds: int, hostile: bool) -> Latency:
 
 def small_model(folder: Path) -> Path:
     """Write a model that has learned nothing; its network is small, so that the page is what is measured."""
-    from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
+    from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 
     arguments = {"in_channels": 3, "out_channels": 3, "base_channels": 8, "num_blocks": 2}
     spec = NetworkSpec("resnet", arguments, "a", "b")

@@ -31,11 +31,11 @@ from data_scripts.earth_world import WORLD_WIDTH, draw_map
 from ganvas.console import run_command
 from ganvas.data.images import read_image
 from ganvas.errors import UserError
-from ganvas.inference.seams import seam_measure
-from ganvas.inference.tile_plan import Plan, Tiling
-from ganvas.inference.tiles import translate_tiled
+from ganvas.inference.tiling.plan import Plan, Tiling
+from ganvas.inference.tiling.seams import seam_measure
+from ganvas.inference.tiling.tiles import translate_tiled
 from ganvas.inference.translator import Translator, load
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
+from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing
 from ganvas.nn.layers import Statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
+from ganvas.cli.convert import ExportOptions, ImportBothOptions, run_export, run_import_both
+from ganvas.cli.push import PushOptions, run_push
+from ganvas.cli.receptive_field import ReceptiveFieldOptions
+from ganvas.cli.serve import ServeOptions, run_serve
+from ganvas.cli.train import parse_train
+from ganvas.cli.translate import TranslateOptions, run_translate
 from ganvas.console import find_command, first_paragraph, parse_command, run_command
-from ganvas.inference.convert_command import ExportOptions, ImportBothOptions, run_export, run_import_both
-from ganvas.inference.push_command import PushOptions, run_push
-from ganvas.inference.serve_command import ServeOptions, run_serve
-from ganvas.inference.translate_command import TranslateOptions, run_translate
-from ganvas.receptive_field_command import ReceptiveFieldOptions
-from ganvas.training.command import parse_train
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -97,16 +97,16 @@ def _run(arguments: list[str]) -> int:
         return _train(arguments[1:])
     command = parse_command("cyclegan", COMMANDS, arguments)
     if isinstance(command, Report):
-        from ganvas.evaluation.report import write_report
+        from ganvas.evaluation.report.writer import write_report
 
         print(write_report(command.run))
         return 0
     if isinstance(command, Translate):
-        from ganvas.training.device import choose_device
+        from ganvas.training.fabric import choose_device
 
         return run_translate(command.options, choose_device, kind="cyclegan", direction=command.direction)
     if isinstance(command, Evaluate):
-        from cyclegan.use import run_evaluate
+        from cyclegan.evaluate import run_evaluate
 
         return run_evaluate(command)
     if isinstance(command, ExportOptions):
@@ -114,15 +114,15 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ImportBothOptions):
         return run_import_both(command)
     if isinstance(command, PushOptions):
-        from ganvas.modelfile import load_model
+        from ganvas.models.folder import load_model
 
         return run_push(command, load_model)
     if isinstance(command, ServeOptions):
-        from ganvas.training.device import choose_device
+        from ganvas.training.fabric import choose_device
 
         return run_serve(command, choose_device)
     if isinstance(command, ReceptiveFieldOptions):
-        from cyclegan.use import run_receptive_field
+        from cyclegan.evaluate import run_receptive_field
 
         return run_receptive_field(command)
     raise AssertionError(f"{type(command).__name__} has no function that runs it")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cyclegan.config import CycleGanConfig, channels
-from ganvas.modelfile import NetworkSpec, build_generator
+from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import make_discriminator
 

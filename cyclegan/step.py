@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cyclegan.pool import ImagePool
 from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
 from ganvas.training.optimizer import Adam
-from ganvas.training.pool import ImagePool
 
 
 @dataclass(frozen=True)

@@ -13,36 +13,36 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cyclegan.config import CycleGanConfig, channels, check, data_folder, ranges
+from cyclegan.monitors import CycleWatch, View
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
+from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks, Weights
-from cyclegan.watch import CycleWatch, View
 from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.channels import Channels, find_channels
+from ganvas.data.decode_cache import PictureStore
 from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info, domain_names
-from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
-from ganvas.data.store import PictureStore
+from ganvas.data.skip import SkippingDataset, Skips, read_all, readable
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.markdown import escape_markdown
-from ganvas.modelcard import sample_line, settings
-from ganvas.modelfile import ModelConfig as ModelFileConfig
-from ganvas.modelfile import Preprocessing, save_model
+from ganvas.models.card import sample_line, settings
+from ganvas.models.folder import ModelConfig as ModelFileConfig
+from ganvas.models.folder import Preprocessing, save_model
 from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.datarecord import DataRecord, record_files
-from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
+from ganvas.training.fabric import can_compile, choose_precision, set_up
 from ganvas.training.loop import Batch, Data
+from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam, make_adam
-from ganvas.training.pool import ImagePool
 from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
 from ganvas.training.validation import compare_statistics, default_statistics
-from ganvas.training.watch import Sight
 
 SAMPLE_PICTURES = 3  # of each domain
 WATCHED_PICTURES = 4  # of each domain

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.chores import in_parallel
 from data_scripts.findings import FolderReport, Layouts, Report, describe
+from data_scripts.folder_ops import in_parallel
 from ganvas.data.layout import (
     ANY_LAYOUT,
     SPLITS,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from data_scripts.duplicates import NearDuplicates, Sample
-    from ganvas.data.legend import Colour
+    from ganvas.data.palette import Colour
 
 ANY_VALUES = (float("-inf"), float("inf"))  # that are numbers
 NO_VALUES = (float("inf"), float("-inf"))
@@ -239,8 +239,8 @@ def _inspect_pictures(root: Path, found: Found) -> Report:
 
 def _legend(root: Path) -> tuple[Mapping[str, Colour], list[str]]:
     """Give the legend in dataset.json, and what is wrong with that file."""
-    from ganvas.data.legend import legend_of
     from ganvas.data.paired import dataset_info
+    from ganvas.data.palette import legend_of
 
     try:
         return legend_of(dataset_info(root)), []
@@ -384,7 +384,7 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
 
     from data_scripts.duplicates import view
     from ganvas.data.images import read_picture, require_range
-    from ganvas.data.legend import is_flat
+    from ganvas.data.palette import is_flat
     from ganvas.data.sentinels import find_sentinels, range_without
     from ganvas.data.tiff import is_color_managed
 

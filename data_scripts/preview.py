@@ -29,15 +29,15 @@ from ganvas.data.augment import (
     PictureTransform,
     chosen_augmentation,
 )
-from ganvas.data.legend import is_flat
+from ganvas.data.palette import is_flat
 from ganvas.errors import UserError
 from ganvas.options import validate
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.legend import Colour
     from ganvas.data.paired import PairedDataset
+    from ganvas.data.palette import Colour
     from ganvas.data.shards import Member
 
 # Pixels that marks may be apart: interpolated pictures of different types differ by hundredths. Nearest neighbours, of

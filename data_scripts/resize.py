@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from data_scripts.chores import (
+from data_scripts.folder_ops import (
     Format,
     Output,
     by_name,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ganvas.data.images import Picture
-    from ganvas.data.legend import Colour
+    from ganvas.data.palette import Colour
 
 MOST = 32768  # pixels a side
 CHANNELS_AT_ONCE = 4  # that OpenCV averages by area
@@ -124,8 +124,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _legend(folder: Path) -> Sequence[Colour]:
-    from ganvas.data.legend import legend_of
     from ganvas.data.paired import dataset_info
+    from ganvas.data.palette import legend_of
 
     return list(legend_of(dataset_info(folder)).values())
 
@@ -185,7 +185,7 @@ def resized(
 
 def _parts(array: np.ndarray, *, nearest: bool, colours: Sequence[Colour]) -> list[tuple[np.ndarray, bool]]:
     """Give what is scaled by itself, with whether to take nearest neighbours: the picture, or its halves."""
-    from ganvas.data.legend import is_flat
+    from ganvas.data.palette import is_flat
 
     middle = array.shape[1] // 2
     if not nearest and not array.shape[1] % 2:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import tyro
 
 from dcgan.config import PRESETS, DcganConfig, Preset, preset
+from ganvas.cli.push import PushOptions, run_push
+from ganvas.cli.train import parse_train
 from ganvas.console import find_command, first_paragraph, parse_command, run_command
-from ganvas.inference.push_command import PushOptions, run_push
-from ganvas.training.command import parse_train
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -145,7 +145,7 @@ def _run(arguments: list[str]) -> int:
         return _train(arguments[1:])
     command = parse_command("dcgan", COMMANDS, arguments)
     if isinstance(command, Report):
-        from ganvas.evaluation.report import write_report
+        from ganvas.evaluation.report.writer import write_report
 
         print(write_report(command.run))
         return 0

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from dcgan.data import Pictures
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, write_json
-from ganvas.modelfile import load_weights
-from ganvas.tensorfile import load_tensors, save_tensors
+from ganvas.models.folder import load_weights
+from ganvas.models.tensors import load_tensors, save_tensors
 
 VERSION = 1  # of the classifier and its training; another one is trained anew
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"

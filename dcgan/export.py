@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dcgan.model import Sampler, load_sampler
-from ganvas.inference.convert_command import print_export
-from ganvas.inference.export import Exportable, export, summary
+from ganvas.cli.convert import print_export
+from ganvas.inference.export.program import Exportable, export, summary
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Export

@@ -15,7 +15,7 @@ from dcgan.data import PixelRange, to_uint8
 from dcgan.networks import DOCUMENT_SIZE, Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
-from ganvas.modelfile import (
+from ganvas.models.folder import (
     at_checkpoint,
     build_empty,
     find_model,
@@ -179,7 +179,7 @@ def save_sampler(
     """Write the model folder of a generator.
 
     Raises:
-        UserError: As `ganvas.modelfile.save_model`.
+        UserError: As `ganvas.models.folder.save_model`.
     """
     save_model(folder, config, {GENERATOR: generator}, card, sample)
 

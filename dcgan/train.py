@@ -26,14 +26,14 @@ from ganvas.data.listing import describe_unread
 from ganvas.errors import UserError
 from ganvas.losses import lowest_gan_loss_d
 from ganvas.markdown import escape_markdown
-from ganvas.modelcard import sample_line, settings
+from ganvas.models.card import sample_line, settings
 from ganvas.training.datarecord import DataPart, DataRecord
-from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
+from ganvas.training.fabric import can_compile, choose_precision, set_up
 from ganvas.training.loop import Batch, Data
+from ganvas.training.monitors import SURE, CollapseWatch, Sight
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, loading_workers, run_training
-from ganvas.training.watch import SURE, CollapseWatch, Sight
 
 SAMPLE_ROWS, SAMPLE_COLUMNS, SAMPLE_SCALE = 8, 10, 2
 VALIDATION_PICTURES = 2000  # ten times the covariance's rank and more; drawn in a second or two

@@ -8,18 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganvas.inference.peer import load_peer as load_peer
-    from ganvas.inference.push import push_to_hub as push_to_hub
     from ganvas.inference.translator import Translator as Translator
     from ganvas.inference.translator import load as load
+    from ganvas.inference.upstream.weights import load_peer as load_peer
+    from ganvas.models.push import push_to_hub as push_to_hub
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Translator": "ganvas.inference.translator",
     "load": "ganvas.inference.translator",
-    "load_peer": "ganvas.inference.peer",
-    "push_to_hub": "ganvas.inference.push",
+    "load_peer": "ganvas.inference.upstream.weights",
+    "push_to_hub": "ganvas.models.push",
 }
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from ganvas.cli.convert import ExportOptions, ImportOptions, run_export, run_import
+from ganvas.cli.push import PushOptions, run_push
+from ganvas.cli.receptive_field import ReceptiveFieldOptions
+from ganvas.cli.serve import ServeOptions, run_serve
+from ganvas.cli.train import parse_train
+from ganvas.cli.translate import TranslateOptions, run_translate
 from ganvas.console import find_command, first_paragraph, parse_command, run_command
-from ganvas.inference.convert_command import ExportOptions, ImportOptions, run_export, run_import
-from ganvas.inference.push_command import PushOptions, run_push
-from ganvas.inference.serve_command import ServeOptions, run_serve
-from ganvas.inference.translate_command import TranslateOptions, run_translate
-from ganvas.receptive_field_command import ReceptiveFieldOptions
-from ganvas.training.command import parse_train
 from pix2pix.config import Pix2PixConfig, Preset, data_folder, preset
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -99,16 +99,16 @@ def _run(arguments: list[str]) -> int:
         return _train(arguments[1:])
     command = parse_command("pix2pix", COMMANDS, arguments)
     if isinstance(command, Report):
-        from ganvas.evaluation.report import write_report
+        from ganvas.evaluation.report.writer import write_report
 
         print(write_report(command.run))
         return 0
     if isinstance(command, Translate):
-        from ganvas.training.device import choose_device
+        from ganvas.training.fabric import choose_device
 
         return run_translate(command.options, choose_device, kind="pix2pix", paper=command.paper, seed=command.seed)
     if isinstance(command, Evaluate):
-        from pix2pix.use import run_evaluate
+        from pix2pix.evaluate import run_evaluate
 
         return run_evaluate(command)
     if isinstance(command, ExportOptions):
@@ -116,15 +116,15 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ImportOptions):
         return run_import(command)
     if isinstance(command, PushOptions):
-        from ganvas.modelfile import load_model
+        from ganvas.models.folder import load_model
 
         return run_push(command, load_model)
     if isinstance(command, ServeOptions):
-        from ganvas.training.device import choose_device
+        from ganvas.training.fabric import choose_device
 
         return run_serve(command, choose_device)
     if isinstance(command, ReceptiveFieldOptions):
-        from pix2pix.use import run_receptive_field
+        from pix2pix.evaluate import run_receptive_field
 
         return run_receptive_field(command)
     raise AssertionError(f"{type(command).__name__} has no function that runs it")

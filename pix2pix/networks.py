@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from ganvas.modelfile import NetworkSpec, build_generator
+from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import make_discriminator
 from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig, channels

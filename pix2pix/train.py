@@ -17,28 +17,28 @@ from torch import Tensor, nn
 from ganvas.data.arrays import picture_type
 from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
 from ganvas.data.channels import Channels, find_channels
+from ganvas.data.decode_cache import PictureStore
 from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, domain_names, find_pairs, find_stacked_pairs
-from ganvas.data.skipping import SkippingDataset, Skips, read_all, readable
-from ganvas.data.store import PictureStore
+from ganvas.data.skip import SkippingDataset, Skips, read_all, readable
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.markdown import escape_markdown
-from ganvas.modelcard import sample_line, settings
-from ganvas.modelfile import ModelConfig as ModelFileConfig
-from ganvas.modelfile import NetworkSpec, Preprocessing, save_model
+from ganvas.models.card import sample_line, settings
+from ganvas.models.folder import ModelConfig as ModelFileConfig
+from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.datarecord import DataRecord, record_files
-from ganvas.training.device import can_compile, choose_precision, set_up
 from ganvas.training.ema import Ema
+from ganvas.training.fabric import can_compile, choose_precision, set_up
 from ganvas.training.loop import Batch, Data
+from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
 from ganvas.training.validation import compare_statistics, default_statistics
-from ganvas.training.watch import Sight
 from pix2pix.config import Pix2PixConfig, channels, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep, Weights

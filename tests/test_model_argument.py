@@ -18,11 +18,11 @@ import ganvas
 from cyclegan.__main__ import main as cyclegan
 from dcgan.__main__ import main as dcgan
 from dcgan.model import DigitModelConfig, Sampler, build
-from ganvas.inference.export import Differences
+from ganvas.cli.serve import ServeOptions
+from ganvas.inference.export.program import Differences
 from ganvas.inference.run_data import data_of_run
-from ganvas.inference.serve_command import ServeOptions
 from ganvas.inference.translator import Translator
-from ganvas.modelfile import NetworkSpec, build_generator
+from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.layers import BatchNorm2d
 from ganvas.options import from_json
 from pix2pix.__main__ import main as pix2pix
@@ -213,7 +213,7 @@ class TestTranslators:
         check_used(run, form, used)
 
     def test_export(self, runs, used, in_process, tmp_path, monkeypatch, module, form):
-        monkeypatch.setattr("ganvas.inference.export._export_program", no_export)
+        monkeypatch.setattr("ganvas.inference.export.program._export_program", no_export)
         run = runs[module]
         code, out, err = in_process(COMMANDS[module])(
             "export", run.path(form), tmp_path / "out.pt2", "--direction", way(module), "--json"
@@ -224,7 +224,7 @@ class TestTranslators:
 
     def test_serve(self, runs, used, tmp_path, monkeypatch, module, form):
         pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
-        from ganvas.inference import page
+        from ganvas.inference.web import page
 
         found = []
         monkeypatch.setattr(page, "build_page", lambda *arguments: found.append(arguments))
@@ -254,7 +254,7 @@ class TestSampler:
         check_used(run, form, used)
 
     def test_export(self, runs, used, in_process, tmp_path, monkeypatch, form):
-        monkeypatch.setattr("ganvas.inference.export._export_program", no_export)
+        monkeypatch.setattr("ganvas.inference.export.program._export_program", no_export)
         code, _, err = in_process(dcgan)("export", runs["dcgan"].path(form), tmp_path / "out.pt2")
         assert code == 0, err
         check_used(runs["dcgan"], form, used)
@@ -274,7 +274,7 @@ def test_push_shares_the_runs_model_and_refuses_a_checkpoint(runs, in_process, m
         )
         return "address"
 
-    monkeypatch.setattr("ganvas.inference.push.push", push)
+    monkeypatch.setattr("ganvas.models.push.push", push)
     run = runs[module]
     code, _, err = in_process(COMMANDS[module])("push", run.path(form), "me/model")
     if form == "checkpoint":

@@ -24,8 +24,8 @@ from benchmarks.fuzzing.images import join_png
 from dcgan.model import DigitModelConfig, build, save_sampler
 from ganvas.data.digits import ALL_FILES
 from ganvas.data.shards import read_index
-from ganvas.inference.peer import write_peer
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
+from ganvas.inference.upstream.weights import write_peer
+from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 from ganvas.nn.patchgan import make_discriminator
 from ganvas.options import to_json
 from ganvas.training.checkpoint import Checkpoint, save_checkpoint

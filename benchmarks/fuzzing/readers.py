@@ -15,21 +15,21 @@ from dcgan.model import load_sampler
 from ganvas.data.augment import Augmentation, chosen_augmentation
 from ganvas.data.digits import load_idx_pair
 from ganvas.data.images import read_picture
-from ganvas.data.legend import legend_of
 from ganvas.data.paired import PairedDataset, dataset_info
+from ganvas.data.palette import legend_of
 from ganvas.data.unpaired import UnpairedDataset
-from ganvas.evaluation.report import write_report
+from ganvas.evaluation.report.writer import write_report
 from ganvas.files import read_json
 from ganvas.inference import onnx
-from ganvas.inference.peer import load_peer, read_peer
 from ganvas.inference.run_data import data_of_run
-from ganvas.inference.tile_plan import Tiling
-from ganvas.inference.tiles import open_source
+from ganvas.inference.tiling.plan import Tiling
+from ganvas.inference.tiling.tiles import open_source
 from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing, build_generator
+from ganvas.inference.upstream.weights import load_peer, read_peer
+from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator
+from ganvas.models.tensors import load_tensors
 from ganvas.options import from_json
-from ganvas.tensorfile import load_tensors
 from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
 from pix2pix.config import Pix2PixConfig
 

@@ -9,7 +9,7 @@
 No preset blurs or adds noise: where a translator is to sharpen or to clean its source, that would change the task.
 
 Under strong, a picture that shows the flat colours of the data set's legend is scaled and turned by taking nearest
-neighbours (see `ganvas.data.legend`), and its colours stay. The paper scales maps like photographs, and so do paper and
+neighbours (see `ganvas.data.palette`), and its colours stay. The paper scales maps like photographs, and so do paper and
 none: tried with nearest neighbours, whose thin lines get steps, the demo's patch statistics were a quarter worse.
 
 Nothing heavy is imported here before it is needed: command lines take the names of the presets from this file.
@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ganvas.data.legend import Colour, is_flat, legend_of
+from ganvas.data.palette import Colour, is_flat, legend_of
 from ganvas.errors import UserError
 
 if TYPE_CHECKING:

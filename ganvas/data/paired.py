@@ -15,6 +15,7 @@ import torch
 from ganvas.data.arrays import composed
 from ganvas.data.augment import Augmentation, PairTransform
 from ganvas.data.channels import naming_option
+from ganvas.data.decode_cache import PictureStore, identity, kept
 from ganvas.data.images import (
     Picture,
     ValueRange,
@@ -26,7 +27,6 @@ from ganvas.data.images import (
 from ganvas.data.layout import ANY_LAYOUT, find_layout, require_both, split_folder
 from ganvas.data.listing import Files, describe_empty, picture_names, require_own_stems, stem
 from ganvas.data.shards import Member, Members, find_members, read_file
-from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 from ganvas.files import read_json
 from ganvas.messages import named

@@ -12,11 +12,11 @@ import torch
 
 from ganvas.data.augment import Augmentation, PictureTransform
 from ganvas.data.channels import naming_option
+from ganvas.data.decode_cache import PictureStore, identity, kept
 from ganvas.data.images import ValueRange, read_image, require_range, to_tensor
 from ganvas.data.layout import TWO_FOLDERS, find_layout, require_both
 from ganvas.data.listing import Files, describe_empty, picture_names, stem
 from ganvas.data.paired import dataset_info
-from ganvas.data.store import PictureStore, identity, kept
 from ganvas.errors import UserError
 
 OPTIONS = {"a": "--channels-a", "b": "--channels-b"}

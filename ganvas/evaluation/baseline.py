@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.arrays import FULL_RANGE
-from ganvas.data.legend import legend_of
+from ganvas.data.palette import legend_of
 from ganvas.errors import UserError
 
 

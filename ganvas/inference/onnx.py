@@ -22,12 +22,12 @@ from ganvas.console import run_command
 from ganvas.data.arrays import TOLERANCE, require_trained_values, source_image
 from ganvas.data.decode import read_basic
 from ganvas.data.encoding import ENCODING, IMAGE_SUFFIXES, require_file_name, require_output_folder
-from ganvas.data.legend import is_color, is_flat
 from ganvas.data.listing import describe_empty, describe_unread, list_folder
+from ganvas.data.palette import is_color, is_flat
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
 from ganvas.files import parse_json, require_writable, write_file
-from ganvas.inference.pictures import to_pillow, with_channels
+from ganvas.inference.images import to_pillow, with_channels
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS, MAX_SIDE, is_value_range
 
 EXTERNAL_DATA = b"\x0a\x08location\x12"  # in a tensor's protobuf: the name of another file with its values

@@ -8,8 +8,8 @@ from ganvas.data.images import read_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import find_domains
 from ganvas.files import read_json
-from ganvas.hub import hub_name
-from ganvas.modelfile import CONFIG, ModelConfig, find_model
+from ganvas.models.folder import CONFIG, ModelConfig, find_model
+from ganvas.models.hub import hub_name
 
 
 def data_of_run(model: Path) -> Path | None:

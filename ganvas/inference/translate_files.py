@@ -13,8 +13,8 @@ from rich.progress import Progress
 from ganvas.data.listing import describe_unread
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.folder import FolderResult, Jobs, find_jobs, progress_bar, translate_jobs
-from ganvas.inference.tile_plan import Tiling
-from ganvas.inference.tiles import TiledResult, translate_tiled
+from ganvas.inference.tiling.plan import Tiling
+from ganvas.inference.tiling.tiles import TiledResult, translate_tiled
 from ganvas.inference.translator import Translator
 
 

@@ -27,16 +27,16 @@ from ganvas.data.images import (
     to_tensor,
     write_image,
 )
-from ganvas.data.legend import is_flat
 from ganvas.data.listing import namesakes
+from ganvas.data.palette import is_flat
 from ganvas.data.resize import resize
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
-from ganvas.inference.pictures import from_pillow, to_pillow
-from ganvas.inference.prepare import prepared
-from ganvas.modelfile import TRANSLATORS, ModelConfig, load_model
+from ganvas.inference.images import from_pillow, to_pillow
+from ganvas.inference.optimize import prepared
+from ganvas.models.folder import TRANSLATORS, ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
 from ganvas.precision import Precision, multiplies_bf16
 

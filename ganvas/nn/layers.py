@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.nn import matrix_form
-from ganvas.nn.instance_norm import instance_norm
+from ganvas.nn.cpu_kernels import matrix_form
+from ganvas.nn.cpu_kernels.instance_norm import instance_norm
 
 Norm = Literal["batch", "instance", "none"]
 Upsampling = Literal["transpose", "resize"]

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, recover_folder, remove_abandoned, sha256, write_json
+from ganvas.models.tensors import load_tensors, save_tensors
 from ganvas.options import FORMAT_VERSION, STRICT, from_json
-from ganvas.tensorfile import load_tensors, save_tensors
 
 INFO = "checkpoint.json"
 NAME = re.compile(r"step-([0-9]{8,18})")  # as `checkpoint_folder` writes it

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from ganvas.files import cannot_write, encode_text, new_file, parse_json, write_file
-from ganvas.training.watch import Sight
+from ganvas.training.monitors import Sight
 
 METRICS = "metrics.jsonl"
 

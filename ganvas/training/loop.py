@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
-from ganvas.data.skipping import Skips
+from ganvas.data.skip import Skips
 from ganvas.errors import UserError, WriteError
 from ganvas.files import read_json
-from ganvas.modelfile import load_weights
+from ganvas.models.folder import load_weights
 from ganvas.training.checkpoint import (
     Checkpoint,
     environment,
@@ -38,11 +38,11 @@ from ganvas.training.checkpoint import (
 )
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.logging import RunLog, say_plainly
+from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam
 from ganvas.training.ranks import Ranks
 from ganvas.training.schedule import Plateau, make_schedule
 from ganvas.training.validation import combined_score
-from ganvas.training.watch import Sight
 
 MOST_THREADS = 1024
 Batch = dict[str, Any]
@@ -83,7 +83,7 @@ class Trainable(Protocol):
         """Return what a checkpoint keeps of the model beside its tensors, as JSON values.
 
         "networks" names the model folder's networks and what they are called here; "statistics" is the mode of batch
-        norm, where it is chosen. `ganvas.modelfile` reads both where a checkpoint is used as a model. The rest is the
+        norm, where it is chosen. `ganvas.models.folder` reads both where a checkpoint is used as a model. The rest is the
         model's own, such as what its watch has seen.
         """
 

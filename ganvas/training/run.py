@@ -13,13 +13,13 @@ from typing import Protocol
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from ganvas.data.store import PictureStore, temporary_store
+from ganvas.data.decode_cache import PictureStore, temporary_store
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, recover_folder, write_json
 from ganvas.options import COMMAND, to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record
-from ganvas.training.device import make_fabric
+from ganvas.training.fabric import make_fabric
 from ganvas.training.lock import locked_run
 from ganvas.training.loop import Data, Outcome, Trainable, newest_whole_checkpoint, resume_command, train
 from ganvas.training.memory import peak_memory_gb

@@ -7,9 +7,9 @@ import pytest
 from benchmarks.collapse import ABLATIONS, Options, draw, plans
 from dcgan.__main__ import Train
 from dcgan.config import PRESETS, DcganConfig, check, preset
+from ganvas.cli.train import parse_train
 from ganvas.data.images import read_image
 from ganvas.options import to_json
-from ganvas.training.command import parse_train
 from ganvas.training.config import flatten
 
 

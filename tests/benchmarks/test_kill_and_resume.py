@@ -13,7 +13,7 @@ import pix2pix.__main__
 import pix2pix.config
 from benchmarks import kill_and_resume
 from benchmarks.kill_and_resume import Options, command, main
-from ganvas.training.command import parse_train
+from ganvas.cli.train import parse_train
 
 TRAININGS = {
     "cyclegan": (cyclegan.__main__.Train, cyclegan.config.CycleGanConfig, cyclegan.config),

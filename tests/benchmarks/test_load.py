@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import load
 from benchmarks.load import PlainPairs, draw_pairs, measure, measure_listing, our_batches, plain_batches
-from ganvas.data.store import temporary_store
+from ganvas.data.decode_cache import temporary_store
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import tifffile
 from benchmarks.tiles import compare, draw_picture, draw_worlds, model, peak_bytes, small_networks
 from data_scripts.earth_world import draw_map
 from ganvas.data.images import read_picture
-from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.tiling.plan import Tiling
 
 
 def test_the_picture_has_its_size_and_place_and_grows_brighter_to_the_east(tmp_path):

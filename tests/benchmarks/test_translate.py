@@ -9,8 +9,8 @@ from PIL import Image
 
 from benchmarks import translate
 from benchmarks.translate import SPECS, by_onnx, describe, draw_pictures, make_network, measure, ours, plain_loop
-from ganvas.inference.export import export_translator
-from ganvas.modelfile import NetworkSpec, build_generator
+from ganvas.inference.export.program import export_translator
+from ganvas.models.folder import NetworkSpec, build_generator
 
 SMALL = NetworkSpec("unet", {"base_channels": 4, "num_levels": 4}, "A", "B")
 

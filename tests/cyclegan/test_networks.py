@@ -7,7 +7,7 @@ import torch
 
 from cyclegan.config import CycleGanConfig
 from cyclegan.networks import NAMES, build_networks, generator_specs
-from ganvas.modelfile import build_generator
+from ganvas.models.folder import build_generator
 
 
 def config(data=None, model=None):

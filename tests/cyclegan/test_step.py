@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
+from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks, Weights
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.training.optimizer import Adam
-from ganvas.training.pool import ImagePool
 
 NAMES = ("G_ab", "G_ba", "D_a", "D_b")
 

@@ -11,16 +11,16 @@ import ganvas
 from cyclegan.__main__ import Train
 from cyclegan.config import CycleGanConfig, preset
 from cyclegan.train import CycleGan
+from ganvas.cli.train import parse_train
 from ganvas.data.images import read_image, write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.metrics import sliced_wasserstein
 from ganvas.files import sha256
-from ganvas.modelfile import load_model
+from ganvas.models.folder import load_model
+from ganvas.models.tensors import load_tensors
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
-from ganvas.tensorfile import load_tensors
-from ganvas.training.command import parse_train
-from ganvas.training.device import make_fabric
+from ganvas.training.fabric import make_fabric
 
 
 def model_digest(run):
@@ -308,7 +308,7 @@ def test_the_weights_of_the_losses_are_those_asked_for(build, domains):
 
 
 def test_what_the_watch_has_said_is_not_said_again_after_a_resume(cyclegan, train, tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclegan.watch.UNTOUCHED", 9.0)  # every translation is its source
+    monkeypatch.setattr("cyclegan.monitors.UNTOUCHED", 9.0)  # every translation is its source
     assert train(tmp_path / "run")[0] == 0
     assert cyclegan("train", "--out", tmp_path / "run", "--resume", "--steps", 12)[0] == 0
     said = [(line["step"], line["warning"]) for line in metrics(tmp_path / "run") if "warning" in line]

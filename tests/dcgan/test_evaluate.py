@@ -17,7 +17,7 @@ from dcgan.config import DcganConfig
 from dcgan.data import Pictures, load_pictures
 from dcgan.evaluate import coverage_and_entropy, measure
 from dcgan.model import DigitModelConfig, build, save_sampler
-from ganvas.evaluation.report import METRICS
+from ganvas.evaluation.report.writer import METRICS
 from ganvas.files import write_json
 from ganvas.options import to_json
 

@@ -8,8 +8,8 @@ import torch
 
 from dcgan.model import load_sampler
 from ganvas.errors import UserError
-from ganvas.modelfile import load_model
-from ganvas.tensorfile import load_tensors
+from ganvas.models.folder import load_model
+from ganvas.models.tensors import load_tensors
 
 
 def test_the_model_is_the_average_of_the_best_step(trained):

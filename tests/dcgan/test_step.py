@@ -13,7 +13,7 @@ from dcgan.networks import build_networks, start_weights
 from dcgan.step import DcganStep, draw_latents
 from dcgan.train import Dcgan
 from ganvas.training.config import HardwareConfig
-from ganvas.training.device import make_fabric
+from ganvas.training.fabric import make_fabric
 from ganvas.training.optimizer import Adam
 
 

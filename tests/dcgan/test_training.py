@@ -15,9 +15,9 @@ from dcgan.model import load_sampler
 from dcgan.train import Dcgan
 from ganvas.data.images import read_image, write_image
 from ganvas.files import sha256
-from ganvas.tensorfile import load_tensors
+from ganvas.models.tensors import load_tensors
 from ganvas.training.config import HardwareConfig
-from ganvas.training.device import make_fabric
+from ganvas.training.fabric import make_fabric
 
 TINY = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "6", "--sample-every-steps", "3"]
 

@@ -29,7 +29,7 @@ from ganvas.files import (
     write_file,
     write_json,
 )
-from ganvas.tensorfile import load_tensors, save_tensors
+from ganvas.models.tensors import load_tensors, save_tensors
 
 
 def content(folder):

@@ -14,8 +14,8 @@ import ganvas
 from data_scripts.__main__ import main as data_scripts
 from ganvas.data.images import read_image
 from ganvas.files import sha256
-from ganvas.modelfile import load_model
-from ganvas.tensorfile import load_tensors
+from ganvas.models.folder import load_model
+from ganvas.models.tensors import load_tensors
 from pix2pix.train import Pix2Pix
 
 

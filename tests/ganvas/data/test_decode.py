@@ -18,7 +18,7 @@ from ganvas.data.images import read_image, read_picture, write_picture
 from ganvas.data.tiff import PROFILE, is_color_managed
 from ganvas.errors import UserError
 from ganvas.files import open_regular, read_json
-from ganvas.inference.pictures import from_pillow
+from ganvas.inference.images import from_pillow
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 READERS = {"all": read_picture, "the ONNX runner's": read_basic}

@@ -10,10 +10,10 @@ from PIL import Image
 
 from ganvas.data import shards
 from ganvas.data.augment import Augmentation
+from ganvas.data.decode_cache import temporary_store
 from ganvas.data.images import write_image
 from ganvas.data.layout import splits
 from ganvas.data.paired import PairedDataset, dataset_info, domain_names, find_pairs
-from ganvas.data.store import temporary_store
 from ganvas.errors import UserError
 
 rng = np.random.default_rng(0)

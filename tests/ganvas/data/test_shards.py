@@ -13,9 +13,9 @@ from PIL import Image
 
 from ganvas.data import shards as shards_module
 from ganvas.data.augment import Augmentation
+from ganvas.data.decode_cache import temporary_store
 from ganvas.data.layout import splits
 from ganvas.data.paired import PairedDataset, find_pairs
-from ganvas.data.store import temporary_store
 from ganvas.errors import UserError
 
 

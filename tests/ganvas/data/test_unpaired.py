@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ganvas.data.augment import Augmentation
-from ganvas.data.skipping import SkippingDataset
+from ganvas.data.skip import SkippingDataset
 from ganvas.data.unpaired import UnpairedDataset, are_pairs, find_domains
 from ganvas.errors import UserError
 

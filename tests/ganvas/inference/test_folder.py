@@ -14,10 +14,10 @@ from ganvas.files import cannot_write
 from ganvas.inference import folder, translator
 from ganvas.inference.batches import in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
-from ganvas.inference.tile_plan import Tiling
+from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
+from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing
 from ganvas.nn.unet import UNetGenerator
 
 SPEC = NetworkSpec("unet", {}, "A", "B")

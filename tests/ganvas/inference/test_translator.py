@@ -17,7 +17,7 @@ from ganvas.data.resize import resize
 from ganvas.errors import UserError
 from ganvas.inference import translator as translator_module
 from ganvas.inference.translator import Translator
-from ganvas.modelfile import ModelConfig, NetworkSpec, Preprocessing
+from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing
 
 SPEC = NetworkSpec("unet", {}, "A", "B")
 

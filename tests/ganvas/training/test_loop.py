@@ -21,8 +21,8 @@ from ganvas.training.checkpoint import Checkpoint, environment, list_checkpoints
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.logging import RunLog
 from ganvas.training.loop import Data, _compare_environment, newest_whole_checkpoint, train
+from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam
-from ganvas.training.watch import Sight
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -427,7 +427,7 @@ import sys
 from pathlib import Path
 from test_loop import *
 from ganvas.training.config import HardwareConfig
-from ganvas.training.device import make_fabric
+from ganvas.training.fabric import make_fabric
 
 class Alone(Toy):
     def step(self, batch):

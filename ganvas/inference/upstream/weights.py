@@ -1,0 +1,389 @@
+"""Weights of pytorch-CycleGAN-and-pix2pix, read and written.
+
+A .pth file of that tool is a bare table of tensors: the architecture is found from their names and shapes, and the
+tensors get the names that they have here. Nothing in the file is ever run.
+
+In its U-Net each level lies within the next outer one: with P0 = model.model, P1 = P0.1.model and P(i+1) = Pi.3.model,
+level i has its convolution down at Pi.1 and the norm of it at Pi.2, its convolution up at Pi.5 and the norm at Pi.6.
+The outermost has them at P0.0 and P0.3, the innermost the latter at Pi.3 with the norm at Pi.4. The ResNet and the
+discriminators number their layers in order.
+"""
+
+import io
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ganvas.errors import UserError
+from ganvas.files import write_file
+from ganvas.inference.translator import Translator
+from ganvas.models.folder import (
+    ModelConfig,
+    NetworkSpec,
+    Preprocessing,
+    all_arguments,
+    build_empty,
+    build_generator,
+    load_weights,
+)
+from ganvas.models.foreign import describe_content
+from ganvas.nn.layers import Norm, Statistics
+from ganvas.nn.patchgan import make_discriminator
+
+NetG = Literal["unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
+MOST_LEVELS = 16
+TRACKED = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class PeerNetwork:
+    """A network out of a .pth file.
+
+    Attributes:
+        network: With its weights, in eval mode.
+        name: What that tool calls the network: "unet_256", "resnet_9blocks", "n_layers" or "pixel".
+        description: What was found, for people.
+    """
+
+    network: nn.Module
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class PeerGenerator(PeerNetwork):
+    """A generator out of a .pth file.
+
+    Attributes:
+        spec: What it was built from.
+        has_unused_averages: Whether the file has running averages of instance norms, which the network does not use.
+    """
+
+    spec: NetworkSpec
+    has_unused_averages: bool = False
+
+
+def load_peer(
+    path: Path | str,
+    netG: NetG | None = None,
+    *,
+    image_size: int = 256,
+    statistics: Statistics = "picture",
+    device: str = "cpu",
+) -> Translator:
+    """Make a generator of pytorch-CycleGAN-and-pix2pix ready to translate; ``.network`` is the bare module.
+
+    What was found in the file is said on standard error.
+
+    Args:
+        path: The .pth file, such as latest_net_G.pth.
+        netG: What that tool calls the architecture, where the guess is to be checked.
+        image_size: Pixels a side that pictures are scaled to before the network: its --load_size when testing.
+        statistics: What batch norm normalises by: "picture" as the tool does, "running" as it does with --eval.
+        device: Where it runs.
+
+    Raises:
+        UserError: As `read_generator`.
+    """
+    found = read_generator(Path(path), netG, statistics)
+    print(f"{path}: {found.description}", file=sys.stderr)
+    config = describe({"a2b": found.spec}, image_size, statistics)
+    return Translator(config, {"a2b": found.network}, device=device)
+
+
+def describe(
+    generators: dict[Literal["a2b", "b2a"], NetworkSpec], image_size: int, statistics: Statistics
+) -> ModelConfig:
+    """Say of generators of that tool what a model file says: its pictures are scaled, and have 8 bits."""
+    forth = generators.get("a2b", next(iter(generators.values()))).arguments
+    return ModelConfig(
+        kind="pix2pix" if len(generators) == 1 else "cyclegan",
+        networks=generators,
+        preprocessing=Preprocessing(forth["in_channels"], forth["out_channels"], image_size, resized=True),
+        statistics=statistics,
+        training={"data": "unknown", "imported_from": "pytorch-CycleGAN-and-pix2pix"},
+    )
+
+
+def read_generator(path: Path, name: str | None = None, statistics: Statistics = "picture") -> PeerGenerator:
+    """Read a generator of pytorch-CycleGAN-and-pix2pix.
+
+    Args:
+        path: The .pth file.
+        name: As in `read_peer`.
+        statistics: What its norms are to normalize by.
+
+    Raises:
+        UserError: As `read_peer`; or the file holds a discriminator, or an instance norm with running averages while
+            those are asked for.
+    """
+    found = read_peer(path, name)
+    if not isinstance(found, PeerGenerator):
+        raise UserError(f"{path}: holds {found.description}, which translates nothing. Take the file of a generator.")
+    if statistics == "running" and found.has_unused_averages:
+        raise UserError(
+            f"{path}: --statistics running: its instance norms come with running averages, as PyTorch before 0.4 kept "
+            "them; ganvas has no such norm, and that tool drops them. Leave the option out: each image's own "
+            "statistics are what that tool translates by."
+        )
+    return found
+
+
+def read_peer(path: Path, name: str | None = None) -> PeerNetwork:
+    """Read a generator or a discriminator of pytorch-CycleGAN-and-pix2pix.
+
+    Args:
+        path: The .pth file.
+        name: What that tool calls the network, where the guess is to be checked.
+
+    Raises:
+        UserError: The file is missing, damaged, carries code, holds another kind of network, or none called ``name``.
+    """
+    weights = _load(path)
+    try:
+        found = _network(weights, path)
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:  # names that belong to none of its networks
+        raise UserError(
+            f"{path}: has names of pytorch-CycleGAN-and-pix2pix, but not the tensors of one of its networks ({error}). "
+            "Give a file such as latest_net_G.pth as that tool wrote it."
+        ) from None
+    if name is not None and name != found.name:
+        raise UserError(f"{path}: holds {found.name}, not {name}. Leave the name out, or take another file.")
+    return found
+
+
+def _network(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+    """Build what the tensors' names tell, and fill it."""
+    if "model.model.0.weight" in weights:
+        return _unet(weights, path)
+    if _is_convolution(weights, "model.10.conv_block.0"):
+        raise UserError(
+            f"{path}: holds a ResNet whose blocks pad with zeros (padding_type='zero'). Only blocks that reflect, as "
+            "that tool's --netG resnet_… builds them, can be read."
+        )
+    if _is_convolution(weights, "model.10.conv_block.1"):
+        return _resnet(weights, path)
+    if "model.0.weight" in weights or "net.0.weight" in weights:
+        return _discriminator(weights, path)
+    raise UserError(
+        f"{path}: holds no network of pytorch-CycleGAN-and-pix2pix (it has {', '.join(list(weights)[:3])}, …). "
+        "Its U-Nets, ResNets, PatchGANs and pixel discriminators can be read."
+    )
+
+
+def write_peer(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
+    """Write a generator as a .pth file that the tool loads.
+
+    Returns:
+        The options that the tool loads it with; those that have its defaults for every model are left out.
+
+    Raises:
+        UserError: The tool has no such architecture, or the place cannot be written.
+    """
+    arguments = all_arguments(spec)
+    if spec.architecture == "unet":
+        modules, name = _unet_modules(arguments["num_levels"]), f"unet_{2 ** arguments['num_levels']}"
+    else:
+        blocks = arguments["num_blocks"]
+        modules, name = _resnet_modules(blocks, bool(arguments["dropout"])), f"resnet_{blocks}blocks"
+    if name not in get_args(NetG) or arguments["upsampling"] != "transpose" or arguments["norm"] == "none":
+        raise UserError(
+            f"{path}: pytorch-CycleGAN-and-pix2pix has U-Nets of 7 and 8 levels and ResNets of 6 and 9 blocks, with a "
+            "norm and transposed convolutions; this generator is none of them. Export it to ONNX instead."
+        )
+    weights = {_renamed(key, modules): value.cpu().clone() for key, value in network.state_dict().items()}
+    content = io.BytesIO()  # torch's own writer may end the process where the disk is full
+    torch.save(weights, content)
+    write_file(path, content.getvalue())
+    return _options(name, arguments)
+
+
+def _options(name: str, arguments: Mapping[str, Any]) -> str:
+    """Give that tool's options for a generator: what depends on its model, and what is not its default."""
+    options = f"--netG {name} --norm {arguments['norm']}"
+    if not arguments["dropout"]:
+        options += " --no_dropout"
+    theirs = {"ngf": ("base_channels", 64), "input_nc": ("in_channels", 3), "output_nc": ("out_channels", 3)}
+    changed = [f" --{option} {arguments[ours]}" for option, (ours, usual) in theirs.items() if arguments[ours] != usual]
+    return options + "".join(changed)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """Read the table of tensors, without the prefix that several GPUs left.
+
+    No word of torch's own errors is passed on: some advise to run the code in the file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}. Give a .pth file.")
+    if (what := describe_content(path)) is not None:
+        raise UserError(f"{path}: {what}")
+    try:
+        # Mapped, nothing is copied before shapes are compared; files of old versions cannot be mapped.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: is no plain table of tensors. A file that carries code is refused, and nothing of it was run; a "
+            "damaged one has to be copied again."
+        ) from None
+    except Exception as error:  # where bytes are damaged, the reader stumbles anywhere: over indices, types, numbers
+        raise UserError(
+            f"{path}: is no plain table of tensors, or a damaged one ({type(error).__name__}). Copy it again, or give "
+            "a file such as latest_net_G.pth as that tool wrote it."
+        ) from None
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: is no table of tensors. Give a file such as latest_net_G.pth.")
+    size = sum(value.numel() * value.element_size() for value in content.values())
+    if size > path.stat().st_size:
+        raise UserError(
+            f"{path}: claims tensors of {size:,} bytes in a file of {path.stat().st_size:,}. Copy it again, or give a "
+            "file such as latest_net_G.pth as that tool wrote it."
+        )
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _unet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
+    levels = min(max(key.count(".model.") for key in weights), MOST_LEVELS)
+    modules = _unet_modules(levels)
+    first, last = weights["model.model.0.weight"], weights.get("model.model.3.weight")
+    arguments = {
+        "in_channels": first.shape[1],
+        "out_channels": first.shape[1] if last is None else last.shape[1],
+        "base_channels": first.shape[0],
+        "num_levels": levels,
+        "norm": _norm(weights, modules["down.1.1"], modules["down.1.2"]),
+        "dropout_levels": list(range(1, max(1, levels - 4))),  # that tool's; only training uses it
+    }
+    return _generator("unet", arguments, modules, weights, path, f"unet_{2**levels}")
+
+
+def _unet_modules(levels: int) -> dict[str, str]:
+    """Give that tool's name of each module of a U-Net here."""
+    modules, inside = {"down.0.1": "model.model.0", f"up.{levels - 1}.1": "model.model.3"}, "model.model.1.model"
+    for level in range(1, levels):
+        innermost = level == levels - 1
+        up, up_norm = (3, 4) if innermost else (5, 6)
+        modules |= {f"down.{level}.1": f"{inside}.1", f"down.{level}.2": f"{inside}.2"}
+        step = levels - 1 - level  # ups are counted from the innermost
+        modules |= {f"up.{step}.1": f"{inside}.{up}", f"up.{step}.2": f"{inside}.{up_norm}"}
+        inside += ".3.model"
+    return modules
+
+
+def _resnet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
+    blocks = len({key.split(".")[1] for key in weights if ".conv_block." in key})
+    with_dropout = _is_convolution(weights, "model.10.conv_block.6")
+    modules = _resnet_modules(blocks, with_dropout)
+    first, last = weights["model.1.weight"], weights.get(f"model.{blocks + 17}.weight")
+    arguments = {
+        "in_channels": first.shape[1],
+        "out_channels": first.shape[1] if last is None else last.shape[0],
+        "base_channels": first.shape[0],
+        "num_blocks": blocks,
+        "norm": _norm(weights, "model.1", "model.2"),
+        "dropout": 0.5 if with_dropout else 0.0,
+    }
+    return _generator("resnet", arguments, modules, weights, path, f"resnet_{blocks}blocks")
+
+
+def _resnet_modules(blocks: int, with_dropout: bool) -> dict[str, str]:
+    """Give that tool's name of each module of a ResNet here: layers have the same numbers, but in the blocks."""
+    modules = {f"layers.{n}": f"model.{n}" for n in (1, 2, 4, 5, 7, 8)}
+    second = 6 if with_dropout else 5
+    for n in range(10, 10 + blocks):
+        theirs = {1: 1, 2: 2, 6: second, 7: second + 1}
+        modules |= {f"layers.{n}.body.{ours}": f"model.{n}.conv_block.{number}" for ours, number in theirs.items()}
+    return modules | {f"layers.{10 + blocks + n}": f"model.{10 + blocks + n}" for n in (0, 1, 3, 4, 7)}
+
+
+def _generator(
+    architecture: Literal["unet", "resnet"],
+    arguments: dict[str, Any],
+    modules: Mapping[str, str],
+    weights: Mapping[str, Tensor],
+    path: Path,
+    name: str,
+) -> PeerGenerator:
+    spec = NetworkSpec(architecture, arguments, "A", "B")
+    network = build_empty(partial(build_generator, spec, str(path)))
+    _fill(network, modules, weights, path, arguments["norm"])
+    channels = f"{arguments['in_channels']} to {arguments['out_channels']} channels"
+    description = f"{name}, {channels}, ngf {arguments['base_channels']}, norm {arguments['norm']}"
+    has_averages = any(key.endswith(".running_mean") for key in weights)
+    return PeerGenerator(network.eval(), name, description, spec, has_averages and arguments["norm"] == "instance")
+
+
+def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+    """Read a PatchGAN (model.0, then model.2 and its norm, …) or a pixel discriminator (net.0, net.2, net.3, net.5)."""
+    kind: Literal["patch", "pixel"] = "pixel" if "net.0.weight" in weights else "patch"
+    prefix = "net" if kind == "pixel" else "model"
+    numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith(f"{prefix}.")})
+    first = weights[f"{prefix}.0.weight"]
+    norm = _norm(weights, f"{prefix}.2", f"{prefix}.3")
+    layers = len([n for n in numbers if weights.get(f"{prefix}.{n}.weight", first[0]).ndim == 4]) - 2
+    network = build_empty(
+        lambda: make_discriminator(
+            kind, first.shape[1], base_channels=first.shape[0], num_layers=min(max(1, layers), MOST_LEVELS), norm=norm
+        )
+    )
+    _fill(network, _discriminator_modules(kind, layers), weights, path, norm)
+    name = "pixel" if kind == "pixel" else "n_layers"
+    layered = "" if kind == "pixel" else f" with {layers} stride-2 layers"
+    description = f"a {kind} discriminator{layered}, {first.shape[1]} channels, ndf {first.shape[0]}, norm {norm}"
+    return PeerNetwork(network.eval(), name, description)
+
+
+def _discriminator_modules(kind: Literal["patch", "pixel"], layers: int) -> dict[str, str]:
+    """Give that tool's name of each module of a discriminator here."""
+    if kind == "pixel":
+        return {f"layers.{n}": f"net.{n}" for n in (0, 2, 3, 5)}
+    modules = {"layers.0.0": "model.0"}
+    for n in range(1, layers):
+        modules |= {f"layers.{n}.0": f"model.{3 * n - 1}", f"layers.{n}.1": f"model.{3 * n}"}
+    widen = {layers: 3 * layers - 1, layers + 1: 3 * layers, layers + 3: 3 * layers + 2}
+    return modules | {f"layers.{ours}": f"model.{theirs}" for ours, theirs in widen.items()}
+
+
+def _is_convolution(weights: Mapping[str, Tensor], module: str) -> bool:
+    return f"{module}.weight" in weights and weights[f"{module}.weight"].ndim == 4
+
+
+def _norm(weights: Mapping[str, Tensor], convolution: str, norm: str) -> Norm:
+    """Tell the norm: that tool's batch norm has weights; its convolutions have a bias only before instance norm."""
+    if f"{norm}.weight" in weights:
+        return "batch"
+    return "instance" if f"{convolution}.bias" in weights else "none"
+
+
+def _fill(
+    network: nn.Module, modules: Mapping[str, str], weights: Mapping[str, Tensor], path: Path, norm: Norm
+) -> None:
+    """Put that tool's tensors into a network of ours.
+
+    What it leaves out is zero: the count of batches in old files, and biases where it has none. Old instance norms
+    kept running averages, which that tool does not use; `read_generator` refuses to ask for them.
+
+    Raises:
+        UserError: Names or shapes do not fit.
+    """
+    left = {key: value for key, value in weights.items() if norm != "instance" or key.rpartition(".")[2] not in TRACKED}
+    own = {}
+    for key, value in network.state_dict().items():
+        theirs = _renamed(key, modules)
+        if theirs in left:
+            own[key] = left.pop(theirs)
+        elif key.endswith((".bias", ".num_batches_tracked")):
+            own[key] = torch.zeros(value.shape, dtype=value.dtype)
+    load_weights(network, own | left, str(path))
+
+
+def _renamed(key: str, modules: Mapping[str, str]) -> str:
+    module, _, entry = key.rpartition(".")
+    return f"{modules[module]}.{entry}"

@@ -1,0 +1,313 @@
+"""Translation and evaluation of a trained model, both ways."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ganvas.data.images import read_image, to_array, to_tensor
+from ganvas.evaluation.metrics import l1, sliced_wasserstein
+from ganvas.inference.translator import load
+
+
+def test_translate_a_folder_each_way(cyclegan, trained, domains, tmp_path):
+    for way, folder in (("a2b", "testA"), ("b2a", "testB")):
+        code, out, err = cyclegan("translate", trained, domains / folder, tmp_path / way, "--direction", way, "--json")
+        assert code == 0, err
+        assert len(json.loads(out)["written"]) == len(list((domains / folder).iterdir()))
+        for path in (domains / folder).iterdir():
+            expected = load(trained, direction=way).translate(read_image(path))
+            assert np.array_equal(read_image(tmp_path / way / path.name), expected)
+
+
+def test_the_direction_must_be_said(cyclegan, trained, domains, tmp_path):
+    code, _, err = cyclegan("translate", trained, domains / "testA", tmp_path / "out")
+    assert code == 2
+    assert "--direction" in err
+
+
+def test_only_a2b_and_b2a_are_directions(cyclegan, trained, domains, tmp_path):
+    code, _, err = cyclegan("translate", trained, domains / "testA", tmp_path / "out", "--direction", "forwards")
+    assert code == 2
+    assert all(word in err for word in ("forwards", "a2b", "b2a"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_without_truth(cyclegan, trained, domains):
+    code, out, err = cyclegan("evaluate", trained, "--data", domains, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    ways = {"sliced_wasserstein_a2b", "sliced_wasserstein_b2a"}
+    assert set(result["metrics"]) == ways | {f"{kind}_l1_{d}" for kind in ("cycle", "identity") for d in "ab"}
+    assert "baselines" not in result
+    translators = {way: load(trained, direction=way) for way in ("a2b", "b2a")}
+
+    def G(way, image):
+        return translators[way].translate_exactly(image)
+
+    for domain, there, back in (("a", "a2b", "b2a"), ("b", "b2a", "a2b")):
+        images = [read_image(path) for path in sorted((domains / f"test{domain.upper()}").iterdir())]
+        real = [to_tensor(image) for image in images]
+        cycled = [G(back, to_array(G(there, image), np.float32)) for image in images]
+        cycle = np.mean([(y - x).abs().mean().item() for x, y in zip(real, cycled, strict=True)])
+        identity, other = (
+            np.mean([(G(way, image) - x).abs().mean().item() for image, x in zip(images, real, strict=True)])
+            for way in (back, there)
+        )
+        assert result["metrics"][f"cycle_l1_{domain}"]["mean"] == pytest.approx(cycle, rel=1e-5)
+        assert result["metrics"][f"identity_l1_{domain}"]["mean"] == pytest.approx(identity, rel=1e-5)
+        assert identity != pytest.approx(other, rel=1e-3)  # or the wrong generator would go unnoticed
+    assert json.loads((trained / "evaluation.json").read_text())["metrics"] == result["metrics"]
+
+
+def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_path):
+    assert train(tmp_path / "run", data=domains_with_truth)[0] == 0
+    code, out, err = cyclegan(
+        "evaluate", tmp_path / "run", "--data", domains_with_truth, "--json", "--sheet", tmp_path / "sheet.png"
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert {f"{m}_{w}" for m in ("l1", "psnr", "ssim") for w in ("a2b", "b2a")} <= set(result["metrics"])
+    translator, scores = load(tmp_path / "run", direction="a2b"), []
+    for i in range(3):
+        a, b = (read_image(domains_with_truth / f"test{d}" / f"{i}.png") for d in "AB")
+        b = to_tensor(b)[None]
+        scores.append(l1(translator.translate_exactly(a)[None], b).item())
+    assert result["metrics"]["l1_a2b"]["mean"] == pytest.approx(np.mean(scores), rel=1e-5)
+    trivial = {f"{how} {where}" for how in ("flat", "colours matched") for where in ("to train", "to the truth")}
+    assert set(result["baselines"]) == {f"{name} {way}" for name in {"copy"} | trivial for way in ("a2b", "b2a")}
+    assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
+    flat, truth = (
+        torch.cat([to_tensor(read_image(path)).flatten(1) for path in sorted(folder.iterdir())], dim=1)
+        for folder in (domains_with_truth / "trainB", domains_with_truth / "testB")
+    )
+    for where, colour in (("to train", flat), ("to the truth", truth)):
+        expected = (truth - colour.median(dim=1).values[:, None]).abs().mean().item()
+        assert result["baselines"][f"flat {where} a2b"]["l1"] == pytest.approx(expected, rel=1e-5)
+    assert result["baselines"]["flat to the truth a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
+    assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
+    assert cyclegan("report", tmp_path / "run")[0] == 0
+    assert "colours matched" in (tmp_path / "run" / "report.html").read_text()
+
+
+def write_pairs(root, sizes_a, sizes_b):
+    """Replace the test pictures by such that are pairs by their names, in these sizes."""
+    rng = np.random.default_rng(0)
+    for domain, sizes in (("A", sizes_a), ("B", sizes_b)):
+        shutil.rmtree(root / f"test{domain}")
+        (root / f"test{domain}").mkdir()
+        for i, size in enumerate(sizes):
+            picture = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(root / f"test{domain}" / f"{i}.png")
+    (root / "dataset.json").write_text('{"pairs": true}')
+
+
+def test_pairs_of_unequal_sizes_are_not_compared_and_that_is_said(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (20, 20), (20, 28))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert not {"l1_a2b", "l1_b2a"} & set(result["metrics"])
+    said = f"{own_domains / 'testA' / '1.png'} is 20x20 pixels and {own_domains / 'testB' / '1.png'} 28x28"
+    assert said in result["notes"][0]
+    assert said in err
+
+
+def test_patches_of_pictures_of_several_sizes_are_compared_as_the_network_sees_them(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (20, 28, 16), (20, 28, 16))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert "l1_a2b" in result["metrics"]
+    assert "16 pixels a side" in err
+    for way, source, target in (("a2b", "testA", "testB"), ("b2a", "testB", "testA")):
+        translator = load(trained, direction=way)
+        sources, targets = (
+            [translator.prepare(read_image(own_domains / folder / f"{i}.png")).values[None] for i in range(3)]
+            for folder in (source, target)
+        )
+        with torch.no_grad():
+            outputs = torch.cat([translator.network(one) for one in sources])
+        expected = sliced_wasserstein(outputs, torch.cat(targets)).mean
+        assert result["metrics"][f"sliced_wasserstein_{way}"]["mean"] == pytest.approx(expected, rel=1e-4)
+        expected = sliced_wasserstein(torch.cat(sources), torch.cat(targets)).mean
+        assert result["baselines"][f"copy {way}"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_patches_of_a_model_of_pieces_are_those_of_the_middle(cyclegan, train, own_domains, tmp_path):
+    assert train(tmp_path / "run", "--load-size", 0, "--steps", 2, data=own_domains)[0] == 0
+    write_pairs(own_domains, (20, 28), (20, 28))
+    code, out, err = cyclegan("evaluate", tmp_path / "run", "--data", own_domains, "--json")
+    assert code == 0, err
+    sources, targets = (
+        torch.stack(
+            [
+                to_tensor(read_image(own_domains / folder / f"{i}.png"))[:, edge:-edge, edge:-edge]
+                for i, edge in ((0, 2), (1, 6))
+            ]
+        )
+        for folder in ("testA", "testB")
+    )
+    expected = sliced_wasserstein(sources, targets).mean
+    assert json.loads(out)["baselines"]["copy a2b"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_there_is_no_distance_it_is_said(cyclegan, trained, own_domains):
+    write_pairs(own_domains, (6, 6), (6, 6))
+    code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
+    assert code == 0, err
+    assert "sliced_wasserstein_a2b" not in json.loads(out)["metrics"]
+    assert json.loads(out)["notes"][0].startswith("No sliced Wasserstein distance")
+    assert "No sliced Wasserstein distance" in err
+
+
+@pytest.mark.parametrize(("limit", "pictures"), [(1, 2), (2, 4), (99, 5)])
+def test_a_limit_holds_for_each_domain(cyclegan, trained, domains, limit, pictures):
+    code, out, err = cyclegan("evaluate", trained, "--data", domains, "--limit", limit, "--json")
+    assert code == 0, err
+    assert json.loads(out)["pictures"] == pictures
+
+
+def test_a_limit_of_nothing_is_refused(cyclegan, trained, domains):
+    code, _, err = cyclegan("evaluate", trained, "--data", domains, "--limit", 0)
+    assert (code, "--limit is 0" in err) == (2, True)
+
+
+def test_report(cyclegan, trained):
+    code, _, err = cyclegan("report", trained)
+    assert code == 0, err
+    assert "A → B" in (trained / "report.html").read_text()
+
+
+def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    del config["networks"]["b2a"]
+    path.write_text(json.dumps(config))
+    code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
+    assert code == 2
+    assert "direction b2a is not in this model; it has a2b" in err
+    for way, expected in (("a2b", 0), ("b2a", 2)):
+        arguments = (tmp_path / "model", domains / "testA", tmp_path / way, "--direction", way)
+        assert cyclegan("translate", *arguments)[0] == expected
+
+
+def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "pix2pix"}))
+    code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
+    assert code == 2
+    assert "is a model of pix2pix. Use the command pix2pix with it." in err
+
+
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "cyclegan.evaluate.write_image"])
+def test_figures_are_printed_before_a_full_disk_is_told(cyclegan, trained, domains, tmp_path, full_disk, writer):
+    full_disk(writer)
+    code, out, err = cyclegan("evaluate", trained, "--data", domains, "--json", "--sheet", tmp_path / "sheet.png")
+    assert code == 2
+    assert "cannot be written (No space left on device)" in err
+    assert json.loads(out)["pictures"] == 5
+    assert (tmp_path / "sheet.png").exists() == ("json" in writer)
+
+
+def test_one_image_has_no_interval(cyclegan, trained, domains):
+    code, out, err = cyclegan("evaluate", trained / "model", "--data", domains, "--json", "--limit", 1)
+    assert code == 0, err
+    result = json.loads(out)
+    assert {tuple(score) for score in result["metrics"].values()} == {("mean",)}
+    assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, trained, domains, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclegan.evaluate.load_model", None)  # calling it would be another error
+    code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
+    assert code == 2
+    assert "sheet.txt: .txt is no picture format" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--channels-a 3 --channels-b 1", "--lambda-identity 0"),
+        ("--channels-b 1", "--lambda-identity 0"),
+        ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes the pictures"),
+        ("--lambda-cycle 0", "nothing ties a translation to its source"),
+        ("--batch-size 3 --accumulate 2", "does not divide"),
+        ("--patch-layers 3", "needs 24 pixels"),
+        ("--load-size 8", "smaller than --image-size"),
+        ("--pool-size -1", "--pool-size is -1"),
+        ("--pool-size 100000000", "--pool-size is 100000000: Input should be less than or equal to 10000"),
+        ("--levels 3", "--levels 3: only --generator unet has levels"),
+        ("--generator unet", "--num-blocks 1: only --generator resnet has blocks"),
+        ("--schedule plateau", "has no val split (it has: train, test)"),
+        ("--decay-steps 7", "--decay-steps 7 is more than --steps 6"),
+        ("--steps None --decay-steps 7", "--decay-steps 7 belongs to --steps"),
+        ("--lambda-gp 5", "--lambda-gp 5: --gan-loss lsgan has no gradient penalty"),
+    ],
+)
+def test_options_that_do_not_go_together(train, tmp_path, options, said):
+    code, _, err = train(tmp_path / "run", *options.split())
+    assert code == 2
+    assert said in err
+    assert err.count("error:") == 1
+
+
+def no_folder(root):
+    shutil.rmtree(root)
+
+
+def no_domain(root):
+    shutil.rmtree(root / "trainB")
+
+
+def empty_domain(root):
+    no_domain(root)
+    (root / "trainB").mkdir()
+
+
+def side_by_side(root):
+    no_domain(root)
+    (root / "trainA").rename(root / "train")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (no_folder, "there is no such folder"),
+        (no_domain, "trainB: there is no such folder, while"),
+        (empty_domain, "trainB: holds no images"),
+        (side_by_side, "Pairs are for the command pix2pix"),
+    ],
+)
+def test_bad_folders(train, own_domains, tmp_path, spoil, said):
+    spoil(own_domains)
+    code, _, err = train(tmp_path / "run", data=own_domains)
+    assert (code, err.count("error:")) == (2, 1)
+    assert said in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(train, own_domains, tmp_path):
+    shutil.rmtree(own_domains / "testB")
+    code, _, err = train(tmp_path / "run", data=own_domains)
+    assert code == 2
+    assert "testB: there is no such folder" in err
+    assert "split test, held out for samples and validation" in err
+
+
+def test_pictures_of_other_channels_are_refused_without_naming_options_of_another_command(train, tmp_path):
+    code, _, err = train(tmp_path / "run", "--channels-a", 4, "--channels-b", 4)
+    assert code == 2
+    assert "3 channels, 4 are expected" in err
+    assert "--source-channels" not in err
+
+
+def test_data_is_required(cyclegan, tmp_path):
+    code, _, err = cyclegan("train", "--out", tmp_path / "run")
+    assert (code, "--data is missing" in err) == (2, True)

@@ -1,0 +1,113 @@
+"""The watch tells CycleGAN's own failures from what only looks like one."""
+
+import json
+
+import pytest
+import torch
+
+from cyclegan.monitors import CycleWatch, View, correlation
+from ganvas.losses import gan_loss_d
+
+
+def pictures(seed, n=4):
+    return torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_correlation():
+    x, y = pictures(0), pictures(1)
+    assert correlation(x, x) == pytest.approx(1)
+    assert correlation(x, -x) == pytest.approx(-1)
+    assert correlation(x, 0.3 * x + 0.2) == pytest.approx(1)
+    assert abs(correlation(x, y)) < 0.2
+    assert correlation(x, torch.zeros_like(y)) == 0
+    assert correlation(x, x.mean(dim=1, keepdim=True)) == pytest.approx(1)  # by luminance, whatever the channels
+
+
+def views(**changes):
+    good = View(source=pictures(0), fake=0.5 * pictures(0) + 0.2, target=pictures(1), identity=0.8 * pictures(1))
+    return {"a2b": View(**{**vars(good), **changes}), "b2a": good}
+
+
+def looks(watch, given, losses=None, times=3):
+    return [watch.look(given, losses or {}).warnings for _ in range(times)]
+
+
+def test_a_healthy_training_is_left_in_peace():
+    healthy = {"loss_d_a": 0.2, "loss_d_b": 0.1}
+    assert looks(CycleWatch("lsgan"), views(), healthy) == [[], [], []]
+
+
+def test_inversion_is_certain_where_the_identity_pass_shows_it():
+    said = looks(CycleWatch("lsgan"), views(identity=-pictures(1)))
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "a2b: colours are inverted" in said[1][0]
+    assert "--seed" in said[1][0]
+
+
+@pytest.mark.parametrize("has_identity", [True, False])
+def test_a_negative_translation_alone_is_a_hint(has_identity):
+    """Satellite and terrain are truly anticorrelated in a third of the tiles."""
+    watch = CycleWatch("lsgan", has_identity=has_identity)
+    said = looks(watch, views(fake=-pictures(0)))
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "a2b: perhaps" in said[1][0]
+    assert "Look at the samples" in said[1][0]
+    assert "a2b: colours are inverted" not in said[1][0]
+    assert watch.look(views(fake=-pictures(0)), {}).values["correlation_source_a2b"] == pytest.approx(-1)
+
+
+def test_what_is_certain_is_not_also_hinted_at():
+    said = looks(CycleWatch("lsgan"), views(fake=-pictures(0), identity=-pictures(1)))
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "colours are inverted" in said[1][0]
+
+
+def test_without_an_identity_pass_nothing_is_certain():
+    watch = CycleWatch("lsgan", has_identity=False)
+    assert looks(watch, views(identity=-pictures(1))) == [[], [], []]
+    assert "correlation_identity_a2b" not in watch.look(views(), {}).values
+
+
+def test_an_output_that_equals_its_input():
+    said = looks(CycleWatch("lsgan"), views(fake=pictures(0) + 0.01))
+    assert "the output equals the input" in said[1][0]
+    assert "--lambda-identity" in said[1][0]
+
+
+@pytest.mark.parametrize(
+    ("gan_loss", "sure", "unsure"),
+    [("lsgan", (0.95, 0.05), (0.7, 0.3)), ("vanilla", (5, -5), (1, -1)), ("hinge", (1.1, -1.1), (0.5, -0.5))],
+)
+def test_a_perfect_discriminator_has_won_by_each_loss(gan_loss, sure, unsure):
+    """By the loss of a training step: halved, and a mean over patches."""
+    for scores, won in ((sure, True), (unsure, False)):
+        loss = 0.5 * gan_loss_d(*(torch.full((2, 1, 6, 6), float(score)) for score in scores), gan_loss)
+        said = looks(CycleWatch(gan_loss), views(), {"loss_d_a": loss.item()})
+        assert [len(each) for each in said] == [0, int(won), 0]
+
+
+@pytest.mark.parametrize(
+    ("gan_loss", "loss", "won"), [("lsgan", 0.005, True), ("lsgan", 0.02, False), ("wgangp", -9.0, False)]
+)
+def test_a_discriminator_that_has_won(gan_loss, loss, won):
+    said = looks(CycleWatch(gan_loss), views(), {"loss_d_a": 0.2, "loss_d_b": loss})
+    assert [len(each) for each in said] == [0, int(won), 0]
+    if won:
+        assert "D_b has won" in said[1][0]
+
+
+def test_a_failure_that_comes_back_is_said_again():
+    watch = CycleWatch("lsgan")
+    bad, good = views(fake=pictures(0)), views()
+    said = [watch.look(each, {}).warnings for each in (bad, bad, bad, good, bad, bad)]
+    assert [len(each) for each in said] == [0, 1, 0, 0, 0, 1]
+
+
+def test_a_watch_with_the_memory_of_another_goes_on_as_that_would():
+    memory, said = {}, []
+    for _ in range(4):
+        watch = CycleWatch("lsgan")
+        watch.memory = json.loads(json.dumps(memory))  # a checkpoint between any two looks
+        said.append(len(watch.look(views(fake=pictures(0)), {}).warnings))
+        memory = watch.memory
+    assert said == [0, 1, 0, 0]

@@ -1,0 +1,52 @@
+"""The colours of a legend, and the pictures that are drawn in them."""
+
+import numpy as np
+import pytest
+
+from ganvas.data.palette import is_flat, legend_of
+from ganvas.errors import UserError
+
+LAND, LAKE = (242, 239, 228), (110, 165, 225)
+
+
+def test_colours_come_by_name_and_none_are_needed():
+    assert legend_of({"legend": {"land": list(LAND), "lake": LAKE}}) == {"land": LAND, "lake": LAKE}
+    assert legend_of({"name": "maps"}) == legend_of({"legend": {}}) == {}
+
+
+@pytest.mark.parametrize(
+    "legend",
+    [
+        "red",
+        {"land": "red"},
+        {"land": [1, 2]},
+        {"land": [1, 2, 3, 4]},
+        {"land": [1, 2, 256]},
+        {"land": [1, 2, -1]},
+        {"land": [1, 2, 3.0]},
+        {"land": [True, False, True]},
+        {"land": 5},
+        [1],
+    ],
+)
+def test_what_is_no_colours_by_name_is_refused(legend):
+    with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
+        legend_of({"legend": legend})
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colours(share):
+    picture = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
+    picture[: round(100 * share)] = LAND
+    assert is_flat(picture, [LAND]) == (share > 0.5)
+    assert is_flat(picture, [LAND, LAND]) == (share > 0.5)  # two classes of one colour count once
+    assert not is_flat(picture.astype(np.uint16), [LAND])
+    assert not is_flat(picture[:, :, :1], [LAND])
+    assert not is_flat(picture, [])
+
+
+def test_classes_count_together():
+    picture = np.full((40, 40, 3), 7, np.uint8)
+    picture[:12], picture[12:24] = LAND, LAKE
+    assert is_flat(picture, [LAND, LAKE])
+    assert not is_flat(picture, [LAND])

@@ -1,0 +1,327 @@
+"""Translate, evaluate, report and receptive-field through the real command line, and the same from Python."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ganvas
+from ganvas.data.images import read_image, write_image
+from ganvas.files import sha256
+from ganvas.models.folder import load_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def picture_size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """A folder of sources in many sizes and kinds."""
+    folder, rng = tmp_path / "maps", np.random.default_rng(0)
+    folder.mkdir()
+    for name, (width, height) in {"a.png": (32, 32), "b.png": (47, 33), "one.png": (1, 1), "c.bmp": (64, 16)}.items():
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
+    Image.fromarray(rng.integers(0, 256, (20, 30), dtype=np.uint8)).save(folder / "gray.png")
+    cv2.imwrite(str(folder / "deep.png"), rng.integers(0, 65536, (24, 24), dtype=np.uint16))
+    (folder / "notes.txt").write_text("not a picture, and not in the way")
+    return folder
+
+
+def test_a_folder_keeps_names_sizes_and_depth(pix2pix, trained, maps, tmp_path):
+    code, out, err = pix2pix("translate", trained, maps, tmp_path / "out", "--json")
+    assert code == 0, err
+    written = json.loads(out)
+    assert sorted(Path(path).name for path in written["written"]) == sorted(
+        path.name for path in maps.iterdir() if path.suffix != ".txt"
+    )
+    assert written["failed"] == []
+    for path in (tmp_path / "out").iterdir():
+        before = cv2.imread(str(maps / path.name), cv2.IMREAD_UNCHANGED)
+        after = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert after.shape == (*before.shape[:2], 3), path
+        assert after.dtype == before.dtype, path
+
+
+@pytest.fixture
+def ranged(trained, tmp_path):
+    """A run whose training was on 8 bits with a range of its own."""
+    run = shutil.copytree(trained, tmp_path / "ranged")
+    config = json.loads((run / "model" / "config.json").read_text())
+    config["preprocessing"] |= {"source_range": [0, 255], "target_range": [0, 255]}
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    return run
+
+
+@pytest.fixture
+def two_depths(tmp_path):
+    """A folder with one picture of 8 bits, and the same of 16."""
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    write_image(tmp_path / "depths" / "a.png", picture)
+    write_image(tmp_path / "depths" / "b.png", picture.astype(np.uint16) * 257)
+    return tmp_path / "depths"
+
+
+def test_16_bits_are_translated_in_full_by_a_model_of_8(pix2pix, trained, two_depths, tmp_path):
+    code, _, err = pix2pix("translate", trained, two_depths, tmp_path / "out", "--precision", "fp32")
+    assert code == 0, err
+    shallow, deep = (read_image(tmp_path / "out" / name) for name in ("a.png", "b.png"))
+    assert (shallow.dtype, deep.dtype) == (np.uint8, np.uint16)
+    assert len(np.unique(deep)) > 100
+    assert np.abs(deep / 257 - shallow).max() < 0.51
+
+
+@pytest.mark.parametrize("options", [[], ["--tile", 32, "--overlap", 8]])
+def test_16_bits_beyond_the_range_of_a_model_of_8_are_refused(pix2pix, ranged, two_depths, tmp_path, options):
+    code, _, err = pix2pix("translate", ranged, two_depths, tmp_path / "out", *options)
+    assert code == 2
+    assert "b.png: holds uint16 values of" in err
+    assert "uint8 pictures" in err
+    assert "a.png: holds" not in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_an_evaluation_refuses_what_a_translation_does(pix2pix, ranged, two_depths, tmp_path):
+    both = read_image(two_depths / "b.png")
+    write_image(tmp_path / "data" / "test" / "x.png", np.concatenate([both, both], axis=1))
+    code, _, err = pix2pix("evaluate", ranged, "--data", tmp_path / "data")
+    assert code == 2
+    assert "x.png: holds uint16 values of" in err
+
+
+def test_translation_is_deterministic_and_not_the_source(pix2pix, trained, maps, tmp_path):
+    for name in ("first", "second"):
+        assert pix2pix("translate", trained, maps, tmp_path / name)[0] == 0
+    for path in (tmp_path / "first").iterdir():
+        assert sha256(path) == sha256(tmp_path / "second" / path.name)
+    assert sha256(tmp_path / "first" / "a.png") != sha256(maps / "a.png")
+
+
+def test_paper_draws_noise_that_a_seed_repeats(pix2pix, trained, maps, tmp_path):
+    for name, options in {"plain": [], "x": ["--paper"], "y": ["--paper"], "z": ["--paper", "--seed", "1"]}.items():
+        assert pix2pix("translate", trained, maps / "a.png", tmp_path / name / "a.png", *options)[0] == 0
+    digests = {name: sha256(tmp_path / name / "a.png") for name in ("plain", "x", "y", "z")}
+    assert digests["x"] == digests["y"]
+    assert len(set(digests.values())) == 3
+
+
+def test_one_picture_to_a_file_or_into_a_folder(pix2pix, trained, maps, tmp_path):
+    assert pix2pix("translate", trained, maps / "b.png", tmp_path / "named.jpg")[0] == 0
+    assert picture_size(tmp_path / "named.jpg") == (47, 33)
+    assert pix2pix("translate", trained, maps / "b.png", tmp_path / "folder")[0] == 0
+    assert (tmp_path / "folder" / "b.png").is_file()
+
+
+def test_native_size_differs_from_trained_size(pix2pix, trained, maps, tmp_path):
+    assert pix2pix("translate", trained, maps / "b.png", tmp_path / "t.png")[0] == 0
+    assert pix2pix("translate", trained, maps / "b.png", tmp_path / "n.png", "--size", "native")[0] == 0
+    assert picture_size(tmp_path / "n.png") == (47, 33)
+    assert sha256(tmp_path / "n.png") != sha256(tmp_path / "t.png")
+
+
+@pytest.mark.parametrize("kind", ["pil", np.uint8, np.uint16, np.float32])
+def test_python_gives_back_what_it_got(trained, kind):
+    array = np.random.default_rng(1).random((33, 47, 3))
+    picture = {np.uint8: 255, np.uint16: 65535, np.float32: 1}.get(kind, 255) * array
+    model = ganvas.load(trained)
+    if kind == "pil":
+        result = model.translate(Image.fromarray(picture.astype(np.uint8)))
+        assert isinstance(result, Image.Image)
+        assert (result.size, result.mode) == ((47, 33), "RGB")
+    else:
+        result = model.translate(picture.astype(kind))
+        assert (result.shape, result.dtype) == ((33, 47, 3), kind)
+
+
+def test_python_and_command_line_agree_and_match_the_bare_network(pix2pix, trained, maps, tmp_path):
+    source = pixels(maps / "a.png")
+    for precision in ("auto", "fp32"):
+        out = tmp_path / precision / "a.png"
+        assert pix2pix("translate", trained, maps / "a.png", out, "--precision", precision)[0] == 0
+        assert np.array_equal(ganvas.load(trained, precision=precision).translate(source), pixels(out))
+    by_command = pixels(out)
+    config, networks = load_model(trained)
+    if config.statistics == "running":
+        x = torch.from_numpy(source / 127.5 - 1).float().permute(2, 0, 1)[None]
+        with torch.no_grad():
+            y = networks["a2b"](x)[0].permute(1, 2, 0).numpy()
+        assert np.abs((y + 1) * 127.5 - by_command).max() <= 0.51
+
+
+def test_translate_folder(trained, maps, tmp_path):
+    written = ganvas.load(trained).translate_folder(maps, tmp_path / "out")
+    assert len(written) == 6
+    assert all(path.is_file() for path in written)
+
+
+def test_evaluate_equals_an_independent_computation(pix2pix, trained, pairs, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    code, out, err = pix2pix("evaluate", trained, "--data", pairs, "--json", "--sheet", sheet, "--out", tmp_path / "o")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["pictures"] == 3
+    l1, psnr = [], []
+    model = ganvas.load(trained)
+    for i in range(3):
+        both = pixels(pairs / "test" / f"{i}.png")
+        source, target = both[:, :32], both[:, 32:]
+        output = model.translate(source.astype(np.float32) / 255)
+        difference = 2 * (output - target / 255.0)  # in [-1, 1] pictures
+        l1.append(np.abs(difference).mean())
+        psnr.append(10 * np.log10(4 / np.square(difference).mean()))
+    assert result["metrics"]["l1"]["mean"] == pytest.approx(np.mean(l1), rel=1e-4)
+    assert result["metrics"]["psnr"]["mean"] == pytest.approx(np.mean(psnr), rel=1e-4)
+    assert [row["name"] for row in result["per_picture"]] == ["0", "1", "2"]
+    assert [row["l1"] for row in result["per_picture"]] == pytest.approx(l1, rel=1e-4)
+    low, high = (result["metrics"]["l1"][side] for side in ("low", "high"))
+    assert min(l1) - 1e-6 <= low <= np.mean(l1) <= high <= max(l1) + 1e-6
+    assert picture_size(sheet)[0] > 3 * 32
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert json.loads((trained / "evaluation.json").read_text()) == result
+
+
+def test_evaluate_beside_the_trivial_baseline(pix2pix, trained, own_pairs):
+    legend = {"land": [240, 240, 220], "water": [140, 200, 240]}
+    (own_pairs / "dataset.json").write_text(json.dumps({"name": "blobs", "legend": legend}))
+    code, out, err = pix2pix("evaluate", trained, "--data", own_pairs, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    # The targets are two flat colours with noise of at most 20 of 255 around them.
+    assert 0 < result["baseline"]["l1"]["mean"] < 2 * 20 / 255
+    gap = result["metrics"]["l1"]["mean"] - result["baseline"]["l1"]["mean"]
+    assert result["l1_minus_baseline"]["mean"] == pytest.approx(gap)
+
+
+def test_a_model_of_another_kind_is_not_scored(pix2pix, trained, pairs, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "cyclegan"}))
+    code, _, err = pix2pix("evaluate", tmp_path / "model", "--data", pairs)
+    assert code == 2
+    assert "is a model of cyclegan. Use the command cyclegan with it." in err
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(pix2pix, trained, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("pix2pix.evaluate.load_model", None)  # calling it would be another error
+    code, _, err = pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path / "sheet.txt")
+    assert code == 2
+    assert "sheet.txt: .txt is no picture format" in err
+
+
+def test_a_model_of_another_kind_is_not_translated(pix2pix, trained, maps, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "cyclegan"}))
+    code, _, err = pix2pix("translate", tmp_path / "model", maps, tmp_path / "out")
+    assert code == 2
+    assert "is a model of cyclegan. Use the command cyclegan with it." in err
+
+
+@pytest.mark.parametrize("option", ["--sheet", "--out"])
+def test_a_bad_place_is_refused_before_the_work(pix2pix, trained, pairs, tmp_path, monkeypatch, option):
+    monkeypatch.setattr("pix2pix.evaluate.load_model", None)  # calling it would be another error
+    (tmp_path / "file").touch()
+    code, _, err = pix2pix("evaluate", trained, "--data", pairs, option, tmp_path / "file" / "sheet.png")
+    assert code == 2
+    assert "sheet.png: " in err
+    assert pix2pix("evaluate", trained, "--data", pairs, "--out", tmp_path / "out.png")[0] == 2
+    assert pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "pix2pix.evaluate.write_image"])
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_figures_are_printed_before_a_full_disk_is_told(pix2pix, trained, pairs, tmp_path, full_disk, writer, options):
+    full_disk(writer)
+    places = ["--sheet", tmp_path / "sheet.png", "--out", tmp_path / "out"]
+    code, out, err = pix2pix("evaluate", trained, "--data", pairs, *places, *options)
+    assert code == 2
+    assert "cannot be written (No space left on device)" in err
+    if options:
+        assert json.loads(out)["pictures"] == 3
+    else:
+        assert "psnr" in out
+    assert (tmp_path / "sheet.png").exists() == ("json" in writer)
+
+
+@pytest.mark.parametrize("legend", [False, True])
+def test_one_image_has_no_interval(pix2pix, trained, own_pairs, legend):
+    for path in sorted((own_pairs / "test").iterdir())[1:]:
+        path.unlink()
+    if legend:
+        colours = {"land": [240, 240, 220], "sea": [140, 200, 240]}
+        (own_pairs / "dataset.json").write_text(json.dumps({"legend": colours}))
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    scores = [*result["metrics"].values(), *result.get("baseline", {}).values()]
+    scores += [result["l1_minus_baseline"]] if legend else []
+    assert len(scores) == (9 if legend else 4)
+    assert {tuple(score) for score in scores} == {("mean",)}
+    assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs)
+    assert "[" not in out
+    assert "No 95% intervals" in err
+
+
+def test_evaluate_prints_a_table(pix2pix, trained, pairs):
+    code, out, _ = pix2pix("evaluate", trained, "--data", pairs)
+    assert code == 0
+    for word in ("l1", "psnr", "ssim", "3 pictures of test"):
+        assert word in out
+
+
+def test_a_distance_that_is_left_out_is_named_and_why(pix2pix, trained, own_pairs, tmp_path):
+    first = min((own_pairs / "test").iterdir())
+    with Image.open(first) as picture:
+        larger = picture.resize((picture.width + 8, picture.height + 4))
+    larger.save(first)
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
+    assert code == 0, err
+    assert "No sliced Wasserstein distance: it needs pictures of one size" in " ".join(err.split())
+    result = json.loads(out)
+    assert "sliced_wasserstein" not in result["metrics"]
+    assert len(result["notes"]) == 1
+
+
+def test_report(pix2pix, trained):
+    code, out, err = pix2pix("report", trained)
+    assert code == 0, err
+    assert Path(out.strip()).read_text().startswith("<!DOCTYPE html>")
+
+
+def test_receptive_field(pix2pix, maps, tmp_path):
+    code, out, _ = pix2pix("receptive-field", "--target", 70, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert (result["layers"], result["exact"]) == (3, True)
+    assert result["networks"]["discriminator"]["size"] == 70
+    drawing = tmp_path / "field.png"
+    code, _, err = pix2pix("receptive-field", "--layers", 1, "--image", maps / "a.png", "--out", drawing)
+    assert code == 0, err
+    assert drawing.is_file()
+
+
+def test_json_is_alone_on_standard_output(process, trained, maps, tmp_path):
+    out, _ = process("translate", trained, maps, tmp_path / "out", "--json").communicate(timeout=120)
+    assert len(json.loads(out)["written"]) == 6
+
+
+def test_import_alone_loads_no_torch():
+    code = "import ganvas, sys; print('torch' in sys.modules); ganvas.load; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True"]
