@@ -3,7 +3,7 @@
     python -m benchmarks.collapse --out runs/collapse
 
 Runs are trained one after the other by ``dcgan train`` (what is finished is kept, what was stopped goes on), then the
-generator of every checkpoint draws 2,000 pictures, a classifier of real digits sorts them, and the figure shows class
+generator of every checkpoint draws 2,000 images, a classifier of real digits sorts them, and the figure shows class
 coverage and the entropy of the histogram against steps. All of it takes a day on two cores; ``--only`` picks runs.
 """
 
@@ -35,7 +35,7 @@ class Options:
     out: Path
     """Folder of the runs, collapse.json and collapse.png."""
     data: str = "mnist"
-    """Data set with labels."""
+    """Dataset with labels."""
     data_root: Path | None = None
     """As for dcgan train."""
     steps: int = 20_000

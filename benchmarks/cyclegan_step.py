@@ -1,7 +1,7 @@
 """CycleGAN's step, plain and ours, for `benchmarks.train_step`.
 
 The plain step is what anyone writes from Zhu et al. 2017 with torch's own layers: float32, contiguous memory,
-``torch.optim.Adam`` over both generators and both discriminators, identity loss, pools of 50, each pass by itself.
+``torch.optim.Adam`` over both generators and both discriminators, identity loss, pools of 50, each pass on its own.
 """
 
 import itertools
@@ -27,7 +27,7 @@ NAMES = ("G_ab", "G_ba", "D_a", "D_b")
 
 
 def make_batch(batch_size: int, image_size: int, device: str) -> Batch:
-    """Make pictures of noise in both domains."""
+    """Make images of noise in both domains."""
     chance = torch.Generator().manual_seed(0)
     shape = (batch_size, 3, image_size, image_size)
     return {name: torch.rand(shape, generator=chance).mul(2).sub(1).to(device) for name in ("a", "b")}
@@ -83,7 +83,7 @@ class PlainPool:
         self.pictures: list[Tensor] = []
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Give pictures for D."""
+        """Give images for D."""
         given = []
         for picture in batch:
             if len(self.pictures) < 50:

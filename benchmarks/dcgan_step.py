@@ -24,14 +24,14 @@ Step = Callable[[Batch], object]
 
 
 def make_batch(batch_size: int, image_size: int, device: str) -> Batch:
-    """Make gray pictures of noise."""
+    """Make gray images of noise."""
     chance = torch.Generator().manual_seed(0)
     shape = (batch_size, 1, image_size, image_size)
     return {"picture": torch.rand(shape, generator=chance).mul(2).sub(1).to(device)}
 
 
 def loaded_batches(batch_size: int, image_size: int, steps: int) -> Iterator[Batch]:
-    """Load batches as a training on all of MNIST does: 60,000 pictures in memory as uint8."""
+    """Load batches as a training on all of MNIST does: 60,000 images in memory as uint8."""
     pixels = torch.randint(0, 256, (60_000, 1, image_size, image_size), dtype=torch.uint8)
     data = Pictures(pixels, torch.zeros(60_000, dtype=torch.int64), tuple("0123456789"), "noise", "")
     sampler = ResumableBatchSampler(60_000, batch_size, seed=0, stop_step=steps)

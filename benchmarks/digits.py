@@ -1,8 +1,8 @@
-"""All presets on the same footing: the same pictures seen, the same judge, one table.
+"""All presets on the same footing: the same images seen, the same judge, one table.
 
     python -m benchmarks.digits --out runs/digits
 
-Trains each preset on as many pictures (its own batch size and rates, the schedule cut to that length), evaluates it
+Trains each preset on as many images (its own batch size and rates, the schedule cut to that length), evaluates it
 with 10,000 samples, draws a grid. What is finished is not trained again, what was stopped goes on. About an hour on two
 cores.
 """
@@ -45,15 +45,15 @@ class Options:
     """Train and evaluate all presets."""
 
     out: Path
-    """Folder of the runs and pictures."""
+    """Folder of the runs and images."""
     data: str = "mnist"
-    """Data set with labels."""
+    """Dataset with labels."""
     data_root: Path | None = None
     """As for dcgan train."""
     pictures: int = 120_000
-    """Pictures that each preset sees."""
+    """Images that each preset sees."""
     samples: int = 10_000
-    """Pictures that each draws to be evaluated."""
+    """Images that each draws to be evaluated."""
     precision: str | None = None
     """Precision of all; by default each preset's own: the tutorials' fp32, and ours whatever is fastest."""
     threads: int | None = None
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     print("| preset | minutes | " + " | ".join(COLUMNS.values()) + " |")
     print("| --- " * (len(COLUMNS) + 2) + "|")
     rows = [(name, f"{record['minutes']:.1f}", record["metrics"]) for name, record in records.items()]
-    for name, minutes, metrics in [*rows, ("real test pictures", "", records[PRESETS[0]]["ceiling"])]:
+    for name, minutes, metrics in [*rows, ("real test images", "", records[PRESETS[0]]["ceiling"])]:
         cells = [f"{metrics[key]['mean']:.4g}" if key in metrics else "" for key in COLUMNS]
         print(f"| {name} | {minutes} | " + " | ".join(cells) + " |")
     write_json(options.out / "digits.json", records)  # once the figures are shown

@@ -3,7 +3,7 @@
     python -m benchmarks.kill_download --kills 100
 
 zip and tar.gz in turn, with and without a digest. Real processes, SIGKILL, a server on this machine that sends at a
-steady pace. Ends with 0 when no kill left a data set half done and each set was finished clean: every picture right,
+steady pace. Ends with 0 when no kill left a dataset half done and each set was finished clean: every image right,
 nothing left over. Else with 1.
 """
 
@@ -42,7 +42,7 @@ class Options:
     """Kill downloads."""
 
     kills: int = 100
-    """How many, two for each data set."""
+    """How many, two for each dataset."""
     pictures: int = 200
     """Files in each archive."""
     seconds: float = 1.0
@@ -168,7 +168,7 @@ def kill(wanted: PublishedSet, out: Path, after: float) -> str:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Read all pictures."""
+    """Read all images."""
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.jpg")}
 
 

@@ -1,7 +1,7 @@
 """Speed of loading pairs: a plain PIL and torchvision loader and ganvas's own, in one process and in turn.
 
     python -m benchmarks.load                        its own A|B pairs, JPEG of 1200x600 pixels
-    python -m benchmarks.load --data DIR             another data set of A|B pictures
+    python -m benchmarks.load --data DIR             another dataset of A|B images
     python -m benchmarks.load --workers 2            with loading processes, as many for both
     python -m benchmarks.load --listing 1000000      time and memory to open a folder of so many names, A|B and in two
 
@@ -54,7 +54,7 @@ class Options:
     """Measure the loading of pairs."""
 
     data: Path | None = None
-    """Data set with A|B pictures in DIR/train; by default pairs of noise and shapes are drawn."""
+    """Dataset with A|B images in DIR/train; by default pairs of noise and shapes are drawn."""
     pairs: int = 60
     """Pairs that a pass loads."""
     turns: int = 7
@@ -68,10 +68,10 @@ class Options:
 
 
 class PlainPairs(Dataset[dict[str, Tensor]]):
-    """A|B pictures as torchvision's documentation would have them loaded.
+    """A|B images as torchvision's documentation would have them loaded.
 
     Args:
-        files: The pictures.
+        files: The images.
     """
 
     def __init__(self, files: list[Path]) -> None:
@@ -115,7 +115,7 @@ def measure(root: Path, pairs: int, turns: int, workers: int) -> dict[str, objec
     """Measure both loaders in turn.
 
     Args:
-        root: A data set of A|B pictures.
+        root: A dataset of A|B images.
         pairs: How many of them a pass loads.
         turns: Turns that count. One before them, without loading processes, does not: it pays for imports.
         workers: Loading processes.
@@ -149,7 +149,7 @@ def _timed(batches: Iterable[dict[str, Tensor]], pairs: int) -> tuple[float, flo
 
 
 def draw_pairs(root: Path, count: int) -> Path:
-    """Write A|B pictures with the detail of photographs: coarse blobs, fine texture, a little noise."""
+    """Write A|B images with the detail of photographs: coarse blobs, fine texture, a little noise."""
     (root / "train").mkdir(parents=True)
     chance = np.random.default_rng(0)
     for number in range(count):
@@ -163,7 +163,7 @@ def draw_pairs(root: Path, count: int) -> Path:
 
 
 def measure_listing(count: int) -> list[dict[str, object]]:
-    """Open folders of ``count`` empty files: one of A|B pictures, and two of equal stems."""
+    """Open folders of ``count`` empty files: one of A|B images, and two of equal stems."""
     results = []
     for folders in (["train"], ["trainA", "trainB"]):
         with tempfile.TemporaryDirectory() as root:
@@ -176,7 +176,7 @@ def measure_listing(count: int) -> list[dict[str, object]]:
 
 
 def _opened(root: Path) -> dict[str, object]:
-    """Open a data set twice: for the time, and for the most memory that Python and NumPy hold meanwhile."""
+    """Open a dataset twice: for the time, and for the most memory that Python and NumPy hold meanwhile."""
     began = time.perf_counter()
     pairs = len(find_pairs(root, "train"))
     seconds = time.perf_counter() - began

@@ -179,7 +179,7 @@ def image_file(number: int) -> bytes:
 
 
 def looping_tiff() -> bytes:
-    """Return a TIFF whose second page is followed by itself: what walks its chain never ends."""
+    """Return a TIFF whose second page is followed on its own: what walks its chain never ends."""
     tags = [(256, 4, 4), (257, 4, 4), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (279, 4, 16)]
     page = struct.pack("<H", len(tags)) + b"".join(
         struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags

@@ -5,8 +5,8 @@ python -m benchmarks.tiles --size 20000 --model runs/demo
 python -m benchmarks.tiles --size 2000 --compare
 
 The networks are small and at their random start, but for the second form's: a model trained on Earth's maps translates
-the map of the world, side by side as often as it fits. The third form translates the same picture whole as well: a
-network of stride has steps of its own at the places of tile borders, so the whole picture's measure there is what to
+the map of the world, side by side as often as it fits. The third form translates the same image whole as well: a
+network of stride has steps of its own at the places of tile borders, so the whole image's measure there is what to
 reach.
 """
 
@@ -40,7 +40,7 @@ from ganvas.nn.layers import Statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
 
-Block = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of rows and columns, colours
+Block = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of rows and columns, colors
 
 BLOCK = 256
 GEOGRAPHY = [  # 10 m a pixel in UTM zone 33 north, and 0 for no data, as GeoTIFF 1.1 and GDAL write them
@@ -53,7 +53,7 @@ GEOGRAPHY = [  # 10 m a pixel in UTM zone 33 north, and 0 for no data, as GeoTIF
 
 @dataclass(frozen=True)
 class Options:
-    """Measure the translation of a large picture."""
+    """Measure the translation of a large image."""
 
     size: int = 20000
     """Pixels a side."""
@@ -79,13 +79,13 @@ def small_networks() -> dict[str, tuple[nn.Module, Statistics]]:
     return {
         "U-Net, instance norm": (unet("instance"), "running"),
         "U-Net, batch norm, running statistics": (unet("batch"), "running"),
-        "U-Net, batch norm, the picture's statistics": (unet("batch"), "picture"),
+        "U-Net, batch norm, the image's statistics": (unet("batch"), "picture"),
         "ResNet, instance norm": (ResNetGenerator(base_channels=8, num_blocks=3), "running"),
     }
 
 
 def model(network: nn.Module, statistics: Statistics) -> Translator:
-    """Make a network a model that scales no picture."""
+    """Make a network a model that scales no image."""
     config = ModelConfig(
         "pix2pix", {"a2b": NetworkSpec("unet", {}, "A", "B")}, Preprocessing(3, 3, 256, False), statistics
     )
@@ -111,7 +111,7 @@ def draw_worlds(path: Path, height: int, width: int, world_width: int = WORLD_WI
 
 
 def draw_world(width: int) -> np.ndarray:
-    """Draw the world as the sources of the Earth data set show it: uint8 [width / 2, width, 3]."""
+    """Draw the world as the sources of the Earth dataset show it: uint8 [width / 2, width, 3]."""
     return draw_map(width, with_lines=True)[0]
 
 
@@ -122,7 +122,7 @@ def write_picture(path: Path, height: int, width: int, block: Block) -> Path:
         path: The file.
         height: Pixels, which need not be whole blocks.
         width: Pixels.
-        block: Makes rows [256, 256] and columns [256, 256] colours [256, 256, 3], uint8.
+        block: Makes rows [256, 256] and columns [256, 256] colors [256, 256, 3], uint8.
     """
 
     def blocks() -> Iterator[np.ndarray]:
@@ -154,7 +154,7 @@ def peak_bytes() -> int:
 
 
 def compare(source: Path, size: Tiling) -> Iterator[dict[str, Any]]:
-    """Translate with each network whole, by statistics of some tiles, of all, and of each by itself; yield figures."""
+    """Translate with each network whole, by statistics of some tiles, of all, and of each on its own; yield figures."""
     picture = read_image(source)
     ways = {"some": size, "all": replace(size, exact=True), "each its own": replace(size, shared=False)}
     for name, (network, statistics) in small_networks().items():

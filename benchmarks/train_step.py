@@ -5,7 +5,7 @@
     python -m benchmarks.train_step --model dcgan
 
 The plain step is what one writes after reading the paper: float32, contiguous memory, default Adam, torch's own layers.
-Both work on the same pictures. Prints images/s (medians), the ratio of the two with a 95% interval over the pairs,
+Both work on the same images. Prints images/s (medians), the ratio of the two with a 95% interval over the pairs,
 and the share of the machine's measured matrix-product peak. FLOPs are counted by torch for the forward passes and
 three times that where a pass is trained (forward, and two products backward). For digits the same step is also timed
 with batches from the loader: they must not starve it.

@@ -1,12 +1,12 @@
-"""Pictures a second of a whole folder: a plain loop, translate_folder, and ONNX Runtime, in one process and in turn.
+"""Images a second of a whole folder: a plain loop, translate_folder, and ONNX Runtime, in one process and in turn.
 
-    python -m benchmarks.translate                              200 pictures of 256x256, U-Net 256 and ResNet 9
+    python -m benchmarks.translate                              200 images of 256x256, U-Net 256 and ResNet 9
     python -m benchmarks.translate --count 20 --repeats 3
 
-The plain loop is what one writes after reading a tutorial: load with Pillow, one picture at a time, float32, contiguous
-memory, save. All read the same PNG files and write PNG files. Weights are random, so that the pictures mean nothing and
-the time is that of trained ones; batch norms have statistics as if trained. Prints pictures/s (medians), their ratios
-to the plain loop with a 95% interval over the repeats, and how far each is from the plain loop's pictures.
+The plain loop is what one writes after reading a tutorial: load with Pillow, one image at a time, float32, contiguous
+memory, save. All read the same PNG files and write PNG files. Weights are random, so that the images mean nothing and
+the time is that of trained ones; batch norms have statistics as if trained. Prints images/s (medians), their ratios
+to the plain loop with a 95% interval over the repeats, and how far each is from the plain loop's images.
 """
 
 import copy
@@ -77,7 +77,7 @@ def draw_pictures(folder: Path, count: int, size: int) -> Path:
 
 
 def make_network(spec: NetworkSpec) -> nn.Module:
-    """Build a network with random weights, and batch norms with the statistics of random pictures."""
+    """Build a network with random weights, and batch norms with the statistics of random images."""
     torch.manual_seed(0)
     network = build_generator(spec)
     initialize_weights(network, "kaiming")
@@ -129,7 +129,7 @@ def measure(ways: Mapping[str, Way], source: Path, work: Path, repeats: int) -> 
 
     Args:
         ways: By name; the first is what the others are compared with.
-        source: The pictures.
+        source: The images.
         work: A folder for the results, which are removed.
         repeats: Turns that count; one before them does not.
     """
@@ -158,7 +158,7 @@ def measure(ways: Mapping[str, Way], source: Path, work: Path, repeats: int) -> 
 
 
 def _apart(one: Path, other: Path) -> tuple[float, int]:
-    """Give the mean and the largest difference of the pictures of two folders, in 255ths."""
+    """Give the mean and the largest difference of the images of two folders, in 255ths."""
     apart = [
         np.abs(np.asarray(Image.open(path)).astype(int) - np.asarray(Image.open(other / path.name)))
         for path in sorted(one.iterdir())
@@ -200,8 +200,8 @@ def main(arguments: list[str]) -> int:
 def describe(record: Mapping[str, object], results: list[dict[str, object]]) -> str:
     """Make the table."""
     lines = [
-        f"{record['count']} pictures of {record['size']} pixels, {record['threads']} threads",
-        "| model | way | pictures/s | ratio [95%] | mean difference | largest |",
+        f"{record['count']} images of {record['size']} pixels, {record['threads']} threads",
+        "| model | way | images/s | ratio [95%] | mean difference | largest |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for result in results:

@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train translators between two domains of pictures without pairs, or go on training them (--resume)."""
+    """Train translators between two domains of images without pairs, or go on training them (--resume)."""
 
     out: Path
     """Folder of the run: options, records, samples, checkpoints and the model."""
@@ -37,11 +37,11 @@ class Train:
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate a picture, or all of a folder and its subfolders, under the same names and in the same sizes."""
+    """Translate a image, or all of a folder and its subfolders, under the same names and in the same sizes."""
 
     options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
     direction: Literal["a2b", "b2a"]
-    """a2b translates pictures of domain A to domain B."""
+    """a2b translates images of domain A to domain B."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Evaluate:
     model: tyro.conf.Positional[Path]
     """A run, a checkpoint or a model folder."""
     data: Path
-    """The data set."""
+    """The dataset."""
     split: Literal["train", "val", "test"] = "test"
     """Which of its splits."""
     limit: int | None = None
-    """At most so many pictures of each domain, evenly over it."""
+    """At most so many images of each domain, evenly over it."""
     sheet: Path | None = None
     """Write a contact sheet (source, translated, cycled back; the truth where there are pairs) to this PNG."""
     device: Device = "auto"

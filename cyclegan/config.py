@@ -32,7 +32,7 @@ Preset = Literal["horse2zebra", "earth64"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The two domains and what is done to their pictures."""
+    """The two domains and what is done to their images."""
 
     __pydantic_config__ = STRICT
 
@@ -41,15 +41,15 @@ class DataConfig:
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     """Pixels a side in training."""
     augment: AugmentPreset = "paper"
-    """none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
+    """none: whole images. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
     shifted a little. The next two options override it."""
     load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
-    """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
-    286/256 of it, as in the published code; with --augment none just --image-size. 0 keeps the picture's own scale."""
+    """Pixels a side that a image is scaled to before a random piece of --image-size is cut; by default
+    286/256 of it, as in the published code; with --augment none just --image-size. 0 keeps the image's own scale."""
     flip: bool = True
-    """Mirror half of the pictures left to right, where --augment does; --no-flip leaves it out."""
+    """Mirror half of the images left to right, where --augment does; --no-flip leaves it out."""
     batch_size: Count = 1
-    """Pictures of each domain a step (and device)."""
+    """Images of each domain a step (and device)."""
     channels_a: Channels | None = None
     """Channels of domain a; by default as many as its images have, without alpha; 3 for gray images, too, where the
     identity loss needs as many as the other domain has."""
@@ -61,7 +61,7 @@ class DataConfig:
     value_range_b: str | None = None
     """The same of domain b, where its range is another."""
     on_error: Literal["stop", "skip"] = "stop"
-    """A picture that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
+    """A image that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
     counted."""
 
 
@@ -90,10 +90,10 @@ class ModelConfig:
     gan_loss: Literal["lsgan", "vanilla", "hinge", "wgangp"] = "lsgan"
     """The adversarial loss; the paper's is least squares."""
     lambda_cycle: NotNegative = 10.0
-    """Weight of the cycle losses: there and back must give the picture back."""
+    """Weight of the cycle losses: there and back must give the image back."""
     lambda_identity: NotNegative = 0.5
     """Weight of the identity losses, as a share of --lambda-cycle: what is in the target domain already must stay. It
-    keeps colours; 0 skips its work."""
+    keeps colors; 0 skips its work."""
     lambda_gp: NotNegative = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
     pool_size: Annotated[int, Interval(ge=0, le=10_000)] = 50
@@ -120,14 +120,14 @@ class CycleGanConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Seed of the weights, the order of the pictures, their partners, augmentation and the pools."""
+    """Seed of the weights, the order of the images, their partners, augmentation and the pools."""
 
 
 def preset(name: Preset | None) -> CycleGanConfig:
     """Give the defaults of a named use.
 
     "horse2zebra" is the paper's setting (Zhu et al. 2017, Sec. 7): 256 pixels, batch 1, 200 epochs. "earth64" learns
-    satellite pictures and terrain at 64 pixels in half an hour on a CPU. Its U-Net keeps the colour of a tile that has
+    satellite images and terrain at 64 pixels in half an hour on a CPU. Its U-Net keeps the color of a tile that has
     but one (sea, forest), which every instance norm of a ResNet subtracts.
     """
     default = CycleGanConfig()
@@ -153,7 +153,7 @@ def check(config: CycleGanConfig) -> None:
     model, data = config.model, config.data
     if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and model.lambda_identity:
         raise UserError(
-            f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: a picture of one domain cannot "
+            f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: a image of one domain cannot "
             "go through the generator of the other. Use --lambda-identity 0."
         )
     if model.generator == "resnet" and model.levels is not None:
@@ -173,13 +173,13 @@ def check(config: CycleGanConfig) -> None:
 
 
 def data_folder(data: DataConfig) -> Path:
-    """Give the folder of the data set.
+    """Give the folder of the dataset.
 
     Raises:
         UserError: The options name none.
     """
     if data.data is None:
-        raise UserError("--data is missing: give the folder of the data set, with trainA and trainB in it.")
+        raise UserError("--data is missing: give the folder of the dataset, with trainA and trainB in it.")
     return data.data
 
 
@@ -189,7 +189,7 @@ def channels(data: DataConfig) -> tuple[int, int]:
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Give the ranges of both domains' pictures; None is the whole range of a file's type.
+    """Give the ranges of both domains' images; None is the whole range of a file's type.
 
     Raises:
         UserError: An option is no range.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cyclegan.__main__ import Evaluate
 
 SHEET_ROWS = 4  # of each direction
-MEASURED = 200  # training pictures of each domain whose colours are measured
+MEASURED = 200  # training images of each domain whose colors are measured
 PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 
 
@@ -40,7 +40,7 @@ def run_evaluate(options: "Evaluate") -> int:
     """Score a model on a split, both ways.
 
     Raises:
-        UserError: No model of both directions, no data, or pictures that cannot be read.
+        UserError: No model of both directions, no data, or images that cannot be read.
     """
     if options.sheet is not None:
         require_picture_suffix(options.sheet)
@@ -82,7 +82,7 @@ def run_evaluate(options: "Evaluate") -> int:
         metrics = {f"cycle_l1_{a}": _interval(cycled, real[a])}
         if real[a][0].shape[0] == real[b][0].shape[0]:
             metrics[f"identity_l1_{a}"] = _interval(_translated(translators[back], images[a]), real[a])
-        # Translated anew where sizes differ: a translation scaled back and again would be blurred once more.
+        # Translated again where sizes differ: a translation scaled back and again would be blurred once more.
         drawn = fake if comparable is real else _translated(translators[there], cropped[a])
         metrics |= _distance(f"sliced_wasserstein_{there}", drawn, comparable[b])
         if paired:
@@ -115,7 +115,7 @@ def run_evaluate(options: "Evaluate") -> int:
 def _evenly(files: Files, limit: int | None) -> list[Path]:
     """Choose at most ``limit`` files, evenly over all of them."""
     if limit is not None and limit < 1:
-        raise UserError(f"--limit is {limit}; at least 1 picture is needed.")
+        raise UserError(f"--limit is {limit}; at least 1 image is needed.")
     count = len(files) if limit is None else min(limit, len(files))
     return [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
@@ -126,7 +126,7 @@ def _tensors(translator: Translator, images: Sequence[np.ndarray]) -> list[Tenso
 
 
 def _unequal_pair(files: Mapping[str, list[Path]], pictures: Mapping[str, list[Tensor]]) -> str:
-    """Describe the first pair whose pictures differ in size; empty where there is none."""
+    """Describe the first pair whose images differ in size; empty where there is none."""
     for paths, pair in zip(*(zip(*each.values(), strict=True) for each in (files, pictures)), strict=True):
         sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pair]
         if len(set(sizes)) > 1:
@@ -135,18 +135,18 @@ def _unequal_pair(files: Mapping[str, list[Path]], pictures: Mapping[str, list[T
 
 
 def _notes(unequal: str, trained_size: int | None, *, has_distance: bool) -> list[str]:
-    """Say which scores are left out or are of changed pictures, and why."""
+    """Say which scores are left out or are of changed images, and why."""
     notes = []
     if unequal:
-        notes.append(f"Nothing is compared with the truth: {unequal}. The pictures of a pair must be of one size.")
+        notes.append(f"Nothing is compared with the truth: {unequal}. The images of a pair must be of one size.")
     if not has_distance:
         notes.append(
-            f"No sliced Wasserstein distance: there are pictures of less than {PATCH_SIZE} pixels, or of several sizes "
+            f"No sliced Wasserstein distance: there are images of less than {PATCH_SIZE} pixels, or of several sizes "
             "and smaller than those of the training."
         )
     elif trained_size is not None:
         notes.append(
-            "The pictures differ in size: the sliced Wasserstein distance is that of pictures as the training saw "
+            "The images differ in size: the sliced Wasserstein distance is that of images as the training saw "
             f"them, {trained_size} pixels a side."
         )
     return notes
@@ -179,7 +179,7 @@ def _per_picture(metric: str, outputs: list[Tensor], targets: list[Tensor]) -> n
 
 
 def _distance(name: str, outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
-    """Compare patch statistics of two sets; only pictures of one size, not tiny, have them."""
+    """Compare patch statistics of two sets; only images of one size, not tiny, have them."""
     if len({picture.shape for picture in [*outputs, *targets]}) > 1 or min(targets[0].shape[-2:]) < PATCH_SIZE:
         return {}
     return {name: {"mean": sliced_wasserstein(torch.stack(outputs), torch.stack(targets)).mean}}
@@ -192,14 +192,14 @@ def _against_truth(way: str, outputs: list[Tensor], targets: list[Tensor]) -> di
 def _known_colours(
     options: "Evaluate", translators: Mapping[str, Translator], real: Mapping[str, list[Tensor]]
 ) -> dict[str, dict[str, DomainColours]]:
-    """Measure the colours of both domains: of the training pictures, and of the very pictures that are the truth.
+    """Measure the colors of both domains: of the training images, and of the very images that are the truth.
 
     The first is what a translator can know; the second tells how much of its error is that the two differ.
     """
     colours = {"to the truth": {domain: DomainColours.of(pictures) for domain, pictures in real.items()}}
     try:
         found = find_domains(options.data, "train")
-    except UserError:  # a data set for testing alone
+    except UserError:  # a dataset for testing alone
         return colours
     colours["to train"] = {
         domain: DomainColours.of(
@@ -218,7 +218,7 @@ def _baseline(
     a: str,
     b: str,
 ) -> dict[str, dict[str, float]]:
-    """Score what needs no learning, from domain ``a`` to ``b``: L1 of the pictures, patches of comparable ones."""
+    """Score what needs no learning, from domain ``a`` to ``b``: L1 of the images, patches of comparable ones."""
     drawn, scores = _trivial(comparable[a], known, a, b), {}
     for name, outputs in _trivial(real[a], known, a, b).items():
         distance = _distance("sliced_wasserstein", drawn[name], comparable[b])
@@ -232,13 +232,13 @@ def _baseline(
 def _trivial(
     sources: list[Tensor], known: Mapping[str, Mapping[str, DomainColours]], a: str, b: str
 ) -> dict[str, list[Tensor]]:
-    """Translate by the source itself, by one flat colour, and by the source's colours matched to the domain."""
+    """Translate by the source itself, by one flat color, and by the source's colors matched to the domain."""
     trivial = {}
     for where, colours in known.items():
         trivial[f"flat {where}"] = [colours[b].flat(source) for source in sources]
         if colours[a].mean.shape == colours[b].mean.shape:
             trivial["copy"] = sources
-            trivial[f"colours matched {where}"] = [match_colours(s, colours[a], colours[b]) for s in sources]
+            trivial[f"colors matched {where}"] = [match_colours(s, colours[a], colours[b]) for s in sources]
     return trivial
 
 
@@ -253,7 +253,7 @@ def _rows(
 def _print_scores(result: Mapping[str, Any], domains: tuple[str, str]) -> None:
     a, b = domains
     console = Console(markup=False)
-    table = Table(title=f"{result['pictures']} pictures of {result['split']}; a is {a}, b is {b}", title_justify="left")
+    table = Table(title=f"{result['pictures']} images of {result['split']}; a is {a}, b is {b}", title_justify="left")
     table.add_column("metric")
     table.add_column("model", justify="right")
     for name, values in result["metrics"].items():

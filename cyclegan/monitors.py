@@ -1,7 +1,7 @@
-"""A watch on CycleGAN's own failures: colours inverted, nothing translated, a discriminator that has won.
+"""A watch on CycleGAN's own failures: colors inverted, nothing translated, a discriminator that has won.
 
-Two generators can agree to invert colours: the cycle loss is content, since the way back inverts again. Only the
-identity pass tells for certain: G_ab is asked to leave a picture of domain b alone, and gives its negative. A
+Two generators can agree to invert colors: the cycle loss is content, since the way back inverts again. Only the
+identity pass tells for certain: G_ab is asked to leave a image of domain b alone, and gives its negative. A
 translation that is dark where its source is bright is a hint: some domains are truly so.
 """
 
@@ -21,7 +21,7 @@ LOOKS = 2  # in a row, before something is said
 
 @dataclass(frozen=True)
 class View:
-    """Fixed pictures of one direction: source and translation, and the identity pass of the target domain."""
+    """Fixed images of one direction: source and translation, and the identity pass of the target domain."""
 
     source: Tensor
     fake: Tensor
@@ -30,7 +30,7 @@ class View:
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
-    """Mean over pictures of the correlation of their luminances, in [-1, 1]; 0 for flat pictures.
+    """Mean over images of the correlation of their luminances, in [-1, 1]; 0 for flat images.
 
     Args:
         first: [N, C, H, W].
@@ -56,7 +56,7 @@ class CycleWatch:
         self.memory: dict[str, int] = {}  # looks in a row that saw each failure: what the next one depends on
 
     def look(self, views: Mapping[str, View], losses: Mapping[str, float]) -> Sight:
-        """Look at the fixed pictures of both directions, and at the latest mean losses.
+        """Look at the fixed images of both directions, and at the latest mean losses.
 
         Args:
             views: By direction, "a2b" and "b2a".
@@ -77,8 +77,8 @@ class CycleWatch:
         if loss is None or loss >= WON.get(self._gan_loss, -float("inf")):
             return {}
         return {
-            f"D_{domain}": f"D_{domain} has won (loss {loss:.3g}): it tells every translation from a real picture, and "
-            "the generator learns little. Lower --lr, fewer --patch-layers, or more pictures of that domain."
+            f"D_{domain}": f"D_{domain} has won (loss {loss:.3g}): it tells every translation from a real image, and "
+            "the generator learns little. Lower --lr, fewer --patch-layers, or more images of that domain."
         }
 
     def _new(self, failing: Mapping[str, str]) -> list[str]:
@@ -99,12 +99,12 @@ def _inverted(way: str, correlations: Mapping[str, float]) -> dict[str, str]:
     kept, like_source = correlations.get(f"correlation_identity_{way}", 0.0), correlations[f"correlation_source_{way}"]
     if kept < 0:
         return {
-            f"{way} inverted": f"{way}: colours are inverted: what should stay as it is becomes its negative "
+            f"{way} inverted": f"{way}: colors are inverted: what should stay as it is becomes its negative "
             f"(correlation {kept:.2f}). Start again with another --seed, or a larger --lambda-identity."
         }
     if like_source < 0:
         return {
-            f"{way} perhaps inverted": f"{way}: perhaps colours are inverted: translations are dark where their "
+            f"{way} perhaps inverted": f"{way}: perhaps colors are inverted: translations are dark where their "
             f"sources are bright (correlation {like_source:.2f}). Look at the samples: are the domains truly so? If "
             "not, start again with another --seed."
         }

@@ -5,16 +5,16 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """Up to ``size`` generated pictures; a module, so that a checkpoint saves it like a network.
+    """Up to ``size`` generated images; a module, so that a checkpoint saves it like a network.
 
-    The rule, picture by picture: until the pool is full, a picture is kept and given back. Then, with probability one
+    The rule, image by image: until the pool is full, a image is kept and given back. Then, with probability one
     half, a random kept one is given in its place, and it takes that one's place; else it is given back and not kept.
 
     Args:
-        size: Pictures to keep; 0 gives every picture back.
-        shape: Of a picture, (C, H, W).
+        size: Images to keep; 0 gives every image back.
+        shape: Of a image, (C, H, W).
 
-    Reference: Zhu et al. 2017, Sec. 4 (50 pictures).
+    Reference: Zhu et al. 2017, Sec. 4 (50 images).
     """
 
     pictures: Tensor
@@ -30,7 +30,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, fresh: Tensor) -> Tensor:
-        """Give D's pictures for G's: [N, C, H, W] in and out, float32. Draws from torch's generator on the CPU."""
+        """Give D's images for G's: [N, C, H, W] in and out, float32. Draws from torch's generator on the CPU."""
         if not self.size:
             return fresh
         if self._count is None:

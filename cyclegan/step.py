@@ -53,7 +53,7 @@ class CycleGanStep:
         gan_loss: The adversarial loss; least squares in the paper (Sec. 4).
         weights: Of the terms.
         join_generators: Run a generator's translation and its identity pass as one batch. Only where no layer mixes the
-            pictures of a batch or draws for them: with instance norm and without dropout.
+            images of a batch or draws for them: with instance norm and without dropout.
         join_discriminators: Run a discriminator's real and fake pass as one batch; with instance norm, not batch norm.
         accumulate: Pieces that a batch is split into, one after the other: the memory of one piece.
         checkpointing: Keep the generators' inputs alone and compute what lies between again: less memory, more time.
@@ -116,7 +116,7 @@ class CycleGanStep:
             _add(sums, losses, share)
         self._update("G_ab", "G_ba")
 
-        # Update both D on real pictures and on fakes from the pools.
+        # Update both D on real images and on fakes from the pools.
         for discriminator in (self.networks.D_a, self.networks.D_b):
             discriminator.requires_grad_(True)
         self._zero_grad("D_a", "D_b")
@@ -162,7 +162,7 @@ class CycleGanStep:
     def _discriminator_losses(
         self, domain: str, D: nn.Module, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Teach D to tell a domain's pictures from translations into it."""
+        """Teach D to tell a domain's images from translations into it."""
         with self._precision(real):
             real_scores, fake_scores = _pass(D, [real, fake], joined=self.join_discriminators)
         loss_d = 0.5 * gan_loss_d(real_scores, fake_scores, self.gan_loss)  # halved: D learns slower than G (Sec. 7.1)

@@ -56,7 +56,7 @@ class CycleGan:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
-        store: Keeps decoded pictures.
+        store: Keeps decoded images.
         say: Takes a line for the user.
         compiled: Train compiled networks.
     """
@@ -159,7 +159,7 @@ class CycleGan:
         return scores
 
     def sample(self) -> np.ndarray:
-        """Draw source, translation, the way back and the identity pass of fixed pictures of both domains."""
+        """Draw source, translation, the way back and the identity pass of fixed images of both domains."""
         rows, titles = [], []
         for domain, there, back in (("a", "G_ab", "G_ba"), ("b", "G_ba", "G_ab")):
             source = self._held_out(domain, SAMPLE_PICTURES)
@@ -173,7 +173,7 @@ class CycleGan:
         return contact_sheet(rows, heads, titles)
 
     def watch(self, losses: Mapping[str, float]) -> Sight:
-        """Look for inverted colours, translations that change nothing, and a discriminator that has won."""
+        """Look for inverted colors, translations that change nothing, and a discriminator that has won."""
         real = {domain: self._held_out(domain, WATCHED_PICTURES) for domain in "ab"}
         views: dict[str, View] = {}
         for name, a, b in (("G_ab", "a", "b"), ("G_ba", "b", "a")):
@@ -229,7 +229,7 @@ class CycleGan:
         return readable(lambda index: self.training_set.picture(domain, index), 0, count)[0]
 
     def _held_out(self, domain: str, count: int) -> Tensor:
-        """Give at most ``count`` fixed pictures of a domain, evenly over it, as networks take them: [N, C, S, S]."""
+        """Give at most ``count`` fixed images of a domain, evenly over it, as networks take them: [N, C, S, S]."""
         length = len(self.held_out.files[domain])
         chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
         with blaming_held_out(self.held_out_split):
@@ -238,7 +238,7 @@ class CycleGan:
 
     @torch.no_grad()
     def _outputs(self, name: str, source: Tensor, mode: Statistics | None = None) -> Tensor:
-        """Translate [N, C, S, S] picture by picture, as the finished model would: eval mode, float32 out.
+        """Translate [N, C, S, S] image by image, as the finished model would: eval mode, float32 out.
 
         Args:
             name: Of the generator.
@@ -325,7 +325,7 @@ def _record(config: CycleGanConfig, model: CycleGan) -> DataRecord:
 
 
 def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:
-    """Open a split: augmented for training, else scaled as the network expects whole pictures."""
+    """Open a split: augmented for training, else scaled as the network expects whole images."""
     data, root = config.data, data_folder(config.data)
     augmentation = chosen_augmentation(
         data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(root)
@@ -351,7 +351,7 @@ def _say_what(say: Say, model: CycleGan) -> None:
     sizes = {name: sum(p.numel() for p in model.networks[name].parameters()) / 1e6 for name in ("G_ab", "D_a")}
     counts = {domain: len(files) for domain, files in model.training_set.files.items()}
     say(
-        f"{counts['a']} pictures of {model.domains['a']}, {counts['b']} of {model.domains['b']}, "
+        f"{counts['a']} images of {model.domains['a']}, {counts['b']} of {model.domains['b']}, "
         f"{model.config.data.image_size} pixels, batch {model.config.data.batch_size}; each G {sizes['G_ab']:.1f}M and "
         f"each D {sizes['D_a']:.1f}M parameters; {model.fabric.device.type}, {model.precision}, "
         f"{torch.get_num_threads()} threads."
@@ -360,7 +360,7 @@ def _say_what(say: Say, model: CycleGan) -> None:
     if unread := describe_unread(model.training_set.unread + Counter(held_out)):
         say(unread)
     if model.held_out_split != "val":
-        say(f"No val split: the newest model is kept, not the best, and samples show {model.held_out_split} pictures.")
+        say(f"No val split: the newest model is kept, not the best, and samples show {model.held_out_split} images.")
 
 
 def _describe_best(best: Mapping[str, float]) -> list[str]:
@@ -379,16 +379,16 @@ A CycleGAN (Zhu et al. 2017), trained without pairs with ganvas. It translates b
 
 - a2b: {a} → {b}; b2a: {b} → {a}
 - Data: {data}. Licence of the data: {licence}
-- Pictures: {config.data.image_size} pixels
+- Images: {config.data.image_size} pixels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
 - Batch norm at inference: {model.statistics} statistics
-- Licence of the weights: not stated. Choose one before you share them (push --licence)
+- Licence of the weights: not stated. Choose one before you share them (push --license)
 
 {sample_line("Held-out pictures of both domains, translated and back")}
 
 ```python
 import ganvas
-output = ganvas.load("this folder", direction="a2b").translate(picture)
+output = ganvas.load("this folder", direction="a2b").translate(image)
 ```
 
 {settings(config)}

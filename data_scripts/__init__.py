@@ -1,1 +1,1 @@
-"""Scripts that fetch, make and check data sets: ``python -m data_scripts NAME``."""
+"""Scripts that fetch, make and check datasets: ``python -m data_scripts NAME``."""

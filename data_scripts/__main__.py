@@ -18,15 +18,15 @@ class Script:
 
 
 SCRIPTS = {
-    "list": Script("data_scripts.sets", "all data sets that can be had, with size and licence"),
+    "list": Script("data_scripts.sets", "all datasets that can be had, with size and license"),
     "earth": Script("data_scripts.earth", "maps and terrain of the whole Earth, from PyPI's basemap; needs no network"),
     "mnist": Script("data_scripts.mnist", "70,000 digits, downloaded; or the files that are there, checked"),
     "fashion-mnist": Script("data_scripts.fashion_mnist", "70,000 pieces of clothing, in the same form"),
-    "shards": Script("data_scripts.shards", "pack a data set of pairs into tar shards, for sets of very many files"),
-    "check": Script("data_scripts.check", "tell what a data set holds and what is wrong with it"),
-    "combine": Script("data_scripts.combine", "put the pictures of two folders side by side"),
-    "split": Script("data_scripts.split", "take pictures that are side by side apart into two folders"),
-    "resize": Script("data_scripts.resize", "scale all pictures of a folder, and of the folders in it"),
+    "shards": Script("data_scripts.shards", "pack a dataset of pairs into tar shards, for sets of very many files"),
+    "check": Script("data_scripts.check", "tell what a dataset holds and what is wrong with it"),
+    "combine": Script("data_scripts.combine", "put the images of two folders side by side"),
+    "split": Script("data_scripts.split", "take images that are side by side apart into two folders"),
+    "resize": Script("data_scripts.resize", "scale all images of a folder, and of the folders in it"),
     "grayscale": Script("data_scripts.grayscale", "pairs for colourisation from any folder of photos"),
     "edges": Script("data_scripts.edges", "pairs of edges and photo from any folder of photos"),
     "preview": Script("data_scripts.preview", "draw what a training sees, and prove that pairs stay aligned"),
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    about = "Data sets, made or downloaded, and tools for folders of pictures."
+    about = "Data sets, made or downloaded, and tools for folders of images."
     name = find_command("python -m data_scripts", about, _listing(), arguments)
     if name in SCRIPTS:
         # A name from the command line never becomes a module's name: the table has it.

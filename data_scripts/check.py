@@ -1,4 +1,4 @@
-"""``python -m data_scripts check DIR``: tell in plain words what a data set holds and what is wrong with it.
+"""``python -m data_scripts check DIR``: tell in plain words what a dataset holds and what is wrong with it.
 
 Ends with 0 when nothing is wrong, 1 when something is (and says all of it), 2 when it could not look.
 """
@@ -49,10 +49,10 @@ OWN_RANGES = {"uint8": "0:255", "uint16": "0:65535", "float32": "0:1"}
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Tell what a data set holds and what is wrong with it."""
+    """Tell what a dataset holds and what is wrong with it."""
 
     data: tyro.conf.Positional[Path]
-    """The data set's folder."""
+    """The dataset's folder."""
     json: bool = False
     """Print one JSON object instead of words."""
 
@@ -93,12 +93,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture lies, and where its views do.
+    """Where a image lies, and where its views do.
 
     Attributes:
         folder: Its folder.
         path: The file.
-        views: Rows of its small views: one, or one of each half of an A|B picture.
+        views: Rows of its small views: one, or one of each half of an A|B image.
     """
 
     folder: Folder
@@ -119,10 +119,10 @@ class Picture:
         low: Least value but for sentinels, in the file's own units, as is the following. Above ``high`` if there is
             none.
         high: Greatest value.
-        conversions: What is converted or left out when it is read: see `ganvas.data.images.Picture`; and "profile".
+        conversions: What is converted or left out when it is read: see `ganvas.data.images.Image`; and "profile".
         has_colour: Whether any pixel's channels differ.
         digest: Of the pixels.
-        is_drawn: Whether it, or one of its halves, is in flat colours of the legend.
+        is_drawn: Whether it, or one of its halves, is in flat colors of the legend.
         error: Empty where it could be read.
         sentinels: Values that look like marks of missing data, with their pixels.
     """
@@ -143,10 +143,10 @@ class Picture:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check a data set; give the exit code.
+    """Check a dataset; give the exit code.
 
     Raises:
-        UserError: There is no folder, or no data set in it.
+        UserError: There is no folder, or no dataset in it.
     """
     options = tyro.cli(
         CheckOptions, prog="python -m data_scripts check", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
@@ -160,10 +160,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def inspect(root: Path) -> Report:
-    """Decode every picture of a data set and look for what would hurt a training.
+    """Decode every image of a dataset and look for what would hurt a training.
 
     Raises:
-        UserError: There is no folder, or no data set in it.
+        UserError: There is no folder, or no dataset in it.
     """
     if not root.is_dir():
         raise UserError(f"{root}: {describe_missing(root, 'folder')}. Give the folder of a dataset.")
@@ -189,7 +189,7 @@ def _inspect_pictures(root: Path, found: Found) -> Report:
     layout = _layout(found, partners)
     places = _places(folders.values())
     rows = sum(len(place.views) for place in places)
-    # Views of a million pictures would crowd the memory; a file's pages give way.
+    # Views of a million images would crowd the memory; a file's pages give way.
     with tempfile.TemporaryFile() as file:
         views = np.memmap(file, np.uint8, "w+", shape=(max(1, rows), SIDE, SIDE))
         looked = list(in_parallel(lambda place: _look(place, views, list(legend.values())), places, "decoding"))
@@ -375,11 +375,11 @@ def _layout(found: Found, partners: Sequence[tuple[Folder, Folder]]) -> Layouts:
     return "paired folders" if must_be_pairs or smaller == 0 or shared * 2 > smaller else "unpaired folders"
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------------
 
 
 def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
-    """Decode a picture, and put what is compared of it into its rows of ``views``."""
+    """Decode a image, and put what is compared of it into its rows of ``views``."""
     import numpy as np
 
     from data_scripts.duplicates import view
@@ -459,7 +459,7 @@ def _partner_problems(
         for name, other, mine, theirs in ((a.name, b.name, sides[0], sides[1]), (b.name, a.name, sides[1], sides[0])):
             alone = sorted(mine.keys() - theirs.keys())
             if alone:
-                yield f"{name}: {len(alone)} pictures have no partner in {other} ({named(alone)})"
+                yield f"{name}: {len(alone)} images have no partner in {other} ({named(alone)})"
         shared = {key: (sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys())}
         differ = [
             key
@@ -476,11 +476,11 @@ def _odd_widths(root: Path, pictures: Iterable[Picture]) -> Iterable[str]:
         if picture.width % 2 and not picture.place.folder.domain:
             odd[picture.place.folder.name].append(picture.place.path.relative_to(root).as_posix())
     for name, paths in odd.items():
-        yield f"{name}: {len(paths)} pictures have an odd width and do not split into A and B ({named(paths)})"
+        yield f"{name}: {len(paths)} images have an odd width and do not split into A and B ({named(paths)})"
 
 
 def _mixed_kinds(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
-    """A few grayscale files among colour ones, or other depths, are worth a look before a long training."""
+    """A few grayscale files among color ones, or other depths, are worth a look before a long training."""
     for name, files in pictures.items():
         kinds = defaultdict(list)
         for picture in files:
@@ -489,18 +489,18 @@ def _mixed_kinds(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         usual = _usual_kind(files)
         for kind, names in kinds.items():
             if kind != usual:
-                yield f"{name}: {len(names)} pictures are {kind} among {usual} ({named(names)})"
+                yield f"{name}: {len(names)} images are {kind} among {usual} ({named(names)})"
 
 
 def _kinds_apart(folders: Iterable[Folder], pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
-    """Find splits whose pictures are of another kind than the same domain's in the first split."""
+    """Find splits whose images are of another kind than the same domain's in the first split."""
     first: dict[str, tuple[str, str]] = {}  # of each domain: folder and kind
     for folder in folders:
         kind = _usual_kind(pictures[folder.name])
         if kind:
             other, usual = first.setdefault(folder.domain, (folder.name, kind))
             if kind != usual:
-                yield f"{folder.name}: pictures are {kind}, while those of {other} are {usual}"
+                yield f"{folder.name}: images are {kind}, while those of {other} are {usual}"
 
 
 def _identical(samples: Iterable[Sample]) -> list[list[Sample]]:
@@ -518,7 +518,7 @@ def _identical_problems(identical: Iterable[Sequence[Sample]]) -> Iterable[str]:
         found["across splits" if across else "within a split"].append(" = ".join(sample.name for sample in group))
     for where, examples in found.items():
         if examples:
-            yield f"{len(examples)} groups of pictures with the same content {where} ({named(examples)})"
+            yield f"{len(examples)} groups of images with the same content {where} ({named(examples)})"
 
 
 def _near_words(near: Sequence[NearDuplicates], where: str) -> Iterable[str]:
@@ -534,12 +534,12 @@ def _unread_notes(folders: Iterable[Folder]) -> Iterable[str]:
 
 
 def _legend_notes(legend: Mapping[str, Colour], pictures: Sequence[Picture]) -> Iterable[str]:
-    """Tell what a legend does: strong heeds it in pictures that show its colours exactly, which no JPEG does."""
+    """Tell what a legend does: strong heeds it in images that show its colors exactly, which no JPEG does."""
     drawn = sum(picture.is_drawn for picture in pictures)
     if legend and drawn:
-        yield f"dataset.json has a legend; {drawn} of {len(pictures)} pictures are drawn in its colours"
+        yield f"dataset.json has a legend; {drawn} of {len(pictures)} images are drawn in its colors"
     elif legend:
-        yield "dataset.json has a legend, but no picture is drawn in exactly its colours, so all are interpolated"
+        yield "dataset.json has a legend, but no image is drawn in exactly its colors, so all are interpolated"
 
 
 def _conversions(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
@@ -555,16 +555,16 @@ def _conversions(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         for conversion, words in said.items():
             names = [picture.place.path.name for picture in files if conversion in picture.conversions]
             if names:
-                yield f"{name}: {len(names)} pictures {words} ({named(names)})"
+                yield f"{name}: {len(names)} images {words} ({named(names)})"
 
 
 def _colourless(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
-    """Find colour files that show no colour, where most pictures do."""
+    """Find color files that show no color, where most images do."""
     for name, files in pictures.items():
         files = [picture for picture in files if picture.channels == 3]
         gray = [picture.place.path.name for picture in files if not picture.has_colour]
         if 0 < 2 * len(gray) < len(files):
-            yield f"{name}: {len(gray)} colour files show no colour ({named(gray)})"
+            yield f"{name}: {len(gray)} color files show no color ({named(gray)})"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ganvas.data.digits import CLASSES, FILES, SIDE, TORCHVISION_FOLDERS, read_i
 from ganvas.errors import UserError
 from ganvas.messages import named
 
-UNBALANCED = 2  # times as many pictures of one class as of another: our choice
+UNBALANCED = 2  # times as many images of one class as of another: our choice
 EMPTY_PICTURES, EMPTY_LABELS = np.empty((0, SIDE, SIDE), np.uint8), np.empty(0, np.uint8)
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -74,19 +74,19 @@ def _read(files: Mapping[str, Path], name: str, dimensions: int, problems: list[
 def _split_problems(split: str, pictures: np.ndarray, labels: np.ndarray) -> Iterator[str]:
     N, H, W = pictures.shape
     if len(labels) and N and len(labels) != N:
-        yield f"{split}: there are {len(labels)} labels for {N} pictures"
+        yield f"{split}: there are {len(labels)} labels for {N} images"
     if (H, W) != (SIDE, SIDE):
-        yield f"{split}: pictures are {W}x{H}; dcgan expects {SIDE}x{SIDE}"
+        yield f"{split}: images are {W}x{H}; dcgan expects {SIDE}x{SIDE}"
     outside = np.flatnonzero(labels >= CLASSES)
     if len(outside):
         some = [f"label {index} is {labels[index]}" for index in outside]
         yield f"{split}: {len(outside)} labels are beyond 0 to {CLASSES - 1} ({named(some)})"
     missing = sorted(set(range(CLASSES)) - set(labels.tolist()))
     if missing and len(labels):
-        yield f"{split}: has no picture of {', '.join(map(str, missing))}"
+        yield f"{split}: has no image of {', '.join(map(str, missing))}"
     blank = np.flatnonzero((pictures == pictures[:, :1, :1]).all(axis=(1, 2)))
     if len(blank):
-        yield f"{split}: {len(blank)} pictures are blank ({named([str(index) for index in blank])})"
+        yield f"{split}: {len(blank)} images are blank ({named([str(index) for index in blank])})"
 
 
 def _balance_notes(split: str, labels: np.ndarray) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _balance_notes(split: str, labels: np.ndarray) -> Iterator[str]:
 
 
 def _identical(splits: Mapping[str, Split]) -> list[list[tuple[str, int]]]:
-    """Group pictures of the same pixels."""
+    """Group images of the same pixels."""
     places: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
     for split, (pictures, _) in splits.items():
         for index, picture in enumerate(pictures):
@@ -111,7 +111,7 @@ def _identical_problems(identical: list[list[tuple[str, int]]], splits: Mapping[
     for found, where in ((across, "across splits"), (within, "within a split")):
         if found:
             examples = [" = ".join(f"{split} {index}" for split, index in group) for group in found]
-            yield f"{len(found)} groups of pictures with the same content {where} ({named(examples)})"
+            yield f"{len(found)} groups of images with the same content {where} ({named(examples)})"
     labelled = {
         f"{' = '.join(f'{split} {index}' for split, index in group)}": {
             int(splits[split][1][index]) for split, index in group if index < len(splits[split][1])
@@ -122,7 +122,7 @@ def _identical_problems(identical: list[list[tuple[str, int]]], splits: Mapping[
         f"{names} as {' and '.join(map(str, sorted(labels)))}" for names, labels in labelled.items() if len(labels) > 1
     ]
     if torn:
-        yield f"{len(torn)} groups of pictures with the same content have different labels ({named(torn)})"
+        yield f"{len(torn)} groups of images with the same content have different labels ({named(torn)})"
 
 
 def _summary(pictures: np.ndarray, labels: np.ndarray) -> FolderReport:

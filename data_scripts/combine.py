@@ -1,7 +1,7 @@
-"""``python -m data_scripts combine A B --out DIR``: two folders of pictures become A|B pictures, side by side.
+"""``python -m data_scripts combine A B --out DIR``: two folders of images become A|B images, side by side.
 
 Training needs no such step, since it takes both folders as they are; other tools do. ``split`` is the way back. Depth,
-channels, alpha and the mark of pixels without data stay; a geo-reference does not, since the pictures lie elsewhere.
+channels, alpha and the mark of pixels without data stay; a geo-reference does not, since the images lie elsewhere.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CombineOptions:
-    """Put pictures of equal names side by side, A left and B right."""
+    """Put images of equal names side by side, A left and B right."""
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
     """Two folders, A and B, with the same subfolders if any; or one dataset with trainA and trainB, train/a and
     train/b, or A/train and B/train, and so on."""
     out: Path
-    """Folder to write: the pictures, or train, val and test with them."""
+    """Folder to write: the images, or train, val and test with them."""
     format: Format = "png"
-    """Of the pictures; what it does not hold in full becomes .tif. jpg and webp lose a little."""
+    """Of the images; what it does not hold in full becomes .tif. jpg and webp lose a little."""
     overwrite: bool = False
-    """Replace all pictures in the folder."""
+    """Replace all images in the folder."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures that belong together, and where they go: "train/x"."""
+    """Two images that belong together, and where they go: "train/x"."""
 
     name: str
     a: Path
@@ -60,11 +60,11 @@ class Pair:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Combine two folders, or a data set; give the exit code.
+    """Combine two folders, or a dataset; give the exit code.
 
     Raises:
         UserError: Folders that are missing, empty or not alike; an output that is in the way or cannot be written; or,
-            when all others are written, pictures that could not be combined.
+            when all others are written, images that could not be combined.
     """
     options = tyro.cli(
         CombineOptions, prog="python -m data_scripts combine", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
@@ -83,15 +83,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def find_pairs(folders: Sequence[Path]) -> list[Pair]:
-    """List the pairs of two folders, or of one data set.
+    """List the pairs of two folders, or of one dataset.
 
     Raises:
-        UserError: A folder is missing or empty, is no data set in two folders, or a picture has no partner.
+        UserError: A folder is missing or empty, is no dataset in two folders, or a image has no partner.
     """
     if len(folders) == 2:
         return match(folders[0], folders[1], "")
     if len(folders) != 1:
-        raise UserError(f"combine was given {len(folders)} folders; expected two, A and B, or one data set.")
+        raise UserError(f"combine was given {len(folders)} folders; expected two, A and B, or one dataset.")
     from ganvas.data.layout import SPLITS, TWO_FOLDERS, layouts_of, require_both
 
     root = folders[0]
@@ -113,21 +113,21 @@ def find_pairs(folders: Sequence[Path]) -> list[Pair]:
 
 
 def match(a: Path, b: Path, prefix: str) -> list[Pair]:
-    """Pair the pictures of two folders that lie in the same place under the same name, whatever the suffix.
+    """Pair the images of two folders that lie in the same place under the same name, whatever the suffix.
 
     Args:
-        a: Folder of the left pictures.
+        a: Folder of the left images.
         b: Folder of the right ones.
         prefix: Comes before their names.
 
     Raises:
-        UserError: A folder is missing or empty, a picture has no partner, or two of one folder have one name.
+        UserError: A folder is missing or empty, a image has no partner, or two of one folder have one name.
     """
     first, second = (by_name(folder, find_pictures(folder), matched_name) for folder in (a, b))
     alone = [(a, sorted(first.keys() - second.keys())), (b, sorted(second.keys() - first.keys()))]
     found = "; ".join(f"only in {folder}: {named(names)}" for folder, names in alone if names)
     if found:
-        raise UserError(f"Pictures without a partner of the same name ({found}). Add, rename or remove them.")
+        raise UserError(f"Images without a partner of the same name ({found}). Add, rename or remove them.")
     return [Pair(f"{prefix}{name}", first[name], second[name]) for name in sorted(first)]
 
 
@@ -137,9 +137,9 @@ def matched_name(folder: Path, path: Path) -> str:
 
 
 def side_by_side(a: Path, b: Path) -> Picture:
-    """Read two pictures and give [H, 2W, C].
+    """Read two images and give [H, 2W, C].
 
-    Where one is in colour, a gray partner gets its channels, too; where one has alpha, an opaque partner gets one.
+    Where one is in color, a gray partner gets its channels, too; where one has alpha, an opaque partner gets one.
 
     Raises:
         UserError: One cannot be read, or they differ in size, depth, channels, or the value of pixels without data.
@@ -161,7 +161,7 @@ def side_by_side(a: Path, b: Path) -> Picture:
 
 
 def _alike(arrays: Sequence[np.ndarray], has_alpha: Sequence[bool]) -> list[np.ndarray]:
-    """Give two pictures [H, W, C] the channels that either has: three for gray, an opaque alpha."""
+    """Give two images [H, W, C] the channels that either has: three for gray, an opaque alpha."""
     import numpy as np
 
     from ganvas.data.arrays import FULL_RANGE

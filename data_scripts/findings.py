@@ -1,4 +1,4 @@
-"""What `check` finds out about a data set, and how it is put into words."""
+"""What `check` finds out about a dataset, and how it is put into words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Layouts = Literal["side by side", "paired folders", "unpaired folders", "digits"
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What one folder of pictures, or one split of digits, holds; each kind with its count.
+    """What one folder of images, or one split of digits, holds; each kind with its count.
 
     Attributes:
-        pictures: How many there are, readable or not.
+        images: How many there are, readable or not.
         sizes: "256x256" and so on.
-        kinds: Depth and colours: "8-bit colour".
+        kinds: Depth and colors: "8-bit color".
         converted: What is converted when it is read: palettes, CMYK, transparency.
-        classes: Digits alone: pictures of each class.
+        classes: Digits alone: images of each class.
     """
 
     pictures: int
@@ -36,15 +36,15 @@ class FolderReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a data set holds.
+    """What a dataset holds.
 
     Attributes:
         layout: How it lies on the disk.
         folders: By name.
         problems: What is wrong, in one sentence each.
         notes: What is worth knowing and need not be wrong.
-        identical: Groups of pictures of exactly the same pixels, by name.
-        near_duplicates: Pictures that show the same, with how sure that is.
+        identical: Groups of images of exactly the same pixels, by name.
+        near_duplicates: Images that show the same, with how sure that is.
         sources: Of several sources, their folders, and the target's last.
     """
 
@@ -62,7 +62,7 @@ def describe(root: Path, report: Report) -> list[str]:
     lines = [f"{root}: {report.layout}"]
     for name, folder in report.folders.items():
         parts = [counted(part) for part in (folder.sizes, folder.kinds) if part]
-        lines.append("; ".join([f"  {name}: {folder.pictures} pictures", *parts]))
+        lines.append("; ".join([f"  {name}: {folder.pictures} images", *parts]))
         if folder.classes:
             lines.append("    of each class: " + ", ".join(f"{name} {count}" for name, count in folder.classes.items()))
     if report.notes:

@@ -1,7 +1,7 @@
-"""What the chores share: where they may write, how they work through many pictures, and how they name what failed.
+"""What the chores share: where they may write, how they work through many images, and how they name what failed.
 
-A chore's folder is filled aside and put in place at the end, so it is whole or not there. A picture that cannot be used
-stops none of the others: the folder is made without it, and the command ends with a list of all such pictures and exit
+A chore's folder is filled aside and put in place at the end, so it is whole or not there. A image that cannot be used
+stops none of the others: the folder is made without it, and the command ends with a list of all such images and exit
 code 2.
 """
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 Format = Literal["png", "tif", "jpg", "webp"]
 DESCRIPTION = "dataset.json"
-AT_ONCE = 1000  # pictures that are handed to the threads in one go: of a million, no queue is built
+AT_ONCE = 1000  # images that are handed to the threads in one go: of a million, no queue is built
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Output = tuple[str, "Picture | bytes"]  # a file's place in the folder, and the picture or the bytes it is to hold
+Output = tuple[str, "Picture | bytes"]  # a file's place in the folder, and the image or the bytes it is to hold
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
     Args:
         out: The folder to write.
         inputs: Folders that are read.
-        overwrite: Whether pictures that are there may go.
+        overwrite: Whether images that are there may go.
 
     Raises:
-        UserError: It is a file, not empty, in an input or around one, or holds other files than pictures.
+        UserError: It is a file, not empty, in an input or around one, or holds other files than images.
     """
     out = out.resolve()
     for folder in inputs:
@@ -64,9 +64,7 @@ def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
         raise UserError(f"--out {out} is not empty. Name another folder, or replace all that is in it: --overwrite.")
     strange = next((path for path in out.rglob("*") if not _may_go(path)), None)
     if strange is not None:
-        raise UserError(
-            f"--out {out} holds {strange.relative_to(out)}, too: --overwrite replaces nothing but pictures."
-        )
+        raise UserError(f"--out {out} holds {strange.relative_to(out)}, too: --overwrite replaces nothing but images.")
     return out
 
 
@@ -100,7 +98,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """Give a picture's place in a folder without its suffix: "sub/x"."""
+    """Give a image's place in a folder without its suffix: "sub/x"."""
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
@@ -133,14 +131,14 @@ def _as_any_system(name: str) -> str:
 
 
 def suffix_for(picture: Picture, suffix: str) -> str:
-    """Give the suffix if its format holds all of a picture, else ".tif", which does."""
+    """Give the suffix if its format holds all of a image, else ".tif", which does."""
     from ganvas.data.images import holds_all
 
     return suffix if holds_all(suffix, picture) else ".tif"
 
 
 def read_description(root: Path) -> bytes | None:
-    """Read a data set's description, to be kept as it is; None where there is none."""
+    """Read a dataset's description, to be kept as it is; None where there is none."""
     path = root / DESCRIPTION
     try:
         return read_regular(path) if path.exists() else None
@@ -190,7 +188,7 @@ def write_folder(
         outcomes = list(in_parallel(lambda item: writer.write(make, item), items, doing))
         errors = [outcome.error for outcome in outcomes if outcome.error]
         if not any(outcome.made for outcome in outcomes):
-            why = f" of {len(items) - len(errors)} pictures: {left_out}" if len(errors) < len(items) else ""
+            why = f" of {len(items) - len(errors)} images: {left_out}" if len(errors) < len(items) else ""
             raise UserError("\n  ".join([f"{out}: not written, since nothing could be made{why}.", *errors]))
         if isinstance(description, bytes):
             (folder / DESCRIPTION).write_bytes(description)
@@ -228,7 +226,7 @@ class _Writer:
         for place, _ in outputs:
             # Of one thread only, even when two are here at once: setdefault is one step.
             if self._taken.setdefault(_as_any_system(place), mine) is not mine:
-                return Outcome(error=f"{place}: is made of two pictures; the other one was kept. Rename one of them.")
+                return Outcome(error=f"{place}: is made of two images; the other one was kept. Rename one of them.")
         for place, content in outputs:
             self._put(self._folder / place, content)
         return Outcome(made=bool(outputs))

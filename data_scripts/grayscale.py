@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GrayscaleOptions:
-    """Make pairs for colourisation: a gray picture, and the photograph that it was made from."""
+    """Make pairs for colourisation: a gray image, and the photograph that it was made from."""
 
     photos: tyro.conf.Positional[Path]
     """Folder of photographs, with subfolders if any."""
     out: Path
-    """Folder to write, a data set of pairs."""
+    """Folder to write, a dataset of pairs."""
     val: Share = 0.05
     """Share of the photographs that is held out for validation, by a hash of the name."""
     test: Share = 0.05
     """Share that is held out to the end."""
     overwrite: bool = False
-    """Replace all pictures in the folder."""
+    """Replace all images in the folder."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,15 +49,13 @@ def main(argv: Sequence[str]) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    recipe = Recipe(
-        luminance, ("gray", "colour"), "they have no colour", settings={"source": "luminance, ITU-R BT.601"}
-    )
+    recipe = Recipe(luminance, ("gray", "colour"), "they have no color", settings={"source": "luminance, ITU-R BT.601"})
     write_pairs(options.photos, options.out, recipe, val=options.val, test=options.test, overwrite=options.overwrite)
     return 0
 
 
 def luminance(photo: np.ndarray) -> np.ndarray | None:
-    """Make [H, W, 1] of [H, W, 3], in the same type; None of a photograph without colour."""
+    """Make [H, W, 1] of [H, W, 3], in the same type; None of a photograph without color."""
     import cv2
 
     if photo.shape[2] == 1 or (photo == photo[:, :, :1]).all():

@@ -52,7 +52,7 @@ def fetch(name: DigitSet, argv: Sequence[str]) -> int:
     if not was_there:
         download_digits(name, options.out)
     train, test = (len(load_idx_pair(options.out, name, split)[0]) for split in ("train", "test"))
-    print(f"{options.out}: {train} training and {test} test pictures{', already there' if was_there else ''}")
+    print(f"{options.out}: {train} training and {test} test images{', already there' if was_there else ''}")
     print(f"dcgan train --data {name} --data-root {shlex.quote(str(options.out))} --out RUN")
     return 0
 

@@ -49,7 +49,7 @@ class Recipe:
 
 
 def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: float, overwrite: bool) -> None:
-    """Write a data set of pairs, trainA and trainB and so on, and say what it holds.
+    """Write a dataset of pairs, trainA and trainB and so on, and say what it holds.
 
     Args:
         photos: Folder of photographs, with subfolders if any; "sub/x" is called "sub_x".
@@ -57,7 +57,7 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
         recipe: Makes A.
         val: Share of the photographs that is held out for validation.
         test: Share that is held out to the end.
-        overwrite: Whether pictures in ``out`` may go.
+        overwrite: Whether images in ``out`` may go.
 
     Raises:
         UserError: No photographs, shares that leave nothing, an output that is in the way or cannot be written; or,
@@ -109,12 +109,12 @@ def _made(path: Path, recipe: Recipe) -> Picture | None:
 
 
 def flat_name(folder: Path, path: Path) -> str:
-    """Name a picture by its place, without a folder: "sub_x"."""
+    """Name a image by its place, without a folder: "sub_x"."""
     return name_in(folder, path).replace("/", "_")
 
 
 def split_of(name: str, val: float, test: float) -> str:
-    """Draw a split by a picture's name alone.
+    """Draw a split by a image's name alone.
 
     Args:
         name: Without suffix; systems that write its letters in different ways agree.

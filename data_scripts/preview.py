@@ -1,11 +1,11 @@
-"""``python -m data_scripts preview DIR --augment strong --out sheet.png``: pictures as a training would see them.
+"""``python -m data_scripts preview DIR --augment strong --out sheet.png``: images as a training would see them.
 
-Of pairs, the sheet also proves that both pictures stay aligned. One grid is drawn into blank pictures of the source's
+Of pairs, the sheet also proves that both images stay aligned. One grid is drawn into blank images of the source's
 and the target's kind, and both go through the training's augmentation together, with the pair's own key. The last
 column shows the source's grid in red over the target's in cyan: where they lie on each other, lines are white.
 
 The number beside it is measured in the same way: discs are drawn, one after the other, at the same place in both, and
-the number is the largest distance of their centres afterwards.
+the number is the largest distance of their centers afterwards.
 
 Ends with 0; with 1 where pairs do not stay aligned; with 2 when it could not look.
 """
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ganvas.data.palette import Colour
     from ganvas.data.shards import Member
 
-# Pixels that marks may be apart: interpolated pictures of different types differ by hundredths. Nearest neighbours, of
-# flat colours, are up to half a pixel off in scaling and again in turning, to all sides alike.
+# Pixels that marks may be apart: interpolated images of different types differ by hundredths. Nearest neighbors, of
+# flat colors, are up to half a pixel off in scaling and again in turning, to all sides alike.
 TOLERANCE, NEAREST_TOLERANCE = 0.1, 1.0
 MARKS = ((0.2, 0.25), (0.15, 0.7), (0.45, 0.5), (0.6, 0.15), (0.7, 0.85), (0.85, 0.4))  # y, x; no mirror image alike
 MARK_RADIUS, DOT_RADIUS = 1 / 16, 1 / 40  # of the side of a piece: to be measured, and to be seen with the grid
@@ -49,20 +49,20 @@ LINE_WIDTH = 1 / 128  # of the side of a piece
 SMALLEST = 2  # pixels of a piece: radius, and width of a line
 CELLS = 7  # of the grid, across a piece; fewer where they would be smaller than
 SMALLEST_CELL = 8  # pixels
-SHADE = 0.6  # brightness of the pictures under the grid
+SHADE = 0.6  # brightness of the images under the grid
 
 
 @dataclass(frozen=True)
 class PreviewOptions:
-    """Draw pictures of a data set beside what a training sees of them, and measure that pairs stay aligned."""
+    """Draw images of a dataset beside what a training sees of them, and measure that pairs stay aligned."""
 
     data: tyro.conf.Positional[Path]
-    """The data set's folder, with or without pairs."""
+    """The dataset's folder, with or without pairs."""
     out: Path
-    """The sheet, a new picture such as sheet.png."""
+    """The sheet, a new image such as sheet.png."""
     augment: AugmentPreset = "paper"
-    """As of train. none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned,
-    zoomed and shifted a little, and the colours of 8-bit sources changed a little."""
+    """As of train. none: whole images. paper: random pieces, half of them mirrored. strong: half of them also turned,
+    zoomed and shifted a little, and the colors of 8-bit sources changed a little."""
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     """Pixels a side in training."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
@@ -70,9 +70,9 @@ class PreviewOptions:
     rows: Annotated[int, Interval(ge=1, le=100)] = 6
     """Rows of the sheet, evenly over the split."""
     split: Literal["train", "val", "test"] = "train"
-    """Which of the data set's splits."""
+    """Which of the dataset's splits."""
     unpaired: bool = False
-    """Take two folders for domains without pairs although their pictures have the same names."""
+    """Take two folders for domains without pairs although their images have the same names."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     """Draw a sheet; give the exit code.
 
     Raises:
-        UserError: No data set, a picture that cannot be read, a value out of range, a place that cannot be written.
+        UserError: No dataset, a image that cannot be read, a value out of range, a place that cannot be written.
     """
     options = validate(tyro.cli(PreviewOptions, prog="python -m data_scripts preview", args=list(argv)))
     from ganvas.data.images import write_image
@@ -134,7 +134,7 @@ def _names_differ(root: Path, split: str) -> bool:
 
 
 def _draw_domains(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
-    """Draw pictures of both domains, before and after."""
+    """Draw images of both domains, before and after."""
     from ganvas.data.images import read_image
     from ganvas.data.unpaired import find_domains
 
@@ -147,7 +147,7 @@ def _draw_domains(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
         keys = [(options.seed, 0, index, domain) for domain, index in enumerate(indices)]
         rows.append(_before_and_after(pictures, list(map(transform, pictures, keys)), augmentation))
         names.append(" | ".join(path.stem for path in paths))
-    return Sheet(_titles(options), rows, names, ["Two domains without pairs: colours are not changed."])
+    return Sheet(_titles(options), rows, names, ["Two domains without pairs: colors are not changed."])
 
 
 def _draw_pairs(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
@@ -188,7 +188,7 @@ def _open_pairs(root: Path, split: str) -> PairedDataset:
 
 
 def _channels(file: Path | Member) -> int:
-    """Tell the channels with which a training reads a picture: gray ones are read as colour ones."""
+    """Tell the channels with which a training reads a image: gray ones are read as color ones."""
     from ganvas.data.images import read_image
 
     found = read_image(file) if isinstance(file, Path) else file.read().array
@@ -198,13 +198,13 @@ def _channels(file: Path | Member) -> int:
 def _before_and_after(
     pictures: Sequence[np.ndarray], moved: Sequence[np.ndarray], augmentation: Augmentation
 ) -> list[np.ndarray]:
-    """Give whole pictures, scaled to the size of the pieces, and then what became of them; all 8-bit."""
+    """Give whole images, scaled to the size of the pieces, and then what became of them; all 8-bit."""
     scaled = map(PictureTransform(replace(augmentation, load_size=augmentation.crop_size)).scaled, pictures)
     return [_visible(shown, like) for shown, like in zip((*scaled, *moved), (*pictures, *pictures), strict=True)]
 
 
 def _visible(picture: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Bring a picture that is not 8-bit to 8 bits, by the range of another's values."""
+    """Bring a image that is not 8-bit to 8 bits, by the range of another's values."""
     from ganvas.data.images import to_array, to_tensor
 
     if picture.dtype == "uint8":
@@ -222,15 +222,15 @@ def _titles(options: PreviewOptions) -> list[str]:
 
 def _colour_note(augmentation: Augmentation, coloured: int, rows: int) -> str:
     if not augmentation.colour:
-        return "Colours are not changed."
-    why = "" if coloured == rows else "; elsewhere it is in flat colours of the legend, or not 8-bit of 1 or 3 channels"
-    return f"Colours of the source are changed in {coloured} of {rows} pairs{why}."
+        return "Colors are not changed."
+    why = "" if coloured == rows else "; elsewhere it is in flat colors of the legend, or not 8-bit of 1 or 3 channels"
+    return f"Colors of the source are changed in {coloured} of {rows} pairs{why}."
 
 
 def _shift_note(probes: Sequence[Probe], *, aligned: bool) -> str:
     verdict = "stay aligned" if aligned else "do NOT stay aligned"
     nearest = any(probe.tolerance == NEAREST_TOLERANCE for probe in probes)
-    why = "; flat colours take nearest neighbours, to the pixel" if nearest else ""
+    why = "; flat colors take nearest neighbors, to the pixel" if nearest else ""
     largest = max(probe.shift for probe in probes)
     return f"Source and target {verdict}: marks in both are {largest:.2f} pixels apart at most{why}."
 
@@ -240,9 +240,9 @@ class Probe:
     """Sends drawings through the augmentation of a pair.
 
     Attributes:
-        transform: The augmentation, but for colours.
-        source: First picture of the pair, [H, W, C].
-        target: Second picture.
+        transform: The augmentation, but for colors.
+        source: First image of the pair, [H, W, C].
+        target: Second image.
         key: Of the pair.
     """
 
@@ -252,7 +252,7 @@ class Probe:
     key: tuple[int, int, int]
 
     def moved(self, drawing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Draw into blank pictures of both kinds, and give what becomes of it in each.
+        """Draw into blank images of both kinds, and give what becomes of it in each.
 
         Args:
             drawing: [H, W] bool.
@@ -275,7 +275,7 @@ class Probe:
 
     @property
     def tolerance(self) -> float:
-        """How far apart they may be, by the way in which the two pictures are sampled."""
+        """How far apart they may be, by the way in which the two images are sampled."""
         legend = self.transform.augmentation.legend
         return TOLERANCE if is_flat(self.source, legend) == is_flat(self.target, legend) else NEAREST_TOLERANCE
 
@@ -326,7 +326,7 @@ class Probe:
 
 
 def _inks(picture: np.ndarray, legend: Sequence[Colour]) -> tuple[np.ndarray, np.ndarray]:
-    """Choose two colours [C], for paper and ink, with which a picture of the same kind is drawn."""
+    """Choose two colors [C], for paper and ink, with which a image of the same kind is drawn."""
     import numpy as np
 
     from ganvas.data.arrays import FULL_RANGE
@@ -352,7 +352,7 @@ def _strength(picture: np.ndarray, paper: np.ndarray, ink: np.ndarray) -> np.nda
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
-    """Measure the distance between the centres of two drawings [S, S], in pixels; infinite where one is empty."""
+    """Measure the distance between the centers of two drawings [S, S], in pixels; infinite where one is empty."""
     import numpy as np
 
     if not (a.any() and b.any()):
@@ -362,14 +362,14 @@ def _apart(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def overlay(pictures: Sequence[np.ndarray], grids: Sequence[np.ndarray]) -> np.ndarray:
-    """Draw the first grid in red and the second in cyan over the darkened mean of both pictures.
+    """Draw the first grid in red and the second in cyan over the darkened mean of both images.
 
     Args:
-        pictures: [S, S, C] uint8 each.
+        images: [S, S, C] uint8 each.
         grids: Strength of the grid in each, [S, S], 0 to 1.
 
     Returns:
-        [S, S, 3] uint8: white lines where both are, coloured ones where they are not.
+        [S, S, 3] uint8: white lines where both are, colored ones where they are not.
     """
     import numpy as np
 

@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """Download a published data set, unless it is there; a download that broke off is continued."""
+    """Download a published dataset, unless it is there; a download that broke off is continued."""
 
     out: Path
     """Folder to write; must be new or empty, or hold the set."""
@@ -56,7 +56,7 @@ def main(name: str, argv: Sequence[str]) -> int:
     was_there = find_counts(wanted, options.out) is not None
     counts = fetch(wanted, options.out, archive=options.archive, mirror=options.mirror, allow_http=options.allow_http)
     listed = ", ".join(f"{count} {folder}" for folder, count in counts.items())
-    print(f"{options.out}: {listed} pictures{', already there' if was_there else ''}")
+    print(f"{options.out}: {listed} images{', already there' if was_there else ''}")
     print(f"A: {wanted.domains[0]}; B: {wanted.domains[1]}")
     if any(folder.startswith("train") for folder in counts):
         command = "pix2pix" if wanted.layout == "paired" else "cyclegan"
@@ -84,7 +84,7 @@ def fetch(
         allow_http: Whether an archive without a digest may come unencrypted from the set's own addresses.
 
     Returns:
-        How many pictures each of its folders holds.
+        How many images each of its folders holds.
 
     Raises:
         UserError: The folder holds something else or cannot be written, the disk has no room, no address has the right
@@ -111,7 +111,7 @@ def fetch(
 
 
 def find_counts(wanted: PublishedSet, out: Path) -> dict[str, int] | None:
-    """Count the pictures of a set that is there already; None where there is room for it.
+    """Count the images of a set that is there already; None where there is room for it.
 
     Raises:
         UserError: Something else is there, or the set is not whole.
@@ -121,7 +121,7 @@ def find_counts(wanted: PublishedSet, out: Path) -> dict[str, int] | None:
     if not out.exists() or not any(out.iterdir()):
         return None
     description = out / "dataset.json"
-    found = read_json(description, "a description of the data set") if description.is_file() else {}
+    found = read_json(description, "a description of the dataset") if description.is_file() else {}
     counts = found.get("pictures")
     if (
         found.get("name") != wanted.name
@@ -135,7 +135,7 @@ def find_counts(wanted: PublishedSet, out: Path) -> dict[str, int] | None:
     for folder, count in counts.items():
         there = sum(not file.name.startswith(".") for file in (out / folder).glob("*"))
         if there < count:
-            raise UserError(f"{out / folder} holds {there} of its {count} pictures. Remove {out} and run this again.")
+            raise UserError(f"{out / folder} holds {there} of its {count} images. Remove {out} and run this again.")
     return counts
 
 
@@ -153,7 +153,7 @@ def _downloaded(
     if archive.exists():
         return archive
     arrived = sum(file.stat().st_size for file in aside.iterdir())
-    _require_room(aside, 2 * wanted.size - arrived)  # for the archive and its pictures, which hardly shrink
+    _require_room(aside, 2 * wanted.size - arrived)  # for the archive and its images, which hardly shrink
     task = progress.add_task("downloading", total=wanted.size)
     # Without a digest, nothing but encryption vouches for what comes; a mirror is the user's own choice.
     trusted = [each for each in wanted.addresses if allow_http or wanted.digest or each.startswith("https:")]
@@ -192,7 +192,7 @@ def _require_room(folder: Path, size: int) -> None:
     if free < size:
         raise UserError(
             f"{folder.parent}: has {for_people(free)} free, and {for_people(size)} are needed for an archive and its "
-            "pictures. Make room or choose another place."
+            "images. Make room or choose another place."
         )
 
 
@@ -211,12 +211,12 @@ def _put(wanted: PublishedSet, archive: Path, out: Path, progress: Progress, *, 
         if not is_ours:
             raise
         archive.unlink()
-        raise BadArchive(f"{bad} It was removed; run this again to download it anew.") from None
+        raise BadArchive(f"{bad} It was removed; run this again to download it again.") from None
     return counts
 
 
 def _place(wanted: PublishedSet) -> Callable[[PurePosixPath], PurePosixPath | None]:
-    """Tell where the pictures go: into the folder of the same name, whatever it lies in."""
+    """Tell where the images go: into the folder of the same name, whatever it lies in."""
 
     def place(path: PurePosixPath) -> PurePosixPath | None:
         if path.suffix.lower() not in PICTURES or path.name.startswith(".") or "__MACOSX" in path.parts:
@@ -229,7 +229,7 @@ def _place(wanted: PublishedSet) -> Callable[[PurePosixPath], PurePosixPath | No
 
 def _require_counts(wanted: PublishedSet, archive: Path, counts: dict[str, int]) -> None:
     wrong = [
-        f"{counts.get(folder, 0)} instead of {count} pictures for {folder}"
+        f"{counts.get(folder, 0)} instead of {count} images for {folder}"
         for folder, count in wanted.pictures.items()
         if counts.get(folder) != count
     ]

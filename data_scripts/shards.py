@@ -1,7 +1,7 @@
-"""``python -m data_scripts shards DIR OUT``: pack a data set of pairs into tar shards, as WebDataset does.
+"""``python -m data_scripts shards DIR OUT``: pack a dataset of pairs into tar shards, as WebDataset does.
 
-Files are packed as they are. Pairs are shuffled once, since a training reads neighbours together, and always alike: the
-same data set gives the same bytes.
+Files are packed as they are. Pairs are shuffled once, since a training reads neighbors together, and always alike: the
+same dataset gives the same bytes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """Pack a data set of pairs into tar shards, for sets of very many files or on a network's disk."""
+    """Pack a dataset of pairs into tar shards, for sets of very many files or on a network's disk."""
 
     data: tyro.conf.Positional[Path]
-    """The data set's folder."""
+    """The dataset's folder."""
     out: tyro.conf.Positional[Path]
     """Folder for the shards, a new one."""
     pairs_per_shard: int = 1000
@@ -37,10 +37,10 @@ class ShardOptions:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Pack a data set; give the exit code.
+    """Pack a dataset; give the exit code.
 
     Raises:
-        UserError: No data set of pairs, a file that cannot be read, a folder that is there already or cannot be
+        UserError: No dataset of pairs, a file that cannot be read, a folder that is there already or cannot be
             written, a value out of range.
     """
     options = tyro.cli(ShardOptions, prog="python -m data_scripts shards", args=list(argv))

@@ -1,4 +1,4 @@
-"""``python -m data_scripts split DIR --out OUT``: A|B pictures become two folders, A and B.
+"""``python -m data_scripts split DIR --out OUT``: A|B images become two folders, A and B.
 
 Depth, channels, alpha and the mark of pixels without data stay; a geo-reference does not, since it is of the whole.
 """
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Cut pictures down the middle: the left halves become A, the right ones B."""
+    """Cut images down the middle: the left halves become A, the right ones B."""
 
     folder: tyro.conf.Positional[Path]
-    """A data set with train, val and test, or a folder of pictures with subfolders if any."""
+    """A dataset with train, val and test, or a folder of images with subfolders if any."""
     out: Path
-    """Folder to write: trainA, trainB and so on of a data set, else A and B."""
+    """Folder to write: trainA, trainB and so on of a dataset, else A and B."""
     format: Format = "png"
-    """Of the pictures; what it does not hold in full becomes .tif. jpg and webp lose a little."""
+    """Of the images; what it does not hold in full becomes .tif. jpg and webp lose a little."""
     overwrite: bool = False
-    """Replace all pictures in the folder."""
+    """Replace all images in the folder."""
 
 
 @dataclass(frozen=True)
 class Both:
-    """An A|B picture, and the two places that its halves go to: "trainA/x", "trainB/x"."""
+    """An A|B image, and the two places that its halves go to: "trainA/x", "trainB/x"."""
 
     path: Path
     places: tuple[str, str]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Split a folder, or a data set; give the exit code.
+    """Split a folder, or a dataset; give the exit code.
 
     Raises:
-        UserError: No folder, no pictures in it, an output that is in the way or cannot be written; or, when all others
-            are written, pictures that could not be split.
+        UserError: No folder, no images in it, an output that is in the way or cannot be written; or, when all others
+            are written, images that could not be split.
     """
     options = tyro.cli(
         SplitOptions, prog="python -m data_scripts split", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
@@ -74,10 +74,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def find_both(root: Path) -> list[Both]:
-    """List the A|B pictures of a data set or folder, and of the folders in it.
+    """List the A|B images of a dataset or folder, and of the folders in it.
 
     Raises:
-        UserError: There is no such folder, no picture in it, two pictures have one name, or pairs are split already.
+        UserError: There is no such folder, no image in it, two images have one name, or pairs are split already.
     """
     from ganvas.data.layout import SPLITS, layouts_of
     from ganvas.data.listing import list_images
@@ -94,7 +94,7 @@ def find_both(root: Path) -> list[Both]:
         for both in _found(folder, list_images(folder, recursive=True), (f"{folder.name}A/", f"{folder.name}B/"))
     ]
     if not pictures:
-        raise UserError(f"{root}: {', '.join(folder.name for folder in splits)} hold no A|B pictures.")
+        raise UserError(f"{root}: {', '.join(folder.name for folder in splits)} hold no A|B images.")
     return pictures
 
 
@@ -104,7 +104,7 @@ def _found(folder: Path, files: Sequence[Path], sides: tuple[str, str]) -> list[
 
 
 def read_halves(path: Path) -> tuple[Picture, Picture]:
-    """Read an A|B picture and cut it down the middle.
+    """Read an A|B image and cut it down the middle.
 
     Raises:
         UserError: It cannot be read, or its width is odd.

@@ -1,6 +1,6 @@
 """Archives from elsewhere, unpacked without trusting them.
 
-Nothing is written outside the folder, nothing but regular files, no file twice, and no more than an archive of pictures
+Nothing is written outside the folder, nothing but regular files, no file twice, and no more than an archive of images
 can hold. One name or one kind of member that is out of order condemns the whole archive.
 """
 
@@ -25,7 +25,7 @@ from ganvas.files import open_regular
 
 CHUNK = 1 << 20  # bytes
 SMALL = 64 << 20  # bytes that any archive may unpack to
-GROWTH = 10  # pictures hardly shrink: a larger archive that grows so many times holds something else
+GROWTH = 10  # images hardly shrink: a larger archive that grows so many times holds something else
 MAXIMUM_FILES = 500_000  # three times what the largest published set holds
 
 DRIVE = re.compile(r"[A-Za-z]:")
@@ -68,11 +68,11 @@ class Budget:
         self.size -= size
         self.files -= files
         if self.size < 0 or self.files < 0:
-            raise BadArchive("unpacks to far more than an archive of pictures does")
+            raise BadArchive("unpacks to far more than an archive of images does")
 
 
 def budget_of(archive: Path) -> Budget:
-    """Tell how much an archive of pictures of this size can hold."""
+    """Tell how much an archive of images of this size can hold."""
     return Budget(max(SMALL, GROWTH * archive.stat().st_size), MAXIMUM_FILES)
 
 

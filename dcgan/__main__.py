@@ -18,7 +18,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train a generator of digits or other small pictures, or go on training one (--resume)."""
+    """Train a generator of digits or other small images, or go on training one (--resume)."""
 
     out: Path
     """Folder of the run: options, records, samples, checkpoints and the model."""
@@ -31,22 +31,22 @@ class Train:
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw pictures: a grid, walks between pictures (--interpolate), or a run's training as an animation (OUT.gif)."""
+    """Draw images: a grid, walks between images (--interpolate), or a run's training as an animation (OUT.gif)."""
 
     model: tyro.conf.Positional[Path]
     """A run, a checkpoint or a model folder."""
     out: tyro.conf.Positional[Path]
-    """The picture; OUT.gif or OUT.webp shows how a run's samples changed in training."""
+    """The image; OUT.gif or OUT.webp shows how a run's samples changed in training."""
     rows: int = 10
     """Rows of the grid."""
     cols: int = 10
-    """Pictures in a row."""
+    """Images in a row."""
     seed: int = 0
     """Seed of the noise."""
     labels: str | None = None
     """Classes to draw, a row each, by number or name with commas between; for a conditional model."""
     interpolate: bool = False
-    """Each row goes from one picture to another."""
+    """Each row goes from one image to another."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False
@@ -60,7 +60,7 @@ class Evaluate:
     model: tyro.conf.Positional[Path]
     """A run, a checkpoint or a model folder."""
     samples: int = 10_000
-    """Pictures to draw."""
+    """Images to draw."""
     seed: int = 0
     """Seed of the noise."""
     data: str | None = None
@@ -71,7 +71,7 @@ class Evaluate:
     compare: Path | None = None
     """An evaluation.json of another model, shown beside; both must have been judged by the same classifier."""
     out: Path | None = None
-    """Write the drawn pictures to this folder."""
+    """Write the drawn images to this folder."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False
@@ -105,13 +105,13 @@ class ReceptiveField:
     preset: Preset | None = None
     """Which networks; without it, a stack of stride-2 4x4 layers."""
     image_size: int | None = None
-    """Pixels a side of the preset's pictures; 28 by default."""
+    """Pixels a side of the preset's images; 28 by default."""
     layers: int | None = None
     """Layers of the stack, 1 to 6; 3 by default."""
     target: int | None = None
     """Wanted field of the stack in pixels: the layers whose field is nearest are taken."""
     image: Path | None = None
-    """Picture to draw the field of one of the stack's outputs on."""
+    """Image to draw the field of one of the stack's outputs on."""
     out: Path | None = None
     """Where the drawing goes; with --preset it shows how often each pixel is read and written."""
     row: int | None = None
@@ -122,7 +122,7 @@ class ReceptiveField:
     """Print one JSON object instead of tables."""
 
 
-ABOUT = "Digits and other small pictures from noise."
+ABOUT = "Digits and other small images from noise."
 COMMANDS: dict[str, type[Any]] = {
     "sample": Sample,
     "evaluate": Evaluate,

@@ -1,4 +1,4 @@
-"""The judge of drawn pictures: a small classifier of the real ones, trained once for a data set and then kept.
+"""The judge of drawn images: a small classifier of the real ones, trained once for a dataset and then kept.
 
 Its penultimate layer is the feature space of ``dcgan evaluate`` (in the place of Inception's in Heusel et al. 2017,
 which knows photographs), and its labels say what was drawn. Training runs on the CPU from a fixed seed and leaves the
@@ -26,15 +26,15 @@ from ganvas.files import new_folder, read_json, write_json
 from ganvas.models.folder import load_weights
 from ganvas.models.tensors import load_tensors, save_tensors
 
-VERSION = 1  # of the classifier and its training; another one is trained anew
+VERSION = 1  # of the classifier and its training; another one is trained again
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 BARS = {"mnist": 0.990, "mnist5k": 0.975, "fashion-mnist": 0.910}  # the last: three seeds gave 0.917 to 0.920
 FAIR_ACCURACY = 0.9  # of other data: below it, a warning
 
 WIDTH = 128  # of the features
-LARGEST_SIDE = 32  # pixels; larger pictures are averaged down to it, so that every set trains in minutes
+LARGEST_SIDE = 32  # pixels; larger images are averaged down to it, so that every set trains in minutes
 BATCH_SIZE = 128
-SEEN = 1875 * BATCH_SIZE  # pictures in training, whatever the set: MNIST goes by four times, mnist5k sixty times
+SEEN = 1875 * BATCH_SIZE  # images in training, whatever the set: MNIST goes by four times, mnist5k sixty times
 LR = 3e-3
 WEIGHT_DECAY = 0.01
 SHIFT = 1  # pixel, at most, each way: nothing is drawn exactly in the middle
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
     """Three 3x3 convolutions with batch norm, then a dense layer whose ReLU gives the features.
 
     Args:
-        channels: Of the pictures.
+        channels: Of the images.
         num_classes: K.
     """
 
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         """Give the penultimate layer.
 
         Args:
-            pictures: [N, C, S, S] uint8.
+            images: [N, C, S, S] uint8.
 
         Returns:
             [N, 128], not negative.
@@ -79,7 +79,7 @@ class Classifier(nn.Module):
         return self.body(x)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Classify pictures, [N, C, S, S] uint8, as logits [N, K]."""
+        """Classify images, [N, C, S, S] uint8, as logits [N, K]."""
         return self.head(self.features(pictures))
 
 
@@ -93,7 +93,7 @@ class Judge:
 
     Attributes:
         network: In eval mode, on the CPU.
-        accuracy: Share of the real test pictures that it classifies rightly.
+        accuracy: Share of the real test images that it classifies rightly.
         digest: SHA-256 of its weights.
     """
 
@@ -103,7 +103,7 @@ class Judge:
 
     @torch.no_grad()
     def features(self, pictures: Tensor, batch_size: int = 500) -> Tensor:
-        """Give the feature vectors of pictures, [n, C, S, S] uint8, as [n, 128] float32."""
+        """Give the feature vectors of images, [n, C, S, S] uint8, as [n, 128] float32."""
         return torch.cat([self.network.features(part) for part in pictures.split(batch_size)])
 
     @torch.no_grad()
@@ -113,28 +113,28 @@ class Judge:
         return labels, confidence
 
     def predict(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Give labels, [n] int64, and confidences, [n] in (0, 1], of pictures, [n, C, S, S] uint8."""
+        """Give labels, [n] int64, and confidences, [n] in (0, 1], of images, [n, C, S, S] uint8."""
         return self.classify(self.features(pictures))
 
 
 def cached_classifier(train: Pictures, test: Pictures) -> Judge:
-    """Give the judge of a data set: the one that is kept, or a new one, which is then kept.
+    """Give the judge of a dataset: the one that is kept, or a new one, which is then kept.
 
     A cache that cannot be read or written costs a line on standard error, and time.
 
     Raises:
-        UserError: The pictures have no labels, or the classifier stays below the bar of its data set.
+        UserError: The images have no labels, or the classifier stays below the bar of its dataset.
     """
     judge = find_cached(train)
     if judge is None:
         if _cache_folder(train).exists():
-            _note(f"{_cache_folder(train)}: is damaged or of another version; the classifier is trained anew.")
+            _note(f"{_cache_folder(train)}: is damaged or of another version; the classifier is trained again.")
         judge = train_classifier(train, test)
         _require_bar(train.name, judge.accuracy)
         _keep(judge, train)
     if train.name not in BARS and judge.accuracy < FAIR_ACCURACY:
         _note(
-            f"Warning: the classifier is right on only {judge.accuracy:.1%} of the real test pictures of {train.name}. "
+            f"Warning: the classifier is right on only {judge.accuracy:.1%} of the real test images of {train.name}. "
             "Figures that go by its labels (coverage of classes, entropy, fidelity) say little."
         )
     return judge
@@ -161,8 +161,8 @@ def train_classifier(train: Pictures, test: Pictures, *, seed: int = 0) -> Judge
     Adam with decoupled weight decay, at a rate that rises and falls once (Smith and Topin 2018); shifts of a pixel.
 
     Args:
-        train: Training pictures, with labels.
-        test: Pictures to measure the accuracy on, with labels.
+        train: Training images, with labels.
+        test: Images to measure the accuracy on, with labels.
         seed: Decides the weights, the order and the shifts.
 
     Raises:
@@ -171,7 +171,7 @@ def train_classifier(train: Pictures, test: Pictures, *, seed: int = 0) -> Judge
     labels, test_labels = _labels(train), _labels(test)
     if (train.classes, train.pictures.shape[1:]) != (test.classes, test.pictures.shape[1:]):
         raise UserError(
-            f"{train.name}: training and test pictures differ in classes or size ({len(train.classes)} and "
+            f"{train.name}: training and test images differ in classes or size ({len(train.classes)} and "
             f"{len(test.classes)} classes). Give both the same folders of classes."
         )
     network = _start(train, seed)
@@ -214,7 +214,7 @@ def _start(train: Pictures, seed: int) -> Classifier:
 
 
 def _shifted(pictures: Tensor, chance: torch.Generator) -> Tensor:
-    """Move each picture by up to `SHIFT` pixels each way; black comes in. [N, C, S, S] to the same."""
+    """Move each image by up to `SHIFT` pixels each way; black comes in. [N, C, S, S] to the same."""
     N, C, S, _ = pictures.shape
     padded = F.pad(pictures, (SHIFT,) * 4)
     top, left = torch.randint(0, 2 * SHIFT + 1, (2, N, 1), generator=chance)
@@ -230,8 +230,8 @@ def _shifted(pictures: Tensor, chance: torch.Generator) -> Tensor:
 def _labels(data: Pictures) -> Tensor:
     if data.labels is None:
         raise UserError(
-            f"{data.name}: has no labels, and the classifier that measures drawn pictures learns from them. "
-            "Put the pictures of each class into a folder of its own."
+            f"{data.name}: has no labels, and the classifier that measures drawn images learns from them. "
+            "Put the images of each class into a folder of its own."
         )
     return data.labels
 
@@ -240,7 +240,7 @@ def _require_bar(name: str, accuracy: float) -> None:
     bar = BARS.get(name, 0.0)
     if accuracy < bar:
         raise UserError(
-            f"The classifier of {name} is right on {accuracy:.2%} of the real test pictures, and {bar:.1%} is needed "
+            f"The classifier of {name} is right on {accuracy:.2%} of the real test images, and {bar:.1%} is needed "
             "for figures that mean something. Nothing was kept. Check that the data is whole (download it again)."
         )
 

@@ -41,25 +41,25 @@ def _whole_path(data: str) -> str:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The pictures to learn from."""
+    """The images to learn from."""
 
     __pydantic_config__ = STRICT
 
     data: Annotated[str, Converted(_whole_path)] = ""
-    """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of pictures; its subfolders are
+    """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of images; its subfolders are
     classes."""
     data_root: Annotated[Path, Converted(Path.resolve)] | None = None
     """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
     image_size: Annotated[int, Interval(ge=16, le=128)] | None = None
-    """Pixels a side; by default the pictures' own."""
+    """Pixels a side; by default the images' own."""
     channels: Channels | None = None
-    """By default the pictures' own; 3 repeats gray, 1 makes colour gray."""
+    """By default the images' own; 3 repeats gray, 1 makes color gray."""
     batch_size: Count = 128
-    """Pictures a step (and device)."""
+    """Images a step (and device)."""
     pixel_range: Literal["signed", "unit"] = "signed"
-    """signed scales pictures to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial did."""
+    """signed scales images to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial did."""
     leave_out: CountOrZero | None = None
-    """Training pictures that are left out: the first of mnist and fashion-mnist, some by chance of others. By default
+    """Training images that are left out: the first of mnist and fashion-mnist, some by chance of others. By default
     none; of those two dcgan-5x5 leaves out 5,000, which TensorFlow's old loader kept for validation."""
 
 
@@ -72,15 +72,15 @@ class ModelConfig:
     preset: Preset = "dcgan"
     """Which networks."""
     conditional: bool = False
-    """Draw the digit that is asked for; the pictures need labels."""
+    """Draw the digit that is asked for; the images need labels."""
     latent_dim: Count = 100
     """Length of the noise vector z."""
     latent: Literal["normal", "uniform"] = "normal"
-    """z is N(0, 1) or U(-1, 1), each value by itself."""
+    """z is N(0, 1) or U(-1, 1), each value on its own."""
     norm: Literal["batch", "none"] = "batch"
     """Norm of both networks."""
     base_channels: Count | None = None
-    """Filters of the layer next to the picture (dcgan, by default 64), or in the middle of the generator (dcgan-5x5,
+    """Filters of the layer next to the image (dcgan, by default 64), or in the middle of the generator (dcgan-5x5,
     by default 64)."""
     extra_layers: CountOrZero = 0
     """Stride-1 layers more in the generator of dcgan-5x5: its tutorial's exercise."""
@@ -89,9 +89,9 @@ class ModelConfig:
     gan_loss: Literal["vanilla", "lsgan", "hinge"] = "vanilla"
     """The adversarial loss."""
     label_smoothing: Share = 0.0
-    """How far below 1 the discriminator's label of real pictures lies."""
+    """How far below 1 the discriminator's label of real images lies."""
     step_order: Literal["shared", "fresh", "keras"] = "shared"
-    """shared: one update of D on real and fake pictures, then G by the same fakes. fresh: G by fakes of its own.
+    """shared: one update of D on real and fake images, then G by the same fakes. fresh: G by fakes of its own.
     keras: two updates of D, real then fake, the fakes drawn in inference mode; then G by fakes of its own."""
 
 
@@ -99,7 +99,7 @@ class ModelConfig:
 class DigitHardwareConfig(HardwareConfig):
     """Where and in which precision a run computes; may change when it is resumed."""
 
-    # No option here, since all pictures lie in memory; a field still, since older runs recorded it.
+    # No option here, since all images lie in memory; a field still, since older runs recorded it.
     cache_gb: tyro.conf.Fixed[tyro.conf.Suppress[NotNegative]] = HardwareConfig.cache_gb
 
 
@@ -116,14 +116,14 @@ class DcganConfig:
     hardware: DigitHardwareConfig = field(default_factory=DigitHardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Seed of the weights, the order of the pictures, the noise and the dropout."""
+    """Seed of the weights, the order of the images, the noise and the dropout."""
 
 
 def preset(name: Preset | None) -> DcganConfig:
     """Give a preset's defaults: the tutorials' values as reference systems, or ours.
 
     The tutorials' Adam is Keras's (1e-3, 0.9, 0.999, eps 1e-7) but where they say otherwise; their rate never falls;
-    they compute in float32. 001's optimiser is lost: 2e-4 and beta1 0.5 are Keras-GAN's, which it links. One departure:
+    they compute in float32. 001's optimizer is lost: 2e-4 and beta1 0.5 are Keras-GAN's, which it links. One departure:
     Keras and TensorFlow add eps before they correct the second moment's bias, torch after it, so that theirs weighs
     1 / √(1 - beta2^t) times as much at step t: 32 times at the first, 1.3 times at the thousandth.
     """
@@ -160,7 +160,7 @@ def preset(name: Preset | None) -> DcganConfig:
 
 
 def left_out(config: DcganConfig) -> int:
-    """Give the number of training pictures that are left out: what was asked for, else the preset's own."""
+    """Give the number of training images that are left out: what was asked for, else the preset's own."""
     if config.data.leave_out is not None:
         return config.data.leave_out
     as_documented = config.model.preset == "dcgan-5x5" and config.data.data in SHUFFLED
@@ -175,7 +175,7 @@ def check(config: DcganConfig) -> None:
     """
     model = config.model
     if not config.data.data:
-        raise UserError("--data is missing: mnist, fashion-mnist, mnist5k (needs no network) or a folder of pictures.")
+        raise UserError("--data is missing: mnist, fashion-mnist, mnist5k (needs no network) or a folder of images.")
     if model.conditional != (model.preset == "conditional") and model.preset != "dcgan":
         raise UserError(
             f"--preset {model.preset} {'always' if model.preset == 'conditional' else 'never'} takes labels. "
@@ -183,7 +183,7 @@ def check(config: DcganConfig) -> None:
         )
     if model.preset in ("mlp", "conditional") and model.norm == "batch" and config.data.batch_size == 1:
         raise UserError(
-            f"--batch-size 1: batch norm of dense layers, as --preset {model.preset} has it, compares pictures with "
+            f"--batch-size 1: batch norm of dense layers, as --preset {model.preset} has it, compares images with "
             "one another. Give 2 or more, or --norm none."
         )
     if model.base_channels is not None and model.preset not in ("dcgan", "dcgan-5x5"):

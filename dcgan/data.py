@@ -1,4 +1,4 @@
-"""The pictures that digits are learned from: named sets and folders, all of it in memory as uint8."""
+"""The images that digits are learned from: named sets and folders, all of it in memory as uint8."""
 
 import difflib
 import hashlib
@@ -27,15 +27,15 @@ PixelRange = Literal["signed", "unit"]
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-HELD_OUT_EVERY = 5  # every fifth picture of a class of mnist5k is for testing
+HELD_OUT_EVERY = 5  # every fifth image of a class of mnist5k is for testing
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A set of pictures.
+    """A set of images.
 
     Attributes:
-        pictures: [N, C, S, S] uint8.
+        images: [N, C, S, S] uint8.
         labels: [N] int64, or none.
         classes: Names of the classes, by label.
         name: The set's.
@@ -72,11 +72,11 @@ def load_pictures(
         split: Which.
         root: Where mnist and fashion-mnist lie or are downloaded to; by default $GANVAS_DATA, else "datasets".
         image_size: Pixels a side. The 28 pixels of a named set get a black border up to 32 (LeCun et al. 1998,
-            Sec. II-B) and are scaled to other sizes; pictures of a folder are cropped to a square and scaled.
-        channels: By default the pictures' own. 3 repeats gray, 1 makes colour gray.
+            Sec. II-B) and are scaled to other sizes; images of a folder are cropped to a square and scaled.
+        channels: By default the images' own. 3 repeats gray, 1 makes color gray.
 
     Raises:
-        UserError: There is no such set, it cannot be read or downloaded, its pictures differ in size and no size was
+        UserError: There is no such set, it cannot be read or downloaded, its images differ in size and no size was
             asked for, or they do not have the channels.
     """
     if data in NAMES:
@@ -123,7 +123,7 @@ def _folder(folder: Path, split: Split, image_size: int | None, channels: int | 
     if (folder / split).is_dir():
         folder = folder / split
     elif split == "test" or (folder / "test").is_dir():
-        raise UserError(f"{folder}: has no folder {split!r}. Give it one, with pictures.")
+        raise UserError(f"{folder}: has no folder {split!r}. Give it one, with images.")
     inner = {path: list_folder(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."}
     subfolders = [path for path, listing in inner.items() if listing.images]
     top = list_folder(folder)
@@ -131,8 +131,8 @@ def _folder(folder: Path, split: Split, image_size: int | None, channels: int | 
     unread = sum((inner[path].unread for path in inner), top.unread)
     if subfolders and loose:
         raise UserError(
-            f"{folder}: holds pictures ({loose[0].name}, …) beside folders of pictures ({subfolders[0].name}, …). "
-            "Give every picture a class's folder, or none."
+            f"{folder}: holds images ({loose[0].name}, …) beside folders of images ({subfolders[0].name}, …). "
+            "Give every image a class's folder, or none."
         )
     files = [(path, label) for label, sub in enumerate(subfolders) for path in inner[sub].images]
     files = files or [(path, 0) for path in loose]
@@ -197,8 +197,8 @@ def _require_one_size(files: Sequence[str], arrays: Sequence[np.ndarray], folder
     if odd is not None or H != W:
         other = f", and {odd} is not" if odd is not None else ""
         raise UserError(
-            f"{folder}: {sizes[H, W]} pictures are {W} x {H}{other}; all must be squares of one size. "
-            "Give --image-size, and every picture is cropped to a square and scaled to it."
+            f"{folder}: {sizes[H, W]} images are {W} x {H}{other}; all must be squares of one size. "
+            "Give --image-size, and every image is cropped to a square and scaled to it."
         )
 
 
@@ -219,17 +219,17 @@ def _pictures(pictures: Tensor, labels: Tensor | None, classes: tuple[str, ...],
 
 
 def leave_out(data: Pictures, count: int) -> Pictures:
-    """Leave out ``count`` pictures, always the same ones; the digest stays that of the whole set.
+    """Leave out ``count`` images, always the same ones; the digest stays that of the whole set.
 
     Of mnist and fashion-mnist these are the first, as in TensorFlow's old loader. Other sets come sorted by class, and
-    would lose whole classes so: of them, pictures are chosen by chance.
+    would lose whole classes so: of them, images are chosen by chance.
 
     Raises:
         UserError: None would be left.
     """
     total = len(data.pictures)
     if count >= total:
-        raise UserError(f"--leave-out {count}: {data.name} has {total} pictures. Give a smaller number, or 0.")
+        raise UserError(f"--leave-out {count}: {data.name} has {total} images. Give a smaller number, or 0.")
     kept = torch.arange(count, total) if data.name in SHUFFLED else choose(total, total)[count:].sort().values
     return replace(data, pictures=data.pictures[kept], labels=None if data.labels is None else data.labels[kept])
 
@@ -240,21 +240,21 @@ def choose(count: int, wanted: int) -> Tensor:
 
 
 def to_network(pictures: Tensor, pixel_range: PixelRange) -> Tensor:
-    """Scale uint8 pictures to float32 in [-1, 1] ("signed") or [0, 1] ("unit")."""
+    """Scale uint8 images to float32 in [-1, 1] ("signed") or [0, 1] ("unit")."""
     return pictures.float() / 255 if pixel_range == "unit" else pictures.float() / 127.5 - 1
 
 
 def to_uint8(pictures: Tensor, pixel_range: PixelRange) -> Tensor:
-    """Scale a network's pictures back to uint8, rounded; what lies outside the range is clipped."""
+    """Scale a network's images back to uint8, rounded; what lies outside the range is clipped."""
     scaled = pictures.float() * 255 if pixel_range == "unit" else (pictures.float() + 1) * 127.5
     return scaled.round().clamp(0, 255).to(torch.uint8)
 
 
 class PictureDataset(Dataset[dict[str, Any]]):
-    """Pictures in memory, by (epoch, index) key; scaled when they are asked for.
+    """Images in memory, by (epoch, index) key; scaled when they are asked for.
 
     Args:
-        data: The pictures.
+        data: The images.
         pixel_range: As in `to_network`.
     """
 
@@ -265,11 +265,11 @@ class PictureDataset(Dataset[dict[str, Any]]):
         return len(self._data.pictures)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Give {"picture": [C, S, S] float32, "label": int64 (0 without labels)}."""
+        """Give {"image": [C, S, S] float32, "label": int64 (0 without labels)}."""
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        """Give the pictures of a batch; scaling them together takes a tenth of the time of one by one."""
+        """Give the images of a batch; scaling them together takes a tenth of the time of one by one."""
         indices = torch.tensor([index for _, index in keys])
         pictures = to_network(self._data.pictures[indices], self._range)  # [N, C, S, S]
         labels = self._data.labels[indices] if self._data.labels is not None else torch.zeros_like(indices)

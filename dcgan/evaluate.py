@@ -1,6 +1,6 @@
-"""What ``dcgan evaluate`` does: figures of drawn pictures, each beside the same figure of real ones.
+"""What ``dcgan evaluate`` does: figures of drawn images, each beside the same figure of real ones.
 
-Everything is compared with the training set, in the feature space of `dcgan.classifier`. The real test pictures, put
+Everything is compared with the training set, in the feature space of `dcgan.classifier`. The real test images, put
 in the model's place, give the ceiling: what a model would score that draws as nature does.
 """
 
@@ -43,7 +43,7 @@ from ganvas.training.fabric import choose_device
 if TYPE_CHECKING:
     from dcgan.__main__ import Evaluate
 
-FEWEST_PICTURES = 50  # below it, neighbours and covariances say nothing
+FEWEST_PICTURES = 50  # below it, neighbors and covariances say nothing
 EVEN_SHARE = 0.2  # of an even share, from which a class counts as drawn: 2% for ten classes
 
 
@@ -59,10 +59,10 @@ class Earlier:
 
 
 def run_evaluate(options: "Evaluate") -> int:
-    """Draw pictures by a model and measure them.
+    """Draw images by a model and measure them.
 
     Raises:
-        UserError: A bad seed, no model or data, data without labels, too few pictures, a classifier below its bar, or
+        UserError: A bad seed, no model or data, data without labels, too few images, a classifier below its bar, or
             a comparison with figures that another classifier gave.
     """
     require_seed(options.seed)
@@ -79,9 +79,9 @@ def run_evaluate(options: "Evaluate") -> int:
     if earlier is not None:
         _require_comparable(earlier, options.samples, judge)
     console = Console(stderr=True)
-    with console.status(f"drawing {options.samples:,} pictures"):
+    with console.status(f"drawing {options.samples:,} images"):
         fake = sampler.sample(options.samples, options.seed)
-    with console.status("measuring them, and the real test pictures"):
+    with console.status("measuring them, and the real test images"):
         figures = measure(fake, train, test, judge, sampler.turns(options.samples))
     result = {
         "model": str(options.model),
@@ -107,21 +107,21 @@ def run_evaluate(options: "Evaluate") -> int:
 def measure(
     fake: Tensor, train: Pictures, test: Pictures, judge: Judge, requested_labels: Tensor | None = None
 ) -> dict[str, Any]:
-    """Give all figures of drawn pictures, and of the real test pictures in their place.
+    """Give all figures of drawn images, and of the real test images in their place.
 
-    Distances, precision, recall, density, coverage and diversity depend on the number of pictures: they are taken
+    Distances, precision, recall, density, coverage and diversity depend on the number of images: they are taken
     between equally many (``compared``) of each set, picked by chance from a fixed seed. All others go over all.
 
     Args:
         fake: [n, C, S, S] uint8.
-        train: Real pictures that the model learned from, with labels.
-        test: Real pictures that it has not seen, with labels.
+        train: Real images that the model learned from, with labels.
+        test: Real images that it has not seen, with labels.
         judge: The classifier of these data.
         requested_labels: [n] int64, what a conditional model was asked for; adds the figure "label_fidelity".
 
     Returns:
-        JSON values: "pictures", "compared", "classifier", "metrics" and "ceiling" as {name: {"mean": value}}, and
-        "label_histogram", the number of drawn pictures of each class. A figure that is not defined is missing.
+        JSON values: "images", "compared", "classifier", "metrics" and "ceiling" as {name: {"mean": value}}, and
+        "label_histogram", the number of drawn images of each class. A figure that is not defined is missing.
     """
     if train.labels is None or test.labels is None:
         raise ValueError("train and test need labels")
@@ -162,13 +162,13 @@ def _coverage_and_entropy(labels: Tensor, num_classes: int) -> tuple[int, float]
 
 
 class _Reference:
-    """Training pictures, and what is known of them, to measure other sets against.
+    """Training images, and what is known of them, to measure other sets against.
 
     Args:
-        pictures: [n, C, S, S] uint8.
+        images: [n, C, S, S] uint8.
         labels: [n] int64.
         judge: The classifier.
-        real_speckle: Stray pixels of a real picture.
+        real_speckle: Stray pixels of a real image.
     """
 
     def __init__(self, pictures: Tensor, labels: Tensor, judge: Judge, real_speckle: float) -> None:
@@ -194,7 +194,7 @@ class _Reference:
             "class_coverage": float(drawn_classes),
             "label_entropy": entropy,
             "mean_confidence": confidence.double().mean().item(),
-            # By pixels: the classifier's own training makes pictures of one class alike in its features.
+            # By pixels: the classifier's own training makes images of one class alike in its features.
             "within_class_diversity": within_class_diversity(
                 self.pictures, self.labels, pictures[chosen], labels[chosen]
             ),
@@ -238,7 +238,7 @@ def _open_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[
         )
     if config.data_digest and train.digest != config.data_digest:
         print(
-            f"Warning: {data}: the training pictures are others than those that the model learned from "
+            f"Warning: {data}: the training images are others than those that the model learned from "
             f"(digest {train.digest[:12]}, then {config.data_digest[:12]}).",
             file=sys.stderr,
         )
@@ -246,7 +246,7 @@ def _open_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[
 
 
 def _require_enough(samples: int, train: Pictures, test: Pictures) -> None:
-    counts = {"--samples": samples, "training pictures": len(train.pictures), "test pictures": len(test.pictures)}
+    counts = {"--samples": samples, "training images": len(train.pictures), "test images": len(test.pictures)}
     for what, count in counts.items():
         if count < FEWEST_PICTURES:
             raise UserError(f"{what}: {count} are too few to measure by; at least {FEWEST_PICTURES} are needed.")
@@ -270,7 +270,7 @@ def _require_comparable(earlier: Earlier, samples: int, judge: Judge) -> None:
         )
     if earlier.pictures != samples:
         raise UserError(
-            f"--compare: {earlier.model} was measured by {earlier.pictures} pictures, and distances depend on their "
+            f"--compare: {earlier.model} was measured by {earlier.pictures} images, and distances depend on their "
             f"number. Give --samples {earlier.pictures}."
         )
 
@@ -279,8 +279,8 @@ def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
     columns = {"model": result["metrics"]}
     if earlier is not None:
         columns[earlier.model] = earlier.metrics
-    columns["real test pictures"] = result["ceiling"]
-    table = Table(title=f"{result['pictures']:,} pictures drawn after {result['data']}", title_justify="left")
+    columns["real test images"] = result["ceiling"]
+    table = Table(title=f"{result['pictures']:,} images drawn after {result['data']}", title_justify="left")
     table.add_column("figure")
     for name in columns:
         table.add_column(name, justify="right")
@@ -293,8 +293,8 @@ def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
     console.print(table)
     classifier = result["classifier"]
     console.print(
-        f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} pictures of each set.\n"
-        f"Classifier {classifier['digest'][:12]}, right on {classifier['accuracy']:.2%} of the real test pictures.",
+        f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} images of each set.\n"
+        f"Classifier {classifier['digest'][:12]}, right on {classifier['accuracy']:.2%} of the real test images.",
         soft_wrap=True,
     )
 

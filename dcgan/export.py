@@ -1,4 +1,4 @@
-"""What the command export does: the generator for other runtimes, from noise (and labels) to pictures."""
+"""What the command export does: the generator for other runtimes, from noise (and labels) to images."""
 
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ from ganvas.inference.export.program import Exportable, export, summary
 if TYPE_CHECKING:
     from dcgan.__main__ import Export
 
-EXAMPLE = 3  # pictures that the network is traced with: the exporter would take 1 for a fixed number
-COMPARED = 64  # pictures at least, and of each class one
+EXAMPLE = 3  # images that the network is traced with: the exporter would take 1 for a fixed number
+COMPARED = 64  # images at least, and of each class one
 LATENTS = {"normal": "N(0, 1)", "uniform": "U(-1, 1)"}
 VALUES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}  # of black and white
 
@@ -30,7 +30,7 @@ def run_export(options: "Export") -> int:
 
 def exportable(sampler: Sampler) -> Exportable:
     """Describe a generator on the CPU: "latents" [N, latent_dim] float32, and "labels" [N] int64 where it has classes,
-    to "pictures" [N, C, S, S] float32.
+    to "images" [N, C, S, S] float32.
 
     The metadata tell how the noise is distributed, which values are black and white, and the classes by number.
     """

@@ -1,4 +1,4 @@
-"""A tight grid of small pictures: no titles, a line between neighbours."""
+"""A tight grid of small images: no titles, a line between neighbors."""
 
 import numpy as np
 import torch
@@ -8,21 +8,21 @@ GAP = 96  # gray that is told apart from black and from white
 
 
 def grid(pictures: Tensor, columns: int, gap: int = 1) -> np.ndarray:
-    """Lay pictures out row by row; what an incomplete last row leaves free stays gray.
+    """Lay images out row by row; what an incomplete last row leaves free stays gray.
 
     Args:
-        pictures: [n, C, H, W] uint8.
-        columns: Pictures in a row.
-        gap: Gray pixels between neighbours.
+        images: [n, C, H, W] uint8.
+        columns: Images in a row.
+        gap: Gray pixels between neighbors.
 
     Returns:
         [rows * (H + gap) - gap, columns * (W + gap) - gap, C] uint8.
 
     Raises:
-        ValueError: There are no pictures, they are of another shape or type, or there is no column.
+        ValueError: There are no images, they are of another shape or type, or there is no column.
     """
     if pictures.ndim != 4 or not len(pictures) or pictures.dtype != torch.uint8:
-        raise ValueError(f"pictures are {list(pictures.shape)} {pictures.dtype}; expected [n, C, H, W] uint8, n >= 1")
+        raise ValueError(f"images are {list(pictures.shape)} {pictures.dtype}; expected [n, C, H, W] uint8, n >= 1")
     if columns < 1 or gap < 0:
         raise ValueError(f"columns is {columns} and gap {gap}; at least 1 and 0 are allowed")
     n, C, H, W = pictures.shape

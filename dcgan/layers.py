@@ -5,7 +5,7 @@ With input size n, kernel k and stride s the output has ceil(n / s) rows, so tha
     total = max((ceil(n / s) - 1) * s + k - n, 0)
 
 zeros are added, ``total // 2`` before and the rest after. Where the total is odd, the two sides differ: a plain
-``padding=`` of torch cannot say that, and would shift the picture by half a pixel a layer.
+``padding=`` of torch cannot say that, and would shift the image by half a pixel a layer.
 """
 
 import torch.nn.functional as F

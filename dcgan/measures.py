@@ -30,7 +30,7 @@ def label_entropy(labels: Tensor, num_classes: int) -> float:
 
 
 def class_coverage(labels: Tensor, num_classes: int, share: float = 0.02) -> int:
-    """Count the classes that get at least ``share`` of all pictures.
+    """Count the classes that get at least ``share`` of all images.
 
     Args:
         labels: [n] int64, n > 0.
@@ -52,27 +52,27 @@ def _shares(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def within_class_diversity(real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor) -> float:
-    """Mean distance between two pictures of a class, over that of real ones; a mean over the classes that are drawn.
+    """Mean distance between two images of a class, over that of real ones; a mean over the classes that are drawn.
 
-    Each class weighs as many drawn pictures as it has: a collapsed generator's few pictures that a classifier takes for
+    Each class weighs as many drawn images as it has: a collapsed generator's few images that a classifier takes for
     something else must not outvote the rest.
 
     Args:
-        real: Pictures or features, [n, …].
+        real: Images or features, [n, …].
         real_labels: [n] int64.
         fake: [m, …].
         fake_labels: [m] int64.
 
     Returns:
-        1 where drawn pictures of a class differ as much as real ones, 0 where each class is one picture; nan where no
-        class has two pictures in both sets that differ in the real one.
+        1 where drawn images of a class differ as much as real ones, 0 where each class is one image; nan where no
+        class has two images in both sets that differ in the real one.
 
     Raises:
-        ValueError: There are not as many labels as pictures.
+        ValueError: There are not as many labels as images.
     """
     for name, pictures, labels in (("real", real, real_labels), ("fake", fake, fake_labels)):
         if len(pictures) != len(labels):
-            raise ValueError(f"{name} has {len(pictures)} pictures and {len(labels)} labels")
+            raise ValueError(f"{name} has {len(pictures)} images and {len(labels)} labels")
     total, weight = 0.0, 0
     for label in fake_labels.unique():
         drawn, wanted = fake[fake_labels == label], real[real_labels == label]
@@ -83,31 +83,31 @@ def within_class_diversity(real: Tensor, real_labels: Tensor, fake: Tensor, fake
 
 
 def _mean_distance(pictures: Tensor) -> float:
-    """Give the mean distance of all pairs; of many pictures, those that come first."""
+    """Give the mean distance of all pairs; of many images, those that come first."""
     return float(torch.pdist(pictures[:_MOST_OF_A_CLASS].flatten(1).float()).mean())
 
 
 def near_copies(
     train: Tensor, test: Tensor, fake: Tensor, *, test_labels: Tensor | None = None, fake_labels: Tensor | None = None
 ) -> float:
-    """Share of drawn pictures that lie as near to a training picture as the nearest 5% of the test pictures do.
+    """Share of drawn images that lie as near to a training image as the nearest 5% of the test images do.
 
-    Real pictures have about 0.05. Distances are of pixels, and plain shapes lie near to one another: of MNIST's nearest
-    5% all are ones. So, given labels, a drawn picture is held against the nearest 5% of its own class.
+    Real images have about 0.05. Distances are of pixels, and plain shapes lie near to one another: of MNIST's nearest
+    5% all are ones. So, given labels, a drawn image is held against the nearest 5% of its own class.
 
     Args:
         train: [n, C, S, S] uint8.
-        test: [m, C, S, S] uint8; real pictures that were not trained on.
+        test: [m, C, S, S] uint8; real images that were not trained on.
         fake: [k, C, S, S] uint8.
         test_labels: [m] int64.
-        fake_labels: [k] int64, the classes that are seen in the drawn pictures.
+        fake_labels: [k] int64, the classes that are seen in the drawn images.
 
     Raises:
         ValueError: A set is empty, the sizes differ, or labels are given for one set alone.
     """
     if not (len(train) and len(test) and len(fake)) or not train.shape[1:] == test.shape[1:] == fake.shape[1:]:
         shapes = ", ".join(str(tuple(each.shape)) for each in (train, test, fake))
-        raise ValueError(f"train, test and fake are {shapes}; expected pictures of one size, at least one in each")
+        raise ValueError(f"train, test and fake are {shapes}; expected images of one size, at least one in each")
     if (test_labels is None) != (fake_labels is None):
         raise ValueError("test_labels and fake_labels go together")
     of_test = _nearest(test, train)
@@ -120,9 +120,9 @@ def near_copies(
 
 
 def _nearest(pictures: Tensor, others: Tensor) -> Tensor:
-    """Give each picture's distance to the nearest of the others, [n].
+    """Give each image's distance to the nearest of the others, [n].
 
-    The search is in float32, whose rounding may take another picture that is as near; the distance to it is exact.
+    The search is in float32, whose rounding may take another image that is as near; the distance to it is exact.
     """
     columns = others.flatten(1).float()  # [m, D]
     squares = columns.square().sum(dim=1)
@@ -135,42 +135,42 @@ def _nearest(pictures: Tensor, others: Tensor) -> Tensor:
 
 
 def speckle(pictures: Tensor) -> float:
-    """Mean number of stray bright pixels a picture: in bright spots of one or two pixels, counting diagonal neighbours.
+    """Mean number of stray bright pixels a image: in bright spots of one or two pixels, counting diagonal neighbors.
 
     Real strokes are larger; a generator without convolutions leaves such spots beside them. Divide by the figure of
-    as many real pictures as there are: 0.02 for MNIST, where one picture in a hundred has any, so few say little.
+    as many real images as there are: 0.02 for MNIST, where one image in a hundred has any, so few say little.
 
     Args:
-        pictures: [n, C, H, W] uint8, n > 0; of colours the brightest counts.
+        images: [n, C, H, W] uint8, n > 0; of colors the brightest counts.
 
     Raises:
-        ValueError: There are no pictures.
+        ValueError: There are no images.
     """
     _require_pictures(pictures)
     stray = 0
     for part in pictures.split(_PICTURES_AT_A_TIME):
         bright = (part.amax(dim=1, keepdim=True) >= BRIGHT).float()  # [N, 1, H, W]
         neighbours = bright * (F.conv2d(bright, bright.new_ones(1, 1, 3, 3), padding=1) - 1)
-        # Alone, or with one neighbour that has no other: then nothing around has more than one.
+        # Alone, or with one neighbor that has no other: then nothing around has more than one.
         stray += int((bright * (F.max_pool2d(neighbours, 3, stride=1, padding=1) <= 1)).sum())
     return stray / len(pictures)
 
 
 def checkerboard_energy(pictures: Tensor) -> float:
-    """Share of the pictures' spectral energy at the finest frequencies, where stride-2 layers leave their pattern.
+    """Share of the images' spectral energy at the finest frequencies, where stride-2 layers leave their pattern.
 
     Those are the frequencies that are no farther than π / 8, along either axis, from (0, π), (π, 0) or (π, π); so they
-    are the same whatever the size. The mean brightness of each picture and channel does not count. Real strokes have
+    are the same whatever the size. The mean brightness of each image and channel does not count. Real strokes have
     some energy there, too: compare with their figure.
 
     Args:
-        pictures: [n, C, H, W] uint8, n > 0.
+        images: [n, C, H, W] uint8, n > 0.
 
     Returns:
-        In [0, 1]; 0 for flat pictures.
+        In [0, 1]; 0 for flat images.
 
     Raises:
-        ValueError: There are no pictures.
+        ValueError: There are no images.
     """
     _require_pictures(pictures)
     energy = torch.zeros(pictures.shape[-2:], dtype=torch.float64)  # [H, W]
@@ -196,4 +196,4 @@ def _near_zero_and_pi(side: int) -> tuple[Tensor, Tensor]:
 
 def _require_pictures(pictures: Tensor) -> None:
     if pictures.dim() != 4 or not len(pictures):
-        raise ValueError(f"pictures are {tuple(pictures.shape)}; expected [n, C, H, W] with at least one")
+        raise ValueError(f"images are {tuple(pictures.shape)}; expected [n, C, H, W] with at least one")

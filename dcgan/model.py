@@ -40,7 +40,7 @@ class DigitModelConfig:
     Attributes:
         preset: Which networks.
         image_size: Pixels a side.
-        channels: 1 is gray, 3 is colour.
+        channels: 1 is gray, 3 is color.
         num_classes: 0 for a model without labels.
         latent_dim: Length of z.
         latent: Distribution of z.
@@ -49,8 +49,8 @@ class DigitModelConfig:
         extra_layers: As in `dcgan.networks.build_networks`.
         pixel_range: What the generator's values mean.
         classes: Names of the data's classes, also of a model without labels.
-        data: Name of the data set, or of its folder; its whole path in models of before.
-        data_digest: Of the training pictures.
+        data: Name of the dataset, or of its folder; its whole path in models of before.
+        data_digest: Of the training images.
         training: Step and metrics.
         weights_sha256: Digest of the weights that belong to this file.
     """
@@ -97,12 +97,12 @@ def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
 
 
 def _advice(config: DigitModelConfig) -> str:
-    """Say what helps pictures whose size or channels a preset does not draw."""
+    """Say what helps images whose size or channels a preset does not draw."""
     if config.preset == "dcgan":
         return "Give one of these as --image-size."
-    if config.channels not in (1, 3):  # only gray and colour are turned into one another
-        return "Use --preset dcgan for other pictures."
-    return f"Use --image-size {DOCUMENT_SIZE} --channels 1 to make them so, or --preset dcgan for other pictures."
+    if config.channels not in (1, 3):  # only gray and color are turned into one another
+        return "Use --preset dcgan for other images."
+    return f"Use --image-size {DOCUMENT_SIZE} --channels 1 to make them so, or --preset dcgan for other images."
 
 
 def require_seed(seed: int) -> None:
@@ -116,7 +116,7 @@ def require_seed(seed: int) -> None:
 
 
 class Sampler:
-    """Draws pictures from a trained generator.
+    """Draws images from a trained generator.
 
     Args:
         config: The model's.
@@ -141,12 +141,12 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, latents: Tensor, labels: Tensor | None = None, batch_size: int = 256) -> Tensor:
-        """Draw pictures from noise.
+        """Draw images from noise.
 
         Args:
             latents: [n, latent_dim].
             labels: [n] int64, for a model with labels.
-            batch_size: Pictures at a time.
+            batch_size: Images at a time.
 
         Returns:
             [n, C, S, S] uint8 on the CPU.
@@ -163,7 +163,7 @@ class Sampler:
         return torch.cat(parts)
 
     def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """Draw ``count`` pictures, [count, C, S, S] uint8; without labels, classes take turns."""
+        """Draw ``count`` images, [count, C, S, S] uint8; without labels, classes take turns."""
         if labels is None:
             labels = self.turns(count)
         return self.draw(self.latents(count, seed), labels)

@@ -4,7 +4,7 @@ Five presets are the systems of five tutorials (in Chinese, for Keras and Tensor
 
     mlp              dense layers (Goodfellow et al. 2014); its tutorial links Keras-GAN
     conditional      the same, steered by the label (Mirza and Osindero 2014)
-    dcgan-upsample   nearest-neighbour upsampling, then 4x4 convolutions
+    dcgan-upsample   nearest-neighbor upsampling, then 4x4 convolutions
     dcgan-transpose  3x3 transposed convolutions
     dcgan-5x5        5x5 transposed convolutions, no norm: the one that collapses (docs/collapse.md)
     dcgan            ours, on the shared layers: stride-2 4x4, LeakyReLU 0.2, batch norm (Radford et al. 2016)
@@ -12,7 +12,7 @@ Five presets are the systems of five tutorials (in Chinese, for Keras and Tensor
 The tutorials' batch norm is Keras's: eps 1e-3, and running averages that keep 0.99. The total of parameters that
 Keras prints counts those averages; see `keras_total`.
 
-Letters in shape comments: N pictures, C channels, S pixels a side, K classes.
+Letters in shape comments: N images, C channels, S pixels a side, K classes.
 """
 
 from itertools import pairwise
@@ -34,10 +34,10 @@ DOCUMENT_SIZE = 28  # MNIST's, the only one that the tutorials' networks are mad
 
 
 class Generator(nn.Module):
-    """Draws pictures from noise.
+    """Draws images from noise.
 
     Args:
-        body: [N, latent_dim] (with ``join``: [N, latent_dim + K]) to pictures [N, C, S, S] in [-1, 1].
+        body: [N, latent_dim] (with ``join``: [N, latent_dim + K]) to images [N, C, S, S] in [-1, 1].
         latent_dim: Length of z.
         num_classes: K; 0 for a model without labels.
         label: How a label enters. "product" multiplies z by a learned vector of the class (the tutorials' way),
@@ -54,14 +54,14 @@ class Generator(nn.Module):
         self.embedding = nn.Embedding(num_classes, latent_dim) if num_classes and label == "product" else None
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw pictures.
+        """Draw images.
 
         Args:
             z: Noise, [N, latent_dim].
             labels: Classes, [N] int64; for a model with labels.
 
         Returns:
-            Pictures, [N, C, S, S] in [-1, 1].
+            Images, [N, C, S, S] in [-1, 1].
         """
         labels = _required(labels, self.num_classes)
         if labels is not None and self.embedding is not None:
@@ -72,16 +72,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges pictures.
+    """Judges images.
 
     Args:
         features: [N, C, S, S] to [N, width], flat at its end; the convolutions, where there are any.
         head: [N, width] to logits [N, 1].
         num_classes: K; 0 for a model without labels.
-        label: How a label enters. "product" multiplies the picture by a learned picture of the class (the tutorials'
+        label: How a label enters. "product" multiplies the image by a learned image of the class (the tutorials'
             way: "positive where something should appear, negative where not"), "projection" adds the product of the
             features and a learned vector of the class to the logit (Miyato and Koyama 2018, Eq. 3).
-        width: Of the features, for "projection", or values of a picture, for "product".
+        width: Of the features, for "projection", or values of a image, for "product".
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class Discriminator(nn.Module):
         self.embedding = nn.Embedding(num_classes, width) if num_classes else None
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Judge pictures.
+        """Judge images.
 
         Args:
-            x: Pictures, [N, C, S, S].
+            x: Images, [N, C, S, S].
             labels: Classes, [N] int64; for a model with labels.
 
         Returns:
@@ -156,7 +156,7 @@ def build_networks(
     if preset == "dcgan":
         return _dcgan(image_size, channels, num_classes, latent_dim, norm or "batch", base_channels or 64)
     if (image_size, channels) != (DOCUMENT_SIZE, 1):
-        raise ValueError(f"{preset} draws 28 x 28 gray pictures, not {image_size} x {image_size} with {channels}")
+        raise ValueError(f"{preset} draws 28 x 28 gray images, not {image_size} x {image_size} with {channels}")
     if bool(num_classes) != (preset == "conditional"):
         raise ValueError(f"{preset} {'needs' if preset == 'conditional' else 'takes no'} classes, got {num_classes}")
     if preset != "dcgan-5x5" and base_channels is not None:
@@ -179,8 +179,8 @@ def _dcgan(
     would draw, or see, the shape of a whole digit: after 2,814 steps on MNIST that left a Fréchet distance of 3.2 where
     this leaves 1.1.
     """
-    sizes = stage_sizes(image_size)  # from the picture to the middle
-    widths = [base_channels * 2**level for level in range(len(sizes) - 1)]  # of the maps behind the picture
+    sizes = stage_sizes(image_size)  # from the image to the middle
+    widths = [base_channels * 2**level for level in range(len(sizes) - 1)]  # of the maps behind the image
     start, middle = sizes[-1], widths[-1] * sizes[-1] ** 2
     generator = nn.Sequential(
         nn.Linear(latent_dim + num_classes, middle, bias=norm == "none"),
@@ -195,7 +195,7 @@ def _dcgan(
         nn.Tanh(),
     )
     features = nn.Sequential(
-        DownBlock(channels, widths[0], norm="none"),  # no norm where the picture comes in (Sec. 3)
+        DownBlock(channels, widths[0], norm="none"),  # no norm where the image comes in (Sec. 3)
         *(DownBlock(narrow, wide, norm=norm) for narrow, wide in pairwise(widths)),
         nn.Flatten(),  # [N, widest * start * start]
     )
@@ -206,10 +206,10 @@ def _dcgan(
 
 
 def stage_sizes(image_size: int) -> list[int]:
-    """Give the sizes of "dcgan" from the picture to the middle, each half of the one before: 28, 14, 7, 3 or …, 8, 4.
+    """Give the sizes of "dcgan" from the image to the middle, each half of the one before: 28, 14, 7, 3 or …, 8, 4.
 
     Raises:
-        ValueError: The picture size is none of 28, 16, 32, 64, 128.
+        ValueError: The image size is none of 28, 16, 32, 64, 128.
     """
     if image_size not in (16, 28, 32, 64, 128):
         raise ValueError(f"image_size is {image_size}; allowed are 28, 16, 32, 64 and 128")
@@ -224,7 +224,7 @@ def _mlp(num_classes: int, latent_dim: int, norm: Norm) -> tuple[Generator, Disc
 
     001's code is lost. Our choices, after Keras-GAN, which it links: LeakyReLU 0.2 before each norm, dropout 0.4, norms
     of momentum 0.8. With Keras's default of 0.99 the running statistics by which D's fakes are drawn lag behind
-    G's own: D then learns from other pictures than G is judged by, and some labels stay noise for good.
+    G's own: D then learns from other images than G is judged by, and some labels stay noise for good.
     """
     pixels = DOCUMENT_SIZE**2
     generator = nn.Sequential(
@@ -341,7 +341,7 @@ def _dcgan_5x5(latent_dim: int, norm: Norm, base_channels: int, extra_layers: in
     )
     features = nn.Sequential(
         SameConv2d(1, 32, kernel=5, stride=2),
-        nn.ReLU(),  # [N, 32, 14, 14]; no norm where the picture comes in
+        nn.ReLU(),  # [N, 32, 14, 14]; no norm where the image comes in
         SameConv2d(32, 64, kernel=5, stride=2),
         _batch_norm(64, norm),
         nn.ReLU(),  # [N, 64, 7, 7]
@@ -362,7 +362,7 @@ def _batch_norm_1d(channels: int, norm: Norm) -> nn.Module:
 
 @torch.no_grad()
 def start_weights(network: nn.Module, start: Start, generator: torch.Generator) -> None:
-    """Draw all weights anew, in place.
+    """Draw all weights again, in place.
 
     Args:
         network: Whose.

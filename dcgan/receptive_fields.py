@@ -1,7 +1,7 @@
 """What ``dcgan receptive-field`` says: the fields of a preset's discriminator, and how evenly pixels contribute.
 
 Tutorial 000's rule: kernel / stride must be a whole number. Else some pixels are read (by a convolution) or written (by
-a transposed one) more often than their neighbours, in the pattern of a checkerboard (Odena et al. 2016).
+a transposed one) more often than their neighbors, in the pattern of a checkerboard (Odena et al. 2016).
 """
 
 import json
@@ -58,7 +58,7 @@ def run_receptive_field(options: "ReceptiveField") -> int:
     """
     if options.preset is None:
         if options.image_size is not None:
-            raise UserError("--image-size: is for a preset's pictures. Give --preset, too, or leave it out.")
+            raise UserError("--image-size: is for a preset's images. Give --preset, too, or leave it out.")
         layers = 3 if options.layers is None else options.layers
         stack = ReceptiveFieldOptions(
             layers, options.target, options.json, options.image, options.out, options.row, options.column
@@ -119,7 +119,7 @@ def _in_words(layers: list[TracedLayer], image_size: int) -> str:
     size = layers[-1].field.size
     return (
         f"Each output of the last convolution sees {size} x {size} pixels; the dense layer after it sees the whole "
-        f"picture, {image_size} x {image_size}."
+        f"image, {image_size} x {image_size}."
     )
 
 
@@ -168,7 +168,7 @@ def times_written(generator: Generator, image_size: int) -> Tensor:
 
 
 def _counting(network: nn.Module) -> nn.Sequential:
-    """Build the network's convolutions anew, of one channel, all weights 1, without biases."""
+    """Build the network's convolutions again, of one channel, all weights 1, without biases."""
     layers: list[nn.Module] = []
     for _, module in _convolutions(network):
         if isinstance(module, nn.Upsample):

@@ -1,4 +1,4 @@
-"""What the command sample does: grids of drawn pictures, walks between them, and the animation of a training."""
+"""What the command sample does: grids of drawn images, walks between them, and the animation of a training."""
 
 import difflib
 import io
@@ -27,8 +27,8 @@ LASTS = 8000  # milliseconds, so that a training of any length is told in a brea
 SHORTEST, LONGEST = 50, 500  # milliseconds a frame is shown
 HOLD = 2500  # milliseconds that the last frame is shown
 MOST_FRAMES = 160  # as many as LASTS holds of the shortest
-SMALLEST_SIDE = 56  # pixels: smaller pictures are enlarged by a whole number, so that eyes can see
-MOST_PIXELS = 80_000_000  # of a grid; from some more on, readers of pictures warn of a bomb
+SMALLEST_SIDE = 56  # pixels: smaller images are enlarged by a whole number, so that eyes can see
+MOST_PIXELS = 80_000_000  # of a grid; from some more on, readers of images warn of a bomb
 NAMED_CLASSES = 12  # that an error message lists
 
 
@@ -44,7 +44,7 @@ def run_sample(options: "Sample") -> int:
     if options.json:
         print(json.dumps({"written": str(options.out), **result}))
     else:
-        count = f"{result['frames']} frames" if animates else f"{result['rows'] * result['cols']} pictures"
+        count = f"{result['frames']} frames" if animates else f"{result['rows'] * result['cols']} images"
         print(f"{count} written to {options.out}", file=sys.stderr)
     return 0
 
@@ -58,7 +58,7 @@ def _check(options: "Sample") -> None:
 
 
 def _draw(options: "Sample") -> dict[str, Any]:
-    """Draw rows x cols pictures; of a model with labels, a row is of one class."""
+    """Draw rows x cols images; of a model with labels, a row is of one class."""
     sampler = load_sampler(options.model, choose_device(options.device))
     rows, cols = options.rows, options.cols
     classes = _row_classes(options.labels, rows, sampler.config)
@@ -66,7 +66,7 @@ def _draw(options: "Sample") -> dict[str, Any]:
     pixels = rows * cols * (sampler.config.image_size * scale) ** 2
     if pixels > MOST_PIXELS:
         raise UserError(
-            f"--rows {rows} --cols {cols}: make a picture of {pixels:,} pixels; at most {MOST_PIXELS:,} are written. "
+            f"--rows {rows} --cols {cols}: make a image of {pixels:,} pixels; at most {MOST_PIXELS:,} are written. "
             "Give smaller numbers."
         )
     if options.interpolate:
@@ -161,7 +161,7 @@ def _class(label: str, config: DigitModelConfig) -> int:
 
 
 def _animate(options: "Sample") -> dict[str, Any]:
-    """Make an animation of the pictures that the training drew from the same noise all along."""
+    """Make an animation of the images that the training drew from the same noise all along."""
     useless = [
         f"--{name}"
         for name in ("rows", "cols", "seed", "labels", "interpolate")
@@ -169,20 +169,20 @@ def _animate(options: "Sample") -> dict[str, Any]:
     ]
     if useless:
         raise UserError(
-            f"{options.out}: {options.out.suffix} is for the animation of a training, whose pictures are drawn "
-            f"already; it takes no {', '.join(useless)}. For a grid of pictures, give a name that ends with .png."
+            f"{options.out}: {options.out.suffix} is for the animation of a training, whose images are drawn "
+            f"already; it takes no {', '.join(useless)}. For a grid of images, give a name that ends with .png."
         )
     files = sorted((options.model / "samples").glob("step-*.png"))
     if not files:
         raise UserError(
             f"{options.model}: has no samples/step-*.png, of which the animation is made. Give a run's folder; or, "
-            "for a grid of pictures, a name that ends with .png."
+            "for a grid of images, a name that ends with .png."
         )
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST_FRAMES)).round().astype(int))
     frames = [_frame(files[i]) for i in chosen]
     odd = next((i for i, frame in zip(chosen, frames, strict=True) if frame.size != frames[0].size), None)
     if odd is not None:
-        raise UserError(f"{files[odd]}: differs in size from {files[0].name}. Remove the pictures of one training.")
+        raise UserError(f"{files[odd]}: differs in size from {files[0].name}. Remove the images of one training.")
     each = int(np.clip(LASTS / len(frames), SHORTEST, LONGEST)) // 10 * 10  # GIF counts hundredths of a second
     content = io.BytesIO()
     frames[0].save(
@@ -199,7 +199,7 @@ def _animate(options: "Sample") -> dict[str, Any]:
 
 
 def _frame(path: Path) -> Image.Image:
-    """Read a picture; gray that was written as colour becomes gray, of which GIF's 256 colours hold all."""
+    """Read a image; gray that was written as color becomes gray, of which GIF's 256 colors hold all."""
     array = read_image(path, channels=3)
     is_gray = (array == array[..., :1]).all()
     return Image.fromarray(array[..., 0] if is_gray else array)

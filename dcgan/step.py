@@ -1,6 +1,6 @@
 """One training step of a digit GAN (Goodfellow et al. 2014, Algorithm 1, with one step of D for one of G).
 
-Letters: G draws x = G(z) from noise z; D judges pictures; y is the label where there is one. G minimises
+Letters: G draws x = G(z) from noise z; D judges images; y is the label where there is one. G minimizes
 -log D(G(z)), the form that does not saturate (Sec. 3).
 
 Departures from the tutorials: while G is updated, D's batch norm goes on with the statistics of the batch (what Keras
@@ -31,7 +31,7 @@ def draw_latents(
 
 
 class DcganStep:
-    """Updates D, then G, from one batch of pictures.
+    """Updates D, then G, from one batch of images.
 
     Args:
         G: Generator, (z [N, latent_dim], y) to [N, C, S, S].
@@ -42,7 +42,7 @@ class DcganStep:
         num_classes: 0 for a model without labels.
         latent: Distribution of z.
         order: "shared" updates D once and G by the same fakes; "fresh" gives G fakes of its own; "keras" updates D
-            twice, on real and on fake pictures that G draws in inference mode (as ``predict`` does), then G by fakes
+            twice, on real and on fake images that G draws in inference mode (as ``predict`` does), then G by fakes
             of its own.
         gan_loss: The adversarial loss.
         label_smoothing: As in `ganvas.losses.gan_loss_d_real`.
@@ -74,7 +74,7 @@ class DcganStep:
         """Update both networks once.
 
         Args:
-            batch: "picture" [N, C, S, S]; "label" [N] int64 for a model with labels.
+            batch: "image" [N, C, S, S]; "label" [N] int64 for a model with labels.
 
         Returns:
             loss_d (with "keras" the mean of its two losses, as the tutorials report it, else their sum), loss_g_gan,
@@ -101,7 +101,7 @@ class DcganStep:
             return fake
 
     def _draw(self, like: Tensor, labels: Tensor | None) -> Tensor:
-        """Draw as many pictures as in ``like``: x = G(z, y)."""
+        """Draw as many images as in ``like``: x = G(z, y)."""
         z = draw_latents(like.shape[0], self.latent_dim, self.latent, device=like.device)
         with self._precision(like):
             return self.G(z, labels)

@@ -48,7 +48,7 @@ class Dcgan:
 
     Args:
         config: Options.
-        data: Training pictures.
+        data: Training images.
         fabric: Device, precision and processes.
         run: The run's folder.
         compiled: Train compiled networks.
@@ -85,7 +85,7 @@ class Dcgan:
         self._judge = find_cached(data)
 
     def _make_step(self, wrapped: Mapping[str, nn.Module]) -> DcganStep:
-        """Put the networks, as the training calls them, and their optimisers into a step."""
+        """Put the networks, as the training calls them, and their optimizers into a step."""
         model = self.config.model
         return DcganStep(
             wrapped["G"],
@@ -109,17 +109,17 @@ class Dcgan:
         return losses
 
     def validate(self) -> dict[str, float]:
-        """Compare drawn pictures with training pictures, by their pixels; empty for the tutorials' systems."""
+        """Compare drawn images with training images, by their pixels; empty for the tutorials' systems."""
         if self._distance is None:
             return {}
         with self._sampler() as sampler:
             return {"val_frechet": self._distance(sampler.sample(VALIDATION_PICTURES, seed=1))}
 
     def sample(self) -> np.ndarray:
-        """Draw pictures of the same noise each time.
+        """Draw images of the same noise each time.
 
         With labels, each column is a class, and classes take turns where they are fewer than the columns; of more than
-        there are columns each picture in turn is one, as far as the pictures go.
+        there are columns each image in turn is one, as far as the images go.
         """
         count, K = SAMPLE_ROWS * SAMPLE_COLUMNS, self.spec.num_classes
         turns = torch.arange(count)
@@ -130,7 +130,7 @@ class Dcgan:
         return shown.repeat(SAMPLE_SCALE, axis=0).repeat(SAMPLE_SCALE, axis=1)
 
     def watch(self, losses: Mapping[str, float]) -> Sight:
-        """Look whether the pictures become alike, and, where a classifier is at hand, which classes are drawn."""
+        """Look whether the images become alike, and, where a classifier is at hand, which classes are drawn."""
         with self._sampler() as sampler:
             pictures = sampler.sample(WATCHED_PICTURES, seed=2)
         if self._judge is None or self.data.labels is None or self.spec.num_classes:
@@ -138,7 +138,7 @@ class Dcgan:
         K = len(self.data.classes)
         labels, _ = self._judge.predict(pictures)
         entropy = label_entropy(labels, K)
-        # As many even classes as have this entropy, over those of the real pictures.
+        # As many even classes as have this entropy, over those of the real images.
         sight = self._watch.look(pictures, losses, kinds=2 ** (entropy - label_entropy(self.data.labels, K)))
         return Sight(sight.values | {"label_entropy": entropy}, sight.warnings)
 
@@ -181,7 +181,7 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     data = leave_out(data, left_out(config))
     if len(data.pictures) < FEWEST_PICTURES:
         raise UserError(
-            f"--data {options.data}: leaves {len(data.pictures)} picture to learn from, and {FEWEST_PICTURES} is the "
+            f"--data {options.data}: leaves {len(data.pictures)} image to learn from, and {FEWEST_PICTURES} is the "
             "least. Give more, or leave out fewer (--leave-out)."
         )
 
@@ -253,7 +253,7 @@ def _say_what(say: Say, model: Dcgan) -> None:
     spec = model.spec
     steered = f" of {spec.num_classes} classes" if spec.num_classes else ""
     say(
-        f"{spec.preset}: {len(model.data.pictures)} pictures of {model.data.name}{steered}, {spec.image_size} pixels, "
+        f"{spec.preset}: {len(model.data.pictures)} images of {model.data.name}{steered}, {spec.image_size} pixels, "
         f"batch {model.config.data.batch_size}; G {G:.2f}M and D {D:.2f}M parameters; {model.fabric.device.type}, "
         f"{model.precision}, {torch.get_num_threads()} threads."
     )
@@ -270,12 +270,12 @@ def _card(config: DcganConfig, spec: DigitModelConfig) -> str:
     classes, data = escape_markdown(", ".join(spec.classes) or "not known"), escape_markdown(spec.data)
     return f"""# {data}, drawn by {spec.preset}
 
-A generator of {spec.image_size}-pixel pictures, trained with ganvas.
+A generator of {spec.image_size}-pixel images, trained with ganvas.
 
 - Data: {data}; classes: {classes}
 - Draws the class that is asked for: {"yes" if spec.num_classes else "no"}
 - Steps: {spec.training["step"]}, seed {spec.training["seed"]}
-- Licence of the weights: not stated. Choose one before you share them (push --licence)
+- Licence of the weights: not stated. Choose one before you share them (push --license)
 
 {sample_line("What it draws")}
 

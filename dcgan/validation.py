@@ -1,4 +1,4 @@
-"""A figure that chooses the best step of a run, from pixels alone: no classifier, no labels, any pictures."""
+"""A figure that chooses the best step of a run, from pixels alone: no classifier, no labels, any images."""
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +11,13 @@ COMPONENTS = 64  # principal components; digits have 95% of their variance in fe
 
 
 class PixelFrechet:
-    """Fréchet distance between real and generated pictures in the principal components of shrunken real ones.
+    """Fréchet distance between real and generated images in the principal components of shrunken real ones.
 
     Our choice, for choosing among the steps of one run: it sees collapse and noise, but not sharpness. Figures to be
     compared between models come from ``dcgan evaluate``.
 
     Args:
-        real: Training pictures, [M, C, S, S] uint8.
+        real: Training images, [M, C, S, S] uint8.
     """
 
     def __init__(self, real: Tensor) -> None:
@@ -29,7 +29,7 @@ class PixelFrechet:
         self._real = self._project(pixels)
 
     def __call__(self, fake: Tensor) -> float:
-        """Give the distance of generated pictures, [N, C, S, S] uint8; 0 is equal."""
+        """Give the distance of generated images, [N, C, S, S] uint8; 0 is equal."""
         return frechet_distance(self._real, self._project(_shrunken(fake)))
 
     def _project(self, pixels: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class PixelFrechet:
 
 
 def _shrunken(pictures: Tensor) -> Tensor:
-    """Halve pictures until they are small enough, and flatten them: [N, D] in [0, 1]."""
+    """Halve images until they are small enough, and flatten them: [N, D] in [0, 1]."""
     x = pictures.double() / 255
     while x.shape[-1] > LARGEST_SIDE:
         x = F.avg_pool2d(x, 2)

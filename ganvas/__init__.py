@@ -1,6 +1,6 @@
 """ganvas: image-to-image translation on PyTorch.
 
-``ganvas.load("runs/earth").translate(picture)`` is the short way to a trained model; everything else is imported from
+``ganvas.load("runs/earth").translate(image)`` is the short way to a trained model; everything else is imported from
 the package where it lives. Importing ganvas alone loads no torch.
 """
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO, TypeVar
 
 from ganvas.errors import UserError
+from ganvas.log import shown_log
 
 USER_ERROR = 2
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell reports of a tool whose reader has ended
@@ -65,7 +66,8 @@ def run_command(program: str, command: Callable[[list[str]], int], argv: Sequenc
 def _run(program: str, command: Callable[[list[str]], int], arguments: list[str], *, debug: bool) -> int:
     """Run a command; turn an expected failure into its message and exit code."""
     try:
-        return command(arguments)
+        with shown_log():
+            return command(arguments)
     except UserError as error:
         if debug:
             raise

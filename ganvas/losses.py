@@ -17,11 +17,11 @@ GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 def gan_loss_d(
     real_scores: Tensor, fake_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Discriminator's loss: the sum of its losses on real and on fake pictures, each a mean over all scores.
+    """Discriminator's loss: the sum of its losses on real and on fake images, each a mean over all scores.
 
     Args:
-        real_scores: D's output on real pictures, any shape; logits for "vanilla".
-        fake_scores: D's output on generated pictures, any shape.
+        real_scores: D's output on real images, any shape; logits for "vanilla".
+        fake_scores: D's output on generated images, any shape.
         gan_loss: "vanilla" (Goodfellow et al. 2014), "lsgan" (Mao et al. 2017, targets 1 and 0), "hinge" (Lim and Ye
             2017) or "wgangp" (Gulrajani et al. 2017; add `gradient_penalty`).
         label_smoothing: As in `gan_loss_d_real`.
@@ -34,12 +34,12 @@ def gan_loss_d(
 
 
 def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0) -> Tensor:
-    """Discriminator's loss on real pictures alone; small where it takes them for real.
+    """Discriminator's loss on real images alone; small where it takes them for real.
 
     Args:
-        real_scores: D's output on real pictures, any shape; logits for "vanilla".
+        real_scores: D's output on real images, any shape; logits for "vanilla".
         gan_loss: As in `gan_loss_d`.
-        label_smoothing: How far below 1 the label of real pictures lies, so that D does not become certain; the fakes'
+        label_smoothing: How far below 1 the label of real images lies, so that D does not become certain; the fakes'
             stays at 0 (Salimans et al. 2016, Sec. 3.4). For "vanilla" and "lsgan".
 
     Raises:
@@ -60,10 +60,10 @@ def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label
 
 
 def gan_loss_d_fake(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
-    """Discriminator's loss on generated pictures alone; small where it takes them for generated.
+    """Discriminator's loss on generated images alone; small where it takes them for generated.
 
     Args:
-        fake_scores: D's output on generated pictures, any shape; logits for "vanilla".
+        fake_scores: D's output on generated images, any shape; logits for "vanilla".
         gan_loss: As in `gan_loss_d`.
 
     Raises:
@@ -82,10 +82,10 @@ def gan_loss_d_fake(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tenso
 
 
 def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
-    """Generator's adversarial loss: small where D takes its pictures for real (non-saturating for "vanilla").
+    """Generator's adversarial loss: small where D takes its images for real (non-saturating for "vanilla").
 
     Args:
-        fake_scores: D's output on generated pictures, any shape; logits for "vanilla".
+        fake_scores: D's output on generated images, any shape; logits for "vanilla".
         gan_loss: As in `gan_loss_d`.
 
     Raises:
@@ -169,7 +169,7 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     """
     _same_shape("real", real, "fake", fake)
     real, fake = real.detach().float(), fake.detach().float()
-    t = torch.rand(real.shape[0], 1, 1, 1, device=real.device)  # one point a picture on the line from fake to real
+    t = torch.rand(real.shape[0], 1, 1, 1, device=real.device)  # one point a image on the line from fake to real
     between = torch.lerp(fake, real, t).requires_grad_()
     with torch.compiler.set_stance("force_eager"), torch.autocast(real.device.type, enabled=False):
         scores = score(between)
@@ -179,7 +179,7 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
 
 
 def l1_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of pictures of the same shape, in [-1, 1] (Isola et al. 2017, Eq. 3).
+    """Mean absolute difference of images of the same shape, in [-1, 1] (Isola et al. 2017, Eq. 3).
 
     Raises:
         ValueError: The shapes differ; broadcasting here would hide a mistake.

@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train a translator from pairs of pictures, or go on training one (--resume)."""
+    """Train a translator from pairs of images, or go on training one (--resume)."""
 
     out: Path
     """Folder of the run: options, records, samples, checkpoints and the model."""
@@ -37,11 +37,11 @@ class Train:
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate a picture, or all of a folder and its subfolders, under the same names and in the same sizes."""
+    """Translate a image, or all of a folder and its subfolders, under the same names and in the same sizes."""
 
     options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
     paper: bool = False
-    """As the paper tests: dropout on, each picture's own batch-norm statistics."""
+    """As the paper tests: dropout on, each image's own batch-norm statistics."""
     seed: int = 0
     """Seed of the dropout of --paper."""
 
@@ -53,13 +53,13 @@ class Evaluate:
     model: tyro.conf.Positional[Path]
     """A run, a checkpoint or a model folder."""
     data: Path
-    """The data set of pairs."""
+    """The dataset of pairs."""
     split: Literal["train", "val", "test"] = "test"
     """Which of its splits."""
     sheet: Path | None = None
     """Write a contact sheet (source, output, target) to this PNG."""
     out: Path | None = None
-    """Write every translated picture to this folder."""
+    """Write every translated image to this folder."""
     device: Device = "auto"
     """Where to compute."""
     json: bool = False

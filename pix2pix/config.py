@@ -45,11 +45,11 @@ class DataConfig:
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     """Pixels a side in training."""
     augment: AugmentPreset = "paper"
-    """none: whole pictures. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
-    shifted a little, and the colours of 8-bit sources changed a little. The next three options override it."""
+    """none: whole images. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
+    shifted a little, and the colors of 8-bit sources changed a little. The next three options override it."""
     load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
-    """Pixels a side that a picture is scaled to before a random piece of --image-size is cut; by default
-    286/256 of it, as in the paper; with --augment none just --image-size. 0 keeps the picture's own scale."""
+    """Pixels a side that a image is scaled to before a random piece of --image-size is cut; by default
+    286/256 of it, as in the paper; with --augment none just --image-size. 0 keeps the image's own scale."""
     flip: bool = True
     """Mirror half of the pairs left to right, where --augment does; --no-flip leaves it out."""
     colour: NotNegative | None = None
@@ -65,9 +65,9 @@ class DataConfig:
     """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
     Negative ones need an equals sign: --value-range=-100:8900."""
     target_range: str | None = None
-    """The same of the target pictures, where theirs is another. Translations get it, in the targets' type."""
+    """The same of the target images, where theirs is another. Translations get it, in the targets' type."""
     source: Annotated[tuple[FolderName, ...], tyro.conf.UseAppendAction] = ()
-    """Several sources: a folder DIR/train/NAME each, whose pictures of equal names are stacked into the channels of
+    """Several sources: a folder DIR/train/NAME each, whose images of equal names are stacked into the channels of
     the source; repeat the option. Every split needs the same folders."""
     target: FolderName = "b"
     """With --source: the folder of the targets, DIR/train/NAME."""
@@ -118,7 +118,7 @@ class Pix2PixConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Seed of the weights, the order of the pictures, their augmentation and the dropout."""
+    """Seed of the weights, the order of the images, their augmentation and the dropout."""
 
 
 def preset(name: Preset | None) -> Pix2PixConfig:
@@ -163,13 +163,13 @@ def check(config: Pix2PixConfig) -> None:
 
 
 def data_folder(data: DataConfig) -> Path:
-    """Give the folder of the data set.
+    """Give the folder of the dataset.
 
     Raises:
         UserError: The options name none.
     """
     if data.data is None:
-        raise UserError("--data is missing: give the folder of the data set (python -m data_scripts earth makes one).")
+        raise UserError("--data is missing: give the folder of the dataset (python -m data_scripts earth makes one).")
     return data.data
 
 
@@ -179,7 +179,7 @@ def channels(data: DataConfig) -> tuple[int, int]:
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Give the ranges of source and target pictures; None is the whole range of a file's type.
+    """Give the ranges of source and target images; None is the whole range of a file's type.
 
     Raises:
         UserError: An option is no range.

@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 PER_PICTURE = {"l1": l1, "psnr": psnr, "ssim": ssim}
 SHEET_ROWS = 8
 NO_DISTANCE = (
-    f"No sliced Wasserstein distance: it needs pictures of one size, of at least {PATCH_SIZE} pixels a side. "
+    f"No sliced Wasserstein distance: it needs images of one size, of at least {PATCH_SIZE} pixels a side. "
     "`python -m data_scripts resize` makes them so."
 )
 
 
 def run_evaluate(options: "Evaluate") -> int:
-    """Score a model on a split, beside the trivial baseline where the data set tells its legend.
+    """Score a model on a split, beside the trivial baseline where the dataset tells its legend.
 
     Raises:
-        UserError: No model, no pairs, or pictures that cannot be read.
+        UserError: No model, no pairs, or images that cannot be read.
     """
     if options.sheet is not None:
         require_picture_suffix(options.sheet)
@@ -124,7 +124,7 @@ def _open_pairs(translator: Translator, data: Path, split: str) -> PairedDataset
 
 
 def _score(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, np.ndarray]:
-    """Score each picture by each metric."""
+    """Score each image by each metric."""
     pairs = list(zip(outputs, targets, strict=True))
     return {
         name: np.array([metric(output[None], target[None]).item() for output, target in pairs])
@@ -137,7 +137,7 @@ def _summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def _distance(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[str, float]]:
-    """Compare patch statistics of the whole set; only sets of one picture size, not tiny, have them."""
+    """Compare patch statistics of the whole set; only sets of one image size, not tiny, have them."""
     if len({tuple(target.shape) for target in targets}) > 1 or min(targets[0].shape[-2:]) < PATCH_SIZE:
         return {}
     return {"sliced_wasserstein": {"mean": sliced_wasserstein(torch.stack(outputs), torch.stack(targets)).mean}}
@@ -146,7 +146,7 @@ def _distance(outputs: list[Tensor], targets: list[Tensor]) -> dict[str, dict[st
 def _baseline(
     info: Mapping[str, Any], translator: Translator, sources: list[np.ndarray], targets: list[Tensor]
 ) -> list[Tensor] | None:
-    """Predict by the trivial baseline, where the source is the drawn domain whose legend the data set tells."""
+    """Predict by the trivial baseline, where the source is the drawn domain whose legend the dataset tells."""
     if "legend" not in info or "a2b" not in translator.config.networks or translator.preprocessing.source_range:
         return None
     arrays = [to_array(target, np.uint8) for target in targets]
@@ -168,17 +168,17 @@ def _sheet(
 
 
 def _print_scores(result: Mapping[str, Any]) -> None:
-    table = Table(title=f"{result['pictures']} pictures of {result['split']}", title_justify="left")
+    table = Table(title=f"{result['pictures']} images of {result['split']}", title_justify="left")
     table.add_column("metric")
     table.add_column("model", justify="right")
     if "baseline" in result:
-        table.add_column("median colours", justify="right")
+        table.add_column("median colors", justify="right")
     for name in result["metrics"]:
         table.add_row(name, *(format_score(result[key][name]) for key in ("metrics", "baseline") if key in result))
     console = Console(markup=False)
     console.print(table)
     if "l1_minus_baseline" in result:
-        console.print(f"L1 minus the baseline's, by picture: {format_score(result['l1_minus_baseline'])}")
+        console.print(f"L1 minus the baseline's, by image: {format_score(result['l1_minus_baseline'])}")
 
 
 def run_receptive_field(options: ReceptiveFieldOptions) -> int:

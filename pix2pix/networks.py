@@ -12,7 +12,7 @@ from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig, channels
 
 
 def generator_spec(data: DataConfig, model: ModelConfig, source: str, target: str) -> NetworkSpec:
-    """Describe the U-Net for these options; its levels follow from the picture size unless they are given."""
+    """Describe the U-Net for these options; its levels follow from the image size unless they are given."""
     source_channels, target_channels = channels(data)
     levels = model.levels or min(8, math.ceil(math.log2(data.image_size)))
     arguments = {

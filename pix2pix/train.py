@@ -54,7 +54,7 @@ class Pix2Pix:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
-        store: Keeps decoded pictures.
+        store: Keeps decoded images.
         say: Takes a line for the user.
         compiled: Train compiled networks.
     """
@@ -78,7 +78,7 @@ class Pix2Pix:
         self.training_set = _pairs(config, "train", store, augment=True)
         there = splits(root)
         check_plateau(config.schedule, root, there)
-        # What is validated and drawn on; without a val split, training pictures are drawn and nothing is validated.
+        # What is validated and drawn on; without a val split, training images are drawn and nothing is validated.
         self.held_out_split = "val" if "val" in there else "train"
         with blaming_held_out(self.held_out_split):
             self.held_out = _pairs(config, self.held_out_split, store, augment=False)
@@ -143,7 +143,7 @@ class Pix2Pix:
         return contact_sheet(rows, [self.spec.source, "output", self.spec.target])
 
     def watch(self, losses: Mapping[str, float]) -> Sight:
-        """See nothing: pairs keep G from drawing one picture for all, and validation shows the rest."""
+        """See nothing: pairs keep G from drawing one image for all, and validation shows the rest."""
         return Sight()
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -287,7 +287,7 @@ def _record(config: Pix2PixConfig, model: Pix2Pix) -> DataRecord:
 
 
 def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
-    """Open a split: augmented for training, else scaled as the network expects whole pictures."""
+    """Open a split: augmented for training, else scaled as the network expects whole images."""
     data, root = config.data, data_folder(config.data)
     augmentation = chosen_augmentation(
         data.augment,
@@ -329,7 +329,7 @@ def _say_what(say: Say, config: Pix2PixConfig, fabric: Fabric, model: Pix2Pix) -
     if unread := describe_unread(model.training_set.pairs.unread + Counter(held_out)):
         say(unread)
     if model.held_out_split == "train":
-        say("No val split: the newest model is kept, not the best, and samples show training pictures.")
+        say("No val split: the newest model is kept, not the best, and samples show training images.")
 
 
 def _describe_best(best: Mapping[str, float]) -> list[str]:
@@ -362,10 +362,10 @@ def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]
 A pix2pix translator (Isola et al. 2017), trained with ganvas.
 
 - Data: {data}. Licence of the data: {licence}
-- Pictures: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
+- Images: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
 - Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
 - Batch norm at inference: {model.statistics} statistics
-- Licence of the weights: not stated. Choose one before you share them (push --licence)
+- Licence of the weights: not stated. Choose one before you share them (push --license)
 
 {sample_line("Source, output and target of held-out pictures")}
 
@@ -375,7 +375,7 @@ A pix2pix translator (Isola et al. 2017), trained with ganvas.
 
 ```python
 import ganvas
-output = ganvas.load("this folder").translate(picture)
+output = ganvas.load("this folder").translate(image)
 ```
 
 {settings(config)}

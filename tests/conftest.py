@@ -20,17 +20,17 @@ hypothesis.settings.load_profile("ganvas")
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Chromium looks for updates and more by itself; none of that concerns a page.
+# Chromium looks for updates and more on its own; none of that concerns a page.
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="session")
 def published_data():
-    """The folder of published data sets; tests that need it are skipped where it is not."""
+    """The folder of published datasets; tests that need it are skipped where it is not."""
     folder = os.environ.get("GANVAS_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("GANVAS_DATA names no folder of published data sets")
+        pytest.skip("GANVAS_DATA names no folder of published datasets")
     return Path(folder).resolve()
 
 

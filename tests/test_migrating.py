@@ -11,7 +11,7 @@ from pix2pix.__main__ import main as pix2pix
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migrating.md").read_text(encoding="utf-8")
 FLAG = re.compile(r"--[a-zA-Z][\w-]*")
-# pytorch-CycleGAN-and-pix2pix: its options/*.py, and what its models and data sets add.
+# pytorch-CycleGAN-and-pix2pix: its options/*.py, and what its models and datasets add.
 THEIRS = """
     dataroot name gpu_ids checkpoints_dir model input_nc output_nc ngf ndf netD netG n_layers_D norm init_type init_gain
     no_dropout dataset_mode direction serial_batches num_threads batch_size load_size crop_size max_dataset_size

@@ -219,7 +219,7 @@ class TestTranslators:
             "export", run.path(form), tmp_path / "out.pt2", "--direction", way(module), "--json"
         )
         assert code == 0, err
-        assert json.loads(out)["real pictures"] > 0  # of the run's data set
+        assert json.loads(out)["real images"] > 0  # of the run's dataset
         check_used(run, form, used, [way(module)])
 
     def test_serve(self, runs, used, tmp_path, monkeypatch, module, form):
@@ -230,7 +230,7 @@ class TestTranslators:
         monkeypatch.setattr(page, "build_page", lambda *arguments: found.append(arguments))
         page._load_page(ServeOptions(runs[module].path(form)), "cpu", None, tmp_path)
         check_used(runs[module], form, used)
-        assert found[0][3]  # examples of the run's data set
+        assert found[0][3]  # examples of the run's dataset
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 CARD = """# A translator from pytorch-CycleGAN-and-pix2pix
 
 - {}
-- Data, settings and licence: as whoever trained it says
+- Data, settings and license: as whoever trained it says
 """
 MAX_SIZE = 8192
 REAL_PICTURES = 16  # to compare on and, for int8, to choose scales by
-SOME_PICTURES = 4  # of the run's data set, which nobody asked for: to compare on
+SOME_PICTURES = 4  # of the run's dataset, which nobody asked for: to compare on
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class ExportOptions:
     direction: Literal["a2b", "b2a"] | None = None
     """Which way, of a model that translates both."""
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Of an ONNX file: fp16 halves it; int8 quarters it, computes in whole numbers, and needs real pictures."""
+    """Of an ONNX file: fp16 halves it; int8 quarters it, computes in whole numbers, and needs real images."""
     data: Path | None = None
-    """A folder of source pictures to compare on; by default a few of the run's data set, if it is there. int8 chooses
+    """A folder of source images to compare on; by default a few of the run's dataset, if it is there. int8 chooses
     its scales by them."""
     json: bool = False
     """Print one JSON object on standard output and nothing else there."""
@@ -62,9 +62,9 @@ class ImportOptions:
     direction: Literal["a2b", "b2a"] = "a2b"
     """Its --direction: a2b is AtoB, b2a is BtoA."""
     image_size: int = 256
-    """Pixels a side that pictures are scaled to before the network: its --load_size when testing."""
+    """Pixels a side that images are scaled to before the network: its --load_size when testing."""
     statistics: Literal["picture", "running"] = "picture"
-    """What batch norm normalises by: picture as that tool does, running as it does with --eval."""
+    """What batch norm normalizes by: image as that tool does, running as it does with --eval."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class ImportBothOptions:
     output: tyro.conf.Positional[Path]
     """The model folder to write."""
     image_size: int = 256
-    """Pixels a side that pictures are scaled to before the network: its --load_size when testing."""
+    """Pixels a side that images are scaled to before the network: its --load_size when testing."""
     statistics: Literal["picture", "running"] = "picture"
-    """What batch norm normalises by: picture as that tool does, running as it does with --eval."""
+    """What batch norm normalizes by: image as that tool does, running as it does with --eval."""
 
 
 def run_export(options: ExportOptions) -> int:
@@ -125,18 +125,16 @@ def _export_runtime(translator: "Translator", path: Path, options: ExportOptions
         raise UserError(f"{path}: weights for pytorch-CycleGAN-and-pix2pix are written by --peer {path}.")
     real = _pictures_of_run(translator, options) if options.data is None else _pictures(translator, options.data)
     if options.weights == "int8" and not real.arrays:
-        raise UserError(
-            f"--weights int8: its scales are chosen by real pictures. Give a folder of them: {real.origin}."
-        )
+        raise UserError(f"--weights int8: its scales are chosen by real images. Give a folder of them: {real.origin}.")
     found = export_translator(translator, path, weights=options.weights, pictures=real.arrays)
-    told: dict[str, str | float] = {"real pictures": len(real.arrays)}
-    told["taken from" if real.arrays else "no real pictures since"] = real.origin
+    told: dict[str, str | float] = {"real images": len(real.arrays)}
+    told["taken from" if real.arrays else "no real images since"] = real.origin
     return summary(path, found) | told
 
 
 @dataclass(frozen=True)
 class _RealPictures:
-    """Source pictures to compare on, [H, W, C] each, and where they are from, or why there are none."""
+    """Source images to compare on, [H, W, C] each, and where they are from, or why there are none."""
 
     arrays: "list[np.ndarray]"
     origin: str
@@ -154,7 +152,7 @@ def _pictures(translator: "Translator", folder: Path) -> _RealPictures:
 
 
 def _pictures_of_run(translator: "Translator", options: ExportOptions) -> _RealPictures:
-    """Read sources of the data set that the run names; where that fails, the export goes on without them."""
+    """Read sources of the dataset that the run names; where that fails, the export goes on without them."""
     from ganvas.data.layout import splits
     from ganvas.inference.run_data import data_of_run, some_sources
 
@@ -163,8 +161,8 @@ def _pictures_of_run(translator: "Translator", options: ExportOptions) -> _RealP
         if data is None:
             return _RealPictures([], "the model lies in no run that names its data; --data gives some")
         if not (there := splits(data)):
-            return _RealPictures([], f"{data}, the run's data set, is not there; --data gives some")
-        # Scales are chosen by what was trained on: held-out pictures have no part in the model.
+            return _RealPictures([], f"{data}, the run's dataset, is not there; --data gives some")
+        # Scales are chosen by what was trained on: held-out images have no part in the model.
         split, count = (there[0], REAL_PICTURES) if options.weights == "int8" else (there[-1], SOME_PICTURES)
         arrays = some_sources(translator.config, translator.direction, data, split, count)
         for array in arrays:
@@ -175,7 +173,7 @@ def _pictures_of_run(translator: "Translator", options: ExportOptions) -> _RealP
 
 
 def _as_trained(translator: "Translator", picture: "np.ndarray") -> "np.ndarray":
-    """Give the middle of a picture of which the training saw pieces: the whole may be too large to be compared on."""
+    """Give the middle of a image of which the training saw pieces: the whole may be too large to be compared on."""
     if translator.resizes:
         return picture
     S = translator.preprocessing.image_size

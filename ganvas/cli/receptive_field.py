@@ -1,4 +1,4 @@
-"""The command ``receptive-field`` of the three modules: what a network's output sees, as a table and on a picture.
+"""The command ``receptive-field`` of the three modules: what a network's output sees, as a table and on a image.
 
 Torch and Pillow are imported once the command runs, so that ``--help`` does not wait for them.
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from ganvas.nn.receptive_field import LayerChoice, TracedLayer
 
-PICTURE_SIZE = 256  # pixels a side for the table where no picture is given; the papers' size
+PICTURE_SIZE = 256  # pixels a side for the table where no image is given; the papers' size
 
 
 @dataclass(frozen=True)
 class ReceptiveFieldOptions:
-    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on a picture."""
+    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on a image."""
 
     layers: int = 3
     """Stride-2 layers of the discriminator, 1 to 6; 0 is the pixel discriminator."""
@@ -38,7 +38,7 @@ class ReceptiveFieldOptions:
     """Print one JSON object instead of tables."""
 
     image: Path | None = None
-    """Picture to draw one logit's field on; also the size that the tables count with."""
+    """Image to draw one logit's field on; also the size that the tables count with."""
 
     out: Path | None = None
     """Where the drawing goes."""
@@ -65,7 +65,7 @@ def run(
         strided_only: The discriminator is its stride-2 layers alone, not a PatchGAN: what --target searches among.
 
     Raises:
-        UserError: An option is out of its range, or a picture cannot be read, is too small, or cannot be written.
+        UserError: An option is out of its range, or a image cannot be read, is too small, or cannot be written.
     """
     from ganvas.data.images import read_image, write_image
     from ganvas.nn.receptive_field import trace
@@ -102,7 +102,7 @@ def _choose_layers(options: ReceptiveFieldOptions, strided_only: bool) -> LayerC
     if options.target is not None and options.target < 1:
         raise UserError(f"--target is {options.target}; a field has at least 1 pixel")
     if (options.image is None) != (options.out is None):
-        raise UserError("--image and --out go together: the picture to draw on, and the file for the drawing")
+        raise UserError("--image and --out go together: the image to draw on, and the file for the drawing")
     if options.image is None and (options.row is not None or options.column is not None):
         raise UserError("--row and --column choose the logit to draw; give --image and --out, too")
     stack = strided_layers if strided_only else patchgan_layers
@@ -119,7 +119,7 @@ def _unit(option: str, unit: int | None, units: int) -> int:
 def _draw(
     picture: np.ndarray, name: str, network: nn.Module, unit: tuple[int, int], output_size: tuple[int, int]
 ) -> np.ndarray:
-    """Draw what one unit sees of ``picture``: [H, W, C] of any type in, [H', W', 3] uint8 out."""
+    """Draw what one unit sees of ``image``: [H, W, C] of any type in, [H', W', 3] uint8 out."""
     from ganvas.cli.receptive_field_drawing import Box, draw_field
     from ganvas.nn.receptive_field import receptive_field
 
@@ -127,9 +127,9 @@ def _draw(
     down, across = receptive_field(network, "height"), receptive_field(network, "width")
     y, x = down.span(row), across.span(column)
     if y is None or x is None:
-        raise UserError(f"output {row}, {column} of the {name} sees nothing of the picture; choose another")
+        raise UserError(f"output {row}, {column} of the {name} sees nothing of the image; choose another")
 
-    # A unit's cell lies around its centre. Centres count from the middle of pixel 0, boxes from its edge.
+    # A unit's cell lies around its center. Centers count from the middle of pixel 0, boxes from its edge.
     centre_y = down.first_centre + down.jump * row + 0.5
     centre_x = across.first_centre + across.jump * column + 0.5
     half_y, half_x = down.jump / 2, across.jump / 2
@@ -204,7 +204,7 @@ def _print_tables(
 
 
 def print_table(console: Console, name: str, layers: list[TracedLayer], picture_size: tuple[int, int]) -> None:
-    """Print a network's layers with the field, jump, first centre and output size after each."""
+    """Print a network's layers with the field, jump, first center and output size after each."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -229,5 +229,5 @@ def print_table(console: Console, name: str, layers: list[TracedLayer], picture_
 
 def _in_words(name: str, last: TracedLayer, picture_size: tuple[int, int]) -> str:
     size = last.field.size
-    whole = ": more than the whole picture" if size >= max(picture_size) else ""
+    whole = ": more than the whole image" if size >= max(picture_size) else ""
     return f"Each output of the {name} sees {size} x {size} pixels{whole}."

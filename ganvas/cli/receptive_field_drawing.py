@@ -1,4 +1,4 @@
-"""A receptive field drawn on a picture."""
+"""A receptive field drawn on a image."""
 
 import math
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _PAPER = (22, 24, 28)
 _STRIPES = (88, 92, 100)
 _TEXT = (235, 235, 235)
 _VEIL = (52, 55, 60)  # over what the unit does not see
-_LONG_SIDE = 960  # small pictures are enlarged, by a whole number, to about this many pixels
+_LONG_SIDE = 960  # small images are enlarged, by a whole number, to about this many pixels
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels: pixel p covers p to p + 1. It may lie partly outside of the picture."""
+    """A rectangle in pixels: pixel p covers p to p + 1. It may lie partly outside of the image."""
 
     left: float
     top: float
@@ -32,10 +32,10 @@ class Box:
 def draw_field(
     picture: np.ndarray, *, field: Box, cell: Box, title: str, field_label: str, cell_label: str
 ) -> np.ndarray:
-    """Draw what a unit sees: the rest of the picture is dimmed, stripes stand for padding that it sees beyond.
+    """Draw what a unit sees: the rest of the image is dimmed, stripes stand for padding that it sees beyond.
 
     Args:
-        picture: [H, W, C] uint8, uint16 or float32 in [0, 1]; of more than three channels the first three are drawn.
+        image: [H, W, C] uint8, uint16 or float32 in [0, 1]; of more than three channels the first three are drawn.
         field: What the unit sees.
         cell: The unit's own place: as wide as the step to the next unit.
         title: First line of the caption.
@@ -58,7 +58,7 @@ def draw_field(
     width, height = place(sheet)[2:]
     line = max(2, round(max(width, height) / 320))
 
-    # All that the unit could see: stripes, and the picture on them. It is shown inside of the field only.
+    # All that the unit could see: stripes, and the image on them. It is shown inside of the field only.
     shown = _striped(width, height, spacing=6 * line)
     enlarged = Image.fromarray(for_the_eye(picture)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
     shown.paste(enlarged, place(Box(0, 0, W, H)))
@@ -71,12 +71,12 @@ def draw_field(
     _frame(drawing, place(field), _FIELD, line, gap=line + 1 if cell == field else 0)
     entries = [(None, title), (_swatch(_FIELD, line), field_label), (_swatch(_CELL, line), cell_label)]
     if field.left < 0 or field.top < 0 or field.right > W or field.bottom > H:
-        entries.append((_striped(5 * line, 5 * line, spacing=3 * line), "padding, outside of the picture"))
+        entries.append((_striped(5 * line, 5 * line, spacing=3 * line), "padding, outside of the image"))
     return np.asarray(_with_caption(drawing, entries, line))
 
 
 def _sheet(field: Box, H: int, W: int) -> Box:
-    """Find what must be on the drawing: the picture, and the field with some room for its frame."""
+    """Find what must be on the drawing: the image, and the field with some room for its frame."""
     room = max(H, W, field.right - field.left, field.bottom - field.top) / 48
     return Box(
         math.floor(min(0, field.left - room)),
@@ -87,7 +87,7 @@ def _sheet(field: Box, H: int, W: int) -> Box:
 
 
 def _dimmed(picture: Image.Image) -> Image.Image:
-    """Take most of the colour and contrast away."""
+    """Take most of the color and contrast away."""
     grey = ImageEnhance.Color(picture).enhance(0.3)
     return Image.blend(grey, Image.new("RGB", picture.size, _VEIL), 0.6)
 
@@ -106,7 +106,7 @@ def _swatch(colour: _Colour, line: int) -> Image.Image:
 
 
 def _frame(drawing: Image.Image, place: tuple[int, int, int, int], colour: _Colour, line: int, gap: int = 0) -> None:
-    """Draw a frame around a place, with a dark edge so that it shows on any picture; the place itself stays free."""
+    """Draw a frame around a place, with a dark edge so that it shows on any image; the place itself stays free."""
     left, top, right, bottom = place[0] - gap, place[1] - gap, place[2] + gap, place[3] + gap
     pen = ImageDraw.Draw(drawing)
     pen.rectangle((left - line - 1, top - line - 1, right + line, bottom + line), outline=_PAPER, width=line + 1)

@@ -24,24 +24,24 @@ QUIET |= {"GRADIO_ANALYTICS_MAX_EVENTS": "100"}
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Open a model as a page in the browser: drop a picture or draw one, compare, download. Ctrl-C ends it."""
+    """Open a model as a page in the browser: drop a image or draw one, compare, download. Ctrl-C ends it."""
 
     model: tyro.conf.Positional[Path]
     """A run, a checkpoint or a model folder."""
     data: Path | None = None
-    """The data set, for example pictures and the colours of brushes; by default the one of the training, if there."""
+    """The dataset, for example images and the colors of brushes; by default the one of the training, if there."""
     host: str = "127.0.0.1"
     """The address to listen at. Any but 127.0.0.1 lets others in: there is no password."""
     port: int = 7860
     """The port; 0 takes any that is free."""
     max_pixels: int = 4_000_000
-    """Refuse pictures of more pixels."""
+    """Refuse images of more pixels."""
     max_megabytes: int = 64
     """Refuse uploads of more."""
     tile: int = 512
-    """Pixels a side of the tiles that larger pictures are cut into, where the page is told to."""
+    """Pixels a side of the tiles that larger images are cut into, where the page is told to."""
     overlap: int = 64
-    """Pixels that neighbouring tiles share."""
+    """Pixels that neighboring tiles share."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
 
@@ -55,14 +55,14 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
 
     Raises:
         UserError: gradio is not installed, there is no model, it takes more than a page can give, a limit is not
-            positive, there is no data set where one was named, or the address is not free.
+            positive, there is no dataset where one was named, or the address is not free.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError("serve needs gradio, which is not installed: pip install 'ganvas[web]'")
     if options.max_pixels < 1 or options.max_megabytes < 1:
         raise UserError("--max-pixels and --max-megabytes: give 1 or more.")
     if options.data is not None and not options.data.is_dir():
-        raise UserError(f"--data {options.data}: there is no such folder. Give a data set's, or leave it out.")
+        raise UserError(f"--data {options.data}: there is no such folder. Give a dataset's, or leave it out.")
     from ganvas.models.folder import local_model
 
     with (

@@ -15,19 +15,19 @@ class TranslateOptions:
     model: tyro.conf.Positional[Path]
     """A run, a checkpoint or a model folder; or hub:OWNER/NAME."""
     input: tyro.conf.Positional[Path]
-    """A picture or a folder of pictures."""
+    """A image or a folder of images."""
     output: tyro.conf.Positional[Path]
-    """A folder; or a file's name, for one picture."""
+    """A folder; or a file's name, for one image."""
     size: Literal["trained", "native"] = "trained"
-    """trained scales to the size of the training pictures and back, where the training did; native never scales."""
+    """trained scales to the size of the training images and back, where the training did; native never scales."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto computes in bf16 where the CPU does so natively and pictures have 8 bits, else in fp32."""
+    """auto computes in bf16 where the CPU does so natively and images have 8 bits, else in fp32."""
     overwrite: bool = False
     """Translate also what is there already in the output folder; by default it is skipped."""
     tile: int | None = None
-    """Translate in tiles of so many pixels a side, blended, at the picture's own scale; for pictures of any size."""
+    """Translate in tiles of so many pixels a side, blended, at the image's own scale; for images of any size."""
     overlap: int = 64
-    """Pixels that neighbouring tiles share at least; less than a tile."""
+    """Pixels that neighboring tiles share at least; less than a tile."""
     exact: bool = False
     """With --tile: gather the norm layers' statistics from all tiles, in many passes, not from a sample."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -45,7 +45,7 @@ def run_translate(
     paper: bool = False,
     seed: int = 0,
 ) -> int:
-    """Translate a file or a folder; all good pictures are done before a bad one is complained of.
+    """Translate a file or a folder; all good images are done before a bad one is complained of.
 
     Args:
         options: What the command was given.
@@ -56,7 +56,7 @@ def run_translate(
         seed: As `Translator` takes it.
 
     Raises:
-        UserError: No model, one of another kind, another direction than the model has, no pictures, or pictures that
+        UserError: No model, one of another kind, another direction than the model has, no images, or images that
             could not be read or written.
     """
     from ganvas.inference.tiling.plan import Tiling

@@ -1,1 +1,1 @@
-"""Pictures in and out, data sets, augmentation, resumable order."""
+"""Images in and out, datasets, augmentation, resumable order."""

@@ -1,4 +1,4 @@
-"""What a picture may be as an array [H, W, C]: its types, alpha, gray for colour, values of a model's range.
+"""What a image may be as an array [H, W, C]: its types, alpha, gray for color, values of a model's range.
 
 Free of torch, for the ONNX runner.
 """
@@ -16,15 +16,15 @@ FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(
 
 
 def picture_type(picture: np.ndarray) -> PictureType:
-    """Name the type of a picture, as a model file does.
+    """Name the type of a image, as a model file does.
 
     Raises:
-        ValueError: It is none of the three that pictures have.
+        ValueError: It is none of the three that images have.
     """
     for name in get_args(PictureType):
         if picture.dtype.name == name:
             return name
-    raise ValueError(f"the picture's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
+    raise ValueError(f"the image's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
 
 
 def in_three_types(array: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def in_three_types(array: np.ndarray) -> np.ndarray:
         ValueError: Its values are no numbers.
     """
     if array.dtype.kind not in "uif":
-        raise ValueError(f"values of the type {array.dtype} are no picture")
+        raise ValueError(f"values of the type {array.dtype} are no image")
     kind = array.dtype.newbyteorder("=")
     with np.errstate(over="ignore"):  # doubles that float32 cannot hold become infinite
         return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
@@ -57,7 +57,7 @@ def oriented(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def composed(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
-    """Compose a picture over white, unless it has as many channels as are wanted with its alpha.
+    """Compose a image over white, unless it has as many channels as are wanted with its alpha.
 
     Args:
         array: [H, W, C] of any type.
@@ -65,7 +65,7 @@ def composed(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.
         channels: How many are wanted; None counts no alpha.
 
     Returns:
-        The picture, and what its last channel is now.
+        The image, and what its last channel is now.
     """
     if alpha == "none" or array.shape[2] == channels:
         return array, alpha
@@ -83,10 +83,10 @@ def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:
 
 
 def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:
-    """Give a gray picture [H, W, 1] as three equal channels where three are wanted; any other as it is.
+    """Give a gray image [H, W, 1] as three equal channels where three are wanted; any other as it is.
 
     Args:
-        picture: [H, W, C] of any type.
+        image: [H, W, C] of any type.
         channels: How many are wanted.
     """
     return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
@@ -96,7 +96,7 @@ def source_image(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.
     """Return an array as a model takes it: gray is repeated for one of three channels.
 
     Args:
-        picture: [H, W, C].
+        image: [H, W, C].
         channels: How many the model takes.
         is_stacked: Whether each of these is of another image, of which gray fills only one.
 
@@ -107,12 +107,12 @@ def source_image(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.
     if picture.ndim != 3 or 0 in picture.shape:
         raise ValueError(f"the array's shape is {picture.shape}; give [H, W, C] or [H, W], at least one pixel each way")
     if picture.dtype not in FULL_RANGE:
-        raise ValueError(f"the picture's type is {picture.dtype}; allowed are uint8, uint16 and float32")
+        raise ValueError(f"the image's type is {picture.dtype}; allowed are uint8, uint16 and float32")
     C = picture.shape[2]
     if channels != C and not (C == 1 and channels == 3 and not is_stacked):
         first = picture.shape[0] == channels
         hint = " Its shape looks like [C, H, W]: give [H, W, C], array.transpose(1, 2, 0)." if first else ""
-        raise UserError(f"the picture has {C} channels, the model takes {channels}.{hint}")
+        raise UserError(f"the image has {C} channels, the model takes {channels}.{hint}")
     return fit_gray(picture, channels)
 
 
@@ -121,14 +121,14 @@ def require_trained_values(
 ) -> None:
     """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
 
-    A model of 8 bits and the range 0:255 would see a picture of 16 bits nearly all white. In the training's own type,
+    A model of 8 bits and the range 0:255 would see a image of 16 bits nearly all white. In the training's own type,
     and in narrower ones, values beyond the range are cut as in training.
 
     Args:
-        picture: [H, W, C].
-        value_range: The model's; None is the whole range of each picture's type, which cuts nothing.
-        trained: Type of the pictures in training.
-        what: Begins the message: the picture's file and a colon, or "the picture".
+        image: [H, W, C].
+        value_range: The model's; None is the whole range of each image's type, which cuts nothing.
+        trained: Type of the images in training.
+        what: Begins the message: the image's file and a colon, or "the image".
 
     Raises:
         UserError: It holds such values.
@@ -140,7 +140,7 @@ def require_trained_values(
     slack = TOLERANCE * (most - least)
     if low < least - slack or high > most + slack:
         raise UserError(
-            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {trained} pictures, "
-            f"of which it sees {least:g} to {most:g}. Bring the picture to those values, or train with the "
-            "--value-range of such pictures."
+            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {trained} images, "
+            f"of which it sees {least:g} to {most:g}. Bring the image to those values, or train with the "
+            "--value-range of such images."
         )

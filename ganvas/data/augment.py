@@ -1,16 +1,16 @@
-"""Augmentation of pictures and pairs, on albumentations: geometry to both pictures alike, colour to the source alone.
+"""Augmentation of images and pairs, on albumentations: geometry to both images alike, color to the source alone.
 
 `PRESETS` has it by name:
 
-    none      the whole picture, scaled to the size of training; nothing is left to chance
+    none      the whole image, scaled to the size of training; nothing is left to chance
     paper     scaled to 286, 256 cut out at random, half of them mirrored (Isola et al. 2017, Sec. 6.2)
-    strong    as paper; half of them also turned, zoomed and shifted a little, and the source's colours changed a little
+    strong    as paper; half of them also turned, zoomed and shifted a little, and the source's colors changed a little
 
 No preset blurs or adds noise: where a translator is to sharpen or to clean its source, that would change the task.
 
-Under strong, a picture that shows the flat colours of the data set's legend is scaled and turned by taking nearest
-neighbours (see `ganvas.data.palette`), and its colours stay. The paper scales maps like photographs, and so do paper and
-none: tried with nearest neighbours, whose thin lines get steps, the demo's patch statistics were a quarter worse.
+Under strong, a image that shows the flat colors of the dataset's legend is scaled and turned by taking nearest
+neighbors (see `ganvas.data.palette`), and its colors stay. The paper scales maps like photographs, and so do paper and
+none: tried with nearest neighbors, whose thin lines get steps, the demo's patch statistics were a quarter worse.
 
 Nothing heavy is imported here before it is needed: command lines take the names of the presets from this file.
 """
@@ -39,10 +39,10 @@ CUBIC, NEAREST, REFLECT_101 = 2, 0, 4  # OpenCV's flags
 class Motion:
     """Small turns, zooms and shifts; what comes in at the borders is reflected.
 
-    Each picture that is moved is sampled once more, so the others let a network see them as sharp as it will in use.
+    Each image that is moved is sampled once more, so the others let a network see them as sharp as it will in use.
 
     Attributes:
-        share: Share of pictures that are moved, 0 to 1.
+        share: Share of images that are moved, 0 to 1.
         turn: Degrees to either side.
         zoom: Largest change of scale, as a share of it.
         shift: Largest shift to each side, as a share of the height and width.
@@ -56,17 +56,17 @@ class Motion:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a picture or a pair; by default the paper's (Isola et al. 2017, Sec. 6.2).
+    """What is done to a image or a pair; by default the paper's (Isola et al. 2017, Sec. 6.2).
 
     Attributes:
-        load_size: Pixels a side that both pictures are scaled to; None keeps their own scale.
+        load_size: Pixels a side that both images are scaled to; None keeps their own scale.
         crop_size: Pixels a side of the piece that is cut at random.
         flip: Mirror half of the pairs left to right.
-        colour: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none.
-        colour_is_optional: Leave a source as it is where a change of colour has no meaning, instead of refusing it:
-            where it is not 8-bit with 1 or 3 channels, and where its colours are the legend's.
+        color: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none.
+        colour_is_optional: Leave a source as it is where a change of color has no meaning, instead of refusing it:
+            where it is not 8-bit with 1 or 3 channels, and where its colors are the legend's.
         motion: Small turns, zooms and shifts; None for none.
-        legend: Colours that have a meaning each; pictures that show them are not interpolated.
+        legend: Colors that have a meaning each; images that show them are not interpolated.
     """
 
     load_size: int | None = 286
@@ -94,19 +94,19 @@ def chosen_augmentation(
     colour: float | None = None,
     info: Mapping[str, Any],
 ) -> Augmentation:
-    """Fit a preset to a size of training and a data set, and let options override it.
+    """Fit a preset to a size of training and a dataset, and let options override it.
 
     Args:
         preset: Its name.
         image_size: Pixels a side of the pieces that are cut.
-        load_size: Pixels a side that pictures are scaled to before; None takes the preset's share of ``image_size``, 0
-            keeps the pictures' own scale.
+        load_size: Pixels a side that images are scaled to before; None takes the preset's share of ``image_size``, 0
+            keeps the images' own scale.
         flip: False leaves mirroring out of the preset.
-        colour: Strength of the changes of the source's colours; None takes the preset's, where they have a meaning.
-        info: What the data set's dataset.json says; strong heeds a legend in it.
+        color: Strength of the changes of the source's colors; None takes the preset's, where they have a meaning.
+        info: What the dataset's dataset.json says; strong heeds a legend in it.
 
     Raises:
-        UserError: The legend is no colours by name.
+        UserError: The legend is no colors by name.
     """
     base = PRESETS[preset]
     assert base.load_size is not None
@@ -124,10 +124,10 @@ def chosen_augmentation(
 
 
 def heeded_legend(preset: AugmentPreset, info: Mapping[str, Any]) -> tuple[Colour, ...]:
-    """Give the colours of drawn pictures that a preset takes for flat; none where it interpolates all.
+    """Give the colors of drawn images that a preset takes for flat; none where it interpolates all.
 
     Raises:
-        UserError: The legend is no colours by name.
+        UserError: The legend is no colors by name.
     """
     return tuple(legend_of(info).values()) if preset == "strong" else ()
 
@@ -136,28 +136,28 @@ class PictureTransform:
     """Applies an `Augmentation`'s geometry, with randomness from a key alone.
 
     Args:
-        augmentation: What to do; its colour is not for pictures that are themselves to be learned.
+        augmentation: What to do; its color is not for images that are themselves to be learned.
     """
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
 
     def __call__(self, picture: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        """Transform a picture [H, W, C] of any type and channel count.
+        """Transform a image [H, W, C] of any type and channel count.
 
         Args:
-            picture: The picture.
+            image: The image.
             key: Whole numbers; equal keys give equal results, in any process.
 
         Raises:
-            UserError: The picture is smaller than the piece to cut.
+            UserError: The image is smaller than the piece to cut.
         """
         return self.alike([picture], key)[0]
 
     def scaled(self, picture: np.ndarray) -> np.ndarray:
-        """Give a picture [H, W, C] at the size from which pieces are cut: the part that is alike for all keys.
+        """Give a image [H, W, C] at the size from which pieces are cut: the part that is alike for all keys.
 
-        Transforming what this gives is the same as transforming the picture.
+        Transforming what this gives is the same as transforming the image.
         """
         from ganvas.data.resize import resize
 
@@ -167,7 +167,7 @@ class PictureTransform:
         return resize(picture, size, size, flat=is_flat(picture, self.augmentation.legend))
 
     def alike(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
-        """Transform one or two pictures of equal height and width in the same way.
+        """Transform one or two images of equal height and width in the same way.
 
         Raises:
             UserError: They are smaller than the piece to cut.
@@ -176,8 +176,8 @@ class PictureTransform:
         H, W = pictures[0].shape[:2]
         if self.augmentation.load_size is None and min(H, W) < size:
             raise UserError(
-                f"the picture is {W}x{H} pixels, smaller than the {size} to cut from it. "
-                "Use a smaller --image-size, or let --load-size scale the pictures."
+                f"the image is {W}x{H} pixels, smaller than the {size} to cut from it. "
+                "Use a smaller --image-size, or let --load-size scale the images."
             )
         seeds = _Seeds.of(key)
         if self.augmentation.load_size is None and self.augmentation.motion:
@@ -186,7 +186,7 @@ class PictureTransform:
         return self._moved(pictures, seeds.geometry) if self._geometry else pictures
 
     def _moved(self, pictures: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-        """Apply the random geometry: an "image" is interpolated, a "mask" sampled by nearest neighbours."""
+        """Apply the random geometry: an "image" is interpolated, a "mask" sampled by nearest neighbors."""
         import numpy as np
 
         kinds = ["mask" if is_flat(picture, self.augmentation.legend) else "image" for picture in pictures]
@@ -232,15 +232,15 @@ class PairTransform:
     def __call__(
         self, source: np.ndarray, target: np.ndarray, key: tuple[int, int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Transform a pair of [H, W, C] pictures of equal height and width, of any types and channel counts.
+        """Transform a pair of [H, W, C] images of equal height and width, of any types and channel counts.
 
         Args:
-            source: First picture.
-            target: Second picture.
+            source: First image.
+            target: Second image.
             key: (seed, epoch, index); equal keys give equal results, in any process.
 
         Raises:
-            UserError: A picture is smaller than the piece to cut, or colour is asked for where it has no meaning.
+            UserError: A image is smaller than the piece to cut, or color is asked for where it has no meaning.
         """
         changes_colour = self.changes_colour(source)
         source, target = self._move.alike([source, target], key)
@@ -250,11 +250,11 @@ class PairTransform:
         return source, target
 
     def scaled(self, picture: np.ndarray) -> np.ndarray:
-        """Give either picture of a pair as `PictureTransform.scaled` does."""
+        """Give either image of a pair as `PictureTransform.scaled` does."""
         return self._move.scaled(picture)
 
     def changes_colour(self, source: np.ndarray) -> bool:
-        """Tell whether the colours of a source [H, W, C] are changed.
+        """Tell whether the colors of a source [H, W, C] are changed.
 
         Raises:
             UserError: They are to be, and that has no meaning.
@@ -265,7 +265,7 @@ class PairTransform:
         has_meaning = source.shape[2] in (1, 3) and source.dtype == "uint8"
         if not has_meaning and not options.colour_is_optional:
             raise UserError(
-                f"--colour works on 8-bit pictures of 1 or 3 channels; these have {source.shape[2]} of "
+                f"--color works on 8-bit images of 1 or 3 channels; these have {source.shape[2]} of "
                 f"{source.dtype}. Leave it out."
             )
         return has_meaning and not (options.colour_is_optional and is_flat(source, options.legend))
@@ -293,7 +293,7 @@ class _Seeds(NamedTuple):
 
 
 def _neighbourhood(pictures: Sequence[np.ndarray], size: int, seed: int) -> list[np.ndarray]:
-    """Cut at most ``size`` pixels a side out of all pictures, so that no large picture is turned as a whole."""
+    """Cut at most ``size`` pixels a side out of all images, so that no large image is turned as a whole."""
     import numpy as np
 
     H, W = pictures[0].shape[:2]

@@ -91,15 +91,13 @@ def decoding(where: Path | str) -> Iterator[None]:
         raise UserError(f"{where}: {describe_missing(Path(where), 'picture')}.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{where}: has too many pixels to be a safe picture ({error}). Scale it down first: python -m "
+            f"{where}: has too many pixels to be a safe image ({error}). Scale it down first: python -m "
             "data_scripts resize --huge."
         ) from None
     except FormatError as error:
         raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
-        raise UserError(
-            f"{where}: is no picture that can be read. Remove it, or save it anew as PNG or JPEG."
-        ) from None
+        raise UserError(f"{where}: is no image that can be read. Remove it, or save it again as PNG or JPEG.") from None
     except OSError as error:
         if error.errno is None:  # Pillow's own
             raise UserError(_cannot_be_decoded(where, str(error))) from None
@@ -112,7 +110,7 @@ def decoding(where: Path | str) -> Iterator[None]:
 
 def _cannot_be_decoded(where: Path | str, reason: str) -> str:
     reason = " ".join(reason.split())
-    return f"{where}: cannot be decoded ({reason[:200]}). Remove it, or save it anew."
+    return f"{where}: cannot be decoded ({reason[:200]}). Remove it, or save it again."
 
 
 def read_basic(path: Path) -> Decoded:
@@ -199,7 +197,7 @@ def load_array(file: BinaryIO) -> np.ndarray:
     """Read a NumPy file as [H, W, C]; code in it is never run, and nothing is allocated before its header is checked.
 
     Raises:
-        ValueError: It holds something else than a picture, or less than its header says.
+        ValueError: It holds something else than a image, or less than its header says.
         Image.DecompressionBombError: It has more pixels than Pillow's limit.
     """
     version = np.lib.format.read_magic(file)
@@ -211,7 +209,7 @@ def load_array(file: BinaryIO) -> np.ndarray:
     except ValueError:  # whose text may advise to trust the file
         raise ValueError("its header is damaged, or longer than that of an image") from None
     if dtype.kind not in "uif":
-        raise ValueError(f"values of the type {dtype} are no picture")
+        raise ValueError(f"values of the type {dtype} are no image")
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise ValueError(f"the array's shape is {shape}; expected [H, W] or [H, W, C]")
     pixels = shape[0] * shape[1]

@@ -1,14 +1,14 @@
-"""Decoded pictures in one file that all processes of a machine share.
+"""Decoded images in one file that all processes of a machine share.
 
-Decoding and scaling take most of the time in which a picture is loaded, and give the same in every epoch. A store holds
+Decoding and scaling take most of the time in which a image is loaded, and give the same in every epoch. A store holds
 the result. It is one file, which every process maps into its memory: training and validation set, loading processes and
 the processes of several devices fill it together, and none decodes what another has decoded. What is read often stays
-in memory, and gives way when memory is short. (A cache of each process's own would hold every picture as often as there
+in memory, and gives way when memory is short. (A cache of each process's own would hold every image as often as there
 are processes; shared memory by another name is 64 MB in many containers.)
 
 The file is a log: records are appended under a lock and never changed, and its head tells where the last whole one
-ends. A process that misses a picture first reads on in the log. The key of a record tells the source file's size and
-time of change, so that a changed file is another picture. The store goes with the run that made it; what a killed run
+ends. A process that misses a image first reads on in the log. The key of a record tells the source file's size and
+time of change, so that a changed file is another image. The store goes with the run that made it; what a killed run
 left behind is removed by the next one.
 """
 
@@ -31,14 +31,14 @@ from filelock import FileLock, Timeout
 from ganvas.files import HOST, OWNER_LOCK, is_ours, remove_abandoned
 
 HEAD = struct.Struct("<q")  # where the last record ends
-RECORD = struct.Struct("<q")  # how many bytes, this number and a description in JSON, come before the pictures
-ALIGNMENT = 64  # of records and pictures: more than any type needs
+RECORD = struct.Struct("<q")  # how many bytes, this number and a description in JSON, come before the images
+ALIGNMENT = 64  # of records and images: more than any type needs
 PREFIX = "ganvas-pictures-"
 LOG, LOG_LOCK = "log", "log.lock"
 
 
 class _Place(NamedTuple):
-    """Where a picture lies in the log, and what it is."""
+    """Where a image lies in the log, and what it is."""
 
     offset: int
     dtype: str
@@ -46,9 +46,9 @@ class _Place(NamedTuple):
 
 
 class PictureStore:
-    """Pictures by key.
+    """Images by key.
 
-    A disk that is full, or a folder that is gone, ends nothing but the keeping of pictures.
+    A disk that is full, or a folder that is gone, ends nothing but the keeping of images.
 
     Args:
         folder: Holds the log; see `temporary_store`.
@@ -62,14 +62,14 @@ class PictureStore:
         self._map: mmap.mmap | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send a new process the place alone: it opens the log by itself."""
+        """Send a new process the place alone: it opens the log on its own."""
         return {"folder": self._folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def get(self, key: str) -> list[np.ndarray] | None:
-        """Give the pictures of a key, which nobody can change, or None if they are not kept."""
+        """Give the images of a key, which nobody can change, or None if they are not kept."""
         digest = _digest(key)
         if digest not in self._known and not self._broken:
             self._look_for_news()
@@ -79,7 +79,7 @@ class PictureStore:
         return [np.ndarray(place.shape, place.dtype, log, place.offset) for place in self._known[digest]]
 
     def add(self, key: str, pictures: Sequence[np.ndarray]) -> None:
-        """Keep the pictures of a key, [H, W, C] of any types, unless they are kept already or do not fit."""
+        """Keep the images of a key, [H, W, C] of any types, unless they are kept already or do not fit."""
         if self._broken:
             return
         digest = _digest(key)
@@ -168,7 +168,7 @@ def _digest(key: str) -> bytes:
 
 
 def _header(digest: bytes, pictures: Sequence[np.ndarray]) -> bytes:
-    """Describe a record: its key, and the pictures that follow."""
+    """Describe a record: its key, and the images that follow."""
     kinds = [(picture.dtype.str, picture.shape) for picture in pictures]
     description = json.dumps({"key": digest.hex(), "pictures": kinds}).encode()
     length = _padded(RECORD.size + len(description))

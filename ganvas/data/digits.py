@@ -47,7 +47,7 @@ def load_idx_pair(root: Path, name: str, split: Split) -> tuple[np.ndarray, np.n
         split: Which part of it.
 
     Returns:
-        Pictures [N, 28, 28] uint8 and labels [N] uint8, 0 to 9.
+        Images [N, 28, 28] uint8 and labels [N] uint8, 0 to 9.
 
     Raises:
         UserError: A file is damaged, the two do not belong together, some of the four are missing, or the set could
@@ -63,10 +63,10 @@ def load_idx_pair(root: Path, name: str, split: Split) -> tuple[np.ndarray, np.n
     pictures, labels = read_idx(pictures_file, 3), read_idx(labels_file, 1)
     if not len(pictures) or pictures.shape[1:] != (SIDE, SIDE):
         N, H, W = pictures.shape
-        raise UserError(f"{pictures_file}: holds {N} pictures of {H} x {W} pixels; expected some of {SIDE} x {SIDE}.")
+        raise UserError(f"{pictures_file}: holds {N} images of {H} x {W} pixels; expected some of {SIDE} x {SIDE}.")
     if len(pictures) != len(labels):
         raise UserError(
-            f"{labels_file}: holds {len(labels)} labels for the {len(pictures)} pictures of {pictures_file.name}. "
+            f"{labels_file}: holds {len(labels)} labels for the {len(pictures)} images of {pictures_file.name}. "
             "Put back the two files that belong together."
         )
     if labels.max() >= CLASSES:
@@ -138,7 +138,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
     Args:
         path: The file; that it is gzipped is seen from its content.
-        dimensions: How many are expected: 3 for pictures, 1 for labels.
+        dimensions: How many are expected: 3 for images, 1 for labels.
 
     Returns:
         uint8, of as many dimensions.

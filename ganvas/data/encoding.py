@@ -1,4 +1,4 @@
-"""Which picture files are opened, and how they are encoded where a format leaves a choice.
+"""Which image files are opened, and how they are encoded where a format leaves a choice.
 
 Free of torch, for the ONNX runner.
 """

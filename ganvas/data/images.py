@@ -1,4 +1,4 @@
-"""Pictures in and out of files, and between arrays and tensors.
+"""Images in and out of files, and between arrays and tensors.
 
 An array is [H, W, C], uint8, uint16 or float32 (float in [0, 1]); a tensor is [C, H, W] float32 in [-1, 1].
 """
@@ -37,7 +37,7 @@ ValueRange = tuple[float, float]
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture and what its file says beside it.
+    """A decoded image and what its file says beside it.
 
     Attributes:
         array: [H, W, C] uint8, uint16 or float32.
@@ -55,21 +55,21 @@ class Picture:
 
 
 def plain_picture(array: np.ndarray) -> Picture:
-    """Give an array [H, W, C] as a picture of which there is no more to say."""
+    """Give an array [H, W, C] as a image of which there is no more to say."""
     return Picture(array, Tags(), np.zeros(array.shape[:2], dtype=bool))
 
 
 def read_image(path: Path, channels: int | None = None) -> np.ndarray:
-    """Decode a picture to [H, W, C] uint8, uint16 or float32.
+    """Decode a image to [H, W, C] uint8, uint16 or float32.
 
     EXIF orientation is applied, palettes are expanded, CMYK becomes RGB. Alpha is kept where ``channels`` counts it
     (4, or 2 with grayscale), and composed over white elsewhere. Whole numbers with a sign or of more than 16 bits, and
     other floats, become float32. A .npy file holds [H, W] or [H, W, C]. Pixels without data, whose value a TIFF may
-    name, get the least value that the picture has elsewhere.
+    name, get the least value that the image has elsewhere.
 
     Args:
         path: The file.
-        channels: Channels wanted. 3 repeats a grayscale picture; nothing else is converted.
+        channels: Channels wanted. 3 repeats a grayscale image; nothing else is converted.
 
     Raises:
         UserError: The file is missing, unreadable, larger than Pillow's limit against decompression bombs, or has
@@ -79,7 +79,7 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
 
 
 def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
-    """Decode a picture as `read_image` does, and keep what its file says beside it.
+    """Decode a image as `read_image` does, and keep what its file says beside it.
 
     Args:
         path: The file.
@@ -127,7 +127,7 @@ def _filled(array: np.ndarray, alpha: Alpha, tags: Tags) -> tuple[np.ndarray, np
 
 @contextlib.contextmanager
 def huge_pictures() -> Iterator[None]:
-    """Let pictures of any size be read meanwhile, in all threads: Pillow's limit against decompression bombs rests."""
+    """Let images of any size be read meanwhile, in all threads: Pillow's limit against decompression bombs rests."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -153,10 +153,10 @@ class ChannelsError(UserError):
 
 
 def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
-    """Give a picture [H, W, C] the channels that are wanted: 3 repeats a grayscale one; nothing else is converted.
+    """Give a image [H, W, C] the channels that are wanted: 3 repeats a grayscale one; nothing else is converted.
 
     Args:
-        picture: Of any type.
+        image: Of any type.
         channels: How many are wanted.
         path: Where it was read from, for the message.
 
@@ -170,7 +170,7 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
 
 
 def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
-    """Read pictures of one size and type and join their channels; the tags are the first one's.
+    """Read images of one size and type and join their channels; the tags are the first one's.
 
     Args:
         paths: The files.
@@ -186,7 +186,7 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
             f"{path} {p.array.shape[1]}x{p.array.shape[0]} {p.array.dtype}"
             for path, p in zip(paths, pictures, strict=True)
         )
-        raise UserError(f"These pictures are to be stacked, and differ in size or type: {found}. Make them alike.")
+        raise UserError(f"These images are to be stacked, and differ in size or type: {found}. Make them alike.")
     holes = np.logical_or.reduce([picture.holes for picture in pictures])
     joined = np.concatenate([picture.array for picture in pictures], axis=2)
     if joined.shape[2] != channels:
@@ -199,12 +199,12 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
 
 
 def require_range(picture: np.ndarray, value_range: ValueRange | None, what: str) -> np.ndarray:
-    """Refuse values that the network cannot be given; give the picture back.
+    """Refuse values that the network cannot be given; give the image back.
 
     Args:
-        picture: [H, W, C].
+        image: [H, W, C].
         value_range: As in `to_tensor`; without one, floats have to lie in [0, 1].
-        what: Begins the message: the picture's file and a colon, or "the picture".
+        what: Begins the message: the image's file and a colon, or "the image".
 
     Raises:
         UserError: There are values that are not finite, or floats beyond [0, 1] without a range.
@@ -271,33 +271,31 @@ def _decode_deep_png(file: BinaryIO) -> Decoded:
 
 
 def require_picture_suffix(path: Path) -> None:
-    """Refuse a name that no picture can be written under; ask this before the work whose result it is to hold.
+    """Refuse a name that no image can be written under; ask this before the work whose result it is to hold.
 
     Raises:
-        UserError: The suffix is that of no picture format.
+        UserError: The suffix is that of no image format.
     """
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise UserError(
-            f"{path}: {suffix or 'no suffix'} is no picture format; use {', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
+        raise UserError(f"{path}: {suffix or 'no suffix'} is no image format; use {', '.join(sorted(IMAGE_SUFFIXES))}.")
 
 
 def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha: Alpha = "none") -> None:
     """Write [H, W, C], uint8, uint16 or float32, by the file's suffix.
 
-    TIFF and .npy hold everything. PNG holds 1 to 4 channels (2 and 4 are gray and colour with alpha; 2 with 8 bits
-    only) of 8 or 16 bits, WebP 1, 3 or 4, JPEG and BMP 1 or 3 of 8 bits: deeper pictures are brought to what the format
+    TIFF and .npy hold everything. PNG holds 1 to 4 channels (2 and 4 are gray and color with alpha; 2 with 8 bits
+    only) of 8 or 16 bits, WebP 1, 3 or 4, JPEG and BMP 1 or 3 of 8 bits: deeper images are brought to what the format
     holds. The file appears whole or not at all.
 
     Args:
         path: The file.
-        picture: The picture.
-        tags: What a TIFF is to say beside its pixels: those of the picture that this one was made from.
+        image: The image.
+        tags: What a TIFF is to say beside its pixels: those of the image that this one was made from.
         alpha: What a TIFF is to say of the last channel; in other formats the number of channels tells.
 
     Raises:
-        UserError: The place cannot be written, or the format does not hold such a picture.
+        UserError: The place cannot be written, or the format does not hold such a image.
     """
     require_picture_suffix(path)
     suffix = path.suffix.lower()
@@ -308,7 +306,7 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha
     longest, most = max(picture.shape[:2]), LONGEST_SIDE.get(suffix, math.inf)
     if longest > most:
         raise UserError(
-            f"{path}: the format does not hold this picture ({longest} pixels in a row; {most} are the most). Choose "
+            f"{path}: the format does not hold this image ({longest} pixels in a row; {most} are the most). Choose "
             "another."
         )
     if suffix in EIGHT_BITS:
@@ -319,7 +317,7 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha
         try:
             _encode(aside, np.ascontiguousarray(picture), tags or Tags(), alpha)
         except ValueError as error:
-            raise UserError(f"{path}: the format does not hold this picture ({error}). Choose another.") from None
+            raise UserError(f"{path}: the format does not hold this image ({error}). Choose another.") from None
 
 
 def marked(suffix: str, picture: np.ndarray, holes: np.ndarray, tags: Tags) -> tuple[np.ndarray, Tags]:
@@ -327,9 +325,9 @@ def marked(suffix: str, picture: np.ndarray, holes: np.ndarray, tags: Tags) -> t
 
     Args:
         suffix: Of the file, such as ".png".
-        picture: [H, W, C], that has no alpha but for what the format takes for it.
+        image: [H, W, C], that has no alpha but for what the format takes for it.
         holes: [H, W] bool.
-        tags: Of the picture that this one was made from.
+        tags: Of the image that this one was made from.
     """
     is_tiff = suffix.lower() in TIFF_SUFFIXES
     has_alpha = suffix.lower() in (".png", ".webp") and picture.shape[2] in (2, 4)
@@ -337,7 +335,7 @@ def marked(suffix: str, picture: np.ndarray, holes: np.ndarray, tags: Tags) -> t
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture with what is known of it beside its pixels, so that `read_picture` gives it back.
+    """Write a image with what is known of it beside its pixels, so that `read_picture` gives it back.
 
     Raises:
         UserError: As `write_image`.
@@ -347,11 +345,11 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
-    """Tell whether a format holds a picture's size and channels and, if it is to do so exactly, its type.
+    """Tell whether a format holds a image's size and channels and, if it is to do so exactly, its type.
 
     Args:
         suffix: Of the file, such as ".png".
-        picture: [H, W, C].
+        image: [H, W, C].
         exactly: Whether bringing it to fewer bits would be wrong, as it is for values of a range of their own.
     """
     suffix, C = suffix.lower(), picture.shape[2]
@@ -364,11 +362,11 @@ def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
 
 
 def holds_all(suffix: str, picture: Picture) -> bool:
-    """Tell whether a format holds a picture's pixels exactly, and alpha and pixels without data as what they are.
+    """Tell whether a format holds a image's pixels exactly, and alpha and pixels without data as what they are.
 
     Args:
         suffix: Of the file, such as ".png".
-        picture: The picture.
+        image: The image.
     """
     suffix = suffix.lower()
     if suffix in TIFF_SUFFIXES:
@@ -417,7 +415,7 @@ def to_tensor(picture: np.ndarray, value_range: ValueRange | None = None) -> Ten
     """Give [H, W, C] of any supported type as [C, H, W] float32 in [-1, 1].
 
     Args:
-        picture: uint8, uint16 or float32.
+        image: uint8, uint16 or float32.
         value_range: The values that become -1 and 1; what lies beyond is cut. By default the type's own: 0 and its
             largest value, of floats 0 and 1.
 
@@ -425,9 +423,9 @@ def to_tensor(picture: np.ndarray, value_range: ValueRange | None = None) -> Ten
         ValueError: Another type.
     """
     if picture.dtype not in FULL_RANGE:
-        raise ValueError(f"the picture's type is {picture.dtype}; allowed are uint8, uint16 and float32")
+        raise ValueError(f"the image's type is {picture.dtype}; allowed are uint8, uint16 and float32")
     low, high = value_range or (0.0, FULL_RANGE[picture.dtype])
-    # In place and in NumPy: many small pictures a second would wait for torch's threads.
+    # In place and in NumPy: many small images a second would wait for torch's threads.
     values = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so
         values -= np.float32(low)
@@ -440,7 +438,7 @@ def to_array(picture: Tensor, dtype: DTypeLike, value_range: ValueRange | None =
     """Give [C, H, W] in [-1, 1] as [H, W, C] of ``dtype``: clipped, and rounded to whole numbers for integers.
 
     Args:
-        picture: The tensor.
+        image: The tensor.
         dtype: uint8, uint16 or float32.
         value_range: The values that -1 and 1 become; by default the type's own, as in `to_tensor`.
 
@@ -459,7 +457,7 @@ def for_the_eye(picture: np.ndarray, value_range: ValueRange | None = None) -> n
     """Bring [H, W, C] of any supported type to [H, W, 3] uint8: gray is repeated, of many channels three are shown.
 
     Args:
-        picture: uint8, uint16 or float32.
+        image: uint8, uint16 or float32.
         value_range: The values that become black and white, as in `to_tensor`.
     """
     picture = to_array(to_tensor(np.nan_to_num(picture), value_range), np.uint8)

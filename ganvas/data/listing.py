@@ -2,7 +2,7 @@
 
 A ``Path`` takes some 300 bytes and a ``str`` 70, and a loading process that only looks at such objects copies the
 memory they lie in, since each of them counts its users. Names in one buffer take their own length, and processes go on
-sharing them; a ``Path`` is made when a picture is asked for.
+sharing them; a ``Path`` is made when a image is asked for.
 """
 
 import os
@@ -193,7 +193,7 @@ def _composed(name: str) -> str:
 
 
 def namesakes(folder: Path, wanted: str) -> list[str]:
-    """List the pictures of a folder that have a stem; the folder is listed once, and anew when its content changes.
+    """List the images of a folder that have a stem; the folder is listed once, and again when its content changes.
 
     Args:
         folder: Where to look; if it is not there, it holds none.
@@ -208,7 +208,7 @@ def namesakes(folder: Path, wanted: str) -> list[str]:
 
 @lru_cache(maxsize=16)  # folders: our choice
 def _names_by_stem(folder: Path, changed: int) -> Names:
-    """Give the names of pictures, sorted by stem; ``changed`` tells one state of the folder from another."""
+    """Give the names of images, sorted by stem; ``changed`` tells one state of the folder from another."""
     return Names(sorted(picture_names(folder), key=stem))
 
 
@@ -217,7 +217,7 @@ def require_own_stems(where: Path, names: Iterable[str]) -> None:
 
     Args:
         where: The folder, for the message.
-        names: Names of pictures, sorted by `stem`.
+        names: Names of images, sorted by `stem`.
 
     Raises:
         UserError: With two such names.

@@ -1,6 +1,6 @@
 """Datasets of pairs, in the layouts of `ganvas.data.layout`: two folders hold partners under equal stems.
 
-``DIR/dataset.json`` may name domains, licence and legend.
+``DIR/dataset.json`` may name domains, license and legend.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ class Pair:
     """The files of one pair.
 
     Attributes:
-        a: A; without ``b`` it holds both pictures side by side.
+        a: A; without ``b`` it holds both images side by side.
         b: B.
         more: More sources, whose channels follow those of ``a``.
     """
@@ -109,7 +109,7 @@ def dataset_info(root: Path) -> Mapping[str, Any]:
     path = root / "dataset.json"
     if not path.is_file():
         return {}
-    info = read_json(path, "a description of the data set")
+    info = read_json(path, "a description of the dataset")
     from_json(_Described, {name: info[name] for name in _Described.__dataclass_fields__ if name in info}, str(path))
     return info
 
@@ -152,7 +152,7 @@ def find_stacked_pairs(root: Path, split: str, sources: Sequence[str], target: s
     """List pairs with several sources, DIR/SPLIT/SOURCE/x.png each, and one target, DIR/SPLIT/TARGET/x.png.
 
     Raises:
-        UserError: A folder is missing or empty, named twice, or a picture has no partner in another.
+        UserError: A folder is missing or empty, named twice, or a image has no partner in another.
     """
     if len({*sources, target}) <= len(sources):
         raise UserError(f"--source {' --source '.join(sources)} --target {target}: one folder is named twice.")
@@ -193,26 +193,26 @@ def _unmatched(a: Path, b: Path, first: list[str], second: list[str]) -> UserErr
     sides = [set(map(stem, names)) for names in (first, second)]
     alone = [sorted(sides[0] - sides[1]), sorted(sides[1] - sides[0])]
     found = "; ".join(f"only in {folder}: {named(names)}" for folder, names in zip((a, b), alone, strict=True) if names)
-    return UserError(f"{a.parent}: pictures without a partner of the same name ({found}). Add or remove them.")
+    return UserError(f"{a.parent}: images without a partner of the same name ({found}). Add or remove them.")
 
 
 class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Pairs by (epoch, index) key, for which the augmentation is always the same.
 
     Args:
-        root: The data set's folder.
+        root: The dataset's folder.
         split: "train", "val" or "test".
-        augmentation: What is done to each pair; None gives whole pictures as they are.
+        augmentation: What is done to each pair; None gives whole images as they are.
         direction: "a2b" makes A the source, "b2a" B.
-        source_channels: Channels of the source pictures.
-        target_channels: Channels of the target pictures.
+        source_channels: Channels of the source images.
+        target_channels: Channels of the target images.
         source_range: The values of the source that become -1 and 1, as in `ganvas.data.images.to_tensor`.
         target_range: The same of the target.
-        sources: Folders of a split whose pictures are stacked into the channels of the source; empty for the usual
+        sources: Folders of a split whose images are stacked into the channels of the source; empty for the usual
             layouts.
         target: The folder of the targets beside ``sources``.
         seed: Of the augmentation.
-        store: Keeps decoded pictures, at the scale from which pieces are cut; None decodes them each time.
+        store: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
 
     Raises:
         UserError: As `find_pairs`.
@@ -265,7 +265,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Give source and target as they are, [H, W, C] each.
 
         Raises:
-            UserError: A picture cannot be read or has other channels, or the two differ in size.
+            UserError: A image cannot be read or has other channels, or the two differ in size.
         """
         return self._decode(self.pairs[index])
 
@@ -319,7 +319,7 @@ def _half(both: Picture, half: np.ndarray, channels: int, file: Path | Member) -
 
 
 def split_halves(both: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a side-by-side picture [H, 2W, C] into left and right.
+    """Cut a side-by-side image [H, 2W, C] into left and right.
 
     Raises:
         UserError: Its width is odd, or one pixel.

@@ -1,7 +1,7 @@
-"""Maps and labels in flat colours, one a class: a data set's legend, and which pictures are drawn in its colours.
+"""Maps and labels in flat colors, one a class: a dataset's legend, and which images are drawn in its colors.
 
-Interpolation would mix two classes into a colour that may mean a third, so such pictures are scaled and turned by
-taking nearest neighbours wherever a legend is heeded: by the augmentation strong, and by resize.
+Interpolation would mix two classes into a color that may mean a third, so such images are scaled and turned by
+taking nearest neighbors wherever a legend is heeded: by the augmentation strong, and by resize.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]  # 8-bit red, green, blue
 
-FLAT_SHARE = 0.5  # of a picture's pixels have colours of the legend, exactly: the rest may be lines and letters
+FLAT_SHARE = 0.5  # of a image's pixels have colors of the legend, exactly: the rest may be lines and letters
 LOOKED_AT = 4  # every fourth row and column tell that
 
 
 def legend_of(info: Mapping[str, Any]) -> dict[str, Colour]:
-    """Give the legend in a data set's description, a colour by the name of each class; empty where there is none.
+    """Give the legend in a dataset's description, a color by the name of each class; empty where there is none.
 
     Args:
         info: The content of dataset.json.
 
     Raises:
-        UserError: The legend is no colours by name.
+        UserError: The legend is no colors by name.
     """
     legend = info.get("legend", {})
     if isinstance(legend, Mapping) and len(legend) > MAX_COLORS:
@@ -46,7 +46,7 @@ def is_color(values: object) -> bool:
 
 
 def is_flat(picture: np.ndarray, colours: Iterable[Colour]) -> bool:
-    """Tell whether a picture [H, W, C] is drawn in the legend's colours, with at most lines and letters beside them."""
+    """Tell whether a image [H, W, C] is drawn in the legend's colors, with at most lines and letters beside them."""
     if picture.dtype != "uint8" or picture.shape[2] != 3:
         return False
     some = picture[::LOOKED_AT, ::LOOKED_AT]

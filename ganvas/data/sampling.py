@@ -44,7 +44,7 @@ class ResumableBatchSampler(Sampler[list[Key]]):
     one starts.
 
     Args:
-        length: Samples in the data set.
+        length: Samples in the dataset.
         batch_size: Samples a step and process.
         seed: Of the orders.
         start_step: First step, counted from 0 over all epochs.

@@ -4,14 +4,14 @@
         NAME.jpg                                 A left, B right
         NAME.a.jpg, NAME.b.png                   or two files, in one shard
 
-Other members are passed over. A shard is read in place, by offset, and nothing is unpacked: every picture can be had by
+Other members are passed over. A shard is read in place, by offset, and nothing is unpacked: every image can be had by
 its number, so that the division among processes and workers and a resume in mid-epoch are those of every other data
-set, exact and without reading what came before. What a stream gives, large files read from neighbour to neighbour,
+set, exact and without reading what came before. What a stream gives, large files read from neighbor to neighbor,
 comes from the order of the numbers instead (`ganvas.data.sampling.epoch_order`). The shards have to lie where files can
 be opened and sought in: disks, one or several, or a network's file system.
 
 Where each member lies is found once and kept beside the shard, as ``train-000000.tar.index.json``; where that cannot be
-written, it is found anew at each start.
+written, it is found again at each start.
 """
 
 import io
@@ -38,7 +38,7 @@ SIDES = (".a", ".b")
 
 @dataclass(frozen=True)
 class Member:
-    """A picture inside of a shard.
+    """A image inside of a shard.
 
     Attributes:
         shard: The tar file.
@@ -63,7 +63,7 @@ class Member:
 
     @property
     def suffix(self) -> str:
-        """The picture's format, as a file's suffix."""
+        """The image's format, as a file's suffix."""
         return f".{self.name.rpartition('.')[2]}"
 
     def read_bytes(self) -> bytes:
@@ -127,11 +127,11 @@ class Members:
 
 
 def find_members(shards: Sequence[Path]) -> tuple[Members, Members | None]:
-    """Find the pictures of both sides, in the order in which they lie; without a second side, each holds a whole pair.
+    """Find the images of both sides, in the order in which they lie; without a second side, each holds a whole pair.
 
     Raises:
-        UserError: A shard cannot be read, a picture has no partner, two pairs of a shard have one name, there are pairs
-            in one file beside pairs in two, or there is no picture.
+        UserError: A shard cannot be read, a image has no partner, two pairs of a shard have one name, there are pairs
+            in one file beside pairs in two, or there is no image.
     """
     names: list[list[str]] = [[], []]
     places: list[list[np.ndarray]] = [[], []]
@@ -142,17 +142,15 @@ def find_members(shards: Sequence[Path]) -> tuple[Members, Members | None]:
             here = index.places[chosen]
             places[side].append(np.insert(here, 0, number, axis=1))
     if not names[0]:
-        raise UserError(f"{shards[0]}: holds no pictures. Expected NAME.jpg (A|B), or NAME.a.jpg and NAME.b.png.")
+        raise UserError(f"{shards[0]}: holds no images. Expected NAME.jpg (A|B), or NAME.a.jpg and NAME.b.png.")
     if names[1] and len(names[0]) != len(names[1]):
-        raise UserError(
-            f"{shards[0].parent}: some shards hold NAME.a and NAME.b, others A|B pictures. Use one of both."
-        )
+        raise UserError(f"{shards[0].parent}: some shards hold NAME.a and NAME.b, others A|B images. Use one of both.")
     first, second = (Members(shards, Names(names[side]), np.concatenate(places[side])) for side in (0, 1))
     return first, second if len(second) else None
 
 
 def _sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Tell which members are first pictures and which are their partners; without partners, the second is empty."""
+    """Tell which members are first images and which are their partners; without partners, the second is empty."""
     found: dict[str, int] = {}
     for number, name in enumerate(names):
         other = found.setdefault(stem(name), number)
@@ -165,8 +163,8 @@ def _sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
     if alone:
         more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
         raise UserError(
-            f"{shard}: pictures without a partner in this shard ({', '.join(alone[:3])}{more}). Expected NAME.a and "
-            "NAME.b of each, or A|B pictures alone."
+            f"{shard}: images without a partner in this shard ({', '.join(alone[:3])}{more}). Expected NAME.a and "
+            "NAME.b of each, or A|B images alone."
         )
     first = [name for name in found if name.endswith(SIDES[0])]
     return [found[name] for name in first], [found[_partner(name)] for name in first]
@@ -179,7 +177,7 @@ def _partner(name: str) -> str:
 
 @dataclass(frozen=True)
 class Index:
-    """Where the pictures of one shard lie.
+    """Where the images of one shard lie.
 
     Attributes:
         names: Their names.
@@ -191,7 +189,7 @@ class Index:
 
 
 def read_index(shard: Path) -> Index:
-    """Find where a shard's pictures lie: by the file beside it, if that was written for the shard as it is now.
+    """Find where a shard's images lie: by the file beside it, if that was written for the shard as it is now.
 
     Raises:
         UserError: The shard cannot be read, or is no plain tar file.
@@ -236,7 +234,7 @@ def _scan(shard: Path, size: int) -> Index:
         with open_tar(shard) as tar:
             found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_picture(each.name)]
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it anew.") from None
+        raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it again.") from None
     cut = next((each.name for each in found if each.offset_data + each.size > size), None)
     if cut is not None:
         raise UserError(f"{shard}: ends in the midst of {cut}. Copy it again.")

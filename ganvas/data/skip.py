@@ -1,4 +1,4 @@
-"""Going on past pictures that cannot be read: ``--on-error skip``.
+"""Going on past images that cannot be read: ``--on-error skip``.
 
 The sample after it takes the place of one that cannot be read. That depends on the files alone, so that a run which is
 killed and resumed sees what an unbroken one sees.
@@ -81,7 +81,7 @@ def read_all(read: Callable[[int], Sample], indices: Iterable[int], length: int,
 
 
 class SkippingDataset(Dataset[dict[str, Any]]):
-    """A data set by (epoch, index) key, with the next sample in the place of one that cannot be read.
+    """A dataset by (epoch, index) key, with the next sample in the place of one that cannot be read.
 
     What was skipped has to come from loading processes to the one that trains, so it travels in the samples.
 

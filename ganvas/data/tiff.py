@@ -35,7 +35,7 @@ CAMERA = 50844  # GeoTIFF's rational polynomial coefficients, by columns and row
 RASTER_TYPE, PIXEL_IS_POINT = 1025, 2  # a key and a value in GEO_KEYS
 PLACE = {PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, 34736, 34737}  # GeoTIFF's
 PROFILE = 34675  # of ICC
-# Date, whose argument takes but one form; maker, model, artist, host, copyright; XMP, IPTC and the colour profile.
+# Date, whose argument takes but one form; maker, model, artist, host, copyright; XMP, IPTC and the color profile.
 COPIED = {DATE, 271, 272, 315, 316, 33432, 700, 33723, PROFILE} | PLACE | {CAMERA, GDAL_METADATA, NO_DATA}
 # Descriptions that say which axes the pixels of their file have: ImageJ's and its like's, tifffile's, OME's.
 LAYOUT = re.compile(r'\A(ImageJ=|SCIFIO=|shape=|\{.*"shape":)|OME>\s*\Z', re.DOTALL)
@@ -51,7 +51,7 @@ EXTRA_SAMPLE = {"straight": tifffile.EXTRASAMPLE.UNASSALPHA, "premultiplied": ti
 
 @dataclass(frozen=True)
 class Tags:
-    """What a TIFF says beside its pixels; empty for other pictures.
+    """What a TIFF says beside its pixels; empty for other images.
 
     Attributes:
         values: Number of the tag to (type, count, value), as in TIFF 6.0, Sec. 2.
@@ -65,17 +65,17 @@ class Tags:
         """Tell which pixels of [H, W, C] have no data: [H, W] bool, true where any channel has that value."""
         if self.no_data is None:
             return np.zeros(picture.shape[:2], dtype=bool)
-        with np.errstate(over="ignore"):  # a double too large for the picture's floats was infinite there, and is here
+        with np.errstate(over="ignore"):  # a double too large for the image's floats was infinite there, and is here
             alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
         return alike.any(axis=2)
 
     def punched(
         self, picture: np.ndarray, holes: np.ndarray, alpha: "Alpha" = "none", *, is_told: bool = True
     ) -> tuple[np.ndarray, "Tags"]:
-        """Mark pixels as without data, in a picture and in the tags that are written with it.
+        """Mark pixels as without data, in a image and in the tags that are written with it.
 
         Args:
-            picture: [H, W, C] of any type; where it cannot hold the value that the tags name, NaN takes its place, or 0
+            image: [H, W, C] of any type; where it cannot hold the value that the tags name, NaN takes its place, or 0
                 in whole numbers.
             holes: [H, W] bool.
             alpha: Whether the last channel is alpha, which stays as it is.
@@ -97,7 +97,7 @@ class Tags:
         return marked, tags
 
     def scaled(self, x: float, y: float) -> "Tags":
-        """Give the tags of the same picture at another scale: geo-reference and resolution follow, a camera's does not.
+        """Give the tags of the same image at another scale: geo-reference and resolution follow, a camera's does not.
 
         Args:
             x: New width by old width.
@@ -110,7 +110,7 @@ class Tags:
 
     def _scaled(self, x: float, y: float) -> "Tags":
         middle = 0.5 if self._pixels_are_points() else 0.0
-        old_of_new = np.diag([1 / x, 1 / y, 1, 1])  # makes the old picture's column and row of the new one's
+        old_of_new = np.diag([1 / x, 1 / y, 1, 1])  # makes the old image's column and row of the new one's
         old_of_new[:2, 3] = middle / x - middle, middle / y - middle
         values = {code: tag for code, tag in self.values.items() if code != CAMERA or x == y == 1}
         for code, (kind, count, value) in self.values.items():
@@ -141,7 +141,7 @@ class Tags:
         return True
 
     def no_data_alone(self) -> "Tags":
-        """Give the no-data value without all else, for a picture that lies elsewhere."""
+        """Give the no-data value without all else, for a image that lies elsewhere."""
         return Tags({code: value for code, value in self.values.items() if code == NO_DATA}, self.no_data)
 
     def _pixels_are_points(self) -> bool:
@@ -171,12 +171,12 @@ def _move_away(picture: np.ndarray, value: float) -> None:
 
 
 def _georeference(code: int, value: Sequence[float], old_of_new: np.ndarray) -> np.ndarray:
-    """Give a tag of the geo-reference for a scaled picture.
+    """Give a tag of the geo-reference for a scaled image.
 
     Args:
         code: Pixel scale, tie points (column, row, 0, and where that is), or a matrix from columns and rows to places.
-        value: What it says of the old picture.
-        old_of_new: [4, 4], from the new picture's column and row to the old one's.
+        value: What it says of the old image.
+        old_of_new: [4, 4], from the new image's column and row to the old one's.
     """
     if code == PIXEL_SCALE:
         return np.asarray(value) * np.diag(old_of_new)[:3]
@@ -192,7 +192,7 @@ class Tiff:
     """A decoded TIFF.
 
     Attributes:
-        picture: [H, W, C] uint8, uint16 or float32, upright.
+        image: [H, W, C] uint8, uint16 or float32, upright.
         alpha: Whether the last channel is alpha, and whether the others were multiplied by it.
         tags: What else the file says.
         is_cmyk: Whether its colors were made of CMYK.
@@ -234,7 +234,7 @@ def read_tiff(file: BinaryIO, max_pixels: int | None) -> Tiff | None:
 
     Args:
         file: The file, open for reading.
-        max_pixels: Larger pictures are refused before anything is decoded; None refuses none. Four channels beyond the
+        max_pixels: Larger images are refused before anything is decoded; None refuses none. Four channels beyond the
             first four count as a pixel.
 
     Returns:
@@ -396,7 +396,7 @@ def tags_of(page: tifffile.TiffPage) -> Tags:
         and tag.valuebytecount <= LONGEST_TAG
         and not (tag.code == DESCRIPTION and LAYOUT.search(str(tag.value)))
     }
-    if GDAL_METADATA in values:  # least and largest values, say, are not those of the picture that is made of this one
+    if GDAL_METADATA in values:  # least and largest values, say, are not those of the image that is made of this one
         told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
         values[GDAL_METADATA] = (2, len(told.encode()) + 1, told)
     try:
@@ -439,14 +439,14 @@ def fitting_profile(tags: Tags, channels: int, alpha: Alpha = "none") -> bytes |
 
 
 def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none") -> None:
-    """Write [H, W, C] of uint8, uint16 or float32 without loss, with the tags of the picture that it was made from.
+    """Write [H, W, C] of uint8, uint16 or float32 without loss, with the tags of the image that it was made from.
 
     Args:
         path: The file.
-        picture: The picture.
+        image: The image.
         tags: What the file is to say beside its pixels.
         alpha: Whether the last channel is alpha, and whether the others are multiplied by it. Without, four channels
-            are what they are in a multispectral picture, not colours with alpha.
+            are what they are in a multispectral image, not colors with alpha.
 
     Raises:
         OSError: The place cannot be written.
@@ -456,7 +456,7 @@ def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none
 
 
 def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
-    """Give tifffile's options for a picture that is written as by `write_tiff`; damaged tags are left out."""
+    """Give tifffile's options for a image that is written as by `write_tiff`; damaged tags are left out."""
     if fitting_profile(tags, channels, alpha) is None:
         tags = Tags({code: tag for code, tag in tags.values.items() if code != PROFILE}, tags.no_data)
     return _writing(tags.sound().values, channels, alpha)

@@ -55,7 +55,7 @@ def _images(domain: Path) -> Files:
 
 
 def are_pairs(root: Path, split: str) -> bool:
-    """Tell whether both domains of a split show the same under equal names, as the test pictures of earth do.
+    """Tell whether both domains of a split show the same under equal names, as the test images of earth do.
 
     Names alone do not tell (many sets are numbered): DIR/dataset.json has to say "pairs": true.
     """
@@ -66,19 +66,19 @@ def are_pairs(root: Path, split: str) -> bool:
 class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Two domains by (epoch, index) key; an epoch is as long as the longer one.
 
-    The index is the longer domain's. Its partner is drawn from the shorter one by the same key, anew in each epoch, and
-    so is the augmentation of each.
+    The index is the longer domain's. Its partner is drawn from the shorter one by the same key, again in each epoch,
+    and so is the augmentation of each.
 
     Args:
-        root: The data set's folder.
+        root: The dataset's folder.
         split: "train", "val" or "test".
-        augmentation: What is done to each picture by itself; None gives whole pictures as they are.
+        augmentation: What is done to each image on its own; None gives whole images as they are.
         channels_a: Channels of domain a.
         channels_b: Channels of domain b.
         range_a: The values of domain a that become -1 and 1, as in `ganvas.data.images.to_tensor`.
         range_b: The same of domain b.
         seed: Of partners and augmentation.
-        store: Keeps decoded pictures, at the scale from which pieces are cut; None decodes them each time.
+        store: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
 
     Raises:
         UserError: As `find_domains`.
@@ -121,12 +121,12 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return self.files["a"].unread + self.files["b"].unread
 
     def picture(self, domain: str, index: int) -> np.ndarray:
-        """Give a picture of a domain as it is, [H, W, C]."""
+        """Give a image of a domain as it is, [H, W, C]."""
         with naming_option(OPTIONS[domain]):
             return read_image(self.files[domain][index], self._channels[domain])
 
     def prepared(self, domain: str, index: int) -> torch.Tensor:
-        """Give one picture of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
+        """Give one image of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
         return self._tensor(domain, index, (0, index))
 
     def _tensor(self, domain: str, index: int, key: tuple[int, ...]) -> torch.Tensor:
@@ -145,7 +145,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
             raise UserError(f"{path}: {error}") from None
 
     def _scaled(self, domain: str, path: Path) -> np.ndarray:
-        """Give a picture at the scale from which pieces are cut."""
+        """Give a image at the scale from which pieces are cut."""
         channels = self._channels[domain]
         scale = self._transform.scaled if self._transform else lambda picture: picture
         load_size = self._transform.augmentation.load_size if self._transform else None

@@ -1,4 +1,4 @@
-"""Pictures read by windows and written by bands of rows, so that no more than a part is ever in memory.
+"""Images read by windows and written by bands of rows, so that no more than a part is ever in memory.
 
 TIFF is read and written by tifffile, which is there in every installation and keeps all tags as they stand, GeoTIFF's
 among them. Other formats are decoded whole.
@@ -31,7 +31,7 @@ CLASSIC_BYTES = 2**32 - 2**26  # more needs BigTIFF; the rest is for tags
 
 
 class WholePicture:
-    """A decoded picture with the manners of `TiffWindows`."""
+    """A decoded image with the manners of `TiffWindows`."""
 
     def __init__(self, picture: Picture) -> None:
         self._picture, self.tags = picture, picture.tags
@@ -91,7 +91,7 @@ def _segment_bytes(page: tifffile.TiffPage) -> int:
 
 
 def _is_planar(page: tifffile.TiffPage) -> bool:
-    """Tell whether each channel lies by itself."""
+    """Tell whether each channel lies on its own."""
     return bool(page.planarconfig != 1 and page.samplesperpixel > 1)
 
 
@@ -235,7 +235,7 @@ def _squares(bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _of_height(bands: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:
-    """Cut bands anew into bands of one height; the last may have fewer rows."""
+    """Cut bands again into bands of one height; the last may have fewer rows."""
     waiting: list[np.ndarray] = []
     for band in bands:
         waiting.append(band)

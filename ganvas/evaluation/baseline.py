@@ -1,4 +1,4 @@
-"""The trivial predictors that a network must beat: one colour a class of a drawn map, or the other domain's colours."""
+"""The trivial predictors that a network must beat: one color a class of a drawn map, or the other domain's colors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from ganvas.errors import UserError
 
 @dataclass(frozen=True)
 class MedianColours:
-    """For each class of the legend, the median colour of the target pictures where the source shows that class.
+    """For each class of the legend, the median color of the target images where the source shows that class.
 
-    The median is what minimises the mean absolute difference, so no other predictor that sees a pixel's class alone
+    The median is what minimizes the mean absolute difference, so no other predictor that sees a pixel's class alone
     has a lower L1. It draws nothing but flat areas: metrics that see more than L1 must catch it.
 
     Attributes:
-        legend: [K, 3] uint8, the source's colours by class.
-        colours: [K, C] of the targets' type, what each class is predicted as.
+        legend: [K, 3] uint8, the source's colors by class.
+        colors: [K, C] of the targets' type, what each class is predicted as.
     """
 
     legend: np.ndarray
@@ -31,23 +31,23 @@ class MedianColours:
     def fit(
         cls, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], legend: Mapping[str, Sequence[int]]
     ) -> "MedianColours":
-        """Find the medians over all the pictures given; on the pictures that it is scored on, the best there is.
+        """Find the medians over all the images given; on the images that it is scored on, the best there is.
 
         A class without a pixel takes the median of all pixels.
 
         Args:
-            sources: Pictures [H, W, 3], uint8, uint16 or float32 in [0, 1], of any sizes.
-            targets: Pictures [H, W, C] of the same sizes, one type and number of channels.
-            legend: Name and colour (8-bit red, green, blue) of each class, as in a data set's dataset.json.
+            sources: Images [H, W, 3], uint8, uint16 or float32 in [0, 1], of any sizes.
+            targets: Images [H, W, C] of the same sizes, one type and number of channels.
+            legend: Name and color (8-bit red, green, blue) of each class, as in a dataset's dataset.json.
 
         Raises:
-            UserError: The legend has no class, or one that is no colour; or the sources are no colour pictures.
-            ValueError: There are no pictures, or sources and targets do not correspond.
+            UserError: The legend has no class, or one that is no color; or the sources are no color images.
+            ValueError: There are no images, or sources and targets do not correspond.
         """
         if not sources or [source.shape[:2] for source in sources] != [target.shape[:2] for target in targets]:
             raise ValueError(f"{len(sources)} sources and {len(targets)} targets; expected pairs of equal sizes")
         if not legend:
-            raise UserError("legend: has no class. Give it in dataset.json as a colour by name, or leave it out.")
+            raise UserError("legend: has no class. Give it in dataset.json as a color by name, or leave it out.")
         colours = np.array(list(legend_of({"legend": legend}).values()), dtype=np.uint8)
         classes = np.concatenate([_nearest(source, colours).ravel() for source in sources])  # [P]
         pixels = np.concatenate([target.reshape(-1, target.shape[2]) for target in targets])  # [P, C]
@@ -59,18 +59,18 @@ class MedianColours:
         """Paint each pixel of a source [H, W, 3] by its class: [H, W, C] of the targets' type.
 
         Raises:
-            UserError: The source is no colour picture.
+            UserError: The source is no color image.
         """
         return self.colours[_nearest(source, self.legend)]
 
 
 def _nearest(source: np.ndarray, legend: np.ndarray) -> np.ndarray:
-    """Find each pixel's class, the one whose colour is nearest: [H, W, 3] to [H, W] in 0 .. K - 1.
+    """Find each pixel's class, the one whose color is nearest: [H, W, 3] to [H, W] in 0 .. K - 1.
 
-    Lines and labels have colours of their own and fall to the class they resemble most.
+    Lines and labels have colors of their own and fall to the class they resemble most.
     """
     if source.shape[2] != 3:
-        raise UserError(f"a source picture has {source.shape[2]} channels; a legend's colours need pictures of 3.")
+        raise UserError(f"a source image has {source.shape[2]} channels; a legend's colors need images of 3.")
     values = source.astype(np.float32) * (255 / FULL_RANGE[source.dtype])
     distances = [np.square(values - colour).sum(axis=2) for colour in legend.astype(np.float32)]
     return np.argmin(distances, axis=0)
@@ -84,12 +84,12 @@ def _median(pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DomainColours:
-    """The colours of a domain: all that a translator knows that learned nothing else of it.
+    """The colors of a domain: all that a translator knows that learned nothing else of it.
 
     Attributes:
         mean: Of each channel over all pixels, [C].
         deviation: The same.
-        median: The same; no flat picture has a lower L1 to the domain's.
+        median: The same; no flat image has a lower L1 to the domain's.
     """
 
     mean: Tensor
@@ -98,29 +98,29 @@ class DomainColours:
 
     @classmethod
     def of(cls, pictures: Sequence[Tensor]) -> "DomainColours":
-        """Measure pictures, [C, H, W] each, of any sizes.
+        """Measure images, [C, H, W] each, of any sizes.
 
         Raises:
             ValueError: There are none, or they differ in channels.
         """
         if len({picture.shape[0] for picture in pictures}) != 1:
-            raise ValueError(f"{len(pictures)} pictures; expected some, all of as many channels")
+            raise ValueError(f"{len(pictures)} images; expected some, all of as many channels")
         values = torch.cat([picture.flatten(1) for picture in pictures], dim=1)  # [C, P]
         return cls(values.mean(dim=1), values.std(dim=1), values.median(dim=1).values)
 
     def flat(self, like: Tensor) -> Tensor:
-        """Give a picture of the median colour, as large as ``like`` [C', H, W]: [C, H, W]."""
+        """Give a image of the median color, as large as ``like`` [C', H, W]: [C, H, W]."""
         return self.median[:, None, None].expand(-1, *like.shape[-2:])
 
 
 def match_colours(picture: Tensor, source: DomainColours, target: DomainColours) -> Tensor:
     """Move each channel's mean and deviation from those of one domain to those of another (Reinhard et al. 2001).
 
-    What a translator without pairs must beat: it knows the colours of the domains, and nothing else.
+    What a translator without pairs must beat: it knows the colors of the domains, and nothing else.
 
     Args:
-        picture: Of the source domain, [C, H, W] in [-1, 1].
-        source: That domain's colours.
+        image: Of the source domain, [C, H, W] in [-1, 1].
+        source: That domain's colors.
         target: The other domain's, with as many channels.
 
     Returns:

@@ -1,12 +1,12 @@
-"""How far the distribution of a set of generated pictures is from that of real ones, in a space of features.
+"""How far the distribution of a set of generated images is from that of real ones, in a space of features.
 
-The features are the caller's, [n, d] for n pictures: an Inception network's in the papers, a digit classifier's in
+The features are the caller's, [n, d] for n images: an Inception network's in the papers, a digit classifier's in
 dcgan. Figures in different feature spaces, or of different n, cannot be compared.
 
     frechet_distance     Heusel et al. 2017: both sets as Gaussians; biased for small n
     kernel_distance      Bińkowski et al. 2018: unbiased, so that it can fall below 0 where the sets are alike
-    precision_recall     Kynkäänniemi et al. 2019: are the pictures good, and are all kinds drawn?
-    density_coverage     Naeem et al. 2020: the same questions, less misled by single odd pictures
+    precision_recall     Kynkäänniemi et al. 2019: are the images good, and are all kinds drawn?
+    density_coverage     Naeem et al. 2020: the same questions, less misled by single odd images
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Of the largest squared length: equal pictures are at most so far apart by rounding (float64), and others farther.
+# Of the largest squared length: equal images are at most so far apart by rounding (float64), and others farther.
 TIE = 1e-12
 
 _ROWS_AT_A_TIME = 1000  # bounds the memory for distances: 1000 x 10,000 in float64 are 80 MB
@@ -24,7 +24,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Fréchet distance between Gaussians of the means and covariances of two sets: |m - m'|² + tr(C + C' - 2 √(C C')).
 
     With C = RᵀR the trace of the root is the sum of the singular values of R R'ᵀ: never complex nor negative, and the
-    root of a rounding error is never taken, so that fewer pictures than features are no trouble.
+    root of a rounding error is never taken, so that fewer images than features are no trouble.
 
     Args:
         real: [n, d], n > 1.
@@ -34,7 +34,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
         0 or more, in squared units of the features.
 
     Raises:
-        ValueError: The features do not fit, or there are too few pictures.
+        ValueError: The features do not fit, or there are too few images.
 
     Reference: Heusel et al. 2017, Eq. 6; Dowson and Landau 1982.
     """
@@ -59,14 +59,14 @@ def kernel_distance(real: Tensor, fake: Tensor, *, subsets: int = 100, subset_si
         real: [n, d], n > 1.
         fake: [m, d], m > 1.
         subsets: How many pairs of subsets.
-        subset_size: Pictures of each, 2 or more; no more are taken than there are.
+        subset_size: Images of each, 2 or more; no more are taken than there are.
         seed: Of the choice.
 
     Returns:
         About 0 where the sets are alike, and then below 0 as often as above.
 
     Raises:
-        ValueError: The features do not fit, or there are too few pictures or subsets.
+        ValueError: The features do not fit, or there are too few images or subsets.
 
     Reference: Bińkowski et al. 2018, Sec. 4 (estimator: Gretton et al. 2012, Eq. 3).
     """
@@ -85,7 +85,7 @@ def kernel_distance(real: Tensor, fake: Tensor, *, subsets: int = 100, subset_si
 
 
 def _unbiased_mmd(x: Tensor, y: Tensor) -> float:
-    """Leave out the products of a picture with itself: they are what biases the plain mean."""
+    """Leave out the products of a image with itself: they are what biases the plain mean."""
     n, d = x.shape
     within = 0.0
     for each in (x, y):
@@ -95,15 +95,15 @@ def _unbiased_mmd(x: Tensor, y: Tensor) -> float:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
-    """Share of generated pictures that lie among the real ones, and of real ones that lie among the generated.
+    """Share of generated images that lie among the real ones, and of real ones that lie among the generated.
 
-    A picture lies among others when it is in the ball around one of them that reaches to that one's k-th neighbour,
+    A image lies among others when it is in the ball around one of them that reaches to that one's k-th neighbor,
     its surface included.
 
     Args:
         real: [n, d], n > k.
-        fake: [n, d]; as many, since the balls shrink with the number of pictures.
-        k: Which neighbour.
+        fake: [n, d]; as many, since the balls shrink with the number of images.
+        k: Which neighbor.
 
     Returns:
         Precision and recall, each in [0, 1].
@@ -115,7 +115,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     """
     real, fake = _matched(real, fake, at_least=_fewest(k))
     if len(real) != len(fake):
-        raise ValueError(f"real has {len(real)} pictures and fake {len(fake)}; they must be as many")
+        raise ValueError(f"real has {len(real)} images and fake {len(fake)}; they must be as many")
     real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
     fake_is_inside, real_is_inside = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for part, radii in zip(_squared_distances(fake, real), fake_radii.split(_ROWS_AT_A_TIME), strict=True):
@@ -125,16 +125,16 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
-    """How densely generated pictures lie among the real ones, and the share of real ones that have one near.
+    """How densely generated images lie among the real ones, and the share of real ones that have one near.
 
     Args:
         real: [n, d], n > k.
         fake: [m, d].
-        k: Which neighbour a real picture's ball reaches to.
+        k: Which neighbor a real image's ball reaches to.
 
     Returns:
-        Density: balls of real pictures that a generated one lies in, divided by k: 1 is expected of real pictures, and
-        more is possible. Coverage: the share of those balls that hold a generated picture, in [0, 1].
+        Density: balls of real images that a generated one lies in, divided by k: 1 is expected of real images, and
+        more is possible. Coverage: the share of those balls that hold a generated image, in [0, 1].
 
     Raises:
         ValueError: The features do not fit, or there are too few.
@@ -152,7 +152,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
 
 
 def _fewest(k: int) -> int:
-    """Give how many pictures it takes for each to have a k-th neighbour."""
+    """Give how many images it takes for each to have a k-th neighbor."""
     if k < 1:
         raise ValueError(f"k is {k}; at least 1 is needed")
     return k + 1
@@ -163,9 +163,9 @@ def _share(chosen: Tensor) -> float:
 
 
 def _squared_radii(points: Tensor, k: int) -> Tensor:
-    """Give each point's squared distance to its k-th neighbour, [n], and so much more that rounding leaves none out.
+    """Give each point's squared distance to its k-th neighbor, [n], and so much more that rounding leaves none out.
 
-    Without it, copies of one picture, as a collapsed generator draws them, would lie in each other's balls or not as
+    Without it, copies of one image, as a collapsed generator draws them, would lie in each other's balls or not as
     rounding has it: their radii are 0.
     """
     nearest = [part.topk(k + 1, dim=1, largest=False).values[:, -1] for part in _squared_distances(points, points)]
@@ -187,7 +187,7 @@ def _matched(real: Tensor, fake: Tensor, *, at_least: int, fewest_fake: int | No
     fewest = {"real": at_least, "fake": at_least if fewest_fake is None else fewest_fake}
     for name, features in (("real", real), ("fake", fake)):
         if len(features) < fewest[name]:
-            raise ValueError(f"{name} has {len(features)} pictures; at least {fewest[name]} are needed")
+            raise ValueError(f"{name} has {len(features)} images; at least {fewest[name]} are needed")
         if not features.isfinite().all():
             raise ValueError(f"{name} has features that are not finite")
     return real.double(), fake.double()

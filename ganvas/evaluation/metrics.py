@@ -1,8 +1,8 @@
-"""How close pictures are to their targets, one by one and as a set.
+"""How close images are to their targets, one by one and as a set.
 
-`l1`, `psnr` and `ssim` compare each picture with its own target; a flat or blurred picture can do well in them.
+`l1`, `psnr` and `ssim` compare each image with its own target; a flat or blurred image can do well in them.
 `sliced_wasserstein` compares the patches of a whole set with those of another and catches exactly that.
-`bootstrap_interval` says how far a mean over so many pictures can be trusted.
+`bootstrap_interval` says how far a mean over so many images can be trusted.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from torch import Tensor
 
 from ganvas.nn.layers import mirror_pad
 
-DATA_RANGE = 2.0  # of pictures in [-1, 1]
+DATA_RANGE = 2.0  # of images in [-1, 1]
 PSNR_LIMIT = 100.0  # dB
 SSIM_WINDOW = 11  # pixels: the support of a Gaussian of 1.5 pixels (Wang et al. 2004, Sec. III-C)
 PATCH_SIZE = 7  # pixels (Karras et al. 2018, Sec. 5)
 COARSEST_SIZE = 16  # pixels: the pyramid ends before a side becomes shorter (ibid.)
-LEAST_DEVIATION = 1 / 255  # half a step of an 8-bit picture in [-1, 1]
+LEAST_DEVIATION = 1 / 255  # half a step of an 8-bit image in [-1, 1]
 
 _DIRECTIONS_AT_A_TIME = 32  # bounds the memory for sorted projections
 _VALUES_AT_A_TIME = 4_000_000  # bounds the memory for resampled values
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of each picture.
+    """Mean absolute difference of each image.
 
     Args:
-        output: Generated pictures, [N, C, H, W] in [-1, 1].
-        target: True pictures, the same shape and range.
+        output: Generated images, [N, C, H, W] in [-1, 1].
+        target: True images, the same shape and range.
 
     Returns:
         [N] float32 in [0, 2]; 0 is equal.
@@ -44,14 +44,14 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture, for a peak of 2 (the range [-1, 1]).
+    """Peak signal-to-noise ratio of each image, for a peak of 2 (the range [-1, 1]).
 
-    Our choice: no more than 100 dB, the value of equal pictures too, so that a mean over pictures stays finite. The
-    smallest error that a 16-bit picture can have everywhere is 96 dB.
+    Our choice: no more than 100 dB, the value of equal images too, so that a mean over images stays finite. The
+    smallest error that a 16-bit image can have everywhere is 96 dB.
 
     Args:
-        output: Generated pictures, [N, C, H, W] in [-1, 1].
-        target: True pictures, the same shape and range.
+        output: Generated images, [N, C, H, W] in [-1, 1].
+        target: True images, the same shape and range.
 
     Returns:
         [N] float32 in dB; higher is closer.
@@ -67,16 +67,16 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each picture, the mean over its pixels and channels.
+    """Structural similarity of each image, the mean over its pixels and channels.
 
-    Gaussian window of 11x11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03, each channel by itself. Values are moved
+    Gaussian window of 11x11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03, each channel on its own. Values are moved
     to [0, 1] first, since the luminance term has no meaning for negative ones (Eq. 6). The border is mirrored, so that
     every pixel counts. A side shorter than the window is first continued to 11 pixels by repeated mirroring: images of
     any size have a value, down to a single pixel, where only the luminance term is left.
 
     Args:
-        output: Generated pictures, [N, C, H, W] in [-1, 1].
-        target: True pictures, the same shape and range.
+        output: Generated images, [N, C, H, W] in [-1, 1].
+        target: True images, the same shape and range.
 
     Returns:
         [N] float32 in [-1, 1]; 1 is equal.
@@ -93,7 +93,7 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     right, bottom = max(0, SSIM_WINDOW - W), max(0, SSIM_WINDOW - H)
     output, target = (mirror_pad((x + 1) / 2, 0, right, 0, bottom) for x in (output, target))
     similarity = structural_similarity_index_measure(output, target, data_range=1.0, reduction="none")
-    assert isinstance(similarity, Tensor)  # a tuple only where full pictures are asked for
+    assert isinstance(similarity, Tensor)  # a tuple only where full images are asked for
     return similarity
 
 
@@ -115,10 +115,10 @@ def sliced_wasserstein(
 ) -> SlicedWasserstein:
     """Sliced Wasserstein distance between the 7x7 patches of two sets, at each level of a Laplacian pyramid.
 
-    The fine levels compare sharpness and texture, the coarsest one colours and large shapes. Pictures need not
+    The fine levels compare sharpness and texture, the coarsest one colors and large shapes. Images need not
     correspond, and the two sets may differ in number: equally many patches are drawn from both.
 
-    The unit is the target's standard deviation at the level. Patches that are all of the target's mean colour, at a
+    The unit is the target's standard deviation at the level. Patches that are all of the target's mean color, at a
     level whose values are normally distributed, are sqrt(2 / pi) = 0.8 away from it.
 
     Departures from the paper:
@@ -127,21 +127,21 @@ def sliced_wasserstein(
       scaled up again, would look like a sharp one. Here the target's mean and deviation scale both. So all that is
       compared with one target is measured by one yardstick, and loss of contrast counts. In return, exchanging the
       sets also exchanges the yardstick; between sets of equal channel statistics the distance is symmetric.
-    - A channel's deviation counts as half a step of an 8-bit picture at least: a flat level must not turn rounding
+    - A channel's deviation counts as half a step of an 8-bit image at least: a flat level must not turn rounding
       into distance.
-    - The patches lie at the same places in both sets: between corresponding pictures that is less noise, and nothing
+    - The patches lie at the same places in both sets: between corresponding images that is less noise, and nothing
       at all between equal ones. The mean is not multiplied by 1000.
     - 128 directions instead of 512: our choice, for time; another seed changes the distance by about 1%.
 
     Args:
-        output: Generated pictures, [N, C, H, W] in [-1, 1], both sides of 7 pixels or more.
-        target: True pictures, [M, C, H, W] in [-1, 1].
+        output: Generated images, [N, C, H, W] in [-1, 1], both sides of 7 pixels or more.
+        target: True images, [M, C, H, W] in [-1, 1].
         seed: Of the patches' places and of the directions.
-        patches_per_picture: Patches a level from each picture of the smaller set.
+        patches_per_picture: Patches a level from each image of the smaller set.
         directions: Directions that patches are projected on.
 
     Raises:
-        ValueError: The shapes do not fit, a set is empty, or a picture is smaller than a patch.
+        ValueError: The shapes do not fit, a set is empty, or a image is smaller than a patch.
 
     Reference: Karras et al. 2018, Sec. 5; Rabin et al. 2011; Burt and Adelson 1983.
     """
@@ -170,13 +170,13 @@ class Interval:
 
 
 def bootstrap_interval(values: np.ndarray, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Percentile bootstrap interval of a mean over pictures.
+    """Percentile bootstrap interval of a mean over images.
 
-    For two models on the same pictures, pass the differences: an interval that leaves out 0 tells them apart, even
+    For two models on the same images, pass the differences: an interval that leaves out 0 tells them apart, even
     where the models' own intervals overlap.
 
     Args:
-        values: [N] one value a picture, or one difference a picture; at least two, since one tells no spread.
+        values: [N] one value a image, or one difference a image; at least two, since one tells no spread.
         level: Confidence, between 0 and 1.
         resamples: Sets that are drawn with replacement.
         seed: Of the drawing.
@@ -205,7 +205,7 @@ def bootstrap_interval(values: np.ndarray, *, level: float = 0.95, resamples: in
 
 
 def _matched(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring pictures and their targets to float32, after a look at their shapes: broadcasting would hide a mistake."""
+    """Bring images and their targets to float32, after a look at their shapes: broadcasting would hide a mistake."""
     if output.ndim != 4 or output.shape != target.shape:
         raise ValueError(
             f"output is {tuple(output.shape)} and target is {tuple(target.shape)}; both must be the same [N, C, H, W]"
@@ -214,14 +214,14 @@ def _matched(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _comparable(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring two sets of pictures to float32, after a look at their shapes."""
+    """Bring two sets of images to float32, after a look at their shapes."""
     if output.ndim != 4 or output.shape[1:] != target.shape[1:] or not len(output) or not len(target):
         raise ValueError(
             f"output is {tuple(output.shape)} and target is {tuple(target.shape)}; "
-            "they must be [N, C, H, W] and [M, C, H, W] with at least one picture each"
+            "they must be [N, C, H, W] and [M, C, H, W] with at least one image each"
         )
     if min(output.shape[-2:]) < PATCH_SIZE:
-        raise ValueError(f"pictures are {tuple(output.shape[-2:])}; both sides must have {PATCH_SIZE} pixels or more")
+        raise ValueError(f"images are {tuple(output.shape[-2:])}; both sides must have {PATCH_SIZE} pixels or more")
     return output.float(), target.float()
 
 
@@ -254,10 +254,10 @@ def _blurred(x: Tensor) -> Tensor:
 
 
 def _patches(x: Tensor, top: np.ndarray, left: np.ndarray) -> Tensor:
-    """Cut patches from pictures [N, C, H, W], as evenly from each picture as possible.
+    """Cut patches from images [N, C, H, W], as evenly from each image as possible.
 
     Args:
-        x: Pictures.
+        x: Images.
         top: [P] where patches begin, as a share in [0, 1) of the possible rows.
         left: The same for columns.
 

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in a labelled grid, to be looked at."""
+"""A contact sheet: images in a labelled grid, to be looked at."""
 
 import math
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from ganvas.data.images import for_the_eye
 
 _PAPER = (226, 227, 229)
 _INK = (38, 40, 44)
-_SMALLEST_SIDE = 96  # pixels: smaller pictures are enlarged by a whole number, so that titles fit and eyes can see
+_SMALLEST_SIDE = 96  # pixels: smaller images are enlarged by a whole number, so that titles fit and eyes can see
 
 
 def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]], column_titles: Sequence[str], row_titles: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Lay pictures out in a grid with titles.
+    """Lay images out in a grid with titles.
 
-    All cells are as large as the largest picture; smaller ones stand in the middle of theirs. Nothing is scaled, but
-    for grids of very small pictures, which are enlarged alike without smoothing.
+    All cells are as large as the largest image; smaller ones stand in the middle of theirs. Nothing is scaled, but
+    for grids of very small images, which are enlarged alike without smoothing.
 
     Args:
-        rows: Pictures [H, W, C] row by row, uint8, uint16 or float32 in [0, 1], each row as long as the titles. Of
+        rows: Images [H, W, C] row by row, uint8, uint16 or float32 in [0, 1], each row as long as the titles. Of
             more than three channels the first three are shown, of two the first.
         column_titles: One a column; shortened where it is wider than its column.
         row_titles: One a row, at the left; none when not given.
@@ -31,7 +31,7 @@ def contact_sheet(
         [H', W', 3] uint8.
 
     Raises:
-        ValueError: There are no pictures, or the titles do not fit in number.
+        ValueError: There are no images, or the titles do not fit in number.
     """
     _check_counts(rows, column_titles, row_titles)
     pictures = [[Image.fromarray(for_the_eye(picture)) for picture in row] for row in rows]
@@ -40,7 +40,7 @@ def contact_sheet(
     scale = math.ceil(_SMALLEST_SIDE / max(width, height))
     width, height = width * scale, height * scale
 
-    # All measures follow the size of a cell, so that a sheet looks alike at every size of picture.
+    # All measures follow the size of a cell, so that a sheet looks alike at every size of image.
     text = round(min(max(width / 11, 11), 24))
     gutter = max(3, text // 3)
     margin = 2 * gutter
@@ -75,7 +75,7 @@ def _check_counts(
 ) -> None:
     if not rows or not column_titles or any(len(row) != len(column_titles) for row in rows):
         lengths = sorted({len(row) for row in rows})
-        raise ValueError(f"rows hold {lengths} pictures; expected {len(column_titles)}, as many as there are titles")
+        raise ValueError(f"rows hold {lengths} images; expected {len(column_titles)}, as many as there are titles")
     if row_titles is not None and len(row_titles) != len(rows):
         raise ValueError(f"there are {len(row_titles)} row titles; expected {len(rows)}, as many as there are rows")
 

@@ -1,6 +1,6 @@
-"""A folder of pictures into another folder: reading ahead, the network, and writing all go on at once.
+"""A folder of images into another folder: reading ahead, the network, and writing all go on at once.
 
-Threads decode and encode while the network computes; a few pictures are held at a time. What comes out does not depend
+Threads decode and encode while the network computes; a few images are held at a time. What comes out does not depend
 on which thread is faster.
 """
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ganvas.inference.translator import Source, Translator
 
 READERS = WRITERS = 2  # threads
-AHEAD = 8  # pictures that are read before they are needed, and as many that wait to be written
+AHEAD = 8  # images that are read before they are needed, and as many that wait to be written
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: its file, and the file that its translation is to be."""
+    """One image: its file, and the file that its translation is to be."""
 
     source: Path
     target: Path
@@ -43,9 +43,9 @@ class Jobs:
     """What there is to do in a folder.
 
     Attributes:
-        todo: Pictures to translate.
+        todo: Images to translate.
         there: Translations that were there already.
-        failed: What is wrong with other pictures, one message each.
+        failed: What is wrong with other images, one message each.
         unread: Files in formats that are not read, counted by suffix.
     """
 
@@ -62,8 +62,8 @@ class FolderResult:
     Attributes:
         written: Files of the translations, in the order of their sources.
         there: Translations that were there already.
-        failed: What is wrong with other pictures, one message each.
-        left: Pictures that were not tried, since nothing could be written any more.
+        failed: What is wrong with other images, one message each.
+        left: Images that were not tried, since nothing could be written any more.
     """
 
     written: list[Path]
@@ -77,7 +77,7 @@ class FolderResult:
         return sorted([*self.written, *self.there])
 
     def complain(self) -> None:
-        """Name the pictures that failed, if any did.
+        """Name the images that failed, if any did.
 
         Raises:
             UserError: With one message for all.
@@ -86,31 +86,31 @@ class FolderResult:
             return
         done, count = len(self.written) + len(self.there), len(self.failed)
         rest = f"\n{self.left} more were not tried. What is done is kept; the same again goes on." if self.left else ""
-        raise UserError(f"{count} of {done + count + self.left} pictures failed:\n  " + "\n  ".join(self.failed) + rest)
+        raise UserError(f"{count} of {done + count + self.left} images failed:\n  " + "\n  ".join(self.failed) + rest)
 
 
 def find_jobs(translator: "Translator", source: Path, target: Path, *, overwrite: bool = False) -> Jobs:
-    """Pair every input with its output: a folder keeps names and subfolders, a single picture may be given a name.
+    """Pair every input with its output: a folder keeps names and subfolders, a single image may be given a name.
 
     Args:
-        translator: The model. Of one that takes several pictures at once, the first folder's names count.
-        source: A picture or a folder of pictures.
-        target: A folder; or a file's name, for one picture.
-        overwrite: Translate also what is there already. One picture by itself is always translated.
+        translator: The model. Of one that takes several images at once, the first folder's names count.
+        source: A image or a folder of images.
+        target: A folder; or a file's name, for one image.
+        overwrite: Translate also what is there already. One image on its own is always translated.
 
     Raises:
-        UserError: No pictures, or results would lie among the sources.
+        UserError: No images, or results would lie among the sources.
     """
     folders = translator.preprocessing.source_folders
     if folders and not (source / folders[0]).is_dir():
         raise UserError(
-            f"{source}: the model takes {len(folders)} pictures at once. Give the folder that holds their folders "
+            f"{source}: the model takes {len(folders)} images at once. Give the folder that holds their folders "
             f"{', '.join(folders)}."
         )
     if source.is_file():
         job = Job(source, target if require_file_name(target, IMAGE_SUFFIXES) else target / source.name)
         if any(path.exists() and path.samefile(source) for path in translator.possible_files(job.target)):
-            raise UserError(f"{job.target}: is the picture itself. Give another name, so that it is not overwritten.")
+            raise UserError(f"{job.target}: is the image itself. Give another name, so that it is not overwritten.")
         require_writable(job.target.parent, is_folder=True)
         return Jobs([job])
     inputs = [source / folder for folder in folders] or [source]
@@ -157,7 +157,7 @@ def _sorted_out(translator: "Translator", jobs: list[Job], overwrite: bool) -> J
 
 
 def progress_bar(total: int | None, *, doing: str = "translating", shown: bool = True) -> Progress:
-    """Make a bar on standard error, with one task of ``total`` pictures or tiles; None is told later."""
+    """Make a bar on standard error, with one task of ``total`` images or tiles; None is told later."""
     words = TextColumn("{task.description}", markup=False)
     columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
@@ -166,7 +166,7 @@ def progress_bar(total: int | None, *, doing: str = "translating", shown: bool =
 
 
 def translate_jobs(translator: "Translator", jobs: Jobs, *, progress: bool = False) -> FolderResult:
-    """Translate pictures; one that cannot be read is passed over, and a write that fails ends it.
+    """Translate images; one that cannot be read is passed over, and a write that fails ends it.
 
     Args:
         translator: The model.
@@ -190,7 +190,7 @@ def translate_jobs(translator: "Translator", jobs: Jobs, *, progress: bool = Fal
 
 @dataclass(frozen=True)
 class _Read:
-    """A picture between its file and the network: the number of its job, and what is needed of it."""
+    """A image between its file and the network: the number of its job, and what is needed of it."""
 
     number: int
     source: "Source"

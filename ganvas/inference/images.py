@@ -13,20 +13,20 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 def from_pillow(picture: Image.Image, channels: int) -> np.ndarray:
     """Give an image as [H, W, C], uint8; of its modes of one deep channel, uint16 or float32.
 
-    EXIF orientation is applied, palettes are expanded, colours become gray where one channel is wanted, and alpha is
+    EXIF orientation is applied, palettes are expanded, colors become gray where one channel is wanted, and alpha is
     kept where ``channels`` counts it (2 or 4) and composed over white elsewhere.
 
     Args:
-        picture: The image.
+        image: The image.
         channels: How many the model takes.
 
     Raises:
         UserError: Pillow has no image of so many channels, or the image holds 32-bit whole numbers.
     """
     if picture.mode == "I" or (channels not in MODES and picture.mode not in ("I;16", "I;16L", "I;16B", "F")):
-        raise UserError(f"the picture is a Pillow image of mode {picture.mode}, the model takes {channels} channels. "
+        raise UserError(f"the image is a Pillow image of mode {picture.mode}, the model takes {channels} channels. "
                         "Give an array [H, W, C] of uint8, uint16 or float32.")  # fmt: skip
-    with decoding("the picture"):  # it may be an opened file
+    with decoding("the image"):  # it may be an opened file
         return with_channels(*pillow_pixels(picture), channels)
 
 

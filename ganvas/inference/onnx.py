@@ -1,8 +1,8 @@
-"""Translate pictures by an exported ONNX file, where torch is not installed: numpy, onnxruntime and Pillow suffice.
+"""Translate images by an exported ONNX file, where torch is not installed: numpy, onnxruntime and Pillow suffice.
 
     python -m ganvas.inference.onnx MODEL.onnx INPUT OUTPUT
 
-INPUT is a picture or a folder, whose subfolders are kept; OUTPUT a folder, or a file for one picture. 8-bit pictures of
+INPUT is a image or a folder, whose subfolders are kept; OUTPUT a folder, or a file for one image. 8-bit images of
 one to four channels, 16-bit gray ones and gray floats go in and come out with the same depth; arrays (.npy, [H, W, C])
 of uint8, uint16 and float32 and of any number of channels, too. Other numbers are taken as float32.
 """
@@ -84,10 +84,10 @@ class OnnxTranslator:
         kind = picture.dtype.name
         low, high = float(picture.min()), float(picture.max())
         if not np.isfinite([low, high]).all():
-            raise UserError("the picture has values that are not finite (NaN or infinite). Fill them.")
+            raise UserError("the image has values that are not finite (NaN or infinite). Fill them.")
         if kind == "float32" and self.how["source_range"] is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
-            raise UserError(f"the picture has values from {low:g} to {high:g}; this model's floats lie in 0 to 1.")
-        require_trained_values(picture, self.how["source_range"], self.how["source_type"], "the picture")
+            raise UserError(f"the image has values from {low:g} to {high:g}; this model's floats lie in 0 to 1.")
+        require_trained_values(picture, self.how["source_range"], self.how["source_type"], "the image")
 
     def _run(self, source: np.ndarray) -> np.ndarray:
         try:
@@ -102,7 +102,7 @@ class OnnxTranslator:
 
 
 def _preprocessing(path: Path, about: str | None) -> dict[str, Any]:
-    """Read what a picture goes through out of a file's metadata.
+    """Read what a image goes through out of a file's metadata.
 
     Raises:
         UserError: They are not ganvas's, or a file's that translates nothing.
@@ -118,7 +118,7 @@ def _preprocessing(path: Path, about: str | None) -> dict[str, Any]:
         raise UserError(f"{path}: draws from noise, and translates nothing; docs/export.md shows how to run it.")
     how = known.get("preprocessing")
     if not isinstance(how, dict) or not _is_complete(how):
-        raise UserError(f"{path}: its metadata do not say what a picture goes through. Export it anew.")
+        raise UserError(f"{path}: its metadata do not say what a image goes through. Export it again.")
     return how
 
 
@@ -142,7 +142,7 @@ def _is_count(value: object, most: int) -> bool:
 
 
 def read(path: Path, channels: int) -> np.ndarray:
-    """Read a picture as [H, W, C]: alpha is composed over white where ``channels`` does not count it.
+    """Read a image as [H, W, C]: alpha is composed over white where ``channels`` does not count it.
 
     Raises:
         UserError: It cannot be read, or has more bits than Pillow reads.
@@ -164,7 +164,7 @@ def write(path: Path, picture: np.ndarray) -> None:
         else:
             to_pillow(picture).save(content, Image.registered_extensions().get(suffix), **ENCODING.get(suffix, {}))
     except (OSError, ValueError, UserError) as error:
-        raise UserError(f"{path}: the format does not hold this picture ({error}). A .npy file holds any.") from None
+        raise UserError(f"{path}: the format does not hold this image ({error}). A .npy file holds any.") from None
     write_file(path, content.getvalue())
 
 
@@ -176,8 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ganvas.inference.onnx", description="Translate by an ONNX file.")
     parser.add_argument("model", type=Path)
-    parser.add_argument("input", type=Path, help="a picture or a folder of pictures")
-    parser.add_argument("output", type=Path, help="a folder; or a file's name, for one picture")
+    parser.add_argument("input", type=Path, help="a image or a folder of images")
+    parser.add_argument("output", type=Path, help="a folder; or a file's name, for one image")
     options = parser.parse_args(arguments)
     translator = OnnxTranslator(options.model)
     jobs = _jobs(options.input, options.output)
@@ -189,9 +189,9 @@ def _run(arguments: list[str]) -> int:
         except UserError as error:
             failures.append(str(error))
             if isinstance(error, WriteError):  # the next write would fail, too
-                failures.append(f"{len(jobs) - written - len(failures)} more pictures were not tried.")
+                failures.append(f"{len(jobs) - written - len(failures)} more images were not tried.")
                 break
-    print(f"{written} pictures written to {options.output}", file=sys.stderr)
+    print(f"{written} images written to {options.output}", file=sys.stderr)
     if failures:
         raise UserError("\n".join(failures))
     return 0
@@ -210,12 +210,12 @@ def _jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Pair every input with its output, as ``translate`` does.
 
     Raises:
-        UserError: There are no pictures, or results would lie among the sources.
+        UserError: There are no images, or results would lie among the sources.
     """
     if source.is_file():
         single = target if require_file_name(target, IMAGE_SUFFIXES) else target / source.name
         if single.exists() and single.samefile(source):
-            raise UserError(f"{single}: is the picture itself. Give another name, so that it is not overwritten.")
+            raise UserError(f"{single}: is the image itself. Give another name, so that it is not overwritten.")
         require_writable(single.parent, is_folder=True)
         return [(source, single)]
     if not source.is_dir():

@@ -26,7 +26,7 @@ def prepared(network: nn.Module, *, bf16: bool = False) -> nn.Module:
             widened before what follows.
     """
     tensors = [*network.parameters(), *network.buffers()]
-    network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})  # modules anew, tensors shared
+    network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})  # modules again, tensors shared
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold(module)
@@ -53,14 +53,14 @@ class _Shift(nn.Module):
 
 
 class _OwnStatistics(nn.Module):
-    """Batch norm by each picture's own statistics as `ganvas.nn.cpu_kernels.instance_norm` computes them on a CPU."""
+    """Batch norm by each image's own statistics as `ganvas.nn.cpu_kernels.instance_norm` computes them on a CPU."""
 
     def __init__(self, norm: BatchNorm2d) -> None:
         super().__init__()
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [N, C, H, W]."""
+        """Normalize [N, C, H, W]."""
         norm = self.norm
         if x.device.type != "cpu":
             return norm(x)

@@ -1,4 +1,4 @@
-"""The data set that a run learned from: pictures to try its model on, and to compare an export on."""
+"""The dataset that a run learned from: images to try its model on, and to compare an export on."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ganvas.models.hub import hub_name
 
 
 def data_of_run(model: Path) -> Path | None:
-    """Give the data set that a run's config names; None of a model that lies in no run.
+    """Give the dataset that a run's config names; None of a model that lies in no run.
 
     Args:
         model: A run, a checkpoint or a model folder; or hub:OWNER/NAME.
@@ -30,10 +30,10 @@ def data_of_run(model: Path) -> Path | None:
 
 
 def some_sources(config: ModelConfig, way: str, data: Path, split: str, count: int) -> list[np.ndarray]:
-    """Read sources of a direction, [H, W, C] each: at most ``count``, evenly over a split of a data set.
+    """Read sources of a direction, [H, W, C] each: at most ``count``, evenly over a split of a dataset.
 
     Raises:
-        UserError: The data set is not what the model was trained on, or a picture cannot be read.
+        UserError: The dataset is not what the model was trained on, or a image cannot be read.
     """
     how = config.preprocessing_of(way)
     if config.kind == "cyclegan":

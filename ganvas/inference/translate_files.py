@@ -27,18 +27,18 @@ def translate_files(
     overwrite: bool = False,
     tiling: Tiling | None = None,
 ) -> int:
-    """Translate a file or a folder; all good pictures are done before a bad one is complained of.
+    """Translate a file or a folder; all good images are done before a bad one is complained of.
 
     Args:
         translator: The model.
-        source: A picture or a folder of pictures.
-        target: A folder, where names and subfolders are kept; or a file's name, for one picture.
+        source: A image or a folder of images.
+        target: A folder, where names and subfolders are kept; or a file's name, for one image.
         as_json: Print one JSON object on standard output.
         overwrite: Translate also what is there already.
         tiling: Translate in tiles, cut like this; the translator's size has to be native.
 
     Raises:
-        UserError: No pictures, pictures that could not be read or written, or tiles that do not suit the translator.
+        UserError: No images, images that could not be read or written, or tiles that do not suit the translator.
     """
     if tiling is not None:
         tiling.check(translator.network)
@@ -63,7 +63,7 @@ def translate_files(
         there = f"; {len(result.there)} were there already (--overwrite redoes them)" if result.there else ""
         if unread := describe_unread(jobs.unread):
             console.print(unread)
-        console.print(f"{len(result.written)} pictures written to {target}{there}")
+        console.print(f"{len(result.written)} images written to {target}{there}")
     result.complain()
     return 0
 

@@ -42,18 +42,18 @@ from ganvas.precision import Precision, multiplies_bf16
 
 Given = TypeVar("Given", Image.Image, np.ndarray)
 
-# Our choice: four pictures of 256x256. On a CPU larger batches gave no more pictures a second, and take more memory.
+# Our choice: four images of 256x256. On a CPU larger batches gave no more images a second, and take more memory.
 BATCH_PIXELS = 4 * 256 * 256
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture as the network sees it, and what its translation is to be.
+    """A image as the network sees it, and what its translation is to be.
 
     Attributes:
         values: [C, H, W] in [-1, 1], scaled where the training scaled.
-        size: Height and width of the picture.
-        kind: Type of the picture.
+        size: Height and width of the image.
+        kind: Type of the image.
         bf16: Whether it is translated in bfloat16.
     """
 
@@ -76,17 +76,17 @@ class Translator:
         generators: Its networks by direction, "a2b" and "b2a".
         direction: Which of them translates; may be left out where there is one. "AtoB" and "BtoA" are understood, too.
         device: Where it runs; "cpu", "cuda", "mps".
-        size: "trained" scales a picture to the size of the training pictures before the network and back after it,
+        size: "trained" scales a image to the size of the training images before the network and back after it,
             where the training did; "native" never scales.
-        precision: What convolutions compute in. "auto" is bfloat16 for pictures of 8 bits whose translations have 8
+        precision: What convolutions compute in. "auto" is bfloat16 for images of 8 bits whose translations have 8
             bits too, on a CPU that multiplies it natively; else float32.
-        paper: Translate as the paper does at test time: dropout on, and each picture's own statistics in batch norm
-            (Isola et al. 2017, Sec. 3.4). The noise is drawn from ``seed`` anew for each picture.
+        paper: Translate as the paper does at test time: dropout on, and each image's own statistics in batch norm
+            (Isola et al. 2017, Sec. 3.4). The noise is drawn from ``seed`` again for each image.
         seed: Of the noise.
 
     Attributes:
         direction: Which way it translates.
-        resizes: Whether pictures are scaled to the training's size and back.
+        resizes: Whether images are scaled to the training's size and back.
 
     Raises:
         UserError: The direction is not in the model.
@@ -130,14 +130,14 @@ class Translator:
     def translate(self, picture: Sequence[Given]) -> list[Given]: ...
 
     def translate(self, picture: Any) -> Any:
-        """Translate a picture, or several; the same kind, size and depth come out.
+        """Translate a image, or several; the same kind, size and depth come out.
 
-        Gray pictures are repeated for a model of three channels. Translations have the channels of the model's targets.
+        Gray images are repeated for a model of three channels. Translations have the channels of the model's targets.
 
         Args:
-            picture: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
+            image: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
                 of a model with a range of its own, any type in that range. Or a list of those, of any sizes; or
-                pictures of one size as one array [N, H, W, C].
+                images of one size as one array [N, H, W, C].
 
         Returns:
             The same kind and size (a PIL image upright, as its EXIF says; [H, W] of one channel stays so), and the same
@@ -146,7 +146,7 @@ class Translator:
         Raises:
             TypeError: Something is neither an image nor an array.
             ValueError: An array has no pixels, or another shape or type.
-            UserError: A picture has another number of channels than the model takes, values that `require_values`
+            UserError: A image has another number of channels than the model takes, values that `require_values`
                 refuses, or a translation that is more than Pillow holds.
         """
         if isinstance(picture, np.ndarray) and picture.ndim == 4:
@@ -160,7 +160,7 @@ class Translator:
         return [_alike(output, one) for output, one in zip(outputs, pictures, strict=True)]
 
     def _as_array(self, picture: Image.Image | np.ndarray) -> np.ndarray:
-        """Give a picture as [H, W, C]."""
+        """Give a image as [H, W, C]."""
         if isinstance(picture, Image.Image):
             return from_pillow(picture, self.preprocessing.source_channels)
         return picture[:, :, None] if picture.ndim == 2 else picture
@@ -207,13 +207,13 @@ class Translator:
         return small and self.device.type == "cpu" and multiplies_bf16("cpu")
 
     def room(self, source: Source) -> int:
-        """Tell how many such sources go through the network together; noise is drawn for each picture alone."""
+        """Tell how many such sources go through the network together; noise is drawn for each image alone."""
         H, W = source.values.shape[-2:]
         return 1 if self.paper else max(1, min(MAX_BATCH, BATCH_PIXELS // (H * W)))
 
     @torch.inference_mode()
     def translate_prepared(self, sources: Sequence[Source]) -> list[np.ndarray]:
-        """Translate sources of one group; give [H, W, C] each. No picture's translation depends on the others."""
+        """Translate sources of one group; give [H, W, C] each. No image's translation depends on the others."""
         bf16 = sources[0].bf16
         if bf16 not in self._prepared:
             self._prepared[bf16] = prepared(self.network, bf16=bf16)
@@ -233,7 +233,7 @@ class Translator:
         """Translate a source image in float32 throughout, for measurements; ``precision`` is ignored.
 
         Args:
-            picture: [H, W, C_in], as in `translate`.
+            image: [H, W, C_in], as in `translate`.
 
         Returns:
             [C_out, H, W] in [-1, 1] on the CPU, not rounded.
@@ -266,19 +266,19 @@ class Translator:
     def translate_folder(
         self, source: Path | str, target: Path | str, *, overwrite: bool = False, progress: bool = False
     ) -> list[Path]:
-        """Translate every picture of a folder and its subfolders into another folder, under the same names.
+        """Translate every image of a folder and its subfolders into another folder, under the same names.
 
         Args:
-            source: The folder; or one picture.
+            source: The folder; or one image.
             target: The folder for the translations.
-            overwrite: Translate also what is there already. One picture by itself is always translated.
+            overwrite: Translate also what is there already. One image on its own is always translated.
             progress: Show a bar on standard error.
 
         Returns:
             The translations' files in the order of their sources, with those that were there already.
 
         Raises:
-            UserError: A folder is missing or empty, or they lie in one another; after all good pictures are done, some
+            UserError: A folder is missing or empty, or they lie in one another; after all good images are done, some
                 could not be read; the disk is full, and what was done is kept.
         """
         jobs = find_jobs(self, Path(source), Path(target), overwrite=overwrite)
@@ -287,7 +287,7 @@ class Translator:
         return result.files
 
     def read(self, source: Path) -> Picture:
-        """Read a source picture, or all that make one: those of its name in the folders beside its own.
+        """Read a source image, or all that make one: those of its name in the folders beside its own.
 
         Raises:
             UserError: One is missing or cannot be read, or they are not what the model takes.
@@ -302,16 +302,16 @@ class Translator:
         return picture
 
     def require_values(self, picture: np.ndarray, path: Path | None = None) -> None:
-        """Refuse a picture [H, W, C] whose values the network cannot be given.
+        """Refuse a image [H, W, C] whose values the network cannot be given.
 
         Args:
-            picture: Of any supported type.
+            image: Of any supported type.
             path: Its file, for the message, where it comes from one.
 
         Raises:
             UserError: As `require_range` and `require_trained_values`.
         """
-        how, what = self.preprocessing, "the picture" if path is None else f"{path}:"
+        how, what = self.preprocessing, "the image" if path is None else f"{path}:"
         require_range(picture, how.source_range, what)
         require_trained_values(picture, how.source_range, how.source_type, what)
 
@@ -319,7 +319,7 @@ class Translator:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
 
         Returns:
-            The file written: ``target``, or a TIFF of that name where its format does not hold the picture.
+            The file written: ``target``, or a TIFF of that name where its format does not hold the image.
         """
         picture = self.read(source)
         return self.write(target, self.translate_batch([picture.array])[0], picture.tags, picture.holes)
@@ -417,7 +417,7 @@ def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image
 def _namesake(folder: Path, name: str) -> Path:
     found = namesakes(folder, name)
     if len(found) != 1:
-        raise UserError(f"{folder}: has {len(found)} pictures called {name}; one is expected, beside the others.")
+        raise UserError(f"{folder}: has {len(found)} images called {name}; one is expected, beside the others.")
     return folder / found[0]
 
 

@@ -3,7 +3,7 @@
     model/config.json          architecture, preprocessing, inference mode, how it was trained
     model/model.safetensors    weights, named NETWORK.PARAMETER
     model/README.md            the model card
-    model/sample.png           what it draws, where the training had pictures to show it on
+    model/sample.png           what it draws, where the training had images to show it on
 
 A model is told by its folder alone: nobody has to repeat the options of its training.
 """
@@ -95,21 +95,21 @@ def _color(values: Colour) -> Colour:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a picture goes through before the network.
+    """What a image goes through before the network.
 
     Attributes:
-        source_channels: Channels of the pictures that go in; of a cyclegan model, of domain a's.
-        target_channels: Channels of the pictures that come out; of a cyclegan model, of domain b's.
+        source_channels: Channels of the images that go in; of a cyclegan model, of domain a's.
+        target_channels: Channels of the images that come out; of a cyclegan model, of domain b's.
         image_size: Pixels a side that the network was trained at.
-        resized: Whether whole pictures were scaled to that size in training, or pieces cut from them at full scale.
+        resized: Whether whole images were scaled to that size in training, or pieces cut from them at full scale.
         source_range: The values that the network sees as -1 and 1; of a cyclegan model, domain a's. None is the whole
-            range of each picture's type.
-        target_range: The same of what comes out, or of domain b. None gives pictures the type of their source.
-        target_type: Type of the target pictures in training, which translations get where a range is given.
-        source_type: The same of the source pictures, for a cyclegan model's way back.
-        source_folders: Where several pictures make one source: their folders' names, in the order of their channels.
+            range of each image's type.
+        target_range: The same of what comes out, or of domain b. None gives images the type of their source.
+        target_type: Type of the target images in training, which translations get where a range is given.
+        source_type: The same of the source images, for a cyclegan model's way back.
+        source_folders: Where several images make one source: their folders' names, in the order of their channels.
         target_folder: The folder of the targets beside those.
-        legend: Colours of drawn maps and labels: pictures in these are scaled by nearest neighbours, as in training;
+        legend: Colors of drawn maps and labels: images in these are scaled by nearest neighbors, as in training;
             empty where it interpolated all.
     """
 
@@ -147,8 +147,8 @@ class ModelConfig:
     Attributes:
         kind: "pix2pix" or "cyclegan".
         networks: Generators by direction: "a2b", "b2a".
-        preprocessing: What a picture goes through.
-        statistics: What batch norm normalises by: running averages, or each picture's own statistics.
+        preprocessing: What a image goes through.
+        statistics: What batch norm normalizes by: running averages, or each image's own statistics.
         training: Step, metrics and data of the training, for people and reports.
         weights_sha256: Digest of the weights that belong to this file.
     """
@@ -163,7 +163,7 @@ class ModelConfig:
     weights_sha256: str = ""
 
     def preprocessing_of(self, way: str) -> Preprocessing:
-        """Give what pictures of a direction go through; a cyclegan model's is described from a to b."""
+        """Give what images of a direction go through; a cyclegan model's is described from a to b."""
         backwards = self.kind == "cyclegan" and way == "b2a"
         return self.preprocessing.backwards() if backwards else self.preprocessing
 
@@ -193,7 +193,7 @@ def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
 
 
 def require_channels(config: ModelConfig, where: str) -> None:
-    """Refuse a generator that takes or gives other channels than the model's pictures have.
+    """Refuse a generator that takes or gives other channels than the model's images have.
 
     So the two of a cyclegan model are each other's reverse.
 
@@ -209,7 +209,7 @@ def require_channels(config: ModelConfig, where: str) -> None:
         found = arguments["in_channels"], arguments["out_channels"]
         if found != (how.source_channels, how.target_channels):
             raise UserError(
-                f"{where}: the generator {way} translates {found[0]} to {found[1]} channels, but the model's pictures "
+                f"{where}: the generator {way} translates {found[0]} to {found[1]} channels, but the model's images "
                 f"have {how.source_channels} and {how.target_channels}. Take generators and files of one training."
             )
 
@@ -294,7 +294,7 @@ def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[Mo
 
     Raises:
         UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture, or that
-            its pictures.
+            its images.
     """
     path = local_model(path)
     return read_model(path, partial(_load, path, kinds))

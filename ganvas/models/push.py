@@ -31,7 +31,7 @@ def push_to_hub(
     Args:
         path: A run or a model folder.
         name: OWNER/NAME: you or your organisation, and the model. It is made if it is not there.
-        licence: Of the weights, as the hub abbreviates it: "mit", "apache-2.0", "cc-by-4.0" …; the card says it.
+        license: Of the weights, as the hub abbreviates it: "mit", "apache-2.0", "cc-by-4.0" …; the card says it.
         private: Whether a new repository is private.
         load: Reads the model, so that none that is damaged is shared; of a digit model, ``dcgan.model.load_sampler``.
 
@@ -45,7 +45,7 @@ def push_to_hub(
     if is_checkpoint(path):
         raise UserError(f"{path}: is a checkpoint. Give the run: its model is the best by validation.")
     if licence is not None and not LICENCE.fullmatch(licence):
-        raise UserError(f"licence {licence!r}: give the hub's abbreviation, such as mit or cc-by-4.0.")
+        raise UserError(f"license {licence!r}: give the hub's abbreviation, such as mit or cc-by-4.0.")
     with temporary_folder("ganvas-push-") as copy:  # a training may replace the model while it is sent
         read_model(path, lambda: _copy(find_model(path), copy))
         try:
@@ -71,7 +71,7 @@ def _read_card(path: Path, folder: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = str(error).replace(str(path.parent), str(folder))
         raise UserError(f"{folder / path.name}: cannot be read ({reason}). Write a card, in Markdown: what it is, "
-                        "what it was trained on and its licence. None is shared without.") from None  # fmt: skip
+                        "what it was trained on and its license. None is shared without.") from None  # fmt: skip
 
 
 def card_for_hub(card: str, name: str, kind: str, licence: str | None) -> str:
@@ -81,15 +81,15 @@ def card_for_hub(card: str, name: str, kind: str, licence: str | None) -> str:
         card: Markdown. One that has metadata already keeps them.
         name: OWNER/NAME.
         kind: Of the model: pix2pix, cyclegan or dcgan.
-        licence: The hub's abbreviation.
+        license: The hub's abbreviation.
 
     Raises:
-        UserError: The card has metadata, and a licence was given.
+        UserError: The card has metadata, and a license was given.
     """
     card = card.replace('"this folder"', f'"hub:{name}"').replace("THIS_FOLDER", f"hub:{name}")
     if card.startswith("---"):
         if licence is not None:
-            raise UserError(f"licence {licence!r}: the card has metadata already. Write the licence there.")
+            raise UserError(f"license {licence!r}: the card has metadata already. Write the license there.")
         return card
     lines = ["library_name: ganvas", f"pipeline_tag: {TASKS[kind]}", f"tags: [ganvas, {kind}]"]
     if licence is not None:

@@ -12,7 +12,7 @@ Start = Literal["normal", "xavier", "kaiming", "orthogonal"]
 def initialize_weights(
     network: nn.Module, start: Start = "normal", *, gain: float = 0.02, generator: torch.Generator | None = None
 ) -> None:
-    """Draw all weights of ``network`` anew, in place.
+    """Draw all weights of ``network`` again, in place.
 
     Convolutions and linear layers by ``start``: "normal" is N(0, gain), the papers' choice (Isola et al. 2017,
     Sec. 6.2; Radford et al. 2016, Sec. 4); "xavier" (Glorot and Bengio 2010) and "orthogonal" (Saxe et al. 2014) are

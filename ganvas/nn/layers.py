@@ -3,7 +3,7 @@
 Radford et al. 2016 (DCGAN) set the pattern: strided convolutions instead of pooling, batch norm, LeakyReLU in what
 goes down. Isola et al. 2017 (Sec. 6.1) and Zhu et al. 2017 (Sec. 7) build their networks from it.
 
-Letters in shape comments: N pictures, C channels, H rows, W columns.
+Letters in shape comments: N images, C channels, H rows, W columns.
 """
 
 from typing import Literal
@@ -24,17 +24,17 @@ LEAKY_SLOPE = 0.2  # Isola et al. 2017, Sec. 6.1; Radford et al. 2016, Sec. 3
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that can use each picture's own statistics once training is over.
+    """Batch norm that can use each image's own statistics once training is over.
 
     ``statistics`` matters in eval mode only. "running" is the usual batch norm: averages gathered in training.
-    "picture" normalises each picture by its own mean and variance, then applies the learned scale and shift: what the
+    "image" normalizes each image by its own mean and variance, then applies the learned scale and shift: what the
     authors of pix2pix do at test time with a batch of one (Isola et al. 2017, Sec. 3.4), here for any batch size.
     """
 
     statistics: Statistics = "running"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [N, C, H, W] by channel; same shape out."""
+        """Normalize [N, C, H, W] by channel; same shape out."""
         if self.training or self.statistics == "running":
             return super().forward(x)
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
@@ -44,7 +44,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance norm that stays in channels-last memory and computes its statistics in float32, also on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel of each picture of [N, C, H, W]; same shape out.
+        """Normalize each channel of each image of [N, C, H, W]; same shape out.
 
         Raises:
             ValueError: Another shape.
@@ -52,12 +52,12 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         if x.device.type != "cpu":
             return super().forward(x)
         if x.dim() != 4 or x.shape[1] != self.num_features:
-            raise ValueError(f"pictures must be [N, {self.num_features}, H, W], not {list(x.shape)}")
+            raise ValueError(f"images must be [N, {self.num_features}, H, W], not {list(x.shape)}")
         return instance_norm(x, self.eps)
 
 
 def set_statistics(network: nn.Module, statistics: Statistics) -> None:
-    """Choose what every batch norm of ``network`` normalises by in eval mode."""
+    """Choose what every batch norm of ``network`` normalizes by in eval mode."""
     for module in network.modules():
         if isinstance(module, BatchNorm2d):
             module.statistics = statistics
@@ -118,7 +118,7 @@ class UpConv2d(nn.ConvTranspose2d):
 
 
 class OutputConv2d(nn.Conv2d):
-    """Convolution of stride 1 to the few channels of a picture: [N, C_in, H, W] to [N, C_out, H - k + 1, W - k + 1].
+    """Convolution of stride 1 to the few channels of a image: [N, C_in, H, W] to [N, C_out, H - k + 1, W - k + 1].
 
     A plain ``nn.Conv2d(in, out, k)`` but for the way it is computed on a CPU, whose kernels make 16 channels at a time
     and would make them for nothing.
@@ -131,7 +131,7 @@ class OutputConv2d(nn.Conv2d):
         """Convolve."""
         if not self._fills_kernels(x):
             return super().forward(x)
-        # Four neighbouring positions as channels: kernels one larger, at each of its four places, with stride 2.
+        # Four neighboring positions as channels: kernels one larger, at each of its four places, with stride 2.
         places = [F.pad(self.weight, (right, 1 - right, below, 1 - below)) for below in (0, 1) for right in (0, 1)]
         weight = torch.stack(places, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         bias = None if self.bias is None else self.bias.repeat_interleave(4)
@@ -149,7 +149,7 @@ def mirror_positions(size: int, before: int, after: int, device: torch.device) -
     """Where to read a row of ``size`` pixels from ``-before`` to ``size + after - 1``, mirrored as often as needed.
 
     The mirror does not repeat the border pixel, so the period is 2 * size - 2; a single pixel repeats. Written so that
-    it also exports with a symbolic size: no Python arithmetic that would fix the size of the example picture.
+    it also exports with a symbolic size: no Python arithmetic that would fix the size of the example image.
     """
     n = torch.full((1,), size, device=device)
     period = (2 * n - 2).clamp(min=1)
@@ -159,7 +159,7 @@ def mirror_positions(size: int, before: int, after: int, device: torch.device) -
 
 
 def mirror_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-    """Pad [N, C, H, W] by mirroring, also where the padding is wider than the picture.
+    """Pad [N, C, H, W] by mirroring, also where the padding is wider than the image.
 
     Equal to ``F.pad(mode="reflect")`` where that is allowed (padding smaller than the side).
     """
@@ -171,7 +171,7 @@ def mirror_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tenso
 
 
 class MirrorPad2d(nn.Module):
-    """Mirrored padding of ``padding`` pixels on each side, for pictures of any size."""
+    """Mirrored padding of ``padding`` pixels on each side, for images of any size."""
 
     def __init__(self, padding: int) -> None:
         super().__init__()
@@ -190,12 +190,12 @@ def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Ten
     """Pad [N, C, H, W] by mirroring until ``multiple`` divides both sides, half of it before and half after.
 
     Args:
-        x: Pictures.
+        x: Images.
         multiple: What must divide both sides.
         at_least: Least side of the result, a multiple of ``multiple``.
 
     Returns:
-        The padded pictures, and the rows above and columns left of the original, for cropping the output.
+        The padded images, and the rows above and columns left of the original, for cropping the output.
     """
     H, W = x.shape[-2:]
     rows, columns = (_larger(-side % multiple, at_least - side) for side in (H, W))
@@ -230,7 +230,7 @@ class DownBlock(nn.Sequential):
 class UpBlock(nn.Sequential):
     """Double height and width (to an ``odd`` size, one more): ReLU, transposed convolution 4x4 stride 2, norm, dropout.
 
-    With ``upsampling="resize"`` (nearest neighbour, then a 3x3 convolution) no checkerboard can arise: every
+    With ``upsampling="resize"`` (nearest neighbor, then a 3x3 convolution) no checkerboard can arise: every
     output pixel is reached by the same number of weights (Odena et al. 2016).
     """
 

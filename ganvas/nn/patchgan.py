@@ -1,6 +1,6 @@
 """PatchGAN and pixel discriminators (Isola et al. 2017, Sec. 3.2.2 and 6.1.2).
 
-They score overlapping patches, not the picture: a map of logits, each of which sees one receptive field
+They score overlapping patches, not the image: a map of logits, each of which sees one receptive field
 (`ganvas.nn.receptive_field`). For pix2pix the input is source and target joined along the channels.
 """
 
@@ -16,7 +16,7 @@ class PatchDiscriminator(nn.Module):
     """``num_layers`` stride-2 4x4 convolutions, then two of stride 1.
 
     Receptive field in pixels for 1 to 6 layers: 16, 34, 70, 142, 286, 574. The default, C64-C128-C256-C512 and one
-    logit, is the 70x70 PatchGAN: 256x256 pictures give 30x30 logits.
+    logit, is the 70x70 PatchGAN: 256x256 images give 30x30 logits.
 
     Args:
         in_channels: Channels of the input; for pix2pix those of source and target together.
@@ -54,16 +54,16 @@ class PatchDiscriminator(nn.Module):
         """Score [N, C_in, H, W] in [-1, 1]: [N, 1, H / 2^n - 2, W / 2^n - 2] logits, unbounded.
 
         Raises:
-            ValueError: The picture is smaller than ``min_size`` pixels.
+            ValueError: The image is smaller than ``min_size`` pixels.
         """
         H, W = picture.shape[-2:]
         if min(H, W) < self.min_size:
-            raise ValueError(f"the picture is {H}x{W}; this PatchGAN needs at least {self.min_size} pixels a side")
+            raise ValueError(f"the image is {H}x{W}; this PatchGAN needs at least {self.min_size} pixels a side")
         return self.layers(picture)
 
 
 class PixelDiscriminator(nn.Module):
-    """1x1 convolutions only: each pixel is scored by itself (Isola et al. 2017, Sec. 6.1.2, the 1x1 "PixelGAN")."""
+    """1x1 convolutions only: each pixel is scored on its own (Isola et al. 2017, Sec. 6.1.2, the 1x1 "PixelGAN")."""
 
     def __init__(self, in_channels: int = 6, *, base_channels: int = 64, norm: Norm = "batch") -> None:
         super().__init__()

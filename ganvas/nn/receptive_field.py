@@ -34,12 +34,12 @@ Axis = Literal["height", "width"]
 Span = tuple[int, int]  # the first and the last pixel seen
 
 
-# ---- Geometry along one side of the picture ----
+# ---- Geometry along one side of the image ----
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Geometry of a convolution, pooling, enlargement, padding or crop along one side of the picture.
+    """Geometry of a convolution, pooling, enlargement, padding or crop along one side of the image.
 
     Attributes:
         kernel: Taps.
@@ -102,13 +102,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the units of a layer see along one side of the picture.
+    """What the units of a layer see along one side of the image.
 
-    After convolutions every unit sees as much as the next, one jump further on. After an enlargement, neighbours differ
+    After convolutions every unit sees as much as the next, one jump further on. After an enlargement, neighbors differ
     in their phase: what they see depends on the unit's number modulo ``period``. One span for each phase says it all.
 
     Attributes:
-        spans: First and last pixel that the units 0 to ``period`` - 1 see, inside or outside of the picture; None for
+        spans: First and last pixel that the units 0 to ``period`` - 1 see, inside or outside of the image; None for
             a unit that sees nothing (a transposed convolution whose stride is wider than its kernel leaves some).
         shift: Pixels from what a unit sees to what the unit ``period`` further on sees.
     """
@@ -138,7 +138,7 @@ class ReceptiveField:
         return sum(middles) / len(middles) if middles else math.nan
 
     def span(self, unit: int) -> Span | None:
-        """Find the first and the last pixel that ``unit`` sees, inside or outside of the picture."""
+        """Find the first and the last pixel that ``unit`` sees, inside or outside of the image."""
         periods, phase = divmod(unit, self.period)
         span = self.spans[phase]
         return None if span is None else (span[0] + periods * self.shift, span[1] + periods * self.shift)
@@ -165,7 +165,7 @@ class ReceptiveField:
         return ReceptiveField(tuple(spans), self.shift * period // self.period)
 
     def __str__(self) -> str:
-        return f"{self.size} pixels, jump {self.jump:g}, first centre {self.first_centre:g}"
+        return f"{self.size} pixels, jump {self.jump:g}, first center {self.first_centre:g}"
 
 
 def _hull(spans: Iterable[Span | None]) -> Span | None:
@@ -246,10 +246,10 @@ def trace(
     Args:
         network: As for `receptive_field`.
         picture_size: Height and width of the input, for the output sizes.
-        axis: Side of the picture whose geometry is listed.
+        axis: Side of the image whose geometry is listed.
 
     Raises:
-        ValueError: As for `receptive_field`; or the network refuses a picture of this size.
+        ValueError: As for `receptive_field`; or the network refuses a image of this size.
     """
     if isinstance(network, nn.Module):
         return [
@@ -269,7 +269,7 @@ def _as_layer(layer: Layer | tuple[int, int, int, int]) -> Layer:
     return layer if isinstance(layer, Layer) else Layer(*layer)
 
 
-# ---- Reading a module: its forward runs on a picture without values ----
+# ---- Reading a module: its forward runs on a image without values ----
 
 # Divisible by 2 often enough for any U-Net, so that none pads it; it takes no memory.
 _LARGE_PICTURE = 4096
@@ -277,7 +277,7 @@ _LARGE_PICTURE = 4096
 
 @dataclass(frozen=True)
 class _Step:
-    """A layer that has run, along both sides of the picture."""
+    """A layer that has run, along both sides of the image."""
 
     name: str
     kind: str
@@ -329,7 +329,7 @@ class _Picture(Tensor):
     ) -> object:
         """Call ``func``, which finds the shape of its result, and find the result's field."""
         if func == Tensor.device.__get__:
-            return torch.device("cpu")  # so that positions computed beside the picture have values
+            return torch.device("cpu")  # so that positions computed beside the image have values
         kwargs = kwargs or {}
         result = super().__torch_function__(func, types, args, kwargs)
         if isinstance(result, _Picture):
@@ -338,7 +338,7 @@ class _Picture(Tensor):
 
 
 def _run(network: nn.Module, picture_size: tuple[int, int]) -> _Picture:
-    """Run a copy of ``network``, without values in its weights, on a picture without values."""
+    """Run a copy of ``network``, without values in its weights, on a image without values."""
     skeleton = copy.deepcopy(network).to("meta").eval()
     tape = _Tape()
     for name, module in skeleton.named_modules():
@@ -410,7 +410,7 @@ def _geometry(
     if name not in _POINTWISE:
         raise ValueError("not known to look at a fixed neighbourhood of each pixel")
     if len({picture.shape[-2:] for picture in pictures}) > 1:
-        raise ValueError("its pictures differ in size")
+        raise ValueError("its images differ in size")
     return "pointwise", {"height": _POINT, "width": _POINT}
 
 
@@ -505,7 +505,7 @@ def _interpolate(
             raise ValueError(f"it scales by {factor:g}; only whole numbers give every unit a neighbourhood alike")
         if mode != "bilinear":
             return Layer(stride, stride, transposed=True)
-        # Weights fall to zero at the neighbours' middles; where stride is odd, output units lie just there.
+        # Weights fall to zero at the neighbors' middles; where stride is odd, output units lie just there.
         kernel = 2 * stride - stride % 2
         return Layer(kernel, stride, padding=(kernel - stride) // 2, transposed=True)
 
@@ -524,11 +524,11 @@ def _index_select(x: Tensor, dim: int, index: Tensor) -> _Pair:
     axis = dim % 4
     if axis < 2:
         return _POINT, _POINT
-    # The picture itself is where all its positions follow one another; of several such places the middle one.
+    # The image itself is where all its positions follow one another; of several such places the middle one.
     size, padded = x.shape[axis], len(index)
     starts = [s for s in range(padded - size + 1) if torch.equal(index[s : s + size], torch.arange(size))]
     if not starts:
-        raise ValueError("the positions that it picks are not the whole picture with padding around")
+        raise ValueError("the positions that it picks are not the whole image with padding around")
     before = min(starts, key=lambda start: abs(padded - size - 2 * start))
     layer = Layer(1, padding=(before, padded - size - before))
     return (layer, _POINT) if axis == 2 else (_POINT, layer)
@@ -553,7 +553,7 @@ def _getitem(x: Tensor, index: slice | int | EllipsisType | tuple[slice | int | 
 
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> _Pair:
     if dim % 4 > 1:
-        raise ValueError("it joins pictures along height or width")
+        raise ValueError("it joins images along height or width")
     return _POINT, _POINT
 
 
@@ -583,13 +583,13 @@ def measured_field(network: nn.Module, picture_size: int, *, period: int = 1, ax
     hide or add anything. Max pooling becomes average pooling: only the winner would get a gradient.
 
     Args:
-        network: A module that takes one picture [N, C, H, W].
-        picture_size: Pixels a side of the picture to measure with; wider than the field.
+        network: A module that takes one image [N, C, H, W].
+        picture_size: Pixels a side of the image to measure with; wider than the field.
         period: Units after which what they see repeats: the product of all enlargements, 1 without any.
-        axis: Side of the picture.
+        axis: Side of the image.
 
     Raises:
-        ValueError: The field reaches the border of the picture, which hides its size.
+        ValueError: The field reaches the border of the image, which hides its size.
     """
     linear = _with_positive_weights(network)
     picture = torch.ones(1, _in_channels(network), picture_size, picture_size, dtype=torch.float64, requires_grad=True)

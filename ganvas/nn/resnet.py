@@ -21,8 +21,8 @@ class ResNetGenerator(nn.Module):
     """c7s1-64, d128, d256, ``num_blocks`` residual blocks, u128, u64, c7s1-3 in the paper's notation.
 
     Args:
-        in_channels: Channels of the source picture.
-        out_channels: Channels of the output picture.
+        in_channels: Channels of the source image.
+        out_channels: Channels of the output image.
         base_channels: Filters of the first convolution; the residual blocks have four times as many.
         num_blocks: Residual blocks: the paper takes 6 at 128 pixels and 9 from 256 pixels on.
         norm: Norm after each convolution but the last.

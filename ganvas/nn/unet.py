@@ -1,7 +1,7 @@
 """The U-Net generator of pix2pix (Isola et al. 2017, Sec. 3.2.1 and 6.1.1).
 
 Departures: any height and width (mirrored padding to a multiple of 2 ** num_levels, cropped back); the innermost
-convolution has no norm, since one picture's norm over a single position would erase it.
+convolution has no norm, since one image's norm over a single position would erase it.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class UNetGenerator(nn.Module):
     With the defaults: C64-C128-C256-C512-C512-C512-C512-C512 down, the mirror of it up (54.4 million parameters).
 
     Args:
-        in_channels: Channels of the source picture.
-        out_channels: Channels of the output picture.
+        in_channels: Channels of the source image.
+        out_channels: Channels of the output image.
         base_channels: Filters of the outermost level; they double down to 8 times as many.
         num_levels: Levels down, and as many up; 8 bring 256x256 to 1x1.
         norm: Norm of all levels but the outermost and innermost down.

@@ -1,7 +1,7 @@
 """Checkpoints: folders that hold all that a resume needs, whole or absent, checked when they are read.
 
 RUN/checkpoints/step-00000500/checkpoint.json      step, state, versions, digests of the files and of itself
-                              NAME.safetensors     tensors: networks, optimisers' moments
+                              NAME.safetensors     tensors: networks, optimizers' moments
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What every training has: data, schedule, optimiser, hardware, logging. Frozen, versioned, free of torch.
+"""What every training has: data, schedule, optimizer, hardware, logging. Frozen, versioned, free of torch.
 
 The command line and a run's config.json are made from these classes. The modules' own configs hold one of each beside
 what is theirs.
@@ -83,9 +83,9 @@ class HardwareConfig:
     threads: Count | None = None
     """CPU threads; torch's choice when not given. The bytes of a result depend on it."""
     workers: CountOrZero | None = None
-    """Processes that load pictures; by default none on a CPU and up to 4 beside a GPU."""
+    """Processes that load images; by default none on a CPU and up to 4 beside a GPU."""
     cache_gb: NotNegative = 2.0
-    """Decoded pictures are kept in a temporary file up to this many GB, read like memory, that all processes share; 0
+    """Decoded images are kept in a temporary file up to this many GB, read like memory, that all processes share; 0
     keeps none."""
 
 
@@ -98,7 +98,7 @@ class LoggingConfig:
     log_every_steps: Count = 50
     """Steps between lines of metrics.jsonl."""
     sample_every_steps: Count = 500
-    """Steps between sample pictures."""
+    """Steps between sample images."""
     save_every_steps: Count = 1000
     """Steps between checkpoints; each is validated first."""
     keep_checkpoints: Count = 2
@@ -107,12 +107,12 @@ class LoggingConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """What judges the pictures of a translator."""
+    """What judges the images of a translator."""
 
     __pydantic_config__ = STRICT
 
     discriminator: Literal["patch", "pixel"] = "patch"
-    """patch judges overlapping patches, pixel every pixel by itself."""
+    """patch judges overlapping patches, pixel every pixel on its own."""
     patch_layers: Annotated[int, Interval(ge=1, le=6)] = 3
     """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (receptive-field tells others)."""
     discriminator_channels: Count = 64
@@ -122,26 +122,26 @@ class DiscriminatorConfig:
 
 
 def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str) -> None:
-    """Refuse a discriminator that cannot judge pictures of this size, or not by this loss.
+    """Refuse a discriminator that cannot judge images of this size, or not by this loss.
 
     Raises:
         UserError: With the option to change.
     """
     if gan_loss == "wgangp" and options.discriminator_norm == "batch":
         raise UserError(
-            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each picture's own, batch "
-            "norm mixes the pictures (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
+            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each image's own, batch "
+            "norm mixes the images (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
         )
     smallest = 3 * 2**options.patch_layers
     if options.discriminator == "patch" and image_size < smallest:
         raise UserError(
             f"--image-size {image_size} is too small for --patch-layers {options.patch_layers}, which needs "
-            f"{smallest} pixels. Use fewer layers or larger pictures."
+            f"{smallest} pixels. Use fewer layers or larger images."
         )
 
 
 def check_sizes(load_size: int | None, image_size: int) -> None:
-    """Refuse to cut pieces from pictures that are smaller.
+    """Refuse to cut pieces from images that are smaller.
 
     Raises:
         UserError: With the option to change.
@@ -151,7 +151,7 @@ def check_sizes(load_size: int | None, image_size: int) -> None:
 
 
 def check_levels(levels: int | None, image_size: int) -> None:
-    """Refuse a U-Net that would have to pad its pictures to a multiple of more than their size.
+    """Refuse a U-Net that would have to pad its images to a multiple of more than their size.
 
     Raises:
         UserError: With the option to change.
@@ -193,7 +193,7 @@ def check_plateau(schedule: ScheduleConfig, root: Path, there: Collection[str]) 
 
     Args:
         schedule: The options.
-        root: The data set's folder.
+        root: The dataset's folder.
         there: Its splits.
 
     Raises:
@@ -202,7 +202,7 @@ def check_plateau(schedule: ScheduleConfig, root: Path, there: Collection[str]) 
     if schedule.schedule == "plateau" and "val" not in there:
         raise UserError(
             f"--schedule plateau follows the validations, and {root} has no val split (it has: {', '.join(there)}). "
-            "Choose another schedule, or move some of the training pictures into a val split."
+            "Choose another schedule, or move some of the training images into a val split."
         )
 
 
@@ -228,7 +228,7 @@ RESUMABLE_CHANGES = frozenset(
     for name in kind.__dataclass_fields__
 ) | {
     *(f"schedule.{name}" for name in ("epochs", "decay_epochs", "steps", "decay_steps")),
-    "data.on_error",  # whoever was stopped by a bad picture may go on without it
+    "data.on_error",  # whoever was stopped by a bad image may go on without it
     "data.data",  # data may be moved; `ganvas.training.datarecord` compares its content
     "data.data_root",
 }

@@ -36,7 +36,7 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
 def set_up(fabric: Fabric, network: nn.Module, *, compiled: bool = False) -> nn.Module:
     """Bring a network to its device and into the layout that convolutions compute in; give what to call in training.
 
-    Create optimisers after this: the weights are now where they stay.
+    Create optimizers after this: the weights are now where they stay.
     """
     network.to(memory_format=torch.channels_last)
     return fabric.setup_module(compile_network(network) if compiled else network)

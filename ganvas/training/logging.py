@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard, sample pictures, progress on the terminal."""
+"""What a run writes while it trains: metrics.jsonl, TensorBoard, sample images, progress on the terminal."""
 
 import contextlib
 import json

@@ -1,6 +1,6 @@
 """The one training loop: steps, records, validation, checkpoints, resume. The models bring the step itself.
 
-Exactness: the order of the pictures and each picture's augmentation depend on (seed, epoch, index), torch's random
+Exactness: the order of the images and each image's augmentation depend on (seed, epoch, index), torch's random
 numbers on (seed, step, rank), the learning rate on the step. So a checkpoint needs no random state, what is validated
 or drawn in between changes nothing, and a run that was killed and resumed ends as if it had never stopped.
 """
@@ -50,7 +50,7 @@ Warn = Callable[[str], object]  # takes one line for the user
 
 
 class Trainable(Protocol):
-    """A model as the loop sees it: networks with optimisers, a step, and ways to look at itself.
+    """A model as the loop sees it: networks with optimizers, a step, and ways to look at itself.
 
     Attributes:
         networks: By the names that checkpoints call them.
@@ -68,10 +68,10 @@ class Trainable(Protocol):
         """Update all networks once; give the unweighted losses by name, as scalars that stay on their device."""
 
     def validate(self) -> dict[str, float]:
-        """Score on held-out pictures, by names that begin with "val_"; empty where there are none."""
+        """Score on held-out images, by names that begin with "val_"; empty where there are none."""
 
     def sample(self) -> np.ndarray:
-        """Draw the fixed pictures that show the progress, uint8 [H, W, 3]."""
+        """Draw the fixed images that show the progress, uint8 [H, W, 3]."""
 
     def watch(self, losses: Mapping[str, float]) -> Sight:
         """Look for what goes wrong, given the mean losses of steps that no look before has judged."""
@@ -83,8 +83,8 @@ class Trainable(Protocol):
         """Return what a checkpoint keeps of the model beside its tensors, as JSON values.
 
         "networks" names the model folder's networks and what they are called here; "statistics" is the mode of batch
-        norm, where it is chosen. `ganvas.models.folder` reads both where a checkpoint is used as a model. The rest is the
-        model's own, such as what its watch has seen.
+        norm, where it is chosen. `ganvas.models.folder` reads both where a checkpoint is used as a model. The rest is
+        the model's own, such as what its watch has seen.
         """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -115,7 +115,7 @@ class Progress:
     """Where a run stands beside its networks: what a checkpoint keeps as JSON.
 
     ``epoch`` epochs are complete, and ``seen`` images of the next one are seen. ``validation_due`` is true where an
-    error stopped the run between a step and its validation. ``skipped`` counts how often, in all processes, a picture
+    error stopped the run between a step and its validation. ``skipped`` counts how often, in all processes, a image
     could not be read and another took its place. ``model_state`` is what `Trainable.state_dict` returned.
     """
 

@@ -1,6 +1,6 @@
 """A watch on a training: cheap figures that show a failure while there is time to act, and plain advice.
 
-A GAN's losses don't tell whether it works: they stay finite while the generator draws one picture over and over. The
+A GAN's losses don't tell whether it works: they stay finite while the generator draws one image over and over. The
 watch looks at what is drawn.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 COLLAPSED = 0.5  # our choice: MNIST's ones alone have 0.42, digits of ours stay above 0.9 from the first look on
 RECOVERED = 0.6
-# A discriminator has won when it errs on one picture in a thousand at most, and is sure of it: with the vanilla loss,
+# A discriminator has won when it errs on one image in a thousand at most, and is sure of it: with the vanilla loss,
 # 0.01 above its lowest value is a confidence of 99.5% on each side; with least squares, scores within 0.07 of their
 # targets. Being right is not enough: digits go on improving against one that nearly always is.
 ALWAYS_RIGHT, SURE = 0.999, 0.01
@@ -32,16 +32,16 @@ class Sight:
 
 
 def diversity(pictures: Tensor, real: Tensor) -> float:
-    """Mean squared distance between two pictures of one set, over that of another set.
+    """Mean squared distance between two images of one set, over that of another set.
 
     The mean over all pairs is twice the total variance, so that no pair has to be formed.
 
     Args:
-        pictures: Generated ones, [N, C, H, W], N > 1.
+        images: Generated ones, [N, C, H, W], N > 1.
         real: Real ones in the same range, [M, C, H, W], M > 1.
 
     Returns:
-        1 where both differ alike, 0 where all generated pictures are the same.
+        1 where both differ alike, 0 where all generated images are the same.
     """
     spread, wanted = (_total_variance(each) for each in (pictures, real))
     return spread / wanted if wanted else 1.0
@@ -52,12 +52,12 @@ def _total_variance(pictures: Tensor) -> float:
 
 
 class CollapseWatch:
-    """Warns when generated pictures are alike, or of few kinds, in two looks in a row; or when D has won.
+    """Warns when generated images are alike, or of few kinds, in two looks in a row; or when D has won.
 
-    Each thing is said once. One look is not enough: every generator draws nearly one picture in its first steps.
+    Each thing is said once. One look is not enough: every generator draws nearly one image in its first steps.
 
     Args:
-        real: Some hundred real pictures, [M, C, H, W].
+        real: Some hundred real images, [M, C, H, W].
         advice: What the module's own options can do about it.
         won_loss: The value of loss_d below which a discriminator that is right has won. It depends on the adversarial
             loss: `ganvas.losses.lowest_gan_loss_d` plus `SURE`.
@@ -78,12 +78,12 @@ class CollapseWatch:
         self._won = bool(memory.get("won", False))
 
     def look(self, pictures: Tensor, losses: Mapping[str, float], *, kinds: float | None = None) -> Sight:
-        """Look at freshly generated pictures and the latest mean losses.
+        """Look at freshly generated images and the latest mean losses.
 
         Args:
-            pictures: [N, C, H, W] in the range of the real ones.
+            images: [N, C, H, W] in the range of the real ones.
             losses: With loss_d, and accuracy_real and accuracy_fake, the shares that the discriminator judged right.
-            kinds: How many kinds of pictures are drawn, over those of the real ones; where somebody can tell.
+            kinds: How many kinds of images are drawn, over those of the real ones; where somebody can tell.
         """
         ratio = diversity(pictures, self._real)
         warnings = [*self._judge_diversity(ratio, kinds), *self._judge_accuracy(losses)]
@@ -97,9 +97,9 @@ class CollapseWatch:
         alike = least < (RECOVERED if had_collapsed else COLLAPSED)
         self._looks_alike = self._looks_alike + 1 if alike else 0
         if had_collapsed and not alike:
-            return [f"The pictures differ again: {found}."]
+            return [f"The images differ again: {found}."]
         if self._looks_alike == 2:
-            return [f"Mode collapse: the pictures are alike; {found}. {self._advice}"]
+            return [f"Mode collapse: the images are alike; {found}. {self._advice}"]
         return []
 
     def _judge_accuracy(self, losses: Mapping[str, float]) -> list[str]:
@@ -108,6 +108,6 @@ class CollapseWatch:
         if had_won or not self._won:
             return []
         return [
-            "The discriminator has won: it judges more than 99.9% of the pictures right, with no doubt, and the "
+            "The discriminator has won: it judges more than 99.9% of the images right, with no doubt, and the "
             f"generator learns little from it. {self._advice}"
         ]

@@ -95,7 +95,7 @@ class Adam(torch.optim.Adam):
 
 
 def make_adam(network: nn.Module, options: OptimizerConfig) -> Adam:
-    """Build the optimiser of a network that is on its device and in its layout."""
+    """Build the optimizer of a network that is on its device and in its layout."""
     return Adam(network.named_parameters(), options.lr, (options.beta1, options.beta2), options.eps)
 
 

@@ -156,7 +156,7 @@ def _require_main_guard(main: ModuleType) -> None:
 
 @contextlib.contextmanager
 def blaming_held_out(split: str) -> Iterator[None]:
-    """Say of an error in held-out pictures which ones they are: the training pictures may be good.
+    """Say of an error in held-out images which ones they are: the training images may be good.
 
     Raises:
         UserError: What was raised within, with the split named.
@@ -173,7 +173,7 @@ def blaming_held_out(split: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shared_store(hardware: HardwareConfig, fabric: Fabric) -> Iterator[PictureStore | None]:
-    """Open the store of decoded pictures that the processes of this machine share; none where nothing is to be kept."""
+    """Open the store of decoded images that the processes of this machine share; none where nothing is to be kept."""
     if not hardware.cache_gb:
         yield None
         return
@@ -218,7 +218,7 @@ def _say_outcome(
     say(f"Done: {progress.step} steps in {progress.seconds / 60:.1f} minutes{peak}.")
     if progress.skipped:
         say(
-            f"Pictures skipped because they could not be read: {progress.skipped}, each time counted. "
+            f"Images skipped because they could not be read: {progress.skipped}, each time counted. "
             "python -m data_scripts check names all of them."
         )
     if progress.best_metrics:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import digits
 from benchmarks.digits import Options, evaluate
 
-STEPS = 600  # 120,000 pictures in batches of 200
+STEPS = 600  # 120,000 images in batches of 200
 
 
 def write_run(run, step):

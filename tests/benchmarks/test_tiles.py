@@ -1,4 +1,4 @@
-"""The picture is what it says, the models translate it, and the comparison compares."""
+"""The image is what it says, the models translate it, and the comparison compares."""
 
 import numpy as np
 import rasterio

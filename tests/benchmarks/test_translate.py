@@ -1,4 +1,4 @@
-"""The ways that are compared do the same work on the same pictures, and the figures are those of the turns."""
+"""The ways that are compared do the same work on the same images, and the figures are those of the turns."""
 
 import copy
 

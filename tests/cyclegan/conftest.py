@@ -14,7 +14,7 @@ TINY = [*NETWORKS, "--threads", "1", *LENGTH]
 
 
 def draw(seed, colours, size=20):
-    """Make a picture of a disc on a ground. [size, size, 3] uint8."""
+    """Make a image of a disc on a ground. [size, size, 3] uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     cy, cx, radius = [*rng.uniform(4, size - 4, 2).tolist(), rng.uniform(3, size / 2)]
@@ -37,13 +37,13 @@ def write_domains(root, counts=(("trainA", 6), ("trainB", 4), ("testA", 3), ("te
 
 @pytest.fixture(scope="session")
 def domains(tmp_path_factory):
-    """A data set of two domains without pairs that tests only read."""
+    """A dataset of two domains without pairs that tests only read."""
     return write_domains(tmp_path_factory.mktemp("domains") / "set")
 
 
 @pytest.fixture(scope="session")
 def domains_with_truth(tmp_path_factory):
-    """A data set whose test pictures show the same in both domains, and that has a val split."""
+    """A dataset whose test images show the same in both domains, and that has a val split."""
     root = write_domains(
         tmp_path_factory.mktemp("truth") / "set", (("trainA", 3), ("trainB", 3), ("valA", 2), ("valB", 2))
     )
@@ -57,7 +57,7 @@ def domains_with_truth(tmp_path_factory):
 
 @pytest.fixture
 def own_domains(tmp_path):
-    """A data set that a test may spoil."""
+    """A dataset that a test may spoil."""
     return write_domains(tmp_path / "domains")
 
 

@@ -77,7 +77,7 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
         b = to_tensor(b)[None]
         scores.append(l1(translator.translate_exactly(a)[None], b).item())
     assert result["metrics"]["l1_a2b"]["mean"] == pytest.approx(np.mean(scores), rel=1e-5)
-    trivial = {f"{how} {where}" for how in ("flat", "colours matched") for where in ("to train", "to the truth")}
+    trivial = {f"{how} {where}" for how in ("flat", "colors matched") for where in ("to train", "to the truth")}
     assert set(result["baselines"]) == {f"{name} {way}" for name in {"copy"} | trivial for way in ("a2b", "b2a")}
     assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
     flat, truth = (
@@ -91,11 +91,11 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
     assert cyclegan("report", tmp_path / "run")[0] == 0
-    assert "colours matched" in (tmp_path / "run" / "report.html").read_text()
+    assert "colors matched" in (tmp_path / "run" / "report.html").read_text()
 
 
 def write_pairs(root, sizes_a, sizes_b):
-    """Replace the test pictures by such that are pairs by their names, in these sizes."""
+    """Replace the test images by such that are pairs by their names, in these sizes."""
     rng = np.random.default_rng(0)
     for domain, sizes in (("A", sizes_a), ("B", sizes_b)):
         shutil.rmtree(root / f"test{domain}")
@@ -228,7 +228,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
     monkeypatch.setattr("cyclegan.evaluate.load_model", None)  # calling it would be another error
     code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
     assert code == 2
-    assert "sheet.txt: .txt is no picture format" in err
+    assert "sheet.txt: .txt is no image format" in err
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
     [
         ("--channels-a 3 --channels-b 1", "--lambda-identity 0"),
         ("--channels-b 1", "--lambda-identity 0"),
-        ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes the pictures"),
+        ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes the images"),
         ("--lambda-cycle 0", "nothing ties a translation to its source"),
         ("--batch-size 3 --accumulate 2", "does not divide"),
         ("--patch-layers 3", "needs 24 pixels"),

@@ -1,4 +1,4 @@
-"""Pictures of two domains: the store of decoded ones, and what happens to those that cannot be read."""
+"""Images of two domains: the store of decoded ones, and what happens to those that cannot be read."""
 
 from ganvas.data.sampling import epoch_order
 from ganvas.files import sha256
@@ -15,17 +15,17 @@ def test_the_store_changes_nothing(train, trained, tmp_path):
 
 def test_images_that_cannot_be_read_stop_a_run_or_are_skipped(train, own_domains, tmp_path):
     for bad in ("trainA/trainA-2.png", "testB/testB-0.png"):
-        (own_domains / bad).write_text("not a picture")
+        (own_domains / bad).write_text("not a image")
     code, _, err = train(tmp_path / "stopped", data=own_domains)
     assert code == 2
-    assert "testB-0.png: is no picture" in err
+    assert "testB-0.png: is no image" in err
     assert "split test, held out" in err
     assert not (tmp_path / "stopped").exists()
     code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_domains)
     assert code == 0, err
-    assert err.count("trainA-2.png: is no picture") == 1
-    assert err.count("testB-0.png: is no picture") == 1  # sampled and watched, never trained on
-    assert "Pictures skipped because they could not be read: 1," in err
+    assert err.count("trainA-2.png: is no image") == 1
+    assert err.count("testB-0.png: is no image") == 1  # sampled and watched, never trained on
+    assert "Images skipped because they could not be read: 1," in err
 
 
 def test_a_run_that_a_bad_image_stopped_goes_on_in_another_place_with_the_same_bytes(

@@ -40,7 +40,7 @@ def test_a_healthy_training_is_left_in_peace():
 def test_inversion_is_certain_where_the_identity_pass_shows_it():
     said = looks(CycleWatch("lsgan"), views(identity=-pictures(1)))
     assert [len(each) for each in said] == [0, 1, 0]
-    assert "a2b: colours are inverted" in said[1][0]
+    assert "a2b: colors are inverted" in said[1][0]
     assert "--seed" in said[1][0]
 
 
@@ -52,14 +52,14 @@ def test_a_negative_translation_alone_is_a_hint(has_identity):
     assert [len(each) for each in said] == [0, 1, 0]
     assert "a2b: perhaps" in said[1][0]
     assert "Look at the samples" in said[1][0]
-    assert "a2b: colours are inverted" not in said[1][0]
+    assert "a2b: colors are inverted" not in said[1][0]
     assert watch.look(views(fake=-pictures(0)), {}).values["correlation_source_a2b"] == pytest.approx(-1)
 
 
 def test_what_is_certain_is_not_also_hinted_at():
     said = looks(CycleWatch("lsgan"), views(fake=-pictures(0), identity=-pictures(1)))
     assert [len(each) for each in said] == [0, 1, 0]
-    assert "colours are inverted" in said[1][0]
+    assert "colors are inverted" in said[1][0]
 
 
 def test_without_an_identity_pass_nothing_is_certain():

@@ -1,4 +1,4 @@
-"""The pool's rule, picture by picture, against a second telling of it."""
+"""The pool's rule, image by image, against a second telling of it."""
 
 import torch
 from hypothesis import given
@@ -9,7 +9,7 @@ from ganvas.models.tensors import load_tensors, save_tensors
 
 
 def numbered(first, count):
-    """Make pictures that are their own numbers."""
+    """Make images that are their own numbers."""
     return torch.arange(first, first + count, dtype=torch.float32).view(count, 1, 1, 1).expand(count, 2, 3, 3).clone()
 
 

@@ -230,7 +230,7 @@ def test_an_identity_loss_of_domains_that_differ_in_channels_is_refused():
         make_step(networks(channels=(1, 4)))(batch(channels=(1, 4)))
 
 
-# Of scores: D's loss on real pictures, D's on fakes, and G's.
+# Of scores: D's loss on real images, D's on fakes, and G's.
 FORMULAS = {
     "vanilla": (
         lambda s: -torch.sigmoid(s).log().mean(),

@@ -68,7 +68,7 @@ def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, domains
 
 def test_samples_show_both_directions_and_the_way_back(trained):
     sheet = read_image(trained / "samples" / "step-00000006.png")
-    assert sheet.shape[0] > 5 * 96  # three pictures of a, two of b, enlarged
+    assert sheet.shape[0] > 5 * 96  # three images of a, two of b, enlarged
     assert sheet.shape[1] > 4 * 96  # source, translated, cycled back, identity
 
 
@@ -119,7 +119,7 @@ def test_each_option_trains(train, tmp_path, options):
 def test_passes_are_joined_only_where_the_result_stays_the_same(
     train, tmp_path, monkeypatch, options, in_generators, in_discriminators
 ):
-    """And not with --checkpointing, where a joined pass would hold the inner values of two pictures at a time."""
+    """And not with --checkpointing, where a joined pass would hold the inner values of two images at a time."""
     seen = {ResNetGenerator: set(), PatchDiscriminator: set()}
     for kind, sizes in seen.items():
 

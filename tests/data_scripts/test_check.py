@@ -47,12 +47,12 @@ def test_a_clean_set(check, clean):
     code, out, _ = check(clean)
     assert code == 0
     assert "side by side" in out
-    assert "train: 2 pictures; all 16x8; all 8-bit colour" in out
+    assert "train: 2 images; all 16x8; all 8-bit color" in out
     assert "Nothing is wrong." in out
 
 
 def test_everything_that_is_wrong_is_said(check, clean):
-    (clean / "train" / "text.png").write_text("not a picture")
+    (clean / "train" / "text.png").write_text("not a image")
     whole = clean / "train" / "cut.jpg"
     picture(whole, 5, (160, 80))
     whole.write_bytes(whole.read_bytes()[:2000])
@@ -64,12 +64,12 @@ def test_everything_that_is_wrong_is_said(check, clean):
     assert code == 1
     for said in (
         "6 problems",
-        "train/text.png: is no picture",
+        "train/text.png: is no image",
         "train/cut.jpg: cannot be decoded",
-        "1 pictures have an odd width and do not split into A and B (train/odd.png)",
-        "1 pictures are 8-bit grayscale among 8-bit colour (gray.png)",
-        "1 groups of pictures with the same content across splits (train/0.png = test/copy.png)",
-        "1 groups of pictures with the same content within a split (train/1.png = train/again.png)",
+        "1 images have an odd width and do not split into A and B (train/odd.png)",
+        "1 images are 8-bit grayscale among 8-bit color (gray.png)",
+        "1 groups of images with the same content across splits (train/0.png = test/copy.png)",
+        "1 groups of images with the same content within a split (train/1.png = train/again.png)",
     ):
         assert said in out.replace("\\", "/"), said
 
@@ -86,7 +86,7 @@ def test_paired_folders(check, tmp_path, names):
     code, out, _ = check(tmp_path)
     assert code == 1
     assert "paired folders" in out
-    assert f"{names[0]}: 1 pictures have no partner in {names[1]} (alone)" in out
+    assert f"{names[0]}: 1 images have no partner in {names[1]} (alone)" in out
     assert f"{names[0]} and {names[1]}: 1 pairs differ in size (0)" in out
 
 
@@ -159,7 +159,7 @@ class TestLayouts:
         (tmp_path / "train" / "sun" / "1.png").unlink()
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert "train/radar: 1 pictures have no partner in train/sun (1)" in out
+        assert "train/radar: 1 images have no partner in train/sun (1)" in out
         assert "1 problems" in out
 
     def test_a_split_in_two_layouts(self, check, clean):
@@ -212,7 +212,7 @@ class TestKinds:
             picture(tmp_path / "testB" / f"d{i}.png", 30 + i, mode="L")
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert "testA: pictures are 8-bit grayscale, while those of trainA are 8-bit colour" in out
+        assert "testA: images are 8-bit grayscale, while those of trainA are 8-bit color" in out
         assert "1 problems" in out
 
     def test_what_is_converted_is_a_note(self, check, tmp_path):
@@ -220,10 +220,10 @@ class TestKinds:
             picture(tmp_path / "train" / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}", i, mode=mode)
         code, out, _ = check(tmp_path)
         assert code == 0, out
-        assert "train: 1 pictures are transparent" in out
+        assert "train: 1 images are transparent" in out
         assert "(RGBA.png)" in out
-        assert "1 pictures are CMYK, and become RGB (CMYK.jpg)" in out
-        assert "1 pictures have a palette, and become RGB (P.png)" in out
+        assert "1 images are CMYK, and become RGB (CMYK.jpg)" in out
+        assert "1 images have a palette, and become RGB (P.png)" in out
         report = json.loads(check(tmp_path, "--json")[1])
         assert report["folders"]["train"]["converted"] == {"transparency": 1, "CMYK": 1, "palette": 1}
 
@@ -235,25 +235,25 @@ class TestKinds:
             Image.fromarray(gray.repeat(3, axis=2)).save(tmp_path / "train" / f"gray{i}.png")
         code, out, _ = check(tmp_path)
         assert code == 0
-        assert "train: 2 colour files show no colour (gray0.png, gray1.png)" in out
+        assert "train: 2 color files show no color (gray0.png, gray1.png)" in out
         for i in range(5):
             (tmp_path / "train" / f"{i}.png").unlink()
-        assert "show no colour" not in check(tmp_path)[1]
+        assert "show no color" not in check(tmp_path)[1]
 
 
 def test_unreadable_pictures_are_all_named(check, clean):
     for i in range(7):
-        (clean / "train" / f"broken{i}.png").write_text("not a picture")
+        (clean / "train" / f"broken{i}.png").write_text("not a image")
     code, out, _ = check(clean)
     assert code == 1
     assert "7 problems" in out
     for i in range(7):
-        assert f"train/broken{i}.png: is no picture" in out
+        assert f"train/broken{i}.png: is no image" in out
 
 
 class TestDuplicates:
     def scene(self, path, seed, **options):
-        """A picture that is no mere noise, so that copies are alike."""
+        """A image that is no mere noise, so that copies are alike."""
         path.parent.mkdir(parents=True, exist_ok=True)
         values = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(values).resize((64, 64), Image.Resampling.BICUBIC).save(path, **options)
@@ -298,7 +298,7 @@ class TestDuplicates:
         self.scene(tmp_path / "trainB" / "again.png", 50)
         code, out, _ = check(tmp_path)
         assert code == 1
-        assert "1 groups of pictures with the same content within a split (trainA/1.png = trainA/again.png)" in out
+        assert "1 groups of images with the same content within a split (trainA/1.png = trainA/again.png)" in out
 
     def test_a_gray_source_of_its_target_is_no_duplicate(self, check, tmp_path):
         for i in range(3):
@@ -317,7 +317,7 @@ def test_published_maps(check, published_data):
     assert report["layout"] == "side by side"
     assert {name: folder["pictures"] for name, folder in report["folders"].items()} == {"train": 1096, "val": 100}
     assert report["folders"]["train"]["sizes"] == {"572x286": 1096}
-    # Seven tiles overlap others almost wholly, seen by eye; neighbours that overlap less are none of them.
+    # Seven tiles overlap others almost wholly, seen by eye; neighbors that overlap less are none of them.
     found = {(each["first"], each["second"]) for each in report["near_duplicates"]}
     assert {("train/289.jpg", "train/510.jpg"), ("train/180.jpg", "train/433.jpg")} <= found
     assert 5 <= len(found) <= 10
@@ -342,7 +342,7 @@ def test_published_horses_and_zebras(check, published_data):
 LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
-@pytest.mark.parametrize(("suffix", "said"), [(".png", "2 of 4 pictures are drawn in its colours"), (".jpg", "but no")])
+@pytest.mark.parametrize(("suffix", "said"), [(".png", "2 of 4 images are drawn in its colors"), (".jpg", "but no")])
 def test_whether_a_legend_is_heeded(check, clean, suffix, said):
     (clean / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
     for number in range(2):
@@ -373,7 +373,7 @@ def test_transparency_is_noted_where_pillow_cannot_read(check, tmp_path, channel
     write_image(tmp_path / "train" / "y.tif", values[::-1, :, :-1])
     code, out, _ = check(tmp_path)
     assert code == 0, out
-    assert "train: 1 pictures are transparent" in out
+    assert "train: 1 images are transparent" in out
     assert "(x.tif)" in out
 
 
@@ -544,7 +544,7 @@ class TestOtherLayouts:
         assert code == 0, out
         assert "paired folders" in out
         for name in names.split():
-            assert f"{name}: 2 pictures" in out
+            assert f"{name}: 2 images" in out
 
     def test_one_side_of_them(self, check, tmp_path):
         picture(tmp_path / "B" / "train" / "x.png", 0)
@@ -595,8 +595,8 @@ def test_what_is_left_out_is_noted(check, clean):
     frames[1].save(clean / "train" / "profile.png", icc_profile=bytes(16) + b"RGB " + bytes(140))
     code, out, _ = check(clean)
     assert code == 0
-    assert "train: 1 pictures are animations, of which only the first frame is read (moves.webp)" in out
-    assert "train: 1 pictures have an ICC color profile other than sRGB" in out
+    assert "train: 1 images are animations, of which only the first frame is read (moves.webp)" in out
+    assert "train: 1 images have an ICC color profile other than sRGB" in out
     assert "(profile.png)" in out
 
 
@@ -604,5 +604,5 @@ def test_a_transparent_gray_of_16_bits_is_noted(check, clean):
     deep = Image.fromarray(np.arange(128, dtype=np.uint16).reshape(8, 16) * 500)
     deep.save(clean / "train" / "deep.png", transparency=1000)
     _, out, _ = check(clean)
-    assert "train: 1 pictures are transparent, and composed over white" in out
+    assert "train: 1 images are transparent, and composed over white" in out
     assert "(deep.png)" in out

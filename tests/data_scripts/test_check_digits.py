@@ -32,7 +32,7 @@ def pictures(count, seed, side=28):
 
 @pytest.fixture
 def digits(tmp_path):
-    """Thirty training and ten test pictures, three and one of each class."""
+    """Thirty training and ten test images, three and one of each class."""
     for split, count in (("train", 30), ("test", 10)):
         images, labels = FILES[split]
         write_idx(tmp_path / images, pictures(count, count), packed=split == "test")
@@ -44,7 +44,7 @@ def test_what_is_there_is_told(check, digits):
     code, out, err = check(digits)
     assert code == 0, err
     assert f"{digits}: digits" in out
-    assert "train: 30 pictures; all 28x28; all 8-bit grayscale" in out
+    assert "train: 30 images; all 28x28; all 8-bit grayscale" in out
     assert "of each class: 0 3, 1 3, 2 3, 3 3, 4 3, 5 3, 6 3, 7 3, 8 3, 9 3" in out
     assert "Nothing is wrong." in out
 
@@ -70,21 +70,21 @@ DAMAGES = {
     "missing": (lambda folder: (folder / TEST_LABELS).unlink(), f"{TEST_LABELS}: is missing"),
     "cut": (lambda folder: (folder / TRAIN).write_bytes((folder / TRAIN).read_bytes()[:-5]), "is cut short"),
     "another magic": (lambda folder: (folder / TRAIN).write_bytes(b"\0\0\x0d\x03" + bytes(12)), "begins with 00 00 0d"),
-    "fewer labels": (replaced(TRAIN_LABELS, np.arange(29) % 10), "train: there are 29 labels for 30 pictures"),
+    "fewer labels": (replaced(TRAIN_LABELS, np.arange(29) % 10), "train: there are 29 labels for 30 images"),
     "a wrong label": (replaced(TRAIN_LABELS, np.array([*range(10)] * 2 + [*range(9)] + [77])), "label 29 is 77"),
-    "a class missing": (replaced(TRAIN_LABELS, np.arange(30) % 9), "train: has no picture of 9"),
-    "another size": (replaced(TRAIN, pictures(30, 30, 32)), "train: pictures are 32x32"),
+    "a class missing": (replaced(TRAIN_LABELS, np.arange(30) % 9), "train: has no image of 9"),
+    "another size": (replaced(TRAIN, pictures(30, 30, 32)), "train: images are 32x32"),
     "a blank": (
         replaced(TRAIN, np.concatenate([pictures(29, 30), np.zeros((1, 28, 28))])),
-        "train: 1 pictures are blank (29)",
+        "train: 1 images are blank (29)",
     ),
     "twice": (
         replaced(TRAIN, np.concatenate([pictures(20, 30), pictures(10, 30)])),
-        "10 groups of pictures with the same content within a split (train 0 = train 20,",
+        "10 groups of images with the same content within a split (train 0 = train 20,",
     ),
     "in both": (
         replaced(TRAIN, np.concatenate([pictures(29, 30), pictures(10, 10)[9:]])),
-        "1 groups of pictures with the same content across splits (train 29 = test 9)",
+        "1 groups of images with the same content across splits (train 29 = test 9)",
     ),
 }
 

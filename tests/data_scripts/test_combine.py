@@ -24,7 +24,7 @@ def noise(seed, height=6, width=8, channels=3, dtype=np.uint8):
 
 @pytest.fixture
 def root(tmp_path):
-    """A data set in two folders, with a test split in the other form."""
+    """A dataset in two folders, with a test split in the other form."""
     for number in range(3):
         write_image(tmp_path / "set" / "trainA" / f"x.{number}.png", noise(number))
         write_image(tmp_path / "set" / "trainB" / f"x.{number}.tif", noise(10 + number))
@@ -156,10 +156,10 @@ class TestBadInput:
         assert not (tmp_path / "out").exists()
 
     def test_a_picture_that_cannot_be_read_and_one_of_another_size(self, run, root, tmp_path):
-        (root / "trainA" / "x.0.png").write_bytes(b"no picture")
+        (root / "trainA" / "x.0.png").write_bytes(b"no image")
         write_image(root / "trainB" / "x.2.tif", noise(12, height=7))
         refused = run("combine", root, "--out", tmp_path / "out")
-        self.refused(refused, "2 of 4", "x.0.png: is no picture", "x.2.tif: differ", "8x6", "8x7")
+        self.refused(refused, "2 of 4", "x.0.png: is no image", "x.2.tif: differ", "8x6", "8x7")
         names = sorted(path.name for path in (tmp_path / "out").rglob("*.png"))
         assert names == ["t.png", "x.1.png"]
 

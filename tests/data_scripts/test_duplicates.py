@@ -13,12 +13,12 @@ from data_scripts.duplicates import BITS, Sample, code, find_near_duplicates, is
 
 
 def scene(seed, size=128):
-    """A picture with the spectrum of photographs, [H, W, 3]: amplitudes fall with the frequency."""
+    """A image with the spectrum of photographs, [H, W, 3]: amplitudes fall with the frequency."""
     chance = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None])
     spectrum = np.fft.fft2(chance.standard_normal((size, size, 3)), axes=(0, 1)) / (frequency + 1 / size)[..., None]
     values = np.fft.ifft2(spectrum, axes=(0, 1)).real
-    values[:, :, 1:] = values[:, :, 1:] * 0.4 + values[:, :, :1]  # colours of a place go together
+    values[:, :, 1:] = values[:, :, 1:] * 0.4 + values[:, :, :1]  # colors of a place go together
     return ((values - values.min()) / np.ptp(values) * 255).astype(np.uint8)
 
 
@@ -49,7 +49,7 @@ CHANGES = {
 
 
 def samples_of(pictures, splits=None, contents=None):
-    """Samples of one picture each, and their views."""
+    """Samples of one image each, and their views."""
     splits = splits or ["train"] * len(pictures)
     contents = contents or [str(index) for index in range(len(pictures))]
     samples = [

@@ -1,4 +1,4 @@
-"""The Earth data set on a world of 1440 pixels: 4 pixels a degree, so 32-pixel tiles cover 8 degrees."""
+"""The Earth dataset on a world of 1440 pixels: 4 pixels a degree, so 32-pixel tiles cover 8 degrees."""
 
 import errno
 import json
@@ -91,7 +91,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-# --- the map and the pictures of the world ---------------------------------------------------------------------------
+# --- the map and the images of the world ---------------------------------------------------------------------------
 
 
 def sub_pixel_shift(mask: np.ndarray, other: np.ndarray) -> tuple[float, float]:
@@ -409,7 +409,7 @@ def test_a_limit_beyond_the_world_keeps_everything(world: World) -> None:
     assert earth_places.limit_tiles(world, whole, 10**6, 0) == whole
 
 
-# --- the picture of the splits ---------------------------------------------------------------------------------------
+# --- the image of the splits ---------------------------------------------------------------------------------------
 
 
 def test_picture_of_the_splits(paired: Path, world: World) -> None:
@@ -447,14 +447,14 @@ def test_missing_pictures_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     description = {"name": "earth", "settings": config.settings, "pictures": {"train": 1}}
     (tmp_path / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match="holds 0 of its 1 pictures"):
+    with pytest.raises(UserError, match="holds 0 of its 1 images"):
         make_earth(config, WIDTH)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "dataset.json"])
 def test_foreign_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("[1]")
-    with pytest.raises(UserError, match="is no Earth data set"):
+    with pytest.raises(UserError, match="is no Earth dataset"):
         make_earth(EarthConfig(tmp_path), WIDTH)
     assert (tmp_path / name).read_text() == "[1]"
 
@@ -492,8 +492,8 @@ def test_broken_run_leaves_nothing(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EarthConfig(Path("earth"), size=70, seed=1, unpaired=True), "--size 70 .* no picture for test"),
-        (EarthConfig(Path("earth"), size=SIZE, limit=1), "--limit 1 leave no picture for"),
+        (EarthConfig(Path("earth"), size=70, seed=1, unpaired=True), "--size 70 .* no image for test"),
+        (EarthConfig(Path("earth"), size=SIZE, limit=1), "--limit 1 leave no image for"),
     ],
 )
 def test_split_without_tiles_is_refused(

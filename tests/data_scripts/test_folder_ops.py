@@ -1,4 +1,4 @@
-"""What the chores share: outputs that harm nothing, and pictures that fail without stopping the others."""
+"""What the chores share: outputs that harm nothing, and images that fail without stopping the others."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ GRAY = plain_picture(np.zeros((2, 3, 1), np.uint8))
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a picture and a subfolder."""
+    """A folder with a image and a subfolder."""
     (tmp_path / "in" / "sub").mkdir(parents=True)
     for name in ("x.png", "sub/y.jpg", "notes.txt", ".hidden.png"):
         (tmp_path / "in" / name).write_bytes(b"")
@@ -200,7 +200,7 @@ class TestWriting:
             tmp_path / "out", range(4), lambda n: [(f"{n}.png", GRAY)] if n % 2 else [], doing="making"
         )
         assert left_out == [0, 2]
-        with pytest.raises(UserError, match="nothing could be made of 2 pictures: they are dull"):
+        with pytest.raises(UserError, match="nothing could be made of 2 images: they are dull"):
             write_folder(tmp_path / "other", range(2), lambda _: [], doing="making", left_out="they are dull")
 
     def test_a_place_that_cannot_be_written_stops_everything(self, tmp_path):
@@ -213,7 +213,7 @@ class TestWriting:
 
     @pytest.mark.parametrize("places", [("x.tif", "x.tif"), ("sub/x.png", "sub/X.PNG")])
     def test_of_two_pictures_for_one_place_one_is_kept_and_the_other_named(self, tmp_path, places):
-        with pytest.raises(UserError, match=r"1 of 2 could not be made:\n.*is made of two pictures"):
+        with pytest.raises(UserError, match=r"1 of 2 could not be made:\n.*is made of two images"):
             write_folder(tmp_path / "out", places, lambda place: [(place, GRAY)], doing="making")
         assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 1
 

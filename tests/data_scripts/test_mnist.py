@@ -29,8 +29,8 @@ def test_takes_and_checks_files_that_are_there(files, name, capsys):
     assert main([name, "--out", str(files)]) == 0
     out, err = capsys.readouterr()
     counts, command = out.splitlines()
-    assert err == "", "nothing is downloaded, so no licence is told"
-    assert counts == f"{files}: 4 training and 2 test pictures, already there"
+    assert err == "", "nothing is downloaded, so no license is told"
+    assert counts == f"{files}: 4 training and 2 test images, already there"
     assert command == f"dcgan train --data {name} --data-root {files} --out RUN"
 
 
@@ -66,7 +66,7 @@ def test_a_set_is_downloaded_and_a_cut_transfer_continued(published, answer, cap
     server.answers = [answer(offers=first, cut_after=20), answer(), *(answer(offers=each) for each in others)]
     assert main([name, "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert said.out.startswith(f"{out}: 4 training and 2 test pictures\n")
+    assert said.out.startswith(f"{out}: 4 training and 2 test images\n")
     assert {"mnist": "CC BY-SA 3.0", "fashion-mnist": "Zalando SE: MIT"}[name] in said.err
     assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=20-", None, None, None]
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {

@@ -54,7 +54,7 @@ class TestSplits:
 
 
 def photo(path, seed, mode="RGB"):
-    """A dark disc on a bright ground, in colour."""
+    """A dark disc on a bright ground, in color."""
     path.parent.mkdir(parents=True, exist_ok=True)
     chance = np.random.default_rng(seed)
     values = np.full((32, 40, 3), (200, 220, 240), np.uint8)
@@ -122,12 +122,12 @@ class TestSets:
         assert not list((tmp_path / "out").rglob("gray.*"))
 
     def test_unreadable_photographs_are_named_and_the_others_made(self, run, photos, tmp_path, script):
-        (photos / "text.png").write_text("no picture")
+        (photos / "text.png").write_text("no image")
         write_image(photos / "bands.tif", np.zeros((4, 4, 5), np.uint8))
         code, _, err = run(script, photos, "--out", tmp_path / "out")
         assert code == 2
         assert "2 of 26" in err
-        assert "text.png: is no picture" in err
+        assert "text.png: is no image" in err
         assert "bands.tif: has 5 channels" in err
         assert len(list((tmp_path / "out").rglob("*B/*"))) == 24
 

@@ -15,7 +15,7 @@ LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 @pytest.fixture
 def run(in_process, tmp_path):
-    """Draw a sheet of small pictures; give exit code, standard output and standard error."""
+    """Draw a sheet of small images; give exit code, standard output and standard error."""
     command = in_process(main)
     return lambda data, *options: command(
         "preview", data, "--image-size", 64, "--out", tmp_path / "sheet.png", *options
@@ -24,7 +24,7 @@ def run(in_process, tmp_path):
 
 @pytest.fixture
 def rows(monkeypatch):
-    """The rows of pictures that went into the last sheet."""
+    """The rows of images that went into the last sheet."""
     seen, draw = [], sheet.contact_sheet
 
     def spy(pictures, *titles):
@@ -115,7 +115,7 @@ def moved(pictures):
 
 @pytest.mark.parametrize(("fault", "least", "most"), [(moved, 0.9, 1.1), (mirrored, 10, 64)])
 def test_pairs_that_do_not_stay_aligned_are_found(run, rows, tmp_path, monkeypatch, fault, least, most):
-    """An augmentation with the fault that this is to find, such as one that mirrors one picture alone."""
+    """An augmentation with the fault that this is to find, such as one that mirrors one image alone."""
     sound = PictureTransform.alike
     monkeypatch.setattr(PictureTransform, "alike", lambda self, both, key: fault(sound(self, both, key)))
     code, out, err = run(folders(tmp_path / "set"))
@@ -148,16 +148,16 @@ def test_pictures_of_other_types_are_shown_and_their_colours_left(run, rows, tmp
     )
     code, out, err = run(root, "--augment", "strong")
     assert code == 0, err
-    assert "Colours of the source are changed in 0 of 3 pairs; elsewhere it is" in out
+    assert "Colors of the source are changed in 0 of 3 pairs; elsewhere it is" in out
     assert all(picture.dtype == np.uint8 and picture.max() > 200 for row in rows for picture in row)
     assert float(out.partition("marks in both are ")[2].split()[0]) < 0.05  # pixels: each dtype rounds on its own
 
 
 def test_colours_of_a_source_that_has_them_are_changed(run, tmp_path):
     _, out, _ = run(folders(tmp_path / "set"), "--augment", "strong")
-    assert "Colours of the source are changed in 3 of 3 pairs." in out
+    assert "Colors of the source are changed in 3 of 3 pairs." in out
     _, out, _ = run(tmp_path / "set", "--augment", "paper")
-    assert "Colours are not changed." in out
+    assert "Colors are not changed." in out
 
 
 def test_flat_colours_of_the_legend_stay(run, rows, tmp_path):
@@ -166,7 +166,7 @@ def test_flat_colours_of_the_legend_stay(run, rows, tmp_path):
     code, out, err = run(root, "--augment", "strong")
     assert code == 0, err
     assert "changed in 0 of 3 pairs" in out
-    assert "nearest neighbours" in out
+    assert "nearest neighbors" in out
     assert 0.05 < float(out.partition("marks in both are ")[2].split()[0]) < 1
     for row in rows:
         assert {tuple(colour) for colour in row[2].reshape(-1, 3).tolist()} <= set(map(tuple, LEGEND.values()))
@@ -187,9 +187,9 @@ def test_domains_without_pairs_are_drawn_without_a_measure(run, rows, tmp_path):
         write_image(tmp_path / f"set/trainB/zebra{i // 2}.png", photo(i, size=(90, 50), channels=1))
     code, out, err = run(tmp_path / "set", "--augment", "strong")
     assert code == 0, err
-    assert "Two domains without pairs: colours are not changed." in out
+    assert "Two domains without pairs: colors are not changed." in out
     assert "pixels apart" not in out
-    assert [len(row) for row in rows] == [4, 4]  # the shorter domain has two pictures
+    assert [len(row) for row in rows] == [4, 4]  # the shorter domain has two images
     first = PictureTransform(chosen_augmentation("strong", 64, info={}))
     expected = first(read_image(tmp_path / "set/trainB/zebra1.png"), (0, 0, 1, 1))
     assert np.array_equal(rows[1][3], expected)
@@ -239,7 +239,7 @@ def test_pictures_that_differ_in_size_are_refused(run, tmp_path):
 def test_a_sheet_in_no_picture_format_is_refused(in_process, tmp_path):
     root = folders(tmp_path / "set")
     code, _, err = in_process(main)("preview", root, "--image-size", 64, "--out", tmp_path / "sheet.txt")
-    assert (code, ".txt is no picture format" in err) == (2, True)
+    assert (code, ".txt is no image format" in err) == (2, True)
 
 
 def test_a_published_set_of_pairs_stays_aligned(run, published_data, rows):

@@ -119,7 +119,7 @@ def test_the_command_line_tells_licence_counts_and_what_to_do_next(run, maps, tm
     code, out, err = run("maps", "--out", tmp_path / "my maps")
     assert code == 0, err
     assert out.splitlines() == [
-        f"{tmp_path / 'my maps'}: 3 train, 2 val pictures",
+        f"{tmp_path / 'my maps'}: 3 train, 2 val images",
         "A: left; B: right",
         f"pix2pix train --data '{tmp_path / 'my maps'}' --out RUN",
     ]
@@ -150,7 +150,7 @@ def test_a_set_that_is_there_is_left_alone(run, maps, tmp_path):
     maps.requests.clear()
     code, out, _ = run("maps", "--out", tmp_path / "set")
     assert code == 0
-    assert "3 train, 2 val pictures, already there" in out
+    assert "3 train, 2 val images, already there" in out
     assert not maps.requests
     assert (tmp_path / "set" / "dataset.json").stat().st_mtime_ns == before
 
@@ -160,12 +160,12 @@ def test_a_set_that_lost_pictures_is_not_taken_for_whole(run, maps, tmp_path):
     (tmp_path / "set" / "train" / "1.jpg").unlink()
     code, _, err = run("maps", "--out", tmp_path / "set")
     assert code == 2
-    assert "holds 2 of its 3 pictures. Remove" in err
+    assert "holds 2 of its 3 images. Remove" in err
 
 
 @pytest.mark.parametrize("there", ["other.txt", "dataset.json"])
 def test_a_folder_with_something_else_is_left_alone(run, maps, tmp_path, there):
-    (tmp_path / there).write_text('{"name": "facades", "pictures": {}}')
+    (tmp_path / there).write_text('{"name": "facades", "images": {}}')
     code, _, err = run("maps", "--out", tmp_path)
     assert code == 2
     assert "is not empty and does not hold maps" in err
@@ -202,7 +202,7 @@ def test_an_archive_at_hand_needs_no_server(run, maps, tmp_path):
     archive.write_bytes(maps.content)
     code, out, err = run("maps", "--out", tmp_path / "set", "--archive", archive)
     assert code == 0, err
-    assert "3 train, 2 val pictures" in out
+    assert "3 train, 2 val images" in out
     assert not maps.requests
     assert archive.read_bytes() == maps.content
     code, _, err = run("maps", "--out", tmp_path / "other", "--archive", tmp_path / "no.tgz")
@@ -216,10 +216,10 @@ def test_an_archive_of_another_set_is_told_by_its_counts(run, maps, tmp_path):
     archive.write_bytes(archive_of("unpaired", members))  # the kind of archive does not matter
     code, _, err = run("maps", "--out", tmp_path / "set", "--archive", archive)
     assert code == 2
-    assert f"{archive}: is not maps; it holds 1 instead of 2 pictures for val." in err
+    assert f"{archive}: is not maps; it holds 1 instead of 2 images for val." in err
     archive.write_bytes(archive_of("unpaired"))
     assert (
-        "0 instead of 3 pictures for train, 0 instead of 2 pictures for val"
+        "0 instead of 3 images for train, 0 instead of 2 images for val"
         in run("maps", "--out", tmp_path / "set", "--archive", archive)[2]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.zip"]
@@ -290,7 +290,7 @@ def test_a_full_disk_is_told_before_the_download(run, maps, tmp_path, monkeypatc
     monkeypatch.setitem(sets.SETS, "maps", dataclasses.replace(sets.SETS["maps"], size=10**15))
     code, _, err = run("maps", "--out", tmp_path / "set")
     assert code == 2
-    assert "2000000.0 GB are needed for an archive and its pictures" in err
+    assert "2000000.0 GB are needed for an archive and its images" in err
     assert not maps.requests
 
 
@@ -346,7 +346,7 @@ def test_real_pictures_arrive_as_they_are(run, published_data, tmp_path):
             packed.write(path, f"horse2zebra/{path.relative_to(source).as_posix()}")
     code, out, err = run("horse2zebra", "--out", tmp_path / "set", "--archive", tmp_path / "horse2zebra.zip")
     assert code == 0, err
-    assert "1067 trainA, 1334 trainB, 120 testA, 140 testB pictures" in out
+    assert "1067 trainA, 1334 trainB, 120 testA, 140 testB images" in out
     assert content_of(tmp_path / "set") == content_of(source)
 
 

@@ -1,4 +1,4 @@
-"""Pictures scaled: means that are exact, depth, channels and alpha that stay, places that are kept."""
+"""Images scaled: means that are exact, depth, channels and alpha that stay, places that are kept."""
 
 import json
 import struct
@@ -125,7 +125,7 @@ class TestFolder:
         (tmp_path / "in" / "dataset.json").write_text("{}")
         code, out, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", "12x10")
         assert code == 0, err
-        assert "6 pictures" in out
+        assert "6 images" in out
         for place, picture in pictures.items():
             small = read_image(tmp_path / "out" / place, picture.shape[2])
             assert small.shape == (10, 12, picture.shape[2])
@@ -191,7 +191,7 @@ class TestAlpha:
         write_image(tmp_path / "in" / "x.tif", picture, alpha=alpha)
         small = read_picture(resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
         assert (small.alpha, small.array.dtype, small.array.shape) == (alpha, dtype, (4, 5, channels))
-        # Colours count by their alpha; where they are multiplied by it already, a plain mean does that.
+        # Colors count by their alpha; where they are multiplied by it already, a plain mean does that.
         blocks = picture.astype(np.float64).reshape(4, 3, 5, 4, channels)
         weight = blocks[..., -1:] if alpha == "straight" else np.ones_like(blocks[..., -1:])
         colours = (blocks[..., :-1] * weight).sum(axis=(1, 3)) / weight.sum(axis=(1, 3))
@@ -305,7 +305,7 @@ class TestLegend:
         write_image(tmp_path / "in" / "train" / "x.png", np.hstack([noise(1, 16, 18), drawn(16, 18)]))
         code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", "13x8")
         assert code == 2
-        assert "x.png: half of it is in colours of the legend, and 13 pixels do not split in two" in err
+        assert "x.png: half of it is in colors of the legend, and 13 pixels do not split in two" in err
 
     @pytest.mark.parametrize("text", ['{"legend": {"land": "green"}}', "{"])
     def test_a_description_that_is_none_is_refused(self, run, tmp_path, text):
@@ -360,12 +360,12 @@ def test_two_pictures_that_become_one_are_not_lost_in_silence(run, tmp_path):
     write_image(tmp_path / "in" / "x.tif", noise(1, 8, 8))
     code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 4)
     assert code == 2
-    assert "x.tif: is made of two pictures" in err
+    assert "x.tif: is made of two images" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.tif"]
 
 
 def tiny_png(deep):
-    """A PNG of 16-bit gray with alpha (colour type 4), by the standard's Sec. 5 and 11.2."""
+    """A PNG of 16-bit gray with alpha (color type 4), by the standard's Sec. 5 and 11.2."""
     H, W, _ = deep.shape
     head = struct.pack(">IIBBBBB", W, H, 16, 4, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)

@@ -18,7 +18,7 @@ def run(in_process):
 
 @pytest.fixture
 def root(tmp_path):
-    """Five pairs in two folders and two A|B pictures, with names that have dots."""
+    """Five pairs in two folders and two A|B images, with names that have dots."""
     for number in range(5):
         for side, suffix in (("A", "png"), ("B", "webp")):
             (tmp_path / "set" / f"train{side}").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures cut down the middle; that nothing is lost is in test_combine.py."""
+"""Images cut down the middle; that nothing is lost is in test_combine.py."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def run(in_process):
 
 
 def halves(left, right, width=4, height=4):
-    """A picture whose halves are of one value each."""
+    """A image whose halves are of one value each."""
     return np.repeat(np.uint8([[[left] * 3], [[right] * 3]]).reshape(1, 2, 3), width, axis=1).repeat(height, axis=0)
 
 
@@ -58,14 +58,14 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
     for number in range(4):
         write_image(tmp_path / "in" / f"{number}.png", halves(1, 2))
     write_image(tmp_path / "in" / "odd.png", halves(1, 2)[:, :7])
-    (tmp_path / "in" / "text.jpg").write_text("no picture")
+    (tmp_path / "in" / "text.jpg").write_text("no image")
     command = [sys.executable, "-m", "data_scripts", "split", tmp_path / "in", "--out", tmp_path / "out"]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stdout == ""
     assert "2 of 6" in result.stderr
     assert "odd.png: is 7 pixels wide" in result.stderr
-    assert "text.jpg: is no picture" in result.stderr
+    assert "text.jpg: is no image" in result.stderr
     assert "Traceback" not in result.stderr
     assert len(files(tmp_path / "out")) == 8
 
@@ -76,7 +76,7 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
         (["trainA/x.png"], None),
         (["trainA/x.png", "trainB/x.png"], "has trainA and trainB: it is split already"),
         (["val/a/x.png", "val/b/x.png"], "has val/a and val/b: it is split already"),
-        (["train/x.png/"], "hold no A|B pictures"),
+        (["train/x.png/"], "hold no A|B images"),
         ([], "no such folder"),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_bomb_goes_out_at_the_limit(tmp_path, folder, write):
     """100 MB of zeros in 100 kB."""
     archive = write(tmp_path / "a", [("x.jpg", bytes(100_000_000))])
     assert archive.stat().st_size < 200_000
-    is_refused(archive, folder, "unpacks to far more than an archive of pictures does")
+    is_refused(archive, folder, "unpacks to far more than an archive of images does")
     assert sum(map(len, content_of(folder).values())) <= budget_of(archive).size < 100_000_000
 
 

@@ -27,7 +27,7 @@ def draw_digits(count, seed=0):
 
 
 def write_idx(folder, pixels, labels, prefix, *, zipped=True):
-    """Write pictures and labels in MNIST's own file format (LeCun et al.)."""
+    """Write images and labels in MNIST's own file format (LeCun et al.)."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         f"{prefix}-images-idx3-ubyte": struct.pack(">4I", 2051, *pixels.shape) + pixels.tobytes(),
@@ -41,7 +41,7 @@ def write_idx(folder, pixels, labels, prefix, *, zipped=True):
 
 
 def write_folder(folder, *, classes=3, each=8, size=16, channels=3):
-    """Write PNG pictures in folders of their classes: a colour each, and noise."""
+    """Write PNG images in folders of their classes: a color each, and noise."""
     rng = np.random.default_rng(0)
     for label in range(classes):
         sub = folder / f"class-{label}"
@@ -53,7 +53,7 @@ def write_folder(folder, *, classes=3, each=8, size=16, channels=3):
 
 
 def save_untrained(folder, **changed):
-    """Save a model that was never trained: its pictures are noise, and distinct."""
+    """Save a model that was never trained: its images are noise, and distinct."""
     options = {
         "preset": "dcgan",
         "image_size": 28,
@@ -142,7 +142,7 @@ def idx_writer():
 
 @pytest.fixture
 def folder_writer():
-    """Give `write_folder`, to tests that need pictures of their own."""
+    """Give `write_folder`, to tests that need images of their own."""
     return write_folder
 
 

@@ -104,7 +104,7 @@ class TestData:
         folder = folder_writer(tmp_path / "set", classes=1, each=1)
         refused(
             self.train(dcgan, tmp_path, "--data", folder),
-            f"{folder}: leaves 1 picture to learn from, and 2 is the least",
+            f"{folder}: leaves 1 image to learn from, and 2 is the least",
         )
 
     def test_labels_that_are_not_there(self, dcgan, tmp_path, folder_writer):
@@ -125,12 +125,12 @@ class TestOptions:
             ("--preset dcgan-5x5 --leave-out 0 --base-channels 6", "multiple of 4"),
             ("--extra-layers 1", "belongs to --preset dcgan-5x5"),
             ("--gan-loss hinge --label-smoothing 0.1", "no labels to smooth"),
-            ("--preset dcgan-5x5", "--leave-out 5000: mnist has 200 pictures"),
+            ("--preset dcgan-5x5", "--leave-out 5000: mnist has 200 images"),
             ("--preset dcgan-transpose --image-size 32", "28 x 28 gray"),
             ("--preset mlp --batch-size 1", "--batch-size 1: batch norm of dense layers"),
             ("--preset conditional --batch-size 1", "Give 2 or more, or --norm none"),
             ("--channels 2", "--channels 2: mnist is gray"),
-            ("--leave-out 199", "leaves 1 picture"),
+            ("--leave-out 199", "leaves 1 image"),
             ("--label-smoothing 1", "--label-smoothing is 1"),
             ("--latent-dim 0", "--latent-dim is 0"),
             ("--image-size 15", "--image-size is 15"),

@@ -14,7 +14,7 @@ from ganvas.errors import UserError
 
 
 def stripes(count, seed, *, size=16, channels=1, name="stripes"):
-    """Pictures of three classes: bright rows, bright columns, a bright square; in noise, at places by chance."""
+    """Images of three classes: bright rows, bright columns, a bright square; in noise, at places by chance."""
     chance = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     pictures = torch.randint(0, 60, (count, channels, size, size), generator=chance, dtype=torch.uint8)
@@ -28,7 +28,7 @@ def stripes(count, seed, *, size=16, channels=1, name="stripes"):
 
 
 def shuffled(data):
-    """The same pictures with labels that mean nothing."""
+    """The same images with labels that mean nothing."""
     order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(9))
     return replace(data, labels=data.labels[order])
 

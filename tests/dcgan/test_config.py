@@ -27,7 +27,7 @@ KERAS = {
     "pixel_range": "signed",
     "conditional": False,
 }
-KERAS_GAN = KERAS | {"lr": 2e-4, "beta1": 0.5}  # what 001 links; its own optimiser is lost
+KERAS_GAN = KERAS | {"lr": 2e-4, "beta1": 0.5}  # what 001 links; its own optimizer is lost
 DOCUMENTS = {
     "mlp": KERAS_GAN,
     "conditional": KERAS_GAN | {"conditional": True},

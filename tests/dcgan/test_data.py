@@ -1,4 +1,4 @@
-"""Pictures from named sets and folders, and their way into the network and back."""
+"""Images from named sets and folders, and their way into the network and back."""
 
 import socket
 
@@ -149,12 +149,12 @@ class TestBadInput:
     def test_mixed_sizes(self, tmp_path):
         for i, size in enumerate([(16, 16), (16, 16), (20, 16)]):
             Image.new("L", size).save(tmp_path / f"{i}.png")
-        self.check(["2 pictures are 16 x 16", "2.png is not", "--image-size"], tmp_path)
+        self.check(["2 images are 16 x 16", "2.png is not", "--image-size"], tmp_path)
 
     def test_mixed_sizes_of_classes_name_the_class(self, folder_writer, tmp_path):
         folder = folder_writer(tmp_path / "set", classes=2, each=2)
         Image.new("RGB", (20, 20)).save(folder / "class-1" / "0.png")
-        self.check([f"{folder}: 3 pictures are 16 x 16", "class-1", "0.png is not"], folder)
+        self.check([f"{folder}: 3 images are 16 x 16", "class-1", "0.png is not"], folder)
 
     @pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, float("nan"))])
     def test_floats_out_of_range(self, tmp_path, low, high):
@@ -188,7 +188,7 @@ class TestBadInput:
         self.check(["a.png"], tmp_path)
 
     def test_everything_left_out(self, digits):
-        with pytest.raises(UserError, match="--leave-out 200: mnist has 200 pictures"):
+        with pytest.raises(UserError, match="--leave-out 200: mnist has 200 images"):
             leave_out(load_pictures("mnist", root=digits), 200)
 
 

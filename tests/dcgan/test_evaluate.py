@@ -1,4 +1,4 @@
-"""The figures of drawn pictures: against sets whose quality is known, and through the real command line."""
+"""The figures of drawn images: against sets whose quality is known, and through the real command line."""
 
 import json
 import math
@@ -40,7 +40,7 @@ ALWAYS = {
 
 
 def draw(count, seed, size=16):
-    """Pictures of three classes in turn, in noise, at places by chance, with a few stray bright pixels."""
+    """Images of three classes in turn, in noise, at places by chance, with a few stray bright pixels."""
     chance = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     pictures = torch.randint(0, 60, (count, 1, size, size), generator=chance, dtype=torch.uint8)
@@ -75,7 +75,7 @@ def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
     assert set(result["metrics"]) == ALWAYS | {"label_fidelity"}
     for name in result["metrics"]:
         assert mean(result["metrics"], name) == mean(result["ceiling"], name), name
-    # The 5th percentiles of the distances of three classes: two of 30 pictures are nearer in each.
+    # The 5th percentiles of the distances of three classes: two of 30 images are nearer in each.
     assert mean(result["ceiling"], "near_copies") == pytest.approx(2 / 30, abs=1 / 90)
     assert mean(result["metrics"], "label_fidelity") == pytest.approx(judge.accuracy)
     assert result["classifier"] == {"digest": judge.digest, "accuracy": judge.accuracy}
@@ -295,13 +295,13 @@ def test_report_shows_it(evaluate, run, capsys):
     assert main(["report", str(run)]) == 0
     page = Path(capsys.readouterr().out.strip()).read_text()
     assert "Fréchet distance" in page
-    assert "real test pictures" in page
+    assert "real test images" in page
 
 
 def test_table_has_the_ceiling_beside_every_figure(evaluate, run):
     code, out, err = evaluate(run / "model")
     assert code == 0, err
-    for words in ("real test pictures", "Fréchet distance", "100 pictures drawn", "60 pictures of each set"):
+    for words in ("real test images", "Fréchet distance", "100 images drawn", "60 images of each set"):
         assert words in out
     assert not (run / "model" / "evaluation.json").exists()  # only a run keeps its figures
 
@@ -383,7 +383,7 @@ def test_other_training_pictures_are_warned_of(evaluate, folder, tmp_path):
     code, out, err = evaluate(write_run(tmp_path / "run", folder, data_digest="1" * 64), "--json")
     assert code == 0
     assert json.loads(out)["pictures"] == 100
-    assert "the training pictures are others" in err
+    assert "the training images are others" in err
 
 
 def test_other_classes_are_refused(evaluate, folder, tmp_path):
@@ -392,7 +392,7 @@ def test_other_classes_are_refused(evaluate, folder, tmp_path):
     assert "has 3 classes, and the model draws 4" in err
 
 
-@pytest.mark.parametrize("few", ["--samples", "test pictures"])
+@pytest.mark.parametrize("few", ["--samples", "test images"])
 def test_too_few_pictures_are_refused(evaluate, run, folder, tmp_path, capsys, few):
     if few == "--samples":
         code = main(["evaluate", str(run), "--samples", "49"])

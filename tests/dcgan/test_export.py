@@ -1,4 +1,4 @@
-"""A digit model in other runtimes: the same pictures from the same noise, and a file that says what it takes."""
+"""A digit model in other runtimes: the same images from the same noise, and a file that says what it takes."""
 
 import json
 
@@ -25,14 +25,14 @@ MODELS = {
 
 @pytest.fixture
 def save(save_model):
-    """Save a model that draws pictures with contrast, and has averages as a training leaves them; give its sampler."""
+    """Save a model that draws images with contrast, and has averages as a training leaves them; give its sampler."""
 
     def run(folder, **changed):
         sampler = load_sampler(save_model(folder, **changed))
         torch.manual_seed(0)
         with torch.no_grad():
             for weight in (parameter for parameter in sampler.generator.parameters() if parameter.ndim > 1):
-                weight.mul_(4)  # as they start they draw nearly flat pictures
+                weight.mul_(4)  # as they start they draw nearly flat images
         for module in sampler.generator.modules():
             if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(module.running_mean, 0, 0.3)

@@ -34,7 +34,7 @@ def noise(n, *shape, seed=0, top=256):
 
 
 def picture(*rows):
-    """A picture [1, 1, H, W] from rows of text: # is white."""
+    """A image [1, 1, H, W] from rows of text: # is white."""
     return torch.tensor([[[[255 * (pixel == "#") for pixel in row] for row in rows]]], dtype=torch.uint8)
 
 
@@ -123,7 +123,7 @@ def test_diversity_is_not_defined_without_pairs():
 
 def test_diversity_needs_a_label_for_each_picture():
     four, three = torch.zeros(4, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
-    with pytest.raises(ValueError, match="fake has 4 pictures and 3 labels"):
+    with pytest.raises(ValueError, match="fake has 4 images and 3 labels"):
         within_class_diversity(noise(4, 1, 3, 3), four, noise(4, 1, 3, 3), three)
 
 
@@ -177,7 +177,7 @@ def test_a_copy_is_one_though_the_test_pictures_are_copies_too():
 
 
 def test_a_distance_to_a_copy_is_exactly_nothing():
-    """Sums of squares of large bright pictures are beyond float32's whole numbers; distances must not show it."""
+    """Sums of squares of large bright images are beyond float32's whole numbers; distances must not show it."""
     train = noise(20, 3, 64, 64) | 0xC0
     assert measures._nearest(train, train).tolist() == [0] * 20
     changed = train.clone()
@@ -194,7 +194,7 @@ def test_a_distance_to_a_copy_is_exactly_nothing():
     ],
 )
 def test_near_copies_need_pictures_of_one_size(shapes):
-    with pytest.raises(ValueError, match="expected pictures of one size"):
+    with pytest.raises(ValueError, match="expected images of one size"):
         near_copies(*(torch.zeros(shape, dtype=torch.uint8) for shape in shapes))
 
 

@@ -50,7 +50,7 @@ def test_the_field_is_what_gradients_measure(preset, size):
     assert trace(convolutions, (size, size))[-1].field == measured_field(convolutions, size)
 
 
-# One side of the picture is enough: kernels are square and all weights 1, so that counts of both sides multiply.
+# One side of the image is enough: kernels are square and all weights 1, so that counts of both sides multiply.
 
 
 def taps(outputs, kernel, stride, size, before=None):
@@ -81,14 +81,14 @@ def doubled(counts):
     return [count for count in counts for _ in range(2)]
 
 
-READ = {  # from the last convolution's outputs back to the picture
+READ = {  # from the last convolution's outputs back to the image
     "dcgan": [(4, 2, 7, 1), (4, 2, 14, 1), (4, 2, 28, 1)],
     "dcgan-upsample": [(4, 2, 7), (4, 2, 14), (4, 2, 28)],
     "dcgan-transpose": [(3, 2, 7), (3, 2, 14), (3, 2, 28)],
     "dcgan-5x5": [(5, 2, 14), (5, 2, 28)],
 }
 OUTPUTS = {"dcgan": 3, "dcgan-upsample": 4, "dcgan-transpose": 4, "dcgan-5x5": 7}
-WRITTEN = {  # from the middle of the generator to the picture
+WRITTEN = {  # from the middle of the generator to the image
     "dcgan": (3, [(4, 2, 7, 1), (4, 2, 14, 1), (4, 2, 28, 1)]),
     "dcgan-transpose": (7, [(3, 2, 14), (3, 1, 14), (3, 2, 28)]),
     "dcgan-5x5": (4, [(5, 2, 7), (5, 2, 14), (5, 2, 28)]),
@@ -184,7 +184,7 @@ class TestCommand:
         [
             (["--preset", "mlp", "--image-size", 32], "28 x 28 gray"),
             (["--preset", "dcgan", "--image-size", 30], "image_size is 30"),
-            (["--image-size", 64], "--image-size: is for a preset's pictures"),
+            (["--image-size", 64], "--image-size: is for a preset's images"),
             (["--layers", 0], "--layers is 0; allowed are 1 to 6\n"),
             (["--preset", "dcgan", "--layers", 2], "--layers: a preset's layers are its own"),
             (["--preset", "mlp", "--out", "x.png"], "nothing to draw"),

@@ -33,7 +33,7 @@ def models(save_model, tmp_path_factory):
 
 @pytest.fixture
 def sample(tmp_path, capsys):
-    """Run ``dcgan sample``; give the picture and what was printed as JSON."""
+    """Run ``dcgan sample``; give the image and what was printed as JSON."""
 
     def run(model, *arguments, name="out.png"):
         assert main(["sample", str(model), str(tmp_path / name), "--device", "cpu", "--json", *arguments]) == 0
@@ -57,7 +57,7 @@ def refusal(tmp_path, capsys):
 
 
 def cut(sheet, rows, cols):
-    """Cut a grid of 28-pixel pictures back into [rows, cols, 28, 28] or [..., 3]."""
+    """Cut a grid of 28-pixel images back into [rows, cols, 28, 28] or [..., 3]."""
     small = np.asarray(sheet)[::SCALE, ::SCALE]
     assert small.shape[:2] == (rows * 29 - 1, cols * 29 - 1)
     np.testing.assert_array_equal(small.repeat(SCALE, axis=0).repeat(SCALE, axis=1), np.asarray(sheet))
@@ -125,7 +125,7 @@ def test_refuses(models, refusal, model, arguments, message):
 
 def test_refuses_what_is_no_model_or_no_picture_format(models, tmp_path, refusal):
     assert "there is no such folder" in refusal(tmp_path / "absent")
-    assert "is no picture format" in refusal(models["plain"], name="out.txt")
+    assert "is no image format" in refusal(models["plain"], name="out.txt")
 
 
 def test_interpolation_keeps_the_label_and_goes_from_end_to_end(models, sample):
@@ -192,7 +192,7 @@ def test_slerp_of_one_direction_is_straight(a, length, t):
 
 
 def write_samples(run, count, channels=3, size=24):
-    """Write pictures of a training, each of one gray (or colour) more than the last."""
+    """Write images of a training, each of one gray (or color) more than the last."""
     folder = run / "samples"
     folder.mkdir(parents=True)
     frames = []
@@ -254,8 +254,8 @@ def test_animation_refusals(tmp_path, models, refusal):
         assert f"it takes no {arguments[0]}." in refusal(tmp_path / "run", *arguments, name="out.gif")
     Image.new("RGB", (5, 5)).save(tmp_path / "run" / "samples" / "step-00000777.png")
     assert "step-00000777.png: differs in size" in refusal(tmp_path / "run", name="out.gif")
-    (tmp_path / "run" / "samples" / "step-00000777.png").write_bytes(b"no picture")
-    assert "step-00000777.png: is no picture that can be read" in refusal(tmp_path / "run", name="out.gif")
+    (tmp_path / "run" / "samples" / "step-00000777.png").write_bytes(b"no image")
+    assert "step-00000777.png: is no image that can be read" in refusal(tmp_path / "run", name="out.gif")
 
 
 def test_animation_into_a_place_that_cannot_be_written(tmp_path, capsys):

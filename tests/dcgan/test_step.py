@@ -71,7 +71,7 @@ def test_gradients_equal_goodfellows_losses(order):
 
 
 def test_kerass_order_is_real_then_fake_by_inference_then_g():
-    """With plain gradient descent as the optimiser, the whole step can be written down."""
+    """With plain gradient descent as the optimizer, the whole step can be written down."""
     G, D = networks("batch")
     G2, D2, data = copy.deepcopy(G), copy.deepcopy(D), batch()
 

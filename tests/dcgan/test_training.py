@@ -184,7 +184,7 @@ def test_mnist5k_from_training_to_figures_with_the_network_away(dcgan, tmp_path,
     monkeypatch.setitem(classifier.BARS, "mnist5k", 0.9)
     code, _, err = dcgan("train", "--data", "mnist5k", "--out", tmp_path / "run", *TINY)
     assert code == 0, err
-    assert "4000 pictures of mnist5k" in err
+    assert "4000 images of mnist5k" in err
     assert dcgan("sample", tmp_path / "run", tmp_path / "drawn.png")[0] == 0
     assert read_image(tmp_path / "drawn.png").std() > 1
     code, out, err = dcgan("evaluate", tmp_path / "run", "--samples", 200, "--json")
@@ -202,11 +202,11 @@ def test_the_preset_that_leaves_out_5000_learns_from_all_of_mnist5k(dcgan, tmp_p
     tiny = ["--batch-size", "8", "--threads", "1", "--steps", "2"]
     code, _, err = dcgan("train", "--data", "mnist5k", "--preset", "dcgan-5x5", "--out", tmp_path / "run", *tiny)
     assert code == 0, err
-    assert "4000 pictures of mnist5k" in err
+    assert "4000 images of mnist5k" in err
 
 
 def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
-    """Rates this small teach nothing: the first pictures stay, and they are alike."""
+    """Rates this small teach nothing: the first images stay, and they are alike."""
     code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
     assert code == 0
     assert err.count("Mode collapse") == 1
@@ -221,7 +221,7 @@ def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
 
 
 def test_the_watch_compares_with_all_kinds_of_pictures_though_they_come_sorted(dcgan, tmp_path):
-    """300 black pictures, then 300 white ones: the first 256 alone would have no spread to compare with."""
+    """300 black images, then 300 white ones: the first 256 alone would have no spread to compare with."""
     for label, gray in enumerate((0, 255)):
         (tmp_path / "set" / str(label)).mkdir(parents=True)
         for i in range(300):

@@ -251,6 +251,7 @@ def test_what_counts_as_abandoned(tmp_path, monkeypatch, name, options, stays):
         (f".new-0badcafe-999999999-{'0' * 16}.png", 86_460, False),
         (".new-york.png", 86_460, True),
     ],
+    ids=range(8),
 )
 def test_which_files_count_as_abandoned(tmp_path, monkeypatch, name, age, stays):
     monkeypatch.setattr(files, "_swept", set())

@@ -210,8 +210,8 @@ def test_no_penalty_for_slope_one() -> None:
 
 
 def test_penalty_is_taken_at_one_point_a_picture_between_real_and_fake() -> None:
-    # The critic |x|² / 2 has the slope |x|. From fake = 0 to a real picture of norm 1 that is t, uniform in 0 … 1,
-    # so the penalty is the mean of (t - 1)² over the pictures: 1/3, with a standard error of 0.0047 here.
+    # The critic |x|² / 2 has the slope |x|. From fake = 0 to a real image of norm 1 that is t, uniform in 0 … 1,
+    # so the penalty is the mean of (t - 1)² over the images: 1/3, with a standard error of 0.0047 here.
     real = torch.zeros(4000, 1, 1, 2)
     real[..., 0] = 1
     with torch.random.fork_rng():

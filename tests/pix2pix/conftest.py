@@ -13,7 +13,7 @@ TINY = [*NETWORKS, "--discriminator-channels", "4", "--threads", "1", *LENGTH]
 
 
 def draw_pair(seed, size=32):
-    """Make a pair that can be learned: blobs, and the same blobs in other colours. [size, 2 * size, 3] uint8."""
+    """Make a pair that can be learned: blobs, and the same blobs in other colors. [size, 2 * size, 3] uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     inside = np.zeros((size, size), bool)
@@ -35,13 +35,13 @@ def write_pairs(root, counts=(("train", 6), ("val", 2), ("test", 3)), size=32):
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory):
-    """A data set of pairs that tests only read."""
+    """A dataset of pairs that tests only read."""
     return write_pairs(tmp_path_factory.mktemp("pairs") / "set")
 
 
 @pytest.fixture
 def own_pairs(tmp_path):
-    """A data set of pairs that a test may spoil."""
+    """A dataset of pairs that a test may spoil."""
     return write_pairs(tmp_path / "pairs")
 
 

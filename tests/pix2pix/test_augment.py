@@ -9,7 +9,7 @@ import pytest
 from ganvas.data.images import write_image
 from ganvas.files import sha256
 
-LEGEND = {"ground": [140, 200, 240], "blob": [240, 240, 220]}  # the colours of the sources
+LEGEND = {"ground": [140, 200, 240], "blob": [240, 240, 220]}  # the colors of the sources
 
 
 def model_digest(run):
@@ -94,7 +94,7 @@ def test_pictures_without_colours_train_under_strong(train, tmp_path):
     assert code == 0, err
     code, _, err = train(tmp_path / "other", "--augment", "strong", "--colour", 0.1, *channels, data=tmp_path / "data")
     assert code == 2
-    assert "--colour works on 8-bit pictures of 1 or 3 channels; these have 5 of uint16" in err
+    assert "--color works on 8-bit images of 1 or 3 channels; these have 5 of uint16" in err
 
 
 def test_a_legend_that_is_none_is_refused(train, own_pairs, tmp_path):

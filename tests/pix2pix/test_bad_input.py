@@ -89,8 +89,8 @@ class TestData:
         refused(train(tmp_path / "run", "--workers", 1, data=own_pairs), "0.png")
 
     def test_text_file_named_png(self, train, own_pairs, tmp_path):
-        (own_pairs / "train" / "0.png").write_text("not a picture")
-        refused(train(tmp_path / "run", data=own_pairs), "0.png", "is no picture")
+        (own_pairs / "train" / "0.png").write_text("not a image")
+        refused(train(tmp_path / "run", data=own_pairs), "0.png", "is no image")
 
     def test_picture_of_one_pixel(self, train, own_pairs, tmp_path):
         Image.new("RGB", (1, 1)).save(own_pairs / "train" / "0.png")
@@ -156,7 +156,7 @@ class TestOptions:
         [
             (lambda c: c["optimizer"].update(lr=-1), "lr is -1"),
             (lambda c: c["optimizer"].update(learning_rate=1), "learning_rate: there is no such option"),
-            (lambda c: c.update(colour="red"), "colour: there is no such option"),
+            (lambda c: c.update(colour="red"), "color: there is no such option"),
             (lambda c: c["data"].update(image_size="big"), "image_size is 'big'"),
             (lambda c: c.update(format_version=99), "format version 99"),
         ],
@@ -358,8 +358,8 @@ class TestModel:
         (tmp_path / "in").mkdir()
         for name in ("a", "c"):
             Image.new("RGB", (32, 32), "white").save(tmp_path / "in" / f"{name}.png")
-        (tmp_path / "in" / "b.png").write_text("no picture")
-        refused(pix2pix("translate", trained, tmp_path / "in", tmp_path / "out"), "1 of 3 pictures failed", "b.png")
+        (tmp_path / "in" / "b.png").write_text("no image")
+        refused(pix2pix("translate", trained, tmp_path / "in", tmp_path / "out"), "1 of 3 images failed", "b.png")
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
     def test_output_is_the_input(self, pix2pix, trained, own_pairs):

@@ -39,7 +39,7 @@ def maps(tmp_path):
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
     Image.fromarray(rng.integers(0, 256, (20, 30), dtype=np.uint8)).save(folder / "gray.png")
     cv2.imwrite(str(folder / "deep.png"), rng.integers(0, 65536, (24, 24), dtype=np.uint16))
-    (folder / "notes.txt").write_text("not a picture, and not in the way")
+    (folder / "notes.txt").write_text("not a image, and not in the way")
     return folder
 
 
@@ -70,7 +70,7 @@ def ranged(trained, tmp_path):
 
 @pytest.fixture
 def two_depths(tmp_path):
-    """A folder with one picture of 8 bits, and the same of 16."""
+    """A folder with one image of 8 bits, and the same of 16."""
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     write_image(tmp_path / "depths" / "a.png", picture)
     write_image(tmp_path / "depths" / "b.png", picture.astype(np.uint16) * 257)
@@ -91,7 +91,7 @@ def test_16_bits_beyond_the_range_of_a_model_of_8_are_refused(pix2pix, ranged, t
     code, _, err = pix2pix("translate", ranged, two_depths, tmp_path / "out", *options)
     assert code == 2
     assert "b.png: holds uint16 values of" in err
-    assert "uint8 pictures" in err
+    assert "uint8 images" in err
     assert "a.png: holds" not in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
@@ -181,7 +181,7 @@ def test_evaluate_equals_an_independent_computation(pix2pix, trained, pairs, tmp
         both = pixels(pairs / "test" / f"{i}.png")
         source, target = both[:, :32], both[:, 32:]
         output = model.translate(source.astype(np.float32) / 255)
-        difference = 2 * (output - target / 255.0)  # in [-1, 1] pictures
+        difference = 2 * (output - target / 255.0)  # in [-1, 1] images
         l1.append(np.abs(difference).mean())
         psnr.append(10 * np.log10(4 / np.square(difference).mean()))
     assert result["metrics"]["l1"]["mean"] == pytest.approx(np.mean(l1), rel=1e-4)
@@ -201,7 +201,7 @@ def test_evaluate_beside_the_trivial_baseline(pix2pix, trained, own_pairs):
     code, out, err = pix2pix("evaluate", trained, "--data", own_pairs, "--json")
     assert code == 0, err
     result = json.loads(out)
-    # The targets are two flat colours with noise of at most 20 of 255 around them.
+    # The targets are two flat colors with noise of at most 20 of 255 around them.
     assert 0 < result["baseline"]["l1"]["mean"] < 2 * 20 / 255
     gap = result["metrics"]["l1"]["mean"] - result["baseline"]["l1"]["mean"]
     assert result["l1_minus_baseline"]["mean"] == pytest.approx(gap)
@@ -220,7 +220,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(pix2pix, trai
     monkeypatch.setattr("pix2pix.evaluate.load_model", None)  # calling it would be another error
     code, _, err = pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path / "sheet.txt")
     assert code == 2
-    assert "sheet.txt: .txt is no picture format" in err
+    assert "sheet.txt: .txt is no image format" in err
 
 
 def test_a_model_of_another_kind_is_not_translated(pix2pix, trained, maps, tmp_path):
@@ -281,7 +281,7 @@ def test_one_image_has_no_interval(pix2pix, trained, own_pairs, legend):
 def test_evaluate_prints_a_table(pix2pix, trained, pairs):
     code, out, _ = pix2pix("evaluate", trained, "--data", pairs)
     assert code == 0
-    for word in ("l1", "psnr", "ssim", "3 pictures of test"):
+    for word in ("l1", "psnr", "ssim", "3 images of test"):
         assert word in out
 
 
@@ -292,7 +292,7 @@ def test_a_distance_that_is_left_out_is_named_and_why(pix2pix, trained, own_pair
     larger.save(first)
     code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
     assert code == 0, err
-    assert "No sliced Wasserstein distance: it needs pictures of one size" in " ".join(err.split())
+    assert "No sliced Wasserstein distance: it needs images of one size" in " ".join(err.split())
     result = json.loads(out)
     assert "sliced_wasserstein" not in result["metrics"]
     assert len(result["notes"]) == 1

@@ -74,12 +74,12 @@ class TestStore:
 
 def spoil(root, *numbers, split="train"):
     for number in numbers:
-        (root / split / f"{number}.png").write_text("not a picture")
+        (root / split / f"{number}.png").write_text("not a image")
 
 
 def skipped(err):
     """Read the number at the end; None where nothing was skipped."""
-    found = re.search(r"Pictures skipped because they could not be read: (\d+)", err)
+    found = re.search(r"Images skipped because they could not be read: (\d+)", err)
     return found and int(found[1])
 
 
@@ -88,7 +88,7 @@ class TestOnError:
         spoil(own_pairs, 3)
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--steps", 18, data=own_pairs)
         assert code == 0, err
-        assert err.count("3.png: is no picture") == 1
+        assert err.count("3.png: is no image") == 1
         assert skipped(err) == 3  # three epochs of six pairs
 
     def test_without_bad_pictures_it_changes_nothing(self, train, trained, tmp_path):
@@ -147,7 +147,7 @@ class TestOnError:
         spoil(own_pairs, 0, split=split)
         code, _, err = train(tmp_path / "run", data=own_pairs)
         assert code == 2
-        assert "0.png: is no picture" in err
+        assert "0.png: is no image" in err
         assert ("split val, held out" in err) == (split == "val")
         assert not (tmp_path / "run").exists()
 
@@ -160,11 +160,11 @@ class TestOnError:
 
         monkeypatch.setattr(paired, "find_pairs", lose)
         code, _, err = train(tmp_path / "run", *arguments, data=own_pairs)
-        assert "0.png: there is no such picture" in err
+        assert "0.png: there is no such image" in err
         if arguments:
             assert code == 0, err
             for split in ("train", "val"):
-                assert err.count(f"{own_pairs / split / '0.png'}: there is no such picture") == 1
+                assert err.count(f"{own_pairs / split / '0.png'}: there is no such image") == 1
             assert skipped(err) == 1
         else:
             assert code == 2
@@ -176,13 +176,13 @@ class TestOnError:
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--load-size", 0, data=own_pairs)
         assert code == 0, err
         assert "0.png: is 7 pixels wide" in err
-        assert "1.png: the picture is 8x8 pixels, smaller than the 32" in err
+        assert "1.png: the image is 8x8 pixels, smaller than the 32" in err
 
     def test_a_set_without_a_good_picture_is_an_error(self, train, own_pairs, tmp_path):
         spoil(own_pairs, *range(6))
         code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_pairs)
         assert code == 2
-        assert "0.png: is no picture that can be read" in err
+        assert "0.png: is no image that can be read" in err
         assert "No other of 6 source images looked at can be read." in err
         assert not (tmp_path / "run" / "checkpoints").exists()
 

@@ -1,4 +1,4 @@
-"""Pictures that are not 8-bit colour: bands, ranges, heights, several sources; from the files to the translations."""
+"""Images that are not 8-bit color: bands, ranges, heights, several sources; from the files to the translations."""
 
 import json
 import re
@@ -145,7 +145,7 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
     (stacked / "test" / "sun" / "1.Bmp").unlink()
     code, _, err = pix2pix("translate", run, stacked / "test", tmp_path / "again")
     assert code == 2
-    assert "sun: has 0 pictures called 1" in err
+    assert "sun: has 0 images called 1" in err
     code, _, err = pix2pix("translate", run, stacked / "test" / "radar", tmp_path / "again")
     assert code == 2
     assert "radar, sun" in err

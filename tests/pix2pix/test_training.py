@@ -94,7 +94,7 @@ def test_worker_processes_change_nothing(train, trained, tmp_path):
         "--upsampling resize --norm none --dropout 0",
         "--lambda-gan 0",
         "--lambda-l1 0 --start orthogonal",
-        "--colour 0.3 --no-flip --load-size 32",
+        "--color 0.3 --no-flip --load-size 32",
         "--ema 0.9 --schedule cosine --precision fp32",
         "--schedule plateau --load-size 0",
     ],

@@ -1,6 +1,6 @@
 """Curves over training steps as inline SVG: no script, no network, readable on a phone and on a dark page.
 
-Colours and fonts come from the page's style sheet (`ganvas.evaluation.report.page`) through class names.
+Colors and fonts come from the page's style sheet (`ganvas.evaluation.report.page`) through class names.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 440, 240  # of the drawing in its own units: a font of 12 stays readable at 350 pixels
 TOP, RIGHT, BOTTOM = 10, 14, 38  # margins in the same units; the left one follows the labels
-MOST_POINTS = 240  # a curve of more is drawn as means of neighbours, with their range behind
+MOST_POINTS = 240  # a curve of more is drawn as means of neighbors, with their range behind
 COLOURS = 6  # of the style sheet; the next series starts again with the first
 
 
@@ -120,7 +120,7 @@ def _decimals(step: float) -> int:
 
 @dataclass(frozen=True)
 class _Thinned:
-    """A curve of few points: each the mean and the range of as many neighbours."""
+    """A curve of few points: each the mean and the range of as many neighbors."""
 
     name: str
     steps: np.ndarray
@@ -130,7 +130,7 @@ class _Thinned:
 
 
 def _thinned(series: Series) -> _Thinned:
-    """Put neighbours together where there are more points than a drawing can show."""
+    """Put neighbors together where there are more points than a drawing can show."""
     count = min(MOST_POINTS, len(series.steps))
     buckets = [values[np.isfinite(values)] for values in np.array_split(series.values, count)]
     mean, low, high = np.array(

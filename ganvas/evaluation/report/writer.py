@@ -1,6 +1,6 @@
 """A run's report: one page that opens anywhere, made from the files of the run alone.
 
-It holds sample pictures over time, the evaluation beside the trivial baseline, curves, and all options. Nothing is
+It holds sample images over time, the evaluation beside the trivial baseline, curves, and all options. Nothing is
 loaded from elsewhere, so the page can be mailed, archived, or opened years later.
 """
 
@@ -28,7 +28,7 @@ from ganvas.options import from_json
 
 REPORT = "report.html"
 SAMPLES_SHOWN = 7  # the latest and six before it
-# Seven pictures of this many pixels stay below 10 MB as base64 even where they are pure noise.
+# Seven images of this many pixels stay below 10 MB as base64 even where they are pure noise.
 MOST_BYTES = 400_000  # of a PNG that is embedded as it is
 MOST_PIXELS = 1_200_000  # of a larger one, which becomes a JPEG
 
@@ -53,7 +53,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over pictures, with its interval where there is one."""
+    """A mean over images, with its interval where there is one."""
 
     mean: float
     low: float | None = None
@@ -95,16 +95,16 @@ METRICS = {
     "kernel_distance": Metric("Kernel distance", "lower", 4),
     "precision": Metric("Precision", "higher", 3),
     "recall": Metric("Recall", "higher", 3),
-    # Above 1 a density says that pictures crowd where real ones are dense.
+    # Above 1 a density says that images crowd where real ones are dense.
     "density": Metric("Density", "", 3),
     "coverage": Metric("Coverage", "higher", 3),
     "class_coverage": Metric("Classes drawn", "higher", 0),
     "label_entropy": Metric("Entropy of the classes, bits", "higher", 3),
     "mean_confidence": Metric("Mean confidence of the classifier", "", 3),
     "label_fidelity": Metric("Drawn as asked", "higher", 3),
-    "within_class_diversity": Metric("Diversity within a class, of real pictures'", "", 3),
-    "near_copies": Metric("Near-copies of training pictures", "lower", 3),
-    "speckle": Metric("Stray bright pixels, of real pictures'", "lower", 2),
+    "within_class_diversity": Metric("Diversity within a class, of real images'", "", 3),
+    "near_copies": Metric("Near-copies of training images", "lower", 3),
+    "speckle": Metric("Stray bright pixels, of real images'", "lower", 2),
     "checkerboard_energy": Metric("Checkerboard energy", "", 5),
 }
 
@@ -239,11 +239,11 @@ def _duration(seconds: float) -> str:
 
 
 def _pictures(folder: Path) -> str:
-    """Show the latest sample sheet, and below it how the pictures became so: the first, some between, the latest."""
+    """Show the latest sample sheet, and below it how the images became so: the first, some between, the latest."""
     named = [(re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in folder.glob("*.png")]
     sheets = sorted((int(name[1]), path) for name, path in named if name)
     if not sheets:
-        return '<section><h2>Pictures</h2><p class="soft">There are no sample pictures yet.</p></section>'
+        return '<section><h2>Images</h2><p class="soft">There are no sample images yet.</p></section>'
     *earlier, latest = [(step, _embedded(path)) for step, path in _spread(sheets, SAMPLES_SHOWN)]
     figures = "".join(_thumbnail(step, uri) for step, uri in earlier)
     return f'<section><h2>Pictures</h2>{_latest(*latest)}<div class="samples">{figures}</div></section>'
@@ -260,7 +260,7 @@ def _thumbnail(step: int, uri: str | None) -> str:
 
 
 def _image(step: int, uri: str | None) -> str:
-    return f'<img src="{uri}" alt="Sample pictures at step {step:,}">' if uri else "<p>The file cannot be read.</p>"
+    return f'<img src="{uri}" alt="Sample images at step {step:,}">' if uri else "<p>The file cannot be read.</p>"
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:
@@ -270,7 +270,7 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def _embedded(path: Path) -> str | None:
-    """Give a picture as a data URI; a large one smaller and as JPEG, an unreadable one not at all."""
+    """Give a image as a data URI; a large one smaller and as JPEG, an unreadable one not at all."""
     try:
         content = read_regular(path)
         with open_pillow(io.BytesIO(content)) as file:
@@ -292,19 +292,19 @@ def _scores(path: Path) -> str:
         return ""
     evaluation = from_json(Evaluation, read_json(path, "an evaluation"), str(path))
     columns, note = {"model": evaluation.metrics}, ""
-    what = f"{evaluation.pictures:,} pictures of {escape(evaluation.split)} in {escape(evaluation.data)}"
+    what = f"{evaluation.pictures:,} images of {escape(evaluation.split)} in {escape(evaluation.data)}"
     said = f"{what}; means with 95% bootstrap intervals."
     if evaluation.baseline:
         columns["trivial baseline"] = evaluation.baseline
-        note = '<p class="soft">The trivial baseline paints each class of the legend in its median target colour.</p>'
+        note = '<p class="soft">The trivial baseline paints each class of the legend in its median target color.</p>'
     for name, metrics in evaluation.baselines.items():
         what_draws, _, way = name.rpartition(" ")
         scores = {f"{metric}_{way}": Score(mean) for metric, mean in metrics.items()}
         columns[what_draws] = columns.get(what_draws, {}) | scores
     note += "".join(f'<p class="soft">{escape(line)}</p>' for line in evaluation.notes)
     if evaluation.ceiling:
-        columns["real test pictures"] = evaluation.ceiling
-        said = f"{evaluation.pictures:,} drawn pictures beside the real test pictures of {escape(evaluation.data)}."
+        columns["real test images"] = evaluation.ceiling
+        said = f"{evaluation.pictures:,} drawn images beside the real test images of {escape(evaluation.data)}."
     head = "".join(f'<th scope="col">{name}</th>' for name in ("metric", *map(escape, columns)))
     rows = "".join(
         _score_row(name, [scores.get(name) for scores in columns.values()], contest=not evaluation.ceiling)
@@ -357,7 +357,7 @@ def _verdict(difference: Score | None) -> str:
         verdict = "the baseline is closer than the model"
     else:
         verdict = "the two cannot be told apart"
-    return f"<p>L1 minus the baseline's, picture by picture: {_value(difference, 4)}; {verdict}.</p>"
+    return f"<p>L1 minus the baseline's, image by image: {_value(difference, 4)}; {verdict}.</p>"
 
 
 def _curves(log: Sequence[Series]) -> str:
@@ -366,7 +366,7 @@ def _curves(log: Sequence[Series]) -> str:
         return '<section><h2>Curves</h2><p class="soft">Nothing is logged yet.</p></section>'
     note = ""
     if any(len(series.steps) > MOST_POINTS for series in log):
-        note = '<p class="soft">Lines show means of neighbouring values, the bands behind them their range.</p>'
+        note = '<p class="soft">Lines show means of neighboring values, the bands behind them their range.</p>'
     return f'<section><h2>Curves</h2>{note}<div class="charts">{"".join(drawn)}</div></section>'
 
 

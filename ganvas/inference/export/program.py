@@ -1,7 +1,7 @@
 """A generator for other runtimes: ONNX files and torch.export programs, compared with the original before they appear.
 
-Translators take pictures of any number, height and width, [N, C, H, W] in [-1, 1], and give the same. What has to be
-done to a picture before and after stands in an ONNX file's metadata, as JSON under "ganvas"; `ganvas.inference.onnx`
+Translators take images of any number, height and width, [N, C, H, W] in [-1, 1], and give the same. What has to be
+done to a image before and after stands in an ONNX file's metadata, as JSON under "ganvas"; `ganvas.inference.onnx`
 reads it. Other networks, such as `dcgan`'s, are described by an `Exportable` of their own.
 """
 
@@ -29,7 +29,7 @@ from ganvas.inference.translator import Translator
 
 Weights = Literal["fp32", "fp16", "int8"]
 OPSET = 20
-LEAST_SIDE = 64  # pixels, of the pictures to compare on
+LEAST_SIDE = 64  # pixels, of the images to compare on
 TOLERANCE = 1e-4  # of the network's range of 2; rounding alone stays below 1e-5
 
 
@@ -78,7 +78,7 @@ def export_translator(
         translator: The model, on the CPU.
         path: The file to write, .onnx or .pt2.
         weights: As in `export`.
-        pictures: Real source pictures, [H, W, C] each, to compare beside random ones.
+        images: Real source images, [H, W, C] each, to compare beside random ones.
 
     Raises:
         UserError: As `export`.
@@ -101,9 +101,9 @@ def export_translator(
 
 
 def _sizes(network: nn.Module) -> list[tuple[int, int, int]]:
-    """Give pictures, height and width of the example, then of what is compared.
+    """Give images, height and width of the example, then of what is compared.
 
-    The network mirrors pictures out to whole squares of its grid. So the example has several squares, of other numbers
+    The network mirrors images out to whole squares of its grid. So the example has several squares, of other numbers
     down and across, that no number is taken for fixed; and what is compared becomes one square, two and four.
     """
     L = max(LEAST_SIDE, grid_of(network).least)
@@ -152,7 +152,7 @@ def _export_onnx(what: Exportable, path: Path, weights: Weights) -> Differences:
     if weights != "fp32" and len(what.inputs) > 1:
         raise ValueError(f"weights are {weights!r}; of a network of {len(what.inputs)} inputs they can be 'fp32'")
     if weights == "int8" and not what.real:
-        raise UserError(f"{path}: int8 chooses its scales by real pictures. Give a folder of them.")
+        raise UserError(f"{path}: int8 chooses its scales by real images. Give a folder of them.")
     with new_file(path) as aside:
         _write_onnx(replace(what, network=_Half(what.network)) if weights == "fp16" else what, aside)
         if weights == "int8":
@@ -243,7 +243,7 @@ def _quantize(path: Path, what: Exportable) -> None:
 
 @contextlib.contextmanager
 def _quiet_log() -> Iterator[None]:
-    """Keep back the quantizer's advice to optimise first; that step fixes the sizes that are to stay open."""
+    """Keep back the quantizer's advice to optimize first; that step fixes the sizes that are to stay open."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

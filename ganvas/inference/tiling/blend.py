@@ -1,7 +1,7 @@
 """Tiles put together to bands of rows: each counts by its window, and what no later tile reaches leaves at once.
 
 Only overlaps are kept as sums: those with the tile to the left, and those with the row of tiles above. The rest is a
-band in the picture's own type, so that memory grows by a row of tiles for each column of the picture, and not with its
+band in the image's own type, so that memory grows by a row of tiles for each column of the image, and not with its
 height.
 
 Letters in shape comments: C channels, H rows, W columns.
@@ -16,19 +16,19 @@ from torch import Tensor
 from ganvas.inference.tiling.plan import Plan, Window
 
 Tile = tuple[Tensor, np.ndarray]  # output [C, H, W] of the network, and which pixels have no data [H, W]
-Band = tuple[np.ndarray, np.ndarray]  # rows [rows, W, C] of the picture, and which of their pixels have no data
+Band = tuple[np.ndarray, np.ndarray]  # rows [rows, W, C] of the image, and which of their pixels have no data
 
 
 def blend(
     plan: Plan, channels: int, translate: Callable[[Window], Tile], finish: Callable[[Tensor], np.ndarray]
 ) -> Iterator[Band]:
-    """Translate all tiles and blend them; yield the picture's rows from above.
+    """Translate all tiles and blend them; yield the image's rows from above.
 
     Args:
         plan: Where the tiles lie.
         channels: Of the output.
         translate: Gives a tile.
-        finish: Makes a piece [C, H, W] of the blended output a piece [H, W, C] of the picture.
+        finish: Makes a piece [C, H, W] of the blended output a piece [H, W, C] of the image.
     """
     above = torch.zeros(channels, 0, plan.columns.whole)
     width = slice(plan.columns.before, plan.columns.before + plan.columns.length)

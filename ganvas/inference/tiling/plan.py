@@ -1,8 +1,8 @@
-"""Where the tiles of a huge picture lie, and how much each counts where they overlap.
+"""Where the tiles of a huge image lie, and how much each counts where they overlap.
 
-A network that halves its maps n times computes the same again only where the picture moves by 2^n pixels. So all tiles
-begin on one grid, and that is the grid of the picture translated whole: the network mirrors a picture out to whole
-squares, half of what is missing before and half after, and so does the plan. Positions here are those of the picture
+A network that halves its maps n times computes the same again only where the image moves by 2^n pixels. So all tiles
+begin on one grid, and that is the grid of the image translated whole: the network mirrors a image out to whole
+squares, half of what is missing before and half after, and so does the plan. Positions here are those of the image
 mirrored out, unless a name or a docstring says otherwise.
 """
 
@@ -20,11 +20,11 @@ from ganvas.nn.unet import UNetGenerator
 
 @dataclass(frozen=True)
 class Grid:
-    """How a network divides a picture.
+    """How a network divides a image.
 
     Attributes:
-        step: Side of a square: by so many pixels a picture may move, and the output moves with it.
-        least: Least side of a picture that needs no mirroring; a multiple of ``step``.
+        step: Side of a square: by so many pixels a image may move, and the output moves with it.
+        least: Least side of a image that needs no mirroring; a multiple of ``step``.
     """
 
     step: int = 1
@@ -44,11 +44,11 @@ def grid_of(network: nn.Module) -> Grid:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a picture is cut, and where its norm layers' statistics come from.
+    """How a image is cut, and where its norm layers' statistics come from.
 
     Attributes:
         tile: Pixels a side; made larger to whole squares of the network's grid.
-        overlap: Pixels that neighbours share at least.
+        overlap: Pixels that neighbors share at least.
         exact: Gather the statistics from all tiles until they are settled, not from a sample.
         shared: Whether tiles share their statistics; without, each has its own, and seams show: for comparison.
     """
@@ -84,12 +84,12 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one side of a picture.
+    """Tiles along one side of a image.
 
     Attributes:
-        length: Pixels of the picture.
+        length: Pixels of the image.
         tile: Pixels of a tile, as in `Tiling`.
-        overlap: Pixels that neighbours share at least.
+        overlap: Pixels that neighbors share at least.
         grid: The network's.
     """
 
@@ -100,12 +100,12 @@ class Axis:
 
     @property
     def before(self) -> int:
-        """Pixels mirrored out before the picture's first, as many as the network would."""
+        """Pixels mirrored out before the image's first, as many as the network would."""
         return (self.whole - self.length) // 2
 
     @property
     def whole(self) -> int:
-        """Pixels of the picture mirrored out."""
+        """Pixels of the image mirrored out."""
         return self.grid.padded(self.length)
 
     @property
@@ -115,7 +115,7 @@ class Axis:
 
     @cached_property
     def starts(self) -> list[int]:
-        """First pixels of the tiles; the last tile is shifted inwards, so that it ends with the picture."""
+        """First pixels of the tiles; the last tile is shifted inwards, so that it ends with the image."""
         return [*range(0, self.whole - self.size, self._apart), self.whole - self.size]
 
     @cached_property
@@ -125,9 +125,9 @@ class Axis:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Weights of each tile's pixels: [tiles, size], smooth, of sum 1 at each pixel of the picture.
+        """Weights of each tile's pixels: [tiles, size], smooth, of sum 1 at each pixel of the image.
 
-        They are 0 in the outer quarter of what neighbours share: the network's padding shows most there.
+        They are 0 in the outer quarter of what neighbors share: the network's padding shows most there.
         """
         length = self._shared - 2 * self._context
         slope = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(length, 1)) ** 2
@@ -140,14 +140,14 @@ class Axis:
         return np.stack([row / total[s : s + self.size] for s, row in zip(self.starts, raw, strict=True)])
 
     def pixels(self, start: int) -> np.ndarray:
-        """Tell which pixel of the picture each pixel of a tile shows: [size], mirrored where it lies outside."""
+        """Tell which pixel of the image each pixel of a tile shows: [size], mirrored where it lies outside."""
         period = max(2 * self.length - 2, 1)
         place = np.arange(start - self.before, start - self.before + self.size) % period
         return np.minimum(place, period - place)
 
     @property
     def borders(self) -> list[int]:
-        """Pixels of the picture at which a tile begins to count or no longer does: where a seam would show."""
+        """Pixels of the image at which a tile begins to count or no longer does: where a seam would show."""
         begin = {start + self._context for start in self.starts[1:]}
         end = {start + self.size - self._context for start in self.starts[:-1]}
         return sorted(edge - self.before for edge in begin | end if 0 < edge - self.before < self.length)
@@ -160,7 +160,7 @@ class Axis:
 
     @property
     def _shared(self) -> int:
-        """Pixels that neighbours share; the last two may share more."""
+        """Pixels that neighbors share; the last two may share more."""
         return _whole(self.tile, self.grid.step) - self._apart
 
     @property
@@ -186,14 +186,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tiles of a picture: those of its rows by those of its columns."""
+    """All tiles of a image: those of its rows by those of its columns."""
 
     rows: Axis
     columns: Axis
 
     @classmethod
     def of(cls, height: int, width: int, tiling: Tiling, network: nn.Module) -> "Plan":
-        """Plan a picture's tiles.
+        """Plan a image's tiles.
 
         Raises:
             UserError: As `Tiling.check`.
@@ -217,9 +217,9 @@ class Plan:
         ]
 
     def spread(self, count: int) -> list[Window]:
-        """Choose at most ``count`` tiles, evenly over the picture.
+        """Choose at most ``count`` tiles, evenly over the image.
 
-        Rows alternate in direction, so that every second tile and the others are the two colours of a chessboard.
+        Rows alternate in direction, so that every second tile and the others are the two colors of a chessboard.
         """
         R, C = len(self.rows.starts), len(self.columns.starts)
         down = min(R, count, max(1, round(math.sqrt(count * R / C))))

@@ -1,6 +1,6 @@
-"""How much a picture shows that it was made of tiles.
+"""How much a image shows that it was made of tiles.
 
-The measure is the mean step between neighbouring pixels across tile borders over the mean step elsewhere, each
+The measure is the mean step between neighboring pixels across tile borders over the mean step elsewhere, each
 direction by its own steps. 1 is no seam; but networks of stride leave a pattern of their own, whose steps lie at the
 same places of each square of the network's grid as tile borders do. So steps are also compared with those of like
 places only.
@@ -37,7 +37,7 @@ class Borders:
 
 
 class SeamMeter:
-    """Measures a picture that comes in bands of rows.
+    """Measures a image that comes in bands of rows.
 
     Args:
         rows: Borders between rows.
@@ -67,7 +67,7 @@ class SeamMeter:
         self._counts[direction] += each * np.bincount(kinds, minlength=3)
 
     def ratio(self) -> float:
-        """Give the measure: 1 where there is no seam, no border, or nothing but one flat colour."""
+        """Give the measure: 1 where there is no seam, no border, or nothing but one flat color."""
         return self._against([0, 1])
 
     def ratio_on_grid(self) -> float:
@@ -82,7 +82,7 @@ class SeamMeter:
 
 
 def seam_measure(picture: np.ndarray, rows: list[int], columns: list[int]) -> float:
-    """Measure the seams of a whole picture [H, W, C], as `SeamMeter` does."""
+    """Measure the seams of a whole image [H, W, C], as `SeamMeter` does."""
     meter = SeamMeter(Borders(rows), Borders(columns))
     meter.add(picture)
     return meter.ratio()

@@ -1,4 +1,4 @@
-"""Pictures larger than memory: translated in overlapping tiles, read by windows, blended, written by bands of rows.
+"""Images larger than memory: translated in overlapping tiles, read by windows, blended, written by bands of rows.
 
 The plan of the tiles is in `tile_plan`, what their norm layers share in `shared_norms`, how they become rows in
 `tile_blend`, how seams are measured in `seams`; files by windows are `ganvas.data.windows`.
@@ -33,7 +33,7 @@ ROWS = 32  # measured at a time
 
 Source = TiffWindows | WholePicture
 Advance = Callable[[int, int], None]
-Mark = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Tags]]  # pixels without data, in rows of a picture
+Mark = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Tags]]  # pixels without data, in rows of a image
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TiledResult:
         uncertainty: Root mean square difference of the channel means of two halves of those tiles, in deviations.
         seam: Mean step across tile borders over the mean step elsewhere.
         seam_on_grid: The same over steps at the same places of the network's grid.
-        trained_at: Pixels a side that the training scaled pictures to; None where it did not. Tiles are never scaled.
+        trained_at: Pixels a side that the training scaled images to; None where it did not. Tiles are never scaled.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class TiledResult:
                 f"whose halves differ by {self.uncertainty:.3f} standard deviations"
             )
         if self.trained_at is not None:
-            text += f"; at the picture's own scale, while the training scaled pictures to {self.trained_at} pixels"
+            text += f"; at the image's own scale, while the training scaled images to {self.trained_at} pixels"
         return text
 
 
@@ -93,19 +93,19 @@ def translate_tiled(
 
     Args:
         translator: The model, made with ``size="native"``.
-        source: The picture.
-        target: The file to write; a TIFF of that name where its format does not hold the picture.
+        source: The image.
+        target: The file to write; a TIFF of that name where its format does not hold the image.
         tiling: How it is cut.
         advance: Is told the tiles done and their number; those that statistics are gathered from count each time.
 
     Raises:
-        UserError: The translator scales pictures, the tile does not suit, or a picture cannot be read or written.
+        UserError: The translator scales images, the tile does not suit, or a image cannot be read or written.
     """
     how = translator.preprocessing
     if translator.resizes:
         raise UserError(
-            f"this model was loaded to scale pictures to {how.image_size} pixels, which tiles cannot. Load it with "
-            "size='native', or translate the picture whole."
+            f"this model was loaded to scale images to {how.image_size} pixels, which tiles cannot. Load it with "
+            "size='native', or translate the image whole."
         )
     with open_source(source, translator, tiling.side(translator.network)) as pixels:
         plan = Plan.of(pixels.height, pixels.width, tiling, translator.network)
@@ -144,7 +144,7 @@ def translate_tiled(
 
 @contextmanager
 def open_source(path: Path, translator: Translator, rows: int) -> Iterator[Source]:
-    """Open a picture for reading by windows; Pillow's limit of pixels holds only for what is decoded whole.
+    """Open a image for reading by windows; Pillow's limit of pixels holds only for what is decoded whole.
 
     Args:
         path: The file.
@@ -176,10 +176,10 @@ def open_source(path: Path, translator: Translator, rows: int) -> Iterator[Sourc
 
 
 def _suited(target: Path, pixels: Source, kind: np.dtype, translator: Translator) -> Path:
-    """Give the file to write: a TIFF where the format asked for does not hold the picture.
+    """Give the file to write: a TIFF where the format asked for does not hold the image.
 
     Raises:
-        UserError: The picture is too large to be encoded whole.
+        UserError: The image is too large to be encoded whole.
     """
     how = translator.preprocessing
     blank = np.broadcast_to(np.zeros((), kind), (pixels.height, pixels.width, how.target_channels))
@@ -195,7 +195,7 @@ def _suited(target: Path, pixels: Source, kind: np.dtype, translator: Translator
 
 
 def _translated(translator: Translator, pixels: Source, plan: Plan, source: Path, window: Window) -> Tile:
-    """Read a tile, mirrored where it lies outside of the picture, and translate it."""
+    """Read a tile, mirrored where it lies outside of the image, and translate it."""
     picture = _read(pixels, plan.rows.pixels(window.top), plan.columns.pixels(window.left))
     translator.require_values(picture.array, source)
     values = to_tensor(picture.array, translator.preprocessing.source_range)

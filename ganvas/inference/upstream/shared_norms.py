@@ -1,8 +1,8 @@
-"""Norm layers whose statistics all tiles of a picture share.
+"""Norm layers whose statistics all tiles of a image share.
 
-Instance norm, and batch norm by each picture's own statistics, would normalise each tile differently. Here all tiles
+Instance norm, and batch norm by each image's own statistics, would normalize each tile differently. Here all tiles
 share one mean and variance for each channel of each norm layer. They are a fixed point: what the layers see when they
-normalise by them. Each pass over the tiles settles at least the first layer that is not settled yet, so that there are
+normalize by them. Each pass over the tiles settles at least the first layer that is not settled yet, so that there are
 never more passes than norm layers, and fewer where nothing moves any more.
 
 Letters in shape comments: C channels, H rows, W columns.
@@ -21,7 +21,7 @@ from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d
 
 
 class SharedNorm(nn.Module):
-    """Stands in for a norm: gathers what it sees and normalises by what an earlier pass gathered, if there was one."""
+    """Stands in for a norm: gathers what it sees and normalizes by what an earlier pass gathered, if there was one."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class SharedNorm(nn.Module):
         self.sums: list[Tensor | float] = [0.0, 0.0]  # of each half of the tiles: [3, C], of w, w x and w x²
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [1, C, H, W]."""
+        """Normalize [1, C, H, W]."""
         if self.weights is not None:
             w = F.interpolate(self.weights[None, None], x.shape[-2:], mode="area")[0, 0].to(x)  # [H, W]
-            # Each map counts by its share of the picture, whatever its resolution.
+            # Each map counts by its share of the image, whatever its resolution.
             share = self.weights.numel() / w.numel()
             self.sums[self.side] = self.sums[self.side] + _sums(x[0], w) * share
         if self.mean is None or self.variance is None:

@@ -86,8 +86,8 @@ def load_peer(
     Args:
         path: The .pth file, such as latest_net_G.pth.
         netG: What that tool calls the architecture, where the guess is to be checked.
-        image_size: Pixels a side that pictures are scaled to before the network: its --load_size when testing.
-        statistics: What batch norm normalises by: "picture" as the tool does, "running" as it does with --eval.
+        image_size: Pixels a side that images are scaled to before the network: its --load_size when testing.
+        statistics: What batch norm normalizes by: "image" as the tool does, "running" as it does with --eval.
         device: Where it runs.
 
     Raises:
@@ -102,7 +102,7 @@ def load_peer(
 def describe(
     generators: dict[Literal["a2b", "b2a"], NetworkSpec], image_size: int, statistics: Statistics
 ) -> ModelConfig:
-    """Say of generators of that tool what a model file says: its pictures are scaled, and have 8 bits."""
+    """Say of generators of that tool what a model file says: its images are scaled, and have 8 bits."""
     forth = generators.get("a2b", next(iter(generators.values()))).arguments
     return ModelConfig(
         kind="pix2pix" if len(generators) == 1 else "cyclegan",

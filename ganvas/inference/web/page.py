@@ -1,4 +1,4 @@
-"""A page in the browser for one model: drop a picture or draw one, compare source and result, download the result.
+"""A page in the browser for one model: drop a image or draw one, compare source and result, download the result.
 
 The page asks nothing of any host but its own. The download is the file that ``translate`` would write; what the page
 shows is a copy of it for the eye.
@@ -45,7 +45,7 @@ from ganvas.models.folder import ModelConfig, load_model
 
 EXAMPLES = 6  # of each direction
 LOSSLESS = TIFF_SUFFIXES | {".npy"}
-PAPERS = ("water", "white")  # what an empty sheet shows, where there is such a colour
+PAPERS = ("water", "white")  # what an empty sheet shows, where there is such a color
 LINES = ("river", "rivers")  # of a legend's names, those that are no areas
 PNG_URL = "data:image/png;base64,"
 KEPT_SECONDS = 3600  # of uploads and results
@@ -68,7 +68,7 @@ CSS = """
 #pad { width: 100%; max-width: 512px; touch-action: none; cursor: crosshair; image-rendering: pixelated;
   border: 1px solid #8888; }
 """
-# Strokes are whole pixels of one colour, without smooth edges: the colours of a legend have a meaning each.
+# Strokes are whole pixels of one color, without smooth edges: the colors of a legend have a meaning each.
 SCRIPT = """<script>
 (() => {
   let last = null;
@@ -129,7 +129,7 @@ SCRIPT = """<script>
 
 @dataclass(frozen=True)
 class Brush:
-    """A colour to draw with; ``thin`` for what is a line on the map, such as a river."""
+    """A color to draw with; ``thin`` for what is a line on the map, such as a river."""
 
     colour: Colour
     thin: bool = False
@@ -144,8 +144,8 @@ class Served:
 
     Attributes:
         whole: Translators by direction.
-        native: The same, which scale no picture, for those that are cut into tiles.
-        tiling: How pictures larger than a tile are cut.
+        native: The same, which scale no image, for those that are cut into tiles.
+        tiling: How images larger than a tile are cut.
         reader: Reads what visitors send.
         folder: Where results are written.
     """
@@ -179,7 +179,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture to try: its file, and the direction that it is a source of."""
+    """A image to try: its file, and the direction that it is a source of."""
 
     path: Path
     direction: str
@@ -195,7 +195,7 @@ def serve_page(options: ServeOptions, device: str, listener: socket.socket, fold
         folder: Where files are written and served from; it is gradio's, too.
 
     Raises:
-        UserError: There is no model, it takes several pictures at once, or the tiles do not suit it.
+        UserError: There is no model, it takes several images at once, or the tiles do not suit it.
     """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # not each malformed upload
     Image.MAX_IMAGE_PIXELS = options.max_pixels  # for images that the reader has passed, too
@@ -235,7 +235,7 @@ def _load_page(options: ServeOptions, device: str, reader: SafeReader, folder: P
     """
     config, generators = load_model(options.model)
     if config.preprocessing.source_folders:
-        raise UserError(f"{options.model}: takes several pictures at once, which the page cannot. Use translate.")
+        raise UserError(f"{options.model}: takes several images at once, which the page cannot. Use translate.")
     tiling = Tiling(options.tile, options.overlap)
     for network in generators.values():
         tiling.check(network)
@@ -260,8 +260,8 @@ def build_page(
     Args:
         config: The model's.
         served: The model's ways to translate.
-        brushes: By name, with which sources are drawn; empty for a model of other pictures.
-        examples: Pictures to try.
+        brushes: By name, with which sources are drawn; empty for a model of other images.
+        examples: Images to try.
     """
     ways = {way: f"{t.spec.source} → {t.spec.target}" for way, t in served.whole.items()}
     work = Work(served)
@@ -311,10 +311,10 @@ def build_page(
         with gr.Row():
             with gr.Column():
                 with gr.Tab("Picture"):
-                    limit = f"Drop a picture (at most {served.reader.limits.max_pixels / 1e6:g} megapixels)"
+                    limit = f"Drop a image (at most {served.reader.limits.max_pixels / 1e6:g} megapixels)"
                     file = gr.File(label=limit, type="filepath", elem_id="picture")
                     on_tiles = _on_tiles(config, served.tiling)
-                    tiled = gr.Checkbox(not config.preprocessing.resized, label="Tile large pictures", info=on_tiles)
+                    tiled = gr.Checkbox(not config.preprocessing.resized, label="Tile large images", info=on_tiles)
                     if examples:
                         ranges = {way: t.preprocessing.source_range for way, t in served.whole.items()}
                         shown = [_example_preview(example, ranges[example.direction]) for example in examples]
@@ -372,7 +372,7 @@ class Work:
     async def answers(
         self, source: Source, way: str, tiled: bool, visitor: gr.Request, progress: gr.Progress
     ) -> AsyncIterator[tuple[Any, Any]]:
-        """Translate an image; yield the slider's pictures and the download, or those of `_no_result`.
+        """Translate an image; yield the slider's images and the download, or those of `_no_result`.
 
         Args:
             source: Returns the image's file, which it may write to a folder that it is given: then it is removed.
@@ -447,14 +447,14 @@ def _message(text: str) -> gr.Error:
 def _on_tiles(config: ModelConfig, tiling: Tiling) -> str:
     """Say what the choice of tiles means."""
     how = config.preprocessing
-    text = f"A picture of more than {tiling.tile} pixels a side is cut into tiles, at its own scale"
+    text = f"A image of more than {tiling.tile} pixels a side is cut into tiles, at its own scale"
     return f"{text}; else it is scaled to {how.image_size} pixels, as in training." if how.resized else f"{text}."
 
 
 def _translated(
     served: Served, way: str, tiled: bool, image: SafeImage, target: Path, progress: gr.Progress
 ) -> tuple[Any, Any]:
-    """Translate an image, in tiles if it is larger than one; return the slider's pictures and the download."""
+    """Translate an image, in tiles if it is larger than one; return the slider's images and the download."""
     if served.is_tiled(image.size, tiled):
         advance = lambda done, total: progress((done, total), unit="tiles")  # noqa: E731
         written = translate_tiled(served.native[way], image.path, target, served.tiling, advance).path
@@ -511,13 +511,13 @@ def _pad(brushes: Mapping[str, Brush], side: int) -> str:
 
 
 def _brushes(config: ModelConfig, data: Path | None) -> Mapping[str, Brush]:
-    """Give what domain a is drawn with, as the model says it or its data set: the legend's areas, and its lines.
+    """Give what domain a is drawn with, as the model says it or its dataset: the legend's areas, and its lines.
 
     Returns:
         Brushes by name; none for a source that is not drawn.
 
     Raises:
-        UserError: The legend or the lines are no colours by name.
+        UserError: The legend or the lines are no colors by name.
     """
     if "a2b" not in config.networks:
         return {}
@@ -528,10 +528,10 @@ def _brushes(config: ModelConfig, data: Path | None) -> Mapping[str, Brush]:
 
 
 def _examples(config: ModelConfig, data: Path, folder: Path) -> list[Example]:
-    """Write sources of the data set's last split to files of their own, evenly over it.
+    """Write sources of the dataset's last split to files of their own, evenly over it.
 
     Raises:
-        UserError: The data set is not what the model was trained on.
+        UserError: The dataset is not what the model was trained on.
     """
     there = splits(data)
     if not there:

@@ -28,7 +28,7 @@ SHOWN_SIDE = 1024  # pixels; the preview of a larger image is scaled down
 ANSWER_BYTES = 64 * 1024
 START_SECONDS = 120.0
 BEGUN = b"begun"
-LOST = "cannot be decoded (the decoder crashed, or needs too much memory). Remove it, or save it anew as PNG."
+LOST = "cannot be decoded (the decoder crashed, or needs too much memory). Remove it, or save it again as PNG."
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _read(answers: Connection, source: Path, folder: Path, limits: ReadLimits, v
         os.nice(10)  # the page and its network come first
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what decoders say of a stranger's file, some of them in C
     warnings.simplefilter("ignore")
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels  # whichever library reads a picture heeds it
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels  # whichever library reads a image heeds it
     answer: dict[str, Any]
     try:
         answer = {"size": _rewrite(source, folder, limits, value_range)}
@@ -170,7 +170,7 @@ def _read(answers: Connection, source: Path, folder: Path, limits: ReadLimits, v
     except UserError as error:
         answer = {"error": str(error)}
     except Exception as error:  # a decoder's own kind
-        answer = {"error": f"{source}: cannot be decoded ({type(error).__name__}). Remove it, or save it anew as PNG."}
+        answer = {"error": f"{source}: cannot be decoded ({type(error).__name__}). Remove it, or save it again as PNG."}
     answers.send_bytes(json.dumps(answer).encode()[:ANSWER_BYTES])
 
 
@@ -215,7 +215,7 @@ def _check_header(path: Path, limits: ReadLimits) -> None:
         return  # not for Pillow: the one who reads it will know, or say so
     _check_size(path, H, W, limits)
     if moves:
-        raise UserError(f"{path}: is an animation. Give a single picture, such as one frame saved as PNG.")
+        raise UserError(f"{path}: is an animation. Give a single image, such as one frame saved as PNG.")
 
 
 def _check_size(path: Path, height: int, width: int, limits: ReadLimits) -> None:

@@ -1,16 +1,16 @@
 """Instance norm on a CPU, in channels-last memory (Ulyanov et al. 2016, Eq. 2).
 
 torch's own leaves channels-last on a CPU, rounds the statistics of bfloat16 maps to bfloat16, and reads the
-channels-last gradient of a single picture as if it were contiguous: wrong weights and no error (torch 2.15). Its group
+channels-last gradient of a single image as if it were contiguous: wrong weights and no error (torch 2.15). Its group
 norm with each channel as a group has none of these faults, and two others in channels-last: it takes the variance as a
 difference of two sums, of which nothing is left on a nearly flat map; and its gradient, and maps below 1,024 positions,
 are so slow that they took a third of a CycleGAN step. So here are the formulas, piece by piece
 (`benchmarks.train_step --model cyclegan` measures the step).
 
-Batch norm of one picture is its instance norm, and torch's channels-last kernel of that is the fastest way. It adds up
+Batch norm of one image is its instance norm, and torch's channels-last kernel of that is the fastest way. It adds up
 in float32 one value after another, which is exact enough where values have the 8 bits of bfloat16 and are not too many.
 
-Letters in shape comments: N pictures, C channels, H rows, W columns, P = H * W positions; n pictures, p positions of a
+Letters in shape comments: N images, C channels, H rows, W columns, P = H * W positions; n images, p positions of a
 piece.
 """
 
@@ -27,7 +27,7 @@ PIECE = 1 << 18  # values computed at a time: a megabyte in float32, so that the
 
 
 def instance_norm(x: Tensor, eps: float) -> Tensor:
-    """Normalise each channel of each picture of [N, C, H, W] to mean 0 and variance 1; same shape, type and layout.
+    """Normalize each channel of each image of [N, C, H, W] to mean 0 and variance 1; same shape, type and layout.
 
     Statistics and gradients of half-precision maps are computed in float32. Can be differentiated twice.
     """
@@ -93,18 +93,18 @@ def _has_exact_sums(x: Tensor) -> bool:
 def _channels_last(x: Tensor) -> Tensor:
     """Give [N, C, H, W] in channels-last memory, by its own strides.
 
-    A single picture, or channel, is contiguous by others as well, from which the kernel takes a slower, rougher way.
+    A single image, or channel, is contiguous by others as well, from which the kernel takes a slower, rougher way.
     """
     _, C, H, W = x.shape
     return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, (H * W * C, 1, W * C, C))
 
 
 def _normalise(eps: float, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> None:
-    """Write normalised pictures and their statistics.
+    """Write normalized images and their statistics.
 
     Args:
         eps: Added to the variances.
-        x: The pictures [n, P, C].
+        x: The images [n, P, C].
         y: Where to write them, the same shape.
         mean: Where to write the means [n, 1, C], in the type to compute in.
         rstd: Where to write one over the deviations, the same shape and type.
@@ -126,11 +126,11 @@ def _normalise(eps: float, x: Tensor, y: Tensor, mean: Tensor, rstd: Tensor) -> 
 
 
 def _gradient(x: Tensor, grad: Tensor, result: Tensor, mean: Tensor, rstd: Tensor) -> None:
-    """Write some pictures' gradient: rstd * (grad - mean(grad) - x̂ * mean(grad * x̂)), x̂ = (x - mean) * rstd.
+    """Write some images' gradient: rstd * (grad - mean(grad) - x̂ * mean(grad * x̂)), x̂ = (x - mean) * rstd.
 
     Args:
-        x: The pictures [n, P, C].
-        grad: Gradient of the normalised pictures, the same shape.
+        x: The images [n, P, C].
+        grad: Gradient of the normalized images, the same shape.
         result: Where to write, the same shape.
         mean: Mean of each channel [n, 1, C], in the type to compute in.
         rstd: One over its deviation, the same shape and type.
@@ -151,11 +151,11 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _pictures(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Go through maps [N, P, C], the first of full size, by as many pictures as a piece holds, at least one."""
+    """Go through maps [N, P, C], the first of full size, by as many images as a piece holds, at least one."""
     at_a_time = max(1, PIECE // maps[0][0].numel())
     return zip(*(each.split(at_a_time) for each in maps), strict=True)
 
 
 def _positions(x: Tensor) -> tuple[Tensor, ...]:
-    """Cut pictures [n, P, C] by positions into pieces [n, p, C]; several pictures are one piece already."""
+    """Cut images [n, P, C] by positions into pieces [n, p, C]; several images are one piece already."""
     return x.split(max(1, PIECE // x.shape[2]), dim=1)

@@ -5,7 +5,7 @@ moving weights, and general convolution kernels rearrange them several times a s
 weights of a convolution are already the matrix that maps the 4x4 neighbourhoods to outputs, so one matrix product each
 for the output, the input's gradient and the weights' gradient does the whole work and rearranges nothing.
 
-Letters: N pictures, C channels in, O channels out, h x w positions of the smaller map (the larger one is 2h x 2w).
+Letters: N images, C channels in, O channels out, h x w positions of the smaller map (the larger one is 2h x 2w).
 Maps in here lie as [N, rows, columns, channels].
 """
 

@@ -125,7 +125,7 @@ def test_an_onnx_file(pix2pix, model, tmp_path):
     assert code == 0, err
     said = json.loads(out)
     assert 0 < said["largest difference"] <= 1e-4
-    assert (said["real pictures"], said["taken from"]) == (1, str(tmp_path / "real"))
+    assert (said["real images"], said["taken from"]) == (1, str(tmp_path / "real"))
     assert said["megabytes"] == pytest.approx((tmp_path / "x.onnx").stat().st_size / 1e6, abs=0.06)
     expected = ganvas.load(model, precision="fp32").translate(picture)
     apart = OnnxTranslator(tmp_path / "x.onnx").translate(picture).astype(int) - expected
@@ -133,7 +133,7 @@ def test_an_onnx_file(pix2pix, model, tmp_path):
 
 
 def numbered(number, *, size=8, channels=3):
-    """A picture that tells its number; odd ones are of domain b."""
+    """A image that tells its number; odd ones are of domain b."""
     return np.full((size, size, channels), number, np.uint8)
 
 
@@ -157,7 +157,7 @@ def domains(tmp_path):
 
 @pytest.fixture
 def compared(monkeypatch):
-    """Write no file: keep the pictures that it would have been compared on."""
+    """Write no file: keep the images that it would have been compared on."""
     kept = []
 
     def export_translator(translator, path, *, weights, pictures):
@@ -170,7 +170,7 @@ def compared(monkeypatch):
 
 
 def a_run(folder, data, config, networks=None):
-    """A run folder of a model, whose config names its data set."""
+    """A run folder of a model, whose config names its dataset."""
     save_model(folder / "model", config, networks or {way: generator() for way in config.networks}, "")
     (folder / "config.json").write_text(json.dumps({"data": {"data": str(data)}}))
     return folder
@@ -195,7 +195,7 @@ def test_without_data_sources_of_the_runs_last_split_are_compared_on(
     assert numbers(compared) == expected
     assert all(picture.shape == (8, 8, 3) for picture in compared)
     said = json.loads(out)
-    assert (said["real pictures"], said["taken from"]) == (3, f"{pairs}, test")
+    assert (said["real images"], said["taken from"]) == (3, f"{pairs}, test")
 
 
 @pytest.mark.parametrize(("way", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
@@ -205,7 +205,7 @@ def test_without_data_the_domain_of_the_direction_is_compared_on(cyclegan, tmp_p
     code, out, err = cyclegan("export", run, tmp_path / "x.pt2", "--direction", way)
     assert (code, err) == (0, "")
     assert numbers(compared) == expected
-    assert out.endswith(f"real pictures: 3\ntaken from: {domains}, test\n")
+    assert out.endswith(f"real images: 3\ntaken from: {domains}, test\n")
 
 
 def test_int8_chooses_its_scales_by_pictures_of_the_training(pix2pix, tmp_path, pairs, compared):
@@ -253,7 +253,7 @@ def damage(data):
 @pytest.mark.parametrize(
     ("happens", "said"),
     [
-        (lose, "the run's data set, is not there; --data gives some"),
+        (lose, "the run's dataset, is not there; --data gives some"),
         (damage, "the run's data cannot be read: "),
         (lambda data: (data.parent / "run" / "config.json").write_text("{"), "the run's data cannot be read: "),
         (lambda data: (data.parent / "run" / "config.json").write_text("{}"), "the model lies in no run"),
@@ -267,8 +267,8 @@ def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pai
     assert (code, err) == (0, "")
     assert compared == []
     found = json.loads(out)
-    assert found["real pictures"] == 0
-    assert said in found["no real pictures since"]
+    assert found["real images"] == 0
+    assert said in found["no real images since"]
     assert "taken from" not in found
 
 
@@ -281,7 +281,7 @@ def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pair
     monkeypatch.setattr("ganvas.data.layout.splits", refuse)
     code, out, err = pix2pix("export", run, tmp_path / "x.pt2", "--json")
     assert (code, err, compared) == (0, "", [])
-    assert "Permission denied" in json.loads(out)["no real pictures since"]
+    assert "Permission denied" in json.loads(out)["no real images since"]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pair
         (["export", "MODEL", "x.pt2", "--weights", "fp16"], "--weights fp16: is for .onnx"),
         (
             ["export", "MODEL", "x.onnx", "--weights", "int8"],
-            "--weights int8: its scales are chosen by real pictures. Give a folder of them: the model lies in no run",
+            "--weights int8: its scales are chosen by real images. Give a folder of them: the model lies in no run",
         ),
         (["export", "nowhere", "x.onnx"], "there is no such folder"),
         (["import", "nowhere.pth", "out"], "there is no such file"),

@@ -50,7 +50,7 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line.split() for line in lines]
     assert ["layers.6", "conv", "4,", "pad", "1", "70", "8", "11.5", "30", "x", "30"] in rows
     assert "Each output of the discriminator sees 70 x 70 pixels." in lines
-    assert "Each output of the generator sees 1278 x 1278 pixels: more than the whole picture." in lines
+    assert "Each output of the generator sees 1278 x 1278 pixels: more than the whole image." in lines
     assert max(map(len, lines)) <= 90
 
 
@@ -95,7 +95,7 @@ def test_drawing(as_json: Callable[..., dict], picture: Path, tmp_path: Path) ->
     assert answer["drawing"] == str(out)
     assert answer["picture_size"] == [96, 128]
     assert answer["networks"]["discriminator"]["output_size"] == [10, 14]
-    # Row 5 sees rows 17 to 86, column 9 sees columns 49 to 118: all inside of the picture.
+    # Row 5 sees rows 17 to 86, column 9 sees columns 49 to 118: all inside of the image.
     source, drawn = np.asarray(Image.open(picture)), np.asarray(Image.open(out))
     scale = drawn.shape[1] // 128
     enlarged = source.repeat(scale, 0).repeat(scale, 1)

@@ -48,7 +48,7 @@ def test_small_pictures_are_enlarged_by_a_whole_number() -> None:
 def test_padding_that_the_unit_sees_is_striped() -> None:
     picture = noise(960, 960)
     drawn = draw(picture, Box(-96, -96, 240, 240), Box(60, 60, 80, 80))
-    # The sheet begins 20 pixels (a 48th of the picture) before the field.
+    # The sheet begins 20 pixels (a 48th of the image) before the field.
     seen, unseen = drawn[30:110, 30:110], drawn[500:800, 10:110]
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) == 2
     assert (unseen == PAPER).all()

@@ -32,7 +32,7 @@ LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
 def coordinates(height, width, channels, dtype):
-    """A smooth picture whose value tells the place, so that equal places can be told from others."""
+    """A smooth image whose value tells the place, so that equal places can be told from others."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     ramp = (y / height + 2 * x / width) / 3
     scale = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
@@ -217,7 +217,7 @@ def test_colour_changes_the_source_alone():
 @pytest.mark.parametrize(("channels", "dtype"), [(5, np.uint8), (3, np.uint16)])
 def test_colour_without_meaning_is_refused(channels, dtype):
     a = np.zeros((32, 32, channels), dtype)
-    with pytest.raises(UserError, match="--colour works on 8-bit pictures of 1 or 3"):
+    with pytest.raises(UserError, match="--color works on 8-bit images of 1 or 3"):
         PairTransform(Augmentation(None, 32, colour=0.5))(a, a, (0, 0, 0))
 
 
@@ -233,13 +233,13 @@ def disc(height, width, y, x, radius):
 
 
 def drawn(shape, channels, dtype, colours=None):
-    """Draw a disc's shape [H, W] in a type of picture; or in two colours, as on a map."""
+    """Draw a disc's shape [H, W] in a type of image; or in two colors, as on a map."""
     low, high = colours or (np.full(channels, share * FULL_RANGE[np.dtype(dtype)]) for share in (0.25, 0.75))
     return np.where(shape[:, :, None], high, low).astype(dtype)
 
 
 def middle(picture):
-    """Centre of what `drawn` drew with no colours given."""
+    """Center of what `drawn` drew with no colors given."""
     ink = (picture[:, :, -1] / FULL_RANGE[picture.dtype] - 0.25).clip(0)
     return np.array([np.average(places, weights=ink) for places in np.indices(ink.shape)])
 
@@ -408,7 +408,7 @@ class TestStrong:
 
     def test_colour_that_the_user_asked_for_is_still_refused(self):
         transform = PairTransform(chosen_augmentation("strong", 32, colour=0.1, info={}))
-        with pytest.raises(UserError, match="--colour works on 8-bit"):
+        with pytest.raises(UserError, match="--color works on 8-bit"):
             transform(np.zeros((32, 32, 5), np.uint8), np.zeros((32, 32, 5), np.uint8), (0, 0, 0))
 
     @pytest.mark.parametrize("legend", [{}, LEGEND])

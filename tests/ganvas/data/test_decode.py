@@ -157,7 +157,7 @@ FOREIGN = {
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer .* git lfs pull"),
     "nothing": (b"", "is an empty file. Copy or download it again"),
     "12-bit JPEG": (TWELVE_BITS, "is a JPEG of 12 bits a sample, .* 16-bit PNG or TIFF"),
-    "text": (b"not an image", "is no picture that can be read"),
+    "text": (b"not an image", "is no image that can be read"),
 }
 
 
@@ -239,7 +239,7 @@ def test_a_broken_link_is_called_one(tmp_path):
     (tmp_path / "x.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(UserError, match=r"x\.png: is a broken symbolic link to \S*gone\.png\.$"):
         read_image(tmp_path / "x.png")
-    with pytest.raises(UserError, match=r"gone\.png: there is no such picture\.$"):
+    with pytest.raises(UserError, match=r"gone\.png: there is no such image\.$"):
         read_image(tmp_path / "gone.png")
 
 
@@ -265,7 +265,7 @@ HEADERS = {
         b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1)}".ljust(20_000),
         "longer than that of",
     ),
-    "text": (b"{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2)}", "are no picture"),
+    "text": (b"{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2)}", "are no image"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The store of decoded pictures: what goes in comes out, in every process, and nothing stays behind."""
+"""The store of decoded images: what goes in comes out, in every process, and nothing stays behind."""
 
 import multiprocessing
 import os
@@ -134,7 +134,7 @@ def test_processes_fill_one_store_together(tmp_path, method):
             assert process.exitcode == 0
         for key in range(80):
             assert np.array_equal(store.get(str(key))[0], picture(key, (20, 20, 3)))
-        assert store._end <= 64 + 81 * (1200 + 16 + 3 * 64)  # no picture was written twice
+        assert store._end <= 64 + 81 * (1200 + 16 + 3 * 64)  # no image was written twice
 
 
 ENDLESS = """

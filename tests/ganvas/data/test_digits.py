@@ -209,17 +209,17 @@ def test_loads_both_splits(tmp_path):
             {"train_labels_idx1_ubyte": as_idx(np.array([0, 10, 11], np.uint8))},
             "train-labels-idx1-ubyte: label 1 is 10; expected 0 to 9",
         ),
-        ({"train_labels_idx1_ubyte": as_idx(np.zeros(4, np.uint8))}, "holds 4 labels for the 3 pictures"),
+        ({"train_labels_idx1_ubyte": as_idx(np.zeros(4, np.uint8))}, "holds 4 labels for the 3 images"),
         (
             {"train_images_idx3_ubyte": as_idx(np.zeros((3, 28, 27), np.uint8))},
-            "holds 3 pictures of 28 x 27 pixels; expected some of 28 x 28",
+            "holds 3 images of 28 x 27 pixels; expected some of 28 x 28",
         ),
         (
             {
                 "train_images_idx3_ubyte": as_idx(np.zeros((0, 28, 28), np.uint8)),
                 "train_labels_idx1_ubyte": as_idx(np.zeros(0, np.uint8)),
             },
-            "holds 0 pictures of 28 x 28 pixels",
+            "holds 0 images of 28 x 28 pixels",
         ),
         ({"train_images_idx3_ubyte": as_idx(np.zeros(3, np.uint8))}, "begins with 00 00 08 01; expected 00 00 08 03"),
     ],
@@ -233,7 +233,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path, replaced, message):
 
 @pytest.mark.parametrize(("name", "mean"), [("mnist", 0.1307), ("fashion-mnist", 0.2860)])
 def test_published_files(published_data, name, mean):
-    """The means are those that everybody normalises these sets by."""
+    """The means are those that everybody normalizes these sets by."""
     pictures, labels = load_idx_pair(published_data, name, "train")
     assert (pictures.shape, labels.shape) == ((60_000, 28, 28), (60_000,))
     assert pictures.mean() / 255 == pytest.approx(mean, abs=1e-4)

@@ -77,7 +77,7 @@ def test_pixels_without_data_are_marked_as_the_format_can(suffix, channels, vali
 @pytest.mark.parametrize("suffix", [".png", ".tif", ""])
 def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, kind, suffix):
     path = save(tmp_path / f"x{suffix}", RGB, format=kind)
-    with pytest.raises(UserError, match=r"which is not supported|is no picture that can be read"):
+    with pytest.raises(UserError, match=r"which is not supported|is no image that can be read"):
         read_image(path)
 
 
@@ -114,7 +114,7 @@ def png_chunk(name, content):
 
 
 def deep_gray_with_alpha(picture):
-    """A PNG of colour type 4 with 16 bits, which no library here writes: PNG 1.2, Sec. 4.1.1."""
+    """A PNG of color type 4 with 16 bits, which no library here writes: PNG 1.2, Sec. 4.1.1."""
     H, W, _ = picture.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in picture)
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 16, 4, 0, 0, 0))
@@ -169,7 +169,7 @@ def test_exif_orientation_is_applied(tmp_path, tag, turned):
     assert np.array_equal(read_image(path, 3), turned)
 
 
-ORIENTED = {  # EXIF 2.32, tag 0x0112: where the first row and first column of the stored picture belong
+ORIENTED = {  # EXIF 2.32, tag 0x0112: where the first row and first column of the stored image belong
     1: lambda x: x,
     2: np.fliplr,
     3: lambda x: np.rot90(x, 2),
@@ -277,7 +277,7 @@ def test_deep_pictures_become_what_the_format_holds(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no such picture"), (b"text", "no picture that can be read"), (b"", "is an empty file")],
+    [(None, "no such image"), (b"text", "no image that can be read"), (b"", "is an empty file")],
 )
 def test_what_is_no_picture(tmp_path, content, said):
     path = tmp_path / "x.png"
@@ -378,7 +378,7 @@ def test_channels_that_the_format_does_not_hold_are_refused(tmp_path, suffix, ch
         write_image(tmp_path / f"x{suffix}", np.zeros((4, 4, channels), kind))
         assert read_image(tmp_path / f"x{suffix}").shape[:2] == (4, 4)
         return
-    with pytest.raises(UserError, match=rf"\{suffix} does not hold {channels} channels|does not hold this picture"):
+    with pytest.raises(UserError, match=rf"\{suffix} does not hold {channels} channels|does not hold this image"):
         write_image(tmp_path / f"x{suffix}", np.zeros((4, 4, channels), kind))
     assert list(tmp_path.iterdir()) == []
 
@@ -483,7 +483,7 @@ def test_a_write_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path, mo
     write_image(tmp_path / "x.png", RGB)
 
     def full(path, *rest):
-        path.write_bytes(b"half a picture")
+        path.write_bytes(b"half a image")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(images, "_encode", full)
@@ -494,7 +494,7 @@ def test_a_write_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path, mo
 
 
 def test_a_picture_too_large_for_its_format(tmp_path):
-    with pytest.raises(UserError, match="does not hold this picture"):
+    with pytest.raises(UserError, match="does not hold this image"):
         write_image(tmp_path / "x.webp", np.zeros((1, 16384, 3), np.uint8))  # WebP's limit is 16383 a side
     assert list(tmp_path.iterdir()) == []
 
@@ -516,13 +516,13 @@ def test_arrays_of_two_dimensions_have_one_channel_and_others_are_refused(tmp_pa
     np.save(tmp_path / "deep.npy", RGB[None])
     np.save(tmp_path / "words.npy", np.array([["a"]]))
     np.save(tmp_path / "code.npy", np.array([[{}]]), allow_pickle=True)
-    for name, said in (("deep", r"\(1, 6, 9, 3\)"), ("words", "no picture"), ("code", "type object")):
+    for name, said in (("deep", r"\(1, 6, 9, 3\)"), ("words", "no image"), ("code", "type object")):
         with pytest.raises(UserError, match=said):
             read_image(tmp_path / f"{name}.npy")
 
 
 def test_unknown_formats_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"\.gif is no picture format"):
+    with pytest.raises(UserError, match=r"\.gif is no image format"):
         write_image(tmp_path / "x.gif", RGB)
 
 

@@ -82,7 +82,7 @@ def many_names(tmp_path, monkeypatch):
 
     def listed(folder):
         suffix = ".png" if str(folder).endswith("B") else ".jpg"
-        names = (f"picture-{number * 7919 % MANY:07d}{suffix}" for number in range(MANY))
+        names = (f"image-{number * 7919 % MANY:07d}{suffix}" for number in range(MANY))
         return contextlib.nullcontext(map(Entry, names))
 
     def make(*folders):
@@ -169,7 +169,7 @@ def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
             return contextlib.nullcontext([*entries, Entry("picture-0000005.tif")])
 
     monkeypatch.setattr(os, "scandir", with_double)
-    with pytest.raises(UserError, match=r"picture-0000005\.jpg and picture-0000005\.tif differ only in the suffix"):
+    with pytest.raises(UserError, match=r"image-0000005\.jpg and image-0000005\.tif differ only in the suffix"):
         find_pairs(root, "train")
 
 

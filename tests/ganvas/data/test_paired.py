@@ -133,7 +133,7 @@ def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tm
     assert {scaled[0, i]["source"].shape for i in range(3)} == {(3, 20, 20)}
     native = PairedDataset(tmp_path, "train", augmentation=Augmentation(None, 20))
     assert {native[0, i]["target"].shape for i in range(2)} == {(3, 20, 20)}
-    with pytest.raises(UserError, match=r"2\.png: the picture is 16x16 pixels, smaller than the 20"):
+    with pytest.raises(UserError, match=r"2\.png: the image is 16x16 pixels, smaller than the 20"):
         native[0, 2]
 
 
@@ -191,7 +191,7 @@ def test_a_file_that_changed_is_decoded_anew_and_one_that_vanished_is_an_error(t
         assert torch.equal(data[0, 1]["target"], data[0, 2]["target"])
         assert not torch.equal(data[0, 1]["target"], before)
         changed.unlink()
-        with pytest.raises(UserError, match=r"1\.bmp: there is no such picture"):
+        with pytest.raises(UserError, match=r"1\.bmp: there is no such image"):
             data[0, 1]
 
 
@@ -293,7 +293,7 @@ def test_two_layouts_at_once_are_refused(tmp_path, layouts):
         ('{"domains": {"a": "two\\nlines"}}', "in one line"),
         ('{"domains": {"a": "' + "x" * 201 + '"}}', "at most 200 characters"),
         ('{"name": {}}', "name is {}"),
-        ('{"licence": 5}', "licence is 5"),
+        ('{"license": 5}', "license is 5"),
         ("[" * 100_000, "nested too deeply"),
         ('{"legend": ' + "9" * 5000 + "}", "a number has 5000 digits"),
     ],

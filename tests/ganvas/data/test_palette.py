@@ -1,4 +1,4 @@
-"""The colours of a legend, and the pictures that are drawn in them."""
+"""The colors of a legend, and the images that are drawn in them."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colours(share):
     picture = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
     picture[: round(100 * share)] = LAND
     assert is_flat(picture, [LAND]) == (share > 0.5)
-    assert is_flat(picture, [LAND, LAND]) == (share > 0.5)  # two classes of one colour count once
+    assert is_flat(picture, [LAND, LAND]) == (share > 0.5)  # two classes of one color count once
     assert not is_flat(picture.astype(np.uint16), [LAND])
     assert not is_flat(picture[:, :, :1], [LAND])
     assert not is_flat(picture, [])

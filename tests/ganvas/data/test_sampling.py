@@ -64,7 +64,7 @@ def test_a_window_of_the_order_reads_from_neighbouring_samples_of_few_shards():
         for start in range(0, 30_000, WINDOW):
             window = np.sort(order[start : start + WINDOW])
             pieces = np.split(window, np.flatnonzero(np.diff(window) != 1) + 1)
-            assert len(pieces) <= 3  # runs of neighbours: the end of a shard, perhaps a whole one, the start of another
+            assert len(pieces) <= 3  # runs of neighbors: the end of a shard, perhaps a whole one, the start of another
             assert not np.array_equal(window, order[start : start + WINDOW])
         first_shards.add(order[0] // 3000)
     assert len(first_shards) > 1

@@ -190,7 +190,7 @@ HOSTILE = {
 def test_headers_that_lead_nowhere_are_one_message(tmp_path, content):
     (tmp_path / "train-0.tar").write_bytes(content + bytes(1024))
     with pytest.raises(
-        UserError, match=r"train-0\.tar: (is no uncompressed tar file|ends in the midst|holds no pictures)"
+        UserError, match=r"train-0\.tar: (is no uncompressed tar file|ends in the midst|holds no images)"
     ):
         find_pairs(tmp_path, "train")
 
@@ -243,14 +243,14 @@ class TestBadShards:
     def test_a_missing_partner(self, tmp_path):
         members = [(f"{name}.a.png", b"") for name in "vwxyz"] + [("z.b.png", b"")]
         write_tar(tmp_path / "train-0.tar", members)
-        self.refused(tmp_path, "train-0.tar: pictures without a partner in this shard (v.a, w.a, x.a and 1 more)")
+        self.refused(tmp_path, "train-0.tar: images without a partner in this shard (v.a, w.a, x.a and 1 more)")
 
     def test_pairs_in_one_file_beside_pairs_in_two(self, tmp_path):
         write_tar(tmp_path / "train-0.tar", [("x.a.png", b""), ("x.b.png", b""), ("y.png", b"")])
         self.refused(tmp_path, "without a partner in this shard (y)")
         write_tar(tmp_path / "train-0.tar", [("x.a.png", b""), ("x.b.png", b"")])
         write_tar(tmp_path / "train-1.tar", [("y.png", b"")])
-        self.refused(tmp_path, "some shards hold NAME.a and NAME.b, others A|B pictures")
+        self.refused(tmp_path, "some shards hold NAME.a and NAME.b, others A|B images")
 
     def test_one_name_twice(self, tmp_path):
         write_tar(tmp_path / "train-0.tar", [("x.png", b""), ("x.jpg", b"")])
@@ -258,7 +258,7 @@ class TestBadShards:
 
     def test_no_pictures(self, tmp_path):
         write_tar(tmp_path / "train-0.tar", [("x.txt", b"")])
-        self.refused(tmp_path, "train-0.tar: holds no pictures")
+        self.refused(tmp_path, "train-0.tar: holds no images")
 
     def test_beside_another_layout(self, root):
         (root / "trainA").mkdir()
@@ -286,11 +286,11 @@ class TestBadShards:
                 info = tarfile.TarInfo(f"{kind.decode()}.png")
                 info.type, info.linkname = kind, "/etc/passwd"
                 tar.addfile(info)
-        self.refused(tmp_path, "holds no pictures")
+        self.refused(tmp_path, "holds no images")
 
     def test_an_unreadable_picture_is_named_with_its_shard(self, tmp_path):
-        write_tar(tmp_path / "train-0.tar", [("bad.png", b"not a picture")])
-        with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is no picture"):
+        write_tar(tmp_path / "train-0.tar", [("bad.png", b"not a image")])
+        with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is no image"):
             PairedDataset(tmp_path, "train", augmentation=None).pair(0)
 
     def test_a_shard_that_vanished(self, root):

@@ -213,7 +213,7 @@ def test_thousands_of_channels_are_no_safe_picture(tmp_path, monkeypatch):
         if is_safe:
             assert read_picture(tmp_path / "x.tif").array.shape == pixels.shape
             continue
-        with pytest.raises(UserError, match="too many pixels to be a safe picture"):
+        with pytest.raises(UserError, match="too many pixels to be a safe image"):
             read_picture(tmp_path / "x.tif")
 
 
@@ -325,7 +325,7 @@ def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind,
 
 @pytest.mark.parametrize("no_data", [-1.7976931348623157e308, 1.7976931348623157e308])
 def test_holes_of_doubles_stay_holes(tmp_path, no_data):
-    """The largest double is what geographic programs mark them with; pictures become float32."""
+    """The largest double is what geographic programs mark them with; images become float32."""
     heights = BANDS[..., :1].astype(np.float64) - BANDS[2, 3, 0]  # 0 is a height like others
     heights[4, 5] = no_data
     first = read_picture(geotiff(tmp_path / "x.tif", heights, no_data=no_data))
@@ -373,7 +373,7 @@ def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channe
     composed = read_picture(tmp_path / "x.tif")
     assert composed.alpha == "none"
     assert composed.array.shape[2] == channels - (alpha != "none")
-    # TIFF 6.0, Sec. 18: 0 is unspecified, 1 multiplied into the colours, 2 not.
+    # TIFF 6.0, Sec. 18: 0 is unspecified, 1 multiplied into the colors, 2 not.
     samples = {"none": 0, "premultiplied": 1, "straight": 2}
     colours = 3 if channels == (3 if alpha == "none" else 4) else 1
     with tifffile.TiffFile(tmp_path / "x.tif") as file:

@@ -12,7 +12,7 @@ from ganvas.errors import UserError
 
 
 def write(folder, values, mode="RGB", size=(20, 20), prefix=""):
-    """Write flat pictures whose gray is their number."""
+    """Write flat images whose gray is their number."""
     folder.mkdir(parents=True)
     for value in values:
         Image.new("L", size, value).convert(mode).save(folder / f"{prefix}{value:03d}.png")
@@ -127,7 +127,7 @@ class TestBadInput:
 
     def test_a_picture_too_small_is_named(self, root):
         data = UnpairedDataset(root, "train", augmentation=Augmentation(None, 32))
-        with pytest.raises(UserError, match=r"\.png: the picture is 20x20 pixels, smaller than the 32"):
+        with pytest.raises(UserError, match=r"\.png: the image is 20x20 pixels, smaller than the 32"):
             data[0, 0]["b"]
 
 
@@ -135,10 +135,10 @@ def test_a_picture_that_vanished_after_it_was_listed_is_named_or_skipped(root):
     data = UnpairedDataset(root, "train", augmentation=None)
     gone = root / "trainB" / "b140.png"
     gone.unlink()
-    with pytest.raises(UserError, match=r"b140\.png: there is no such picture"):
+    with pytest.raises(UserError, match=r"b140\.png: there is no such image"):
         data[0, 2]
     skipping = SkippingDataset(data, len(data))
     sample = skipping[0, 2]
-    assert sample["skipped"] == f"{gone}: there is no such picture."
+    assert sample["skipped"] == f"{gone}: there is no such image."
     assert value(sample["b"]) == 160
     assert skipping[0, 3]["skipped"] == ""

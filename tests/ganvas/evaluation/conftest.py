@@ -92,7 +92,7 @@ def _sheet(step: int) -> np.ndarray:
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Small pictures gain nothing from threads, which on a busy machine wait for one another most of the time."""
+    """Small images gain nothing from threads, which on a busy machine wait for one another most of the time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -57,7 +57,7 @@ def test_frechet_distance_on_a_line():
 def test_frechet_distance_with_fewer_pictures_than_features():
     real, fake = features(5, 40), features(7, 40, seed=1, shift=0.5)
     a, b = (each.numpy() for each in (real, fake))
-    # √(C C') has the eigenvalues of the small matrix M Mᵀ, with M = X Yᵀ of the centred sets.
+    # √(C C') has the eigenvalues of the small matrix M Mᵀ, with M = X Yᵀ of the centerd sets.
     cross = (a - a.mean(0)) @ (b - b.mean(0)).T / math.sqrt(4 * 6)
     trace = np.sqrt(np.linalg.eigvalsh(cross @ cross.T).clip(min=0)).sum()
     covariances = a.var(axis=0, ddof=1).sum() + b.var(axis=0, ddof=1).sum()
@@ -130,7 +130,7 @@ def test_kernel_distance_needs_subsets(wrong):
         kernel_distance(features(9, 2), features(9, 2), **wrong)
 
 
-# --- balls around neighbours ---
+# --- balls around neighbors ---
 
 
 def radius(points, i, k):
@@ -181,7 +181,7 @@ def test_chunks_change_nothing(monkeypatch):
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("shift", [0, 1000])
 def test_a_set_lies_in_itself_with_its_neighbours(k, shift):
-    """Each ball holds its centre and k neighbours, the last one on its surface, where rounding must not decide."""
+    """Each ball holds its center and k neighbors, the last one on its surface, where rounding must not decide."""
     real = features(300, 128, shift=shift)
     assert precision_recall(real, real, k) == (1, 1)
     assert density_coverage(real, real.clone(), k) == ((k + 1) / k, 1)
@@ -233,7 +233,7 @@ def test_features_must_fit(distance, shapes):
     ],
 )
 def test_too_few_pictures(distance, n, m, name):
-    with pytest.raises(ValueError, match=f"{name} has {n if name == 'real' else m} pictures; at least"):
+    with pytest.raises(ValueError, match=f"{name} has {n if name == 'real' else m} images; at least"):
         distance(torch.zeros(n, 2), torch.zeros(m, 2))
 
 
@@ -243,7 +243,7 @@ def test_fewest_pictures_are_enough():
 
 
 def test_precision_and_recall_need_as_many():
-    with pytest.raises(ValueError, match="real has 9 pictures and fake 8"):
+    with pytest.raises(ValueError, match="real has 9 images and fake 8"):
         precision_recall(torch.zeros(9, 2), torch.zeros(8, 2))
 
 

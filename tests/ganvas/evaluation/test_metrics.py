@@ -30,7 +30,7 @@ def blurred(pictures: Tensor, sigma: float) -> Tensor:
     return torch.from_numpy(gaussian_filter(pictures.numpy(), sigma=(0, 0, sigma, sigma), mode="mirror"))
 
 
-# --- each picture with its target ---
+# --- each image with its target ---
 
 
 def test_l1_and_psnr_equal_their_formulas():
@@ -104,7 +104,7 @@ def test_shapes_that_would_broadcast_are_refused(metric, shape):
         metric(torch.zeros(2, 3, 8, 8), torch.zeros(shape))
 
 
-# --- sets of pictures ---
+# --- sets of images ---
 
 
 @settings(max_examples=20)
@@ -127,7 +127,7 @@ def test_levels_end_at_16_pixels():
 
 @pytest.mark.parametrize("sizes", [(40, 40), (60, 40)])
 def test_flat_pictures_reduce_to_one_dimension(sizes):
-    """Patches of flat pictures lie on a line, where the distance is known.
+    """Patches of flat images lie on a line, where the distance is known.
 
     A direction w of the unit sphere in 49 dimensions sees the line shortened by |sum of w| / 7, on average
     Gamma(49 / 2) / (sqrt(pi) Gamma(50 / 2)).
@@ -185,7 +185,7 @@ def test_order_of_the_pictures_does_not_matter():
 
 
 def test_distance_is_symmetric_between_sets_of_equal_statistics():
-    # Contrast grows to the right; an odd width, so that halving takes the same columns of the mirrored pictures.
+    # Contrast grows to the right; an odd width, so that halving takes the same columns of the mirrored images.
     pictures = random_pictures(6, 2, 41, 41) * torch.linspace(0.1, 1, 41)
     mirrored = pictures.flip(-1)
     there, back = sliced_wasserstein(pictures, mirrored), sliced_wasserstein(mirrored, pictures)

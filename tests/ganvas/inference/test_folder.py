@@ -1,4 +1,4 @@
-"""A folder of pictures into another folder: what is done, what is passed over, and what is said of it."""
+"""A folder of images into another folder: what is done, what is passed over, and what is said of it."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ SPEC = NetworkSpec("unet", {}, "A", "B")
 
 
 class Negative(nn.Module):
-    """Turns pictures to their negatives, and remembers how many came at once."""
+    """Turns images to their negatives, and remembers how many came at once."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ def negative(channels=3, out=None, size="native", **preprocessing):
 
 
 def counts(model):
-    """How many pictures came at once, each time."""
+    """How many images came at once, each time."""
     return model._prepared[False].seen
 
 
@@ -57,7 +57,7 @@ def one_thread():
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Seven pictures of two sizes, some in a subfolder."""
+    """Seven images of two sizes, some in a subfolder."""
     for number, name in enumerate(("a", "b", "c", "sub/d", "sub/e", "sub/deeper/f", "g")):
         write_image(tmp_path / "in" / f"{name}.png", noise(number, (12, 10, 3) if number % 3 else (8, 9, 3)))
     return tmp_path / "in"
@@ -151,9 +151,7 @@ def test_a_result_in_another_format_is_skipped_too(pictures, tmp_path):
 def test_two_sources_of_one_result_are_told(pictures, tmp_path):
     model = negative(target_range=(0, 9000), target_type="float32")
     write_image(pictures / "a.jpg", noise(3))
-    with pytest.raises(
-        UserError, match=r"1 of 8 pictures failed:\n.*a\.png: its result would have the name of that of"
-    ):
+    with pytest.raises(UserError, match=r"1 of 8 images failed:\n.*a\.png: its result would have the name of that of"):
         model.translate_folder(pictures, tmp_path / "out")
     assert len(names(tmp_path / "out")) == 7
 
@@ -166,13 +164,13 @@ def test_one_picture_is_always_translated(pictures, tmp_path):
 
 
 def test_the_unreadable_are_named_at_the_end_and_the_others_are_done(pictures, tmp_path, capsys):
-    (pictures / "bad.jpg").write_bytes(b"no picture")
+    (pictures / "bad.jpg").write_bytes(b"no image")
     cut = (pictures / "b.png").read_bytes()
     (pictures / "sub" / "cut.png").write_bytes(cut[: len(cut) // 2])
     with pytest.raises(UserError) as failure:
         translate_files(negative(), pictures, tmp_path / "out", as_json=True)
-    assert str(failure.value).startswith("2 of 9 pictures failed:\n")
-    assert "bad.jpg: is no picture" in str(failure.value)
+    assert str(failure.value).startswith("2 of 9 images failed:\n")
+    assert "bad.jpg: is no image" in str(failure.value)
     assert "cut.png: cannot be decoded" in str(failure.value)
     summary = json.loads(capsys.readouterr().out)
     assert (len(summary["written"]), summary["skipped"], summary["left"]) == (7, [], 0)
@@ -194,7 +192,7 @@ def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(pictures, t
     monkeypatch.setattr(folder, "WRITERS", 1)
     result = translate_jobs(negative(), find_jobs(negative(), pictures, tmp_path / "out"))
     assert (len(result.written), len(result.failed), result.left) == (2, 1, 4)
-    with pytest.raises(UserError, match=r"1 of 7 pictures failed:\n.*No space left.*\n4 more were not tried"):
+    with pytest.raises(UserError, match=r"1 of 7 images failed:\n.*No space left.*\n4 more were not tried"):
         result.complain()
     assert len(names(tmp_path / "out")) == 2
     monkeypatch.undo()
@@ -204,11 +202,11 @@ def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(pictures, t
 def test_a_picture_that_cannot_be_written_as_it_is_stops_no_other(pictures, tmp_path, monkeypatch):
     def write(path, picture, tags):
         if path.stem == "a":
-            raise UserError(f"{path}: the format does not hold this picture.")
+            raise UserError(f"{path}: the format does not hold this image.")
         write_image(path, picture, tags)
 
     monkeypatch.setattr(translator, "write_image", write)
-    with pytest.raises(UserError, match=r"1 of 7 pictures failed:\n.*a\.png: the format does not hold"):
+    with pytest.raises(UserError, match=r"1 of 7 images failed:\n.*a\.png: the format does not hold"):
         negative().translate_folder(pictures, tmp_path / "out")
     assert len(names(tmp_path / "out")) == 6
 
@@ -222,8 +220,8 @@ def test_a_picture_that_cannot_be_written_as_it_is_stops_no_other(pictures, tmp_
         ("in", "in/sub", "lies in the input folder"),
         ("in/sub", "in", None),
         ("in/in", "in", "would lie in the input folder"),
-        ("in/a.png", "in/a.png", "is the picture itself"),
-        ("in/a.png", "in", "is the picture itself"),
+        ("in/a.png", "in/a.png", "is the image itself"),
+        ("in/a.png", "in", "is the image itself"),
         ("in", "in/a.png", "lies in the input folder"),
         ("in", "file", "is a file"),
         ("empty", "out", "holds no images"),
@@ -303,9 +301,9 @@ def test_the_summary_of_people_counts_what_was_skipped(pictures, tmp_path, capsy
     translate_files(negative(), pictures, tmp_path / "out", as_json=False)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "7 pictures written to" in err
+    assert "7 images written to" in err
     assert "7/7" in err  # the bar
-    assert "0 pictures written to" in err
+    assert "0 images written to" in err
     assert "7 were there already (--overwrite redoes them)" in err
 
 

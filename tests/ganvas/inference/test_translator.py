@@ -1,4 +1,4 @@
-"""Pictures and files through a translator whose network changes nothing: what comes out must be what went in."""
+"""Images and files through a translator whose network changes nothing: what comes out must be what went in."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def test_pillow_images_of_other_depths_and_channels_keep_both(mode, channels):
 
 
 def test_transparent_pillow_images_are_composed_over_white():
-    picture = Image.fromarray(np.full((2, 2, 4), (0, 100, 200, 51), np.uint8))  # a fifth of the colour
+    picture = Image.fromarray(np.full((2, 2, 4), (0, 100, 200, 51), np.uint8))  # a fifth of the color
     assert np.array_equal(np.asarray(translator().translate(picture))[0, 0], [204, 224, 244])
 
 
@@ -136,7 +136,7 @@ def test_an_array_of_pictures_gives_an_array():
         (np.zeros((5, 32, 32), np.uint8), UserError, r"has 32 channels, the model takes 3\.$"),
         (np.zeros((5, 5, 3), np.int64), ValueError, "type is int64; allowed are uint8, uint16 and float32"),
     ],
-    ids=lambda value: str(getattr(value, "shape", value)) if not isinstance(value, type) else None,
+    ids=lambda value: str(getattr(value, "shape", type(value).__name__)) if not isinstance(value, type | str) else None,
 )
 def test_what_is_no_image_is_refused_with_what_is_accepted(given, error, said):
     with pytest.raises(error, match=said):
@@ -157,7 +157,7 @@ def test_images_of_a_generator_are_translated():
 
 
 def in_bf16(precision, kind, **preprocessing):
-    """Whether a picture of a type is translated in bfloat16."""
+    """Whether a image of a type is translated in bfloat16."""
     model = translator(1, **preprocessing)
     model.precision = precision
     return model.prepare(noise(kind, 1)).bf16
@@ -209,8 +209,8 @@ def test_a_wider_type_than_the_trainings_may_not_have_values_beyond_the_range(tm
     model = translator(1, source_range=(0, 200), source_type=trained)
     inside, beyond = (np.array([[[0], [100], [top]]], given) for top in (200, 201))
     assert np.array_equal(model.prepare(inside).values[0, 0], [-1, 0, 1])
-    said = rf"holds {given} values of 0 to 201; .*{trained} pictures.* 0 to 200"
-    with pytest.raises(UserError, match=f"^the picture {said}"):
+    said = rf"holds {given} values of 0 to 201; .*{trained} images.* 0 to 200"
+    with pytest.raises(UserError, match=f"^the image {said}"):
         model.translate(beyond)
     np.save(tmp_path / "x.npy", beyond)
     with pytest.raises(UserError, match=rf"x\.npy: {said}"):
@@ -227,10 +227,10 @@ def test_values_beyond_the_range_are_cut_as_in_training():
 
 
 BAD_FLOATS = [
-    (255.0, {}, "the picture has values from 0 to 255, while floats without a range have to lie in 0 to 1"),
-    (-0.1, {}, "the picture has values from -0.1 to 0"),
-    (np.nan, {}, "the picture has values that are not finite"),
-    (np.inf, {"source_range": (0, 9000), "source_type": "float32"}, "the picture has values that are not finite"),
+    (255.0, {}, "the image has values from 0 to 255, while floats without a range have to lie in 0 to 1"),
+    (-0.1, {}, "the image has values from -0.1 to 0"),
+    (np.nan, {}, "the image has values that are not finite"),
+    (np.inf, {"source_range": (0, 9000), "source_type": "float32"}, "the image has values that are not finite"),
 ]
 
 
@@ -243,7 +243,7 @@ def test_floats_that_the_network_cannot_be_given_are_refused_as_those_of_a_file(
         with pytest.raises(UserError, match=f"^{said}"):
             model.translate(given)
     np.save(tmp_path / "x.npy", picture)
-    with pytest.raises(UserError, match=said.replace("the picture", r"x\.npy:")):
+    with pytest.raises(UserError, match=said.replace("the image", r"x\.npy:")):
         model.read(tmp_path / "x.npy")
 
 
@@ -413,5 +413,5 @@ def test_a_transparent_gray_is_the_same_however_it_is_given(tmp_path):
 def test_a_damaged_pillow_image_is_one_message(tmp_path):
     Image.fromarray(noise("uint8", 3)).save(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:90])
-    with Image.open(tmp_path / "x.png") as image, pytest.raises(UserError, match="the picture: cannot be decoded"):
+    with Image.open(tmp_path / "x.png") as image, pytest.raises(UserError, match="the image: cannot be decoded"):
         translator().translate(image)

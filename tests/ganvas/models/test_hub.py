@@ -368,7 +368,7 @@ def test_what_is_not_shared(pix2pix, in_process, stand_in, model, tmp_path):
     one_message(pix2pix("push", tmp_path / "nowhere", "someone/earth"), "there is no such folder")
     one_message(in_process(dcgan_main)("push", model, "someone/earth"), "is a model of pix2pix")
     one_message(pix2pix("push", model, "earth"), "is no name on the hub")
-    one_message(pix2pix("push", model, "someone/earth", "--licence", "My own"), "licence 'My own': give the hub's")
+    one_message(pix2pix("push", model, "someone/earth", "--licence", "My own"), "license 'My own': give the hub's")
     checkpoint = model / "checkpoints" / "step-00000001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "checkpoint.json").write_text("{}")

@@ -64,7 +64,7 @@ def test_pixel_discriminator_sees_one_pixel() -> None:
 
 
 def test_norms_that_are_not_frozen_would_hide_the_field() -> None:
-    # The trap: through instance norm, the gradient of one logit fills a 160-pixel picture.
+    # The trap: through instance norm, the gradient of one logit fills a 160-pixel image.
     network = PatchDiscriminator(3, base_channels=4, norm="instance")
     picture = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0), requires_grad=True)
     logits = network(picture)
@@ -86,7 +86,7 @@ def backwards(layers: list[Layer]) -> int:
 
 
 def first_centre_forwards(layers: list[Layer]) -> float:
-    """Centre of unit 0 by adding each layer's offset times the jump so far."""
+    """Center of unit 0 by adding each layer's offset times the jump so far."""
     centre, jump = 0.0, 1
     for layer in layers:
         assert isinstance(layer.padding, int)
@@ -283,7 +283,7 @@ def test_resnet_of_nine_blocks() -> None:
         (Function(lambda y, x: F.interpolate(y, scale_factor=2, mode="bicubic")), "bilinear"),
         (Function(lambda y, x: y[..., ::2, ::2] + F.avg_pool2d(x, 2)[..., :1, :1]), "differ in size"),
         (Function(lambda y, x: y[..., ::2, ::2] + x[..., :2048, :2048]), "cannot be joined"),
-        (Function(lambda y, x: y.index_select(2, torch.tensor([0, 2, 1]))), "whole picture"),
+        (Function(lambda y, x: y.index_select(2, torch.tensor([0, 2, 1]))), "whole image"),
         (Function(lambda y, x: (y, x)), "gives a tuple"),
         (nn.Conv2d(1, 1, (3, 5)), "axis='width'"),
     ],
@@ -338,7 +338,7 @@ def test_reading_does_not_touch_the_network() -> None:
     ],
 )
 def test_a_faster_way_to_the_same_convolution_reads_alike(layer: nn.Module, plain: Layer) -> None:
-    """On pictures this small the shared layers compute matrix products."""
+    """On images this small the shared layers compute matrix products."""
     assert receptive_field(layer) == receptive_field([plain])
 
 
@@ -392,7 +392,7 @@ def test_words_for_the_layers_of_a_table() -> None:
         "transposed conv 3, stride 2, pad 1 and 0",
         "crop 1",
     ]
-    assert str(receptive_field(patchgan_layers(3))) == "70 pixels, jump 8, first centre 11.5"
+    assert str(receptive_field(patchgan_layers(3))) == "70 pixels, jump 8, first center 11.5"
 
 
 @given(stacks(transposed=True), st.integers(1, 40), st.integers(1, 40))

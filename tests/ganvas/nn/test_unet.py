@@ -80,7 +80,7 @@ def test_other_sizes_are_mirrored_all_around_and_cropped_back() -> None:
 
 
 def test_skips_reach_the_output() -> None:
-    # Without its inner levels the network still sees the picture through the outermost skip.
+    # Without its inner levels the network still sees the image through the outermost skip.
     network = UNetGenerator(base_channels=4, num_levels=3, norm="none").eval()
     with torch.no_grad():
         for layer in network.up[:-1]:
@@ -123,7 +123,7 @@ def dropping(network: UNetGenerator) -> list[int]:
 def test_dropout_is_where_the_paper_has_it() -> None:
     assert dropping(on_meta()) == [0, 1, 2]
     assert dropping(on_meta(dropout_levels=(1, 2, 3))) == [1, 2, 3]  # as in the incumbent's weights
-    assert dropping(on_meta(num_levels=2)) == [0]  # never on the picture itself
+    assert dropping(on_meta(num_levels=2)) == [0]  # never on the image itself
     assert dropping(on_meta(dropout=0.0)) == []
     assert not any(isinstance(m, nn.Dropout) for block in on_meta().down for m in block.modules())
 

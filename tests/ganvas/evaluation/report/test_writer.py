@@ -146,7 +146,7 @@ def test_a_ceiling_stands_beside_and_nothing_wins(make_run):
     run = make_run()
     edit_evaluation(run, metrics={"recall": {"mean": 0.7}}, ceiling={"recall": {"mean": 0.86}}, baseline=None)
     html = written(run)
-    assert "real test pictures" in html
+    assert "real test images" in html
     assert "0.860" in html
     assert 'class="better"' not in html
 
@@ -162,7 +162,7 @@ def test_warnings_of_the_watch_are_shown_and_escaped(make_run):
 @pytest.mark.parametrize("steps", [0, 10])
 def test_a_run_that_has_only_begun(make_run, steps):
     html = written(make_run(steps=steps, evaluated=False))
-    assert "There are no sample pictures yet." in html
+    assert "There are no sample images yet." in html
     assert ("Nothing is logged yet." in html) == (steps == 0)
     assert "Evaluation" not in html
 

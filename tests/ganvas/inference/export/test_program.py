@@ -46,7 +46,7 @@ def translator(name="unet", statistics="picture", **preprocessing):
 
 
 def photo(H, W, seed=0):
-    """Smooth colours with some noise, as photographs have."""
+    """Smooth colors with some noise, as photographs have."""
     chance = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:H, 0:W]
     waves = [127 + 100 * np.sin(rows / (5 + c) + columns / (9 - c) + seed) for c in range(3)]
@@ -114,7 +114,7 @@ def test_smaller_weights_and_what_they_cost(exported):
 
 
 def test_int8_without_pictures_is_refused(tmp_path):
-    with pytest.raises(UserError, match="chooses its scales by real pictures"):
+    with pytest.raises(UserError, match="chooses its scales by real images"):
         export_translator(translator(), tmp_path / "x.onnx", weights="int8")
 
 
@@ -145,7 +145,7 @@ def test_a_single_value_that_is_no_number_is_noticed_on_any_input(tmp_path, monk
 
 
 def test_what_is_compared_has_several_inner_sizes():
-    """Pictures that are all mirrored out to one size would hide a size taken for fixed."""
+    """Images that are all mirrored out to one size would hide a size taken for fixed."""
     for network, square in ((UNetGenerator(base_channels=1), 256), (ResNetGenerator(base_channels=1, num_blocks=1), 4)):
         _, *compared = export._sizes(network)
         inner = {(-(-H // square), -(-W // square)) for _, H, W in compared}
@@ -233,7 +233,7 @@ def test_the_runner_needs_no_torch(exported, bare, tmp_path):
     for n in range(2):
         write_image(tmp_path / "in" / f"{n}.png", photo(48, 48, n))
     done = run_bare(bare, "-m", "ganvas.inference.onnx", path, tmp_path / "in", tmp_path / "out")
-    assert (done.returncode, done.stderr) == (0, f"2 pictures written to {tmp_path / 'out'}\n")
+    assert (done.returncode, done.stderr) == (0, f"2 images written to {tmp_path / 'out'}\n")
     for n in range(2):
         output = read_image(tmp_path / "out" / f"{n}.png")
         assert np.abs(output.astype(int) - model.translate(photo(48, 48, n))).max() <= 1
@@ -270,7 +270,7 @@ def test_a_bad_picture_is_named_and_the_others_are_done(exported, tmp_path, caps
     write_image(tmp_path / "in" / "good.png", photo(48, 48))
     (tmp_path / "in" / "bad.png").write_text("text")
     assert main([str(path), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
-    assert "bad.png: is no picture that can be read" in capsys.readouterr().err
+    assert "bad.png: is no image that can be read" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
@@ -288,13 +288,13 @@ def test_bad_files_and_places(exported, tmp_path, capsys):
         (path, tmp_path / "empty", tmp_path / "out"): "holds no images",
         (path, tmp_path / "in", tmp_path / "in"): "would lie in the input folder",
         (path, tmp_path / "in", tmp_path / "in" / "out"): "would lie in the input folder",
-        (path, tmp_path / "in" / "x.png", tmp_path / "in" / "x.png"): "is the picture itself",
-        (path, tmp_path / "in" / "x.png", tmp_path / "in"): "is the picture itself",
+        (path, tmp_path / "in" / "x.png", tmp_path / "in" / "x.png"): "is the image itself",
+        (path, tmp_path / "in" / "x.png", tmp_path / "in"): "is the image itself",
         (path, tmp_path / "in", tmp_path / "text.onnx"): "text.onnx: is a file",
         (path, tmp_path / "in" / "x.png", tmp_path / "text.onnx"): "text.onnx: .onnx images cannot be written",
         (path, tmp_path / "in" / "x.png", tmp_path / "out.gif"): "out.gif: .gif images cannot be written",
         (path, tmp_path / "in", tmp_path / "y.png"): "y.png: is the name of an image file",
-        (path, tmp_path / "two.npy", tmp_path / "out"): "two.npy: the picture has 2 channels",
+        (path, tmp_path / "two.npy", tmp_path / "out"): "two.npy: the image has 2 channels",
         (path, tmp_path / "first.npy", tmp_path / "out"): "has 48 channels, the model takes 3. Its shape looks like [C",
     }.items():
         before = contents(tmp_path)
@@ -314,7 +314,7 @@ def npy(array):
 BAD_PICTURES = [
     ("empty.npy", Path.touch, "is an empty file"),
     ("row.npy", npy(np.zeros(5, np.uint8)), "expected [H, W] or [H, W, C]"),
-    ("words.npy", npy(np.full((4, 4, 3), "x")), "values of the type <U1 are no picture"),
+    ("words.npy", npy(np.full((4, 4, 3), "x")), "values of the type <U1 are no image"),
     ("nothing.npy", npy(np.zeros((0, 4, 3), np.uint8)), "expected [H, W] or [H, W, C]"),
     ("hole.npy", npy(np.full((4, 4, 3), np.nan)), "values that are not finite"),
     ("metres.npy", npy(np.full((4, 4, 3), 9000)), "values from 9000 to 9000; this model's floats lie in 0 to 1"),
@@ -375,7 +375,7 @@ def test_metadata_that_say_nothing_are_one_message(exported, tmp_path, capsys, a
     onnx.save(model, tmp_path / "x.onnx")
     write_image(tmp_path / "in" / "x.png", photo(48, 48))
     assert main([str(tmp_path / "x.onnx"), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
-    assert "x.onnx: its metadata do not say what a picture goes through" in capsys.readouterr().err
+    assert "x.onnx: its metadata do not say what a image goes through" in capsys.readouterr().err
 
 
 def test_the_runner_keeps_subfolders_and_passes_hidden_files_over(exported, tmp_path):
@@ -421,10 +421,10 @@ def test_a_full_disk_ends_the_runner_and_leaves_nothing_half_written(exported, t
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     assert main([str(exported["unet"][1]), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"0 pictures written to {tmp_path / 'out'}",
+        f"0 images written to {tmp_path / 'out'}",
         f"ganvas.inference.onnx: error: {tmp_path / 'out' / 'a.png'}: cannot be written "
         f"({os.strerror(errno.ENOSPC)}). Make room or choose another place; nothing was damaged.",
-        "2 more pictures were not tried.",
+        "2 more images were not tried.",
     ]
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -467,7 +467,7 @@ def test_a_wider_type_than_the_trainings_may_not_have_values_beyond_the_range_in
     assert main([str(tmp_path / "x.onnx"), str(tmp_path / "deep.npy"), str(tmp_path / "out.npy")]) == 2
     with pytest.raises(UserError) as error:
         model.translate(deep)
-    assert "the picture holds uint16 values of " in str(error.value)
+    assert "the image holds uint16 values of " in str(error.value)
     assert f"deep.npy: {error.value}\n" in capsys.readouterr().err
     assert not (tmp_path / "out.npy").exists()
     runner = OnnxTranslator(tmp_path / "x.onnx")

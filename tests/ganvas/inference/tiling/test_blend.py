@@ -1,4 +1,4 @@
-"""Tiles of a picture, blended, are the picture; in between no more than a row of tiles is kept."""
+"""Tiles of a image, blended, are the image; in between no more than a row of tiles is kept."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A picture in tiles comes out as it does whole, with all that its file says, in memory that does not grow with it."""
+"""A image in tiles comes out as it does whole, with all that its file says, in memory that does not grow with it."""
 
 import errno
 import json
@@ -174,7 +174,7 @@ def test_a_model_that_scales_pictures_is_refused_and_its_tiles_say_their_scale(t
     assert not (tmp_path / "y.tif").exists()
     native = translator(nn.Identity(), resized=True)
     result = translate_tiled(native, tmp_path / "x.tif", tmp_path / "y.tif", Tiling(32, 0))
-    assert "at the picture's own scale, while the training scaled pictures to 32 pixels" in result.describe()
+    assert "at the image's own scale, while the training scaled images to 32 pixels" in result.describe()
     plain = translate_tiled(translator(nn.Identity()), tmp_path / "x.tif", tmp_path / "y.tif", Tiling(32, 0))
     assert "own scale" not in plain.describe()
 
@@ -191,8 +191,8 @@ def test_a_picture_that_has_to_be_read_or_written_whole_may_not_be_huge(tmp_path
     assert translate_tiled(model, tmp_path / "x.tif", tmp_path / "y.tif", Tiling(32, 0)).tiles == 4
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
     assert translate_tiled(model, tmp_path / "x.png", tmp_path / "y.png", Tiling(32, 0)).tiles == 4
-    (tmp_path / "bad.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"bad\.png: is no picture"):
+    (tmp_path / "bad.png").write_text("no image")
+    with pytest.raises(UserError, match=r"bad\.png: is no image"):
         translate_tiled(model, tmp_path / "bad.png", tmp_path / "y.png", Tiling(32, 0))
 
 
@@ -245,7 +245,7 @@ def test_a_damaged_picture_stops_no_other(tmp_path):
     tifffile.imwrite(path, noise(40, 50), photometric="rgb", compression="zlib", rowsperstrip=7)
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags["RowsPerStrip"].overwrite(0)
-    with pytest.raises(UserError, match=r"1 of 3 pictures failed:\n.*b\.tif: "):
+    with pytest.raises(UserError, match=r"1 of 3 images failed:\n.*b\.tif: "):
         translate_files(translator(nn.Identity()), path.parent, tmp_path / "out", as_json=True, tiling=Tiling(32, 0))
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.tif", "c.tif"]
 
@@ -262,7 +262,7 @@ def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(tmp_path, m
 
     arguments = translator(nn.Identity()), three_pictures(tmp_path / "in"), tmp_path / "out"
     monkeypatch.setattr(tifffile, "imwrite", until_full)
-    with pytest.raises(UserError, match=r"1 of 3 pictures failed:\n.*b\.tif: .*No space left.*\n1 more were not tried"):
+    with pytest.raises(UserError, match=r"1 of 3 images failed:\n.*b\.tif: .*No space left.*\n1 more were not tried"):
         translate_files(*arguments, as_json=True, tiling=Tiling(32, 0))
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.tif"]
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Norms share statistics: those of the whole picture where all tiles are seen."""
+"""Norms share statistics: those of the whole image where all tiles are seen."""
 
 import numpy as np
 import pytest

@@ -245,7 +245,7 @@ def test_blocks_that_pad_with_zeros_are_named(tmp_path, norm, dropout):
 
 
 def test_the_translator_normalises_as_that_tool_does(tmp_path):
-    """Without --eval it normalises by the batch, which is one picture."""
+    """Without --eval it normalizes by the batch, which is one image."""
     theirs = disturbed(unet(7, "batch"))
     path = saved(tmp_path / "latest_net_G.pth", theirs)
     x = torch.rand(1, 3, 128, 128) * 2 - 1

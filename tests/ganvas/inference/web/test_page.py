@@ -41,7 +41,7 @@ COLOURS = Preprocessing(3, 3, image_size=SIDE, resized=True)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of domains map and terrain, with its data set beside it; the network has learned nothing."""
+    """A run of domains map and terrain, with its dataset beside it; the network has learned nothing."""
     root = tmp_path_factory.mktemp("page")
     (root / "data" / "test").mkdir(parents=True)
     (root / "data" / "dataset.json").write_text(json.dumps({"legend": LEGEND, "lines": LINES}))
@@ -127,7 +127,7 @@ def downloaded(page, folder):
 
 
 def assert_same_picture(found, expected):
-    """Compare two picture files: in bfloat16, another number of threads gives other roundings."""
+    """Compare two image files: in bfloat16, another number of threads gives other roundings."""
     assert found.suffix == expected.suffix
     pictures = [read_image(path) for path in (found, expected)]
     assert pictures[0].dtype == pictures[1].dtype
@@ -144,7 +144,7 @@ def assert_close(found, expected):
 
 
 def upload(page, path):
-    page.set_input_files("#picture input[type=file]", str(path))
+    page.set_input_files("#image input[type=file]", str(path))
 
 
 def test_an_uploaded_picture_comes_back_as_translate_writes_it(page, run, tmp_path):
@@ -229,7 +229,7 @@ def test_a_large_picture_is_tiled_where_the_visitor_wants_it(page, run, tmp_path
     assert tiled.tiles == 6
     shown = "[...document.querySelectorAll('#result img')].map((image) => image.src).join()"
     before = page.evaluate(shown)
-    page.get_by_label("Tile large pictures").check()
+    page.get_by_label("Tile large images").check()
     page.wait_for_function(f"before => {shown} !== before", arg=before, timeout=30_000)
     found = downloaded(page, tmp_path / "tiled")
     assert_same_picture(found, tiled.path)
@@ -276,7 +276,7 @@ TOO_LARGE = "has more than 100,000 pixels, the limit here. Scale it down."
         ("wide.png", lambda path: Image.new("RGB", (500, 300)).save(path), "wide.png: has 500x300 pixels"),
         ("bands.tif", many_channels, f"bands.tif: {TOO_LARGE}"),
         ("bands.npy", many_channels, f"bands.npy: {TOO_LARGE}"),
-        ("notes.txt", lambda path: path.write_text("no picture"), "notes.txt: is no picture that can be read."),
+        ("notes.txt", lambda path: path.write_text("no image"), "notes.txt: is no image that can be read."),
         ("dance.gif", animation, "dance.gif: is an animation."),
         ("dance.png", animation, "dance.png: is an animation."),
         ("dance.webp", animation, "dance.webp: is an animation."),
@@ -311,8 +311,8 @@ def assert_one_message(page, said):
     ("drawing", "said"),
     [
         ("'data:image/png;base64,' + 'A'.repeat(1500000)", "The request is larger than the limit of this page."),
-        ("'data:image/png;base64,' + 'A'.repeat(40)", "drawing.png: is no picture that can be read."),
-        ("'none'", "drawing.png: is no picture that can be read."),
+        ("'data:image/png;base64,' + 'A'.repeat(40)", "drawing.png: is no image that can be read."),
+        ("'none'", "drawing.png: is no image that can be read."),
         ("'not base64'", "The browser sent no drawing."),
         ("'\u00e4\u00e4'", "The browser sent no drawing."),
     ],
@@ -434,7 +434,7 @@ def test_what_a_killed_page_left_is_removed_and_no_other_folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def heights(tmp_path_factory):
-    """The address of a model from 10 bits to metres, with its data set, that takes uploads of one megabyte."""
+    """The address of a model from 10 bits to metres, with its dataset, that takes uploads of one megabyte."""
     root = tmp_path_factory.mktemp("heights")
     (root / "data" / "test").mkdir(parents=True)
     values = np.random.default_rng(0).integers(0, 1024, (SIDE, 2 * SIDE), dtype=np.uint16)
@@ -452,7 +452,7 @@ def page_of_heights(browser, heights):
 
 
 def pictures(page, selector):
-    """Give the pictures that a part of the page shows, as arrays of one channel."""
+    """Give the images that a part of the page shows, as arrays of one channel."""
     sources = page.locator(f"{selector} img").evaluate_all("images => images.map((image) => image.src)")
     return [np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L")) for source in sources]
 

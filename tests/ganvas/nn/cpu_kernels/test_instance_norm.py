@@ -122,7 +122,7 @@ def test_the_kernel_takes_each_picture_whose_sums_it_makes_exactly(dtype, height
 def test_strides_that_mean_the_same_give_the_same(shape):
     usual, upstream = maps(shape, 1).bfloat16(), maps(shape, 2).bfloat16()
     N, C, _, W = shape
-    strides = [1 if N == 1 else usual.stride(0), 1 if C > 1 else 7, W * C, C]  # of one picture, or channel, any do
+    strides = [1 if N == 1 else usual.stride(0), 1 if C > 1 else 7, W * C, C]  # of one image, or channel, any do
     unusual = usual.as_strided(shape, strides)
     assert unusual.is_contiguous(memory_format=torch.channels_last) and torch.equal(unusual, usual)
     for function in (lambda x: instance_norm(x, EPS), lambda x: gradient(lambda y: instance_norm(y, EPS), x, upstream)):
