@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks
+from ganvas.device import choose_precision
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
-from ganvas.training.fabric import choose_precision, compile_network
+from ganvas.training.fabric import compile_network
 from ganvas.training.optimizer import Adam
 
 Batch = dict[str, Tensor]

@@ -16,7 +16,8 @@ from dcgan.data import PictureDataset, Pictures
 from dcgan.networks import build_networks, start_weights
 from dcgan.step import DcganStep
 from ganvas.data.sampling import ResumableBatchSampler
-from ganvas.training.fabric import choose_precision, compile_network
+from ganvas.device import choose_precision
+from ganvas.training.fabric import compile_network
 from ganvas.training.optimizer import Adam
 
 Batch = dict[str, Tensor]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from ganvas.device import choose_precision
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.unet import UNetGenerator
-from ganvas.training.fabric import choose_precision, compile_network
+from ganvas.training.fabric import compile_network
 from ganvas.training.optimizer import Adam
 from pix2pix.step import Pix2PixStep
 

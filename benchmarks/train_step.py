@@ -24,8 +24,8 @@ import tyro
 
 from benchmarks import cyclegan_step, dcgan_step, pix2pix_step
 from ganvas.console import run_command
+from ganvas.device import choose_device, choose_precision
 from ganvas.errors import UserError
-from ganvas.training.fabric import choose_device, choose_precision
 
 MODELS = {"pix2pix": pix2pix_step, "cyclegan": cyclegan_step, "dcgan": dcgan_step}
 SIZES = {"pix2pix": 256, "cyclegan": 256, "dcgan": 28}

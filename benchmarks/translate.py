@@ -30,12 +30,12 @@ from torch import nn
 
 from benchmarks.train_step import ratio_interval
 from ganvas.console import run_command
+from ganvas.device import Precision
 from ganvas.errors import UserError
 from ganvas.inference.export.program import export_translator
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.precision import Precision
 
 SPECS: Mapping[str, NetworkSpec] = {
     "unet": NetworkSpec("unet", {}, "A", "B"),

@@ -102,9 +102,7 @@ def _run(arguments: list[str]) -> int:
         print(write_report(command.run))
         return 0
     if isinstance(command, Translate):
-        from ganvas.training.fabric import choose_device
-
-        return run_translate(command.options, choose_device, kind="cyclegan", direction=command.direction)
+        return run_translate(command.options, kind="cyclegan", direction=command.direction)
     if isinstance(command, Evaluate):
         from cyclegan.evaluate import run_evaluate
 
@@ -118,9 +116,7 @@ def _run(arguments: list[str]) -> int:
 
         return run_push(command, load_model)
     if isinstance(command, ServeOptions):
-        from ganvas.training.fabric import choose_device
-
-        return run_serve(command, choose_device)
+        return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):
         from cyclegan.evaluate import run_receptive_field
 

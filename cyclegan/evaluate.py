@@ -16,6 +16,7 @@ from ganvas.data.images import require_picture_suffix, to_array, to_tensor, writ
 from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.unpaired import are_pairs, find_domains
+from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.baseline import DomainColours, match_colours
 from ganvas.evaluation.metrics import PATCH_SIZE, l1, psnr, sliced_wasserstein, ssim
@@ -26,7 +27,6 @@ from ganvas.inference.translator import Translator
 from ganvas.models.folder import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
-from ganvas.training.fabric import choose_device
 
 if TYPE_CHECKING:
     from cyclegan.__main__ import Evaluate

@@ -27,6 +27,7 @@ from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.skip import SkippingDataset, Skips, read_all, readable
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
+from ganvas.device import choose_precision
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.markdown import escape_markdown
@@ -37,7 +38,7 @@ from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.datarecord import DataRecord, record_files
 from ganvas.training.ema import Ema
-from ganvas.training.fabric import can_compile, choose_precision, set_up
+from ganvas.training.fabric import can_compile, set_up
 from ganvas.training.loop import Batch, Data
 from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam, make_adam

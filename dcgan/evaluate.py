@@ -31,6 +31,7 @@ from dcgan.measures import (
 from dcgan.model import DigitModelConfig, load_sampler, require_seed
 from ganvas.data.encoding import require_output_folder
 from ganvas.data.images import write_image
+from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.report.writer import METRICS
@@ -38,7 +39,6 @@ from ganvas.evaluation.results import EVALUATION, keep_with_run
 from ganvas.files import read_json
 from ganvas.models.folder import CONFIG, find_model, local_model
 from ganvas.options import from_json
-from ganvas.training.fabric import choose_device
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Evaluate

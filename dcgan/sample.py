@@ -15,9 +15,9 @@ from torch import Tensor
 from dcgan.grid import grid
 from dcgan.model import DigitModelConfig, Sampler, load_sampler, require_seed
 from ganvas.data.images import read_image, write_image
+from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, write_file
-from ganvas.training.fabric import choose_device
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Sample

@@ -23,13 +23,14 @@ from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
 from ganvas.data.listing import describe_unread
+from ganvas.device import choose_precision
 from ganvas.errors import UserError
 from ganvas.losses import lowest_gan_loss_d
 from ganvas.markdown import escape_markdown
 from ganvas.models.card import sample_line, settings
 from ganvas.training.datarecord import DataPart, DataRecord
 from ganvas.training.ema import Ema
-from ganvas.training.fabric import can_compile, choose_precision, set_up
+from ganvas.training.fabric import can_compile, set_up
 from ganvas.training.loop import Batch, Data
 from ganvas.training.monitors import SURE, CollapseWatch, Sight
 from ganvas.training.optimizer import Adam, make_adam

@@ -104,9 +104,7 @@ def _run(arguments: list[str]) -> int:
         print(write_report(command.run))
         return 0
     if isinstance(command, Translate):
-        from ganvas.training.fabric import choose_device
-
-        return run_translate(command.options, choose_device, kind="pix2pix", paper=command.paper, seed=command.seed)
+        return run_translate(command.options, kind="pix2pix", paper=command.paper, seed=command.seed)
     if isinstance(command, Evaluate):
         from pix2pix.evaluate import run_evaluate
 
@@ -120,9 +118,7 @@ def _run(arguments: list[str]) -> int:
 
         return run_push(command, load_model)
     if isinstance(command, ServeOptions):
-        from ganvas.training.fabric import choose_device
-
-        return run_serve(command, choose_device)
+        return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):
         from pix2pix.evaluate import run_receptive_field
 

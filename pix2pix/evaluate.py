@@ -17,6 +17,7 @@ from ganvas.data.encoding import require_output_folder
 from ganvas.data.images import holds, require_picture_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import PairedDataset, dataset_info
+from ganvas.device import choose_device
 from ganvas.evaluation.baseline import MedianColours
 from ganvas.evaluation.metrics import PATCH_SIZE, l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.results import FEWEST_FOR_INTERVAL, NO_INTERVAL, format_score, keep_with_run, mean_and_interval
@@ -26,7 +27,6 @@ from ganvas.inference.translator import Translator
 from ganvas.models.folder import load_model
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.unet import UNetGenerator
-from ganvas.training.fabric import choose_device
 
 if TYPE_CHECKING:
     from pix2pix.__main__ import Evaluate

@@ -23,6 +23,7 @@ from ganvas.data.layout import splits
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, domain_names, find_pairs, find_stacked_pairs
 from ganvas.data.skip import SkippingDataset, Skips, read_all, readable
+from ganvas.device import choose_precision
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.markdown import escape_markdown
@@ -33,7 +34,7 @@ from ganvas.nn.layers import Statistics, set_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.datarecord import DataRecord, record_files
 from ganvas.training.ema import Ema
-from ganvas.training.fabric import can_compile, choose_precision, set_up
+from ganvas.training.fabric import can_compile, set_up
 from ganvas.training.loop import Batch, Data
 from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam, make_adam

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import signal
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,12 +45,8 @@ class ServeOptions:
     """Where to compute."""
 
 
-def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int:
+def run_serve(options: ServeOptions) -> int:
     """Serve the page until Ctrl-C or SIGTERM; give the exit code.
-
-    Args:
-        options: What the command was given.
-        choose_device: Finds the device that an option means; the training's own way.
 
     Raises:
         UserError: gradio is not installed, there is no model, it takes more than a page can give, a limit is not
@@ -76,6 +71,7 @@ def run_serve(options: ServeOptions, choose_device: Callable[[str], str]) -> int
         files.mkdir()
         # gradio reads these when it is imported; uploads and results lie in a folder that goes with the server.
         os.environ.update(QUIET, GRADIO_TEMP_DIR=str(files))
+        from ganvas.device import choose_device
         from ganvas.inference.web.page import serve_page
 
         serve_page(options, choose_device(options.device), listener, files)

@@ -1,6 +1,5 @@
 """The command ``translate`` of the modules. Nothing heavy is imported before the options are parsed."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,7 +37,6 @@ class TranslateOptions:
 
 def run_translate(
     options: TranslateOptions,
-    choose_device: Callable[[str], str],
     *,
     kind: str,
     direction: str | None = None,
@@ -49,7 +47,6 @@ def run_translate(
 
     Args:
         options: What the command was given.
-        choose_device: Finds the device that an option means; the training's own way.
         kind: What the model has to be: "pix2pix" or "cyclegan".
         direction: Which way, of a model that translates both.
         paper: As `Translator` takes it.
@@ -59,6 +56,7 @@ def run_translate(
         UserError: No model, one of another kind, another direction than the model has, no images, or images that
             could not be read or written.
     """
+    from ganvas.device import choose_device
     from ganvas.inference.tiling.plan import Tiling
     from ganvas.inference.translate_files import translate_files
     from ganvas.inference.translator import load

@@ -31,6 +31,7 @@ from ganvas.data.listing import namesakes
 from ganvas.data.palette import is_flat
 from ganvas.data.resize import resize
 from ganvas.data.tiff import Tags
+from ganvas.device import Precision, has_native_bf16
 from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
@@ -38,7 +39,6 @@ from ganvas.inference.images import from_pillow, to_pillow
 from ganvas.inference.optimize import prepared
 from ganvas.models.folder import TRANSLATORS, ModelConfig, load_model
 from ganvas.nn.layers import set_statistics
-from ganvas.precision import Precision, multiplies_bf16
 
 Given = TypeVar("Given", Image.Image, np.ndarray)
 
@@ -204,7 +204,7 @@ class Translator:
         how = self.preprocessing
         target_type = source_type if how.target_range is None else how.target_type
         small = np.dtype(source_type) == np.uint8 and np.dtype(target_type) == np.uint8
-        return small and self.device.type == "cpu" and multiplies_bf16("cpu")
+        return small and self.device.type == "cpu" and has_native_bf16("cpu")
 
     def room(self, source: Source) -> int:
         """Tell how many such sources go through the network together; noise is drawn for each image alone."""

@@ -1,4 +1,4 @@
-"""Device, precision and threads: what "auto" means, and the Fabric that carries the devices."""
+"""Fabric with its devices, and compilation."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from ganvas.device import choose_device
 from ganvas.errors import UserError
-from ganvas.precision import multiplies_bf16
 from ganvas.training.config import HardwareConfig
 
 
@@ -60,24 +60,3 @@ def can_compile(device: str, warn: Callable[[str], object]) -> bool:
         warn(f"--compile: torch.compile does not work here ({reason or repr(error)}). Going on without it.")
         return False
     return True
-
-
-def choose_device(asked: str) -> str:
-    """Resolve "auto" to "cuda", "mps" or "cpu".
-
-    Raises:
-        UserError: The device asked for is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[asked]:
-        raise UserError(f"--device {asked}: this machine has none that torch can use. Leave it out, or take cpu.")
-    return asked
-
-
-def choose_precision(asked: str, device: str) -> str:
-    """Resolve "auto" to "bf16" where the hardware multiplies it natively, else "fp32"."""
-    if asked != "auto":
-        return asked
-    return "bf16" if multiplies_bf16(device) else "fp32"

@@ -164,14 +164,14 @@ def in_bf16(precision, kind, **preprocessing):
 
 
 def test_auto_never_lowers_more_than_8_bits(monkeypatch):
-    monkeypatch.setattr(translator_module, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(translator_module, "has_native_bf16", lambda device: True)
     assert in_bf16("auto", "uint8")
     assert not in_bf16("auto", "uint16")
     assert not in_bf16("auto", "float32")
     assert not in_bf16("auto", "uint8", target_range=(0, 9000), target_type="uint16")
     assert in_bf16("bf16", "uint16")
     assert not in_bf16("fp32", "uint8")
-    monkeypatch.setattr(translator_module, "multiplies_bf16", lambda device: False)
+    monkeypatch.setattr(translator_module, "has_native_bf16", lambda device: False)
     assert not in_bf16("auto", "uint8")
     assert in_bf16("bf16", "uint8")
 
