@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-fast test-all lint bench clean
 
 $(READY): pyproject.toml setup.py
 	@$(PYTHON) -c '$(FITS)' >/dev/null 2>&1 || { \
@@ -36,8 +36,17 @@ demo: $(READY)
 	@echo "  $(BIN)/python -m data_scripts earth --out datasets/earth"
 	@echo "  $(BIN)/pix2pix train --data datasets/earth --out runs/earth --preset maps"
 
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+
+# test-fast: while you work. test: before a merge. test-all: everything.
+test-fast: $(READY)
+	$(PYTEST) -m "not slow"
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow or essential"
+
+test-all: $(READY)
+	$(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -8,15 +8,22 @@ import sys
 import time
 from pathlib import Path
 
+# One thread a process, children included: the networks of the tests are too small for more, and pytest-xdist runs one
+# process per core. A test that needs more threads sets them itself.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import hypothesis
 import pytest
 import torch
 
 from ganvas.files import cannot_write
 
+torch.set_num_threads(1)
+
 # A property's first example pays for imports and for other work on the machine: time limits would only be noise.
-hypothesis.settings.register_profile("ganvas", deadline=None)
-hypothesis.settings.load_profile("ganvas")
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=15)
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
