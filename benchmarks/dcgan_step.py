@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcgan.data import PictureDataset, Pictures
-from dcgan.networks import build_networks, start_weights
+from dcgan.networks import build_networks, init_weights
 from dcgan.step import DcganStep
 from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.device import choose_precision
@@ -102,7 +102,7 @@ def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
     adams = []
     networks = build_networks("dcgan", image_size=image_size)
     for network in networks:
-        start_weights(network, "normal", torch.Generator().manual_seed(0))
+        init_weights(network, "normal", torch.Generator().manual_seed(0))
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         adams.append(Adam(network.named_parameters(), 2e-4))
     called = [compile_network(network) if compiled else network for network in networks]

@@ -34,7 +34,7 @@ from ganvas.markdown import escape_markdown
 from ganvas.models.card import sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
 from ganvas.models.folder import Preprocessing, save_model
-from ganvas.nn.layers import Statistics, set_statistics
+from ganvas.nn.layers import Statistics, set_norm_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.datarecord import DataRecord, record_files
 from ganvas.training.ema import Ema
@@ -247,7 +247,7 @@ class CycleGan:
             mode: Of batch norm; by default the one that the last validation chose.
         """
         G = self.generator(name)
-        set_statistics(G, mode or self.statistics)
+        set_norm_statistics(G, mode or self.statistics)
         G.eval()
         try:
             layout = torch.channels_last

@@ -136,7 +136,7 @@ def build_networks(
     base_channels: int | None = None,
     extra_layers: int = 0,
 ) -> tuple[Generator, Discriminator]:
-    """Build a preset's networks; their weights start as torch starts them (see `start_weights`).
+    """Build a preset's networks; their weights start as torch starts them (see `init_weights`).
 
     Args:
         preset: Which system.
@@ -361,7 +361,7 @@ def _batch_norm_1d(channels: int, norm: Norm) -> nn.Module:
 
 
 @torch.no_grad()
-def start_weights(network: nn.Module, start: Start, generator: torch.Generator) -> None:
+def init_weights(network: nn.Module, start: Start, generator: torch.Generator) -> None:
     """Draw all weights again, in place.
 
     Args:

@@ -18,7 +18,7 @@ from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_picture
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, save_sampler
-from dcgan.networks import start_weights
+from dcgan.networks import init_weights
 from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
 from ganvas.data.images import for_the_eye
@@ -68,7 +68,7 @@ class Dcgan:
         self.optimizers: dict[str, Adam] = {}
         wrapped = {}
         for name, network in (("G", G), ("D", D)):
-            start_weights(network, config.model.start, chance)
+            init_weights(network, config.model.start, chance)
             wrapped[name] = set_up(fabric, network, compiled=compiled)
             self.networks[name] = network
             self.optimizers[name] = make_adam(network, config.optimizer)

@@ -30,7 +30,7 @@ from ganvas.markdown import escape_markdown
 from ganvas.models.card import sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
 from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
-from ganvas.nn.layers import Statistics, set_statistics
+from ganvas.nn.layers import Statistics, set_norm_statistics
 from ganvas.training.config import check_plateau
 from ganvas.training.datarecord import DataRecord, record_files
 from ganvas.training.ema import Ema
@@ -217,7 +217,7 @@ class Pix2Pix:
     def _outputs(self, source: Tensor, mode: Statistics) -> Tensor:
         """Translate [N, C, H, W] as the finished model would: eval mode, float32 out."""
         G = self.generator
-        set_statistics(G, mode)
+        set_norm_statistics(G, mode)
         G.eval()
         try:
             return G(source.to(self.fabric.device, memory_format=torch.channels_last)).float().cpu()

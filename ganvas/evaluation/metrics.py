@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganvas.nn.layers import mirror_pad
+from ganvas.nn.layers import reflect_pad
 
 DATA_RANGE = 2.0  # of images in [-1, 1]
 PSNR_LIMIT = 100.0  # dB
@@ -91,7 +91,7 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     output, target = _matched(output, target)
     H, W = output.shape[-2:]
     right, bottom = max(0, SSIM_WINDOW - W), max(0, SSIM_WINDOW - H)
-    output, target = (mirror_pad((x + 1) / 2, 0, right, 0, bottom) for x in (output, target))
+    output, target = (reflect_pad((x + 1) / 2, 0, right, 0, bottom) for x in (output, target))
     similarity = structural_similarity_index_measure(output, target, data_range=1.0, reduction="none")
     assert isinstance(similarity, Tensor)  # a tuple only where full images are asked for
     return similarity

@@ -38,7 +38,7 @@ from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.images import from_pillow, to_pillow
 from ganvas.inference.optimize import prepared
 from ganvas.models.folder import TRANSLATORS, ModelConfig, load_model
-from ganvas.nn.layers import set_statistics
+from ganvas.nn.layers import set_norm_statistics
 
 Given = TypeVar("Given", Image.Image, np.ndarray)
 
@@ -117,7 +117,7 @@ class Translator:
         self.resizes = size == "trained" and self.preprocessing.resized
         self._prepared: dict[bool, nn.Module] = {}
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
-        set_statistics(self.network, "picture" if paper else config.statistics)
+        set_norm_statistics(self.network, "picture" if paper else config.statistics)
         if paper:
             for module in self.network.modules():
                 if isinstance(module, nn.Dropout):

@@ -56,7 +56,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         return instance_norm(x, self.eps)
 
 
-def set_statistics(network: nn.Module, statistics: Statistics) -> None:
+def set_norm_statistics(network: nn.Module, statistics: Statistics) -> None:
     """Choose what every batch norm of ``network`` normalizes by in eval mode."""
     for module in network.modules():
         if isinstance(module, BatchNorm2d):
@@ -145,7 +145,7 @@ class OutputConv2d(nn.Conv2d):
         return is_even and x.device.type == "cpu" and 4 * self.out_channels <= CHANNELS_AT_A_TIME
 
 
-def mirror_positions(size: int, before: int, after: int, device: torch.device) -> Tensor:
+def reflect_positions(size: int, before: int, after: int, device: torch.device) -> Tensor:
     """Where to read a row of ``size`` pixels from ``-before`` to ``size + after - 1``, mirrored as often as needed.
 
     The mirror does not repeat the border pixel, so the period is 2 * size - 2; a single pixel repeats. Written so that
@@ -158,7 +158,7 @@ def mirror_positions(size: int, before: int, after: int, device: torch.device) -
     return torch.where(i < n, i, period - i)
 
 
-def mirror_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+def reflect_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
     """Pad [N, C, H, W] by mirroring, also where the padding is wider than the image.
 
     Equal to ``F.pad(mode="reflect")`` where that is allowed (padding smaller than the side).
@@ -166,11 +166,11 @@ def mirror_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tenso
     H, W = x.shape[-2:]
     if not torch.compiler.is_compiling() and max(top, bottom) < H and max(left, right) < W:
         return F.pad(x, (left, right, top, bottom), mode="reflect")  # stays in channels-last memory
-    x = x.index_select(-2, mirror_positions(H, top, bottom, x.device))  # [N, C, top + H + bottom, W]
-    return x.index_select(-1, mirror_positions(W, left, right, x.device))  # [N, C, …, left + W + right]
+    x = x.index_select(-2, reflect_positions(H, top, bottom, x.device))  # [N, C, top + H + bottom, W]
+    return x.index_select(-1, reflect_positions(W, left, right, x.device))  # [N, C, …, left + W + right]
 
 
-class MirrorPad2d(nn.Module):
+class ReflectPad2d(nn.Module):
     """Mirrored padding of ``padding`` pixels on each side, for images of any size."""
 
     def __init__(self, padding: int) -> None:
@@ -179,7 +179,7 @@ class MirrorPad2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take [N, C, H, W], give [N, C, H + 2 * padding, W + 2 * padding]."""
-        return mirror_pad(x, self.padding, self.padding, self.padding, self.padding)
+        return reflect_pad(x, self.padding, self.padding, self.padding, self.padding)
 
     def extra_repr(self) -> str:
         """Show the padding where the module is printed."""
@@ -201,7 +201,7 @@ def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Ten
     rows, columns = (_larger(-side % multiple, at_least - side) for side in (H, W))
     top, left = rows // 2, columns // 2
     if _is_exporting() or rows or columns:  # an exported network must not remember that the example needed some
-        x = mirror_pad(x, left, columns - left, top, rows - top)
+        x = reflect_pad(x, left, columns - left, top, rows - top)
     return x, top, left
 
 
@@ -275,12 +275,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, *, norm: Norm = "instance", dropout: float = 0.0) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            MirrorPad2d(1),
+            ReflectPad2d(1),
             nn.Conv2d(channels, channels, kernel_size=3, bias=needs_bias(norm)),
             make_norm(norm, channels),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout) if dropout else nn.Identity(),
-            MirrorPad2d(1),
+            ReflectPad2d(1),
             nn.Conv2d(channels, channels, kernel_size=3, bias=needs_bias(norm)),
             make_norm(norm, channels),
         )

@@ -6,9 +6,9 @@ Departures: any height and width (mirrored padding to a multiple of 4, cropped b
 from torch import Tensor, nn
 
 from ganvas.nn.layers import (
-    MirrorPad2d,
     Norm,
     OutputConv2d,
+    ReflectPad2d,
     ResidualBlock,
     Upsampling,
     make_norm,
@@ -62,14 +62,14 @@ class ResNetGenerator(nn.Module):
             ]
 
         self.layers = nn.Sequential(
-            MirrorPad2d(3),
+            ReflectPad2d(3),
             *convolution(in_channels, F1, stride=1, kernel=7, padding=0),
             *convolution(F1, F2, stride=2, kernel=3, padding=1),
             *convolution(F2, F4, stride=2, kernel=3, padding=1),
             *(ResidualBlock(F4, norm=norm, dropout=dropout) for _ in range(num_blocks)),
             *enlarge(F4, F2),
             *enlarge(F2, F1),
-            MirrorPad2d(3),
+            ReflectPad2d(3),
             OutputConv2d(F1, out_channels, kernel_size=7),
             nn.Tanh(),
         )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dcgan.config import PRESETS
-from dcgan.networks import build_networks, keras_total, stage_sizes, start_weights
+from dcgan.networks import build_networks, init_weights, keras_total, stage_sizes
 
 
 def classes(preset):
@@ -250,7 +250,7 @@ class TestStart:
     def weights(self, preset, start):
         G, D = build_networks(preset, num_classes=classes(preset))
         for network in (G, D):
-            start_weights(network, start, torch.Generator().manual_seed(0))
+            init_weights(network, start, torch.Generator().manual_seed(0))
         return G, D
 
     def test_glorot_is_uniform_in_its_bound(self):
@@ -276,7 +276,7 @@ class TestStart:
         G, _ = self.weights("conditional", "glorot")
         assert 0.045 < G.embedding.weight.abs().max() <= 0.05
         _, D = build_networks(num_classes=3)
-        start_weights(D, "normal", torch.Generator())
+        init_weights(D, "normal", torch.Generator())
         assert not D.embedding.weight.any()
 
     def test_a_product_is_alive_at_every_start(self):

@@ -9,7 +9,7 @@ from torch import nn
 
 from dcgan.config import DcganConfig, ModelConfig
 from dcgan.data import Pictures
-from dcgan.networks import build_networks, start_weights
+from dcgan.networks import build_networks, init_weights
 from dcgan.step import DcganStep, draw_latents
 from dcgan.train import Dcgan
 from ganvas.training.config import HardwareConfig
@@ -27,7 +27,7 @@ class NoUpdate(Adam):
 def networks(norm="none", num_classes=0):
     G, D = build_networks(base_channels=4, norm=norm, num_classes=num_classes)
     for network in (G, D):
-        start_weights(network, "truncated-normal", torch.Generator().manual_seed(0))
+        init_weights(network, "truncated-normal", torch.Generator().manual_seed(0))
     return G, D
 
 

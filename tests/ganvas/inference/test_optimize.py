@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ganvas.inference.optimize import prepared
-from ganvas.nn.layers import BatchNorm2d, set_statistics
+from ganvas.nn.layers import BatchNorm2d, set_norm_statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
 
@@ -48,7 +48,7 @@ def outputs(network, kind=torch.float32, shape=(2, 3, 40, 56)):
 @pytest.mark.parametrize("statistics", ["running", "picture"])
 def test_a_prepared_network_is_the_same_function(name, statistics):
     network = trained(name, "batch")
-    set_statistics(network, statistics)
+    set_norm_statistics(network, statistics)
     expected = outputs(network)
     difference = (outputs(prepared(network)) - expected).abs().max()
     assert difference <= 1e-5 * expected.abs().max()

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from ganvas.nn.layers import (
     BatchNorm2d,
     DownBlock,
-    MirrorPad2d,
     OutputConv2d,
+    ReflectPad2d,
     ResidualBlock,
     UpBlock,
     make_norm,
     make_upsampling,
-    mirror_pad,
-    mirror_positions,
     needs_bias,
     pad_to_multiple,
-    set_statistics,
+    reflect_pad,
+    reflect_positions,
+    set_norm_statistics,
 )
 
 SIDES = st.integers(1, 9)
@@ -40,7 +40,7 @@ def test_mirrored_positions_by_the_formula(n: int, before: int, after: int) -> N
     # A triangle wave of period 2n - 2 that is 0 at 0 and n - 1 at n - 1.
     i = np.arange(-before, n + after)
     expected = n - 1 - np.abs((i % (2 * n - 2)) - (n - 1)) if n > 1 else np.zeros_like(i)
-    assert mirror_positions(n, before, after, torch.device("cpu")).tolist() == expected.tolist()
+    assert reflect_positions(n, before, after, torch.device("cpu")).tolist() == expected.tolist()
 
 
 @given(SIDES, SIDES, PADDINGS, PADDINGS, PADDINGS, PADDINGS)
@@ -48,7 +48,7 @@ def test_mirrored_positions_by_the_formula(n: int, before: int, after: int) -> N
 def test_mirrored_padding_equals_numpys(H: int, W: int, left: int, right: int, top: int, bottom: int) -> None:
     x = numbered(2, 2, H, W)
     expected = np.pad(x.numpy(), ((0, 0), (0, 0), (top, bottom), (left, right)), mode="reflect")
-    np.testing.assert_array_equal(mirror_pad(x, left, right, top, bottom).numpy(), expected)
+    np.testing.assert_array_equal(reflect_pad(x, left, right, top, bottom).numpy(), expected)
 
 
 @given(st.data(), st.integers(2, 9), st.integers(2, 9))
@@ -58,12 +58,12 @@ def test_mirrored_padding_equals_torchs_where_that_is_allowed(data: st.DataObjec
     top, bottom = data.draw(st.integers(0, H - 1)), data.draw(st.integers(0, H - 1))
     x = numbered(1, 1, H, W)
     expected = F.pad(x, (left, right, top, bottom), mode="reflect")
-    assert torch.equal(mirror_pad(x, left, right, top, bottom), expected)
+    assert torch.equal(reflect_pad(x, left, right, top, bottom), expected)
 
 
 def test_mirrored_padding_layer_pads_every_side() -> None:
     x = numbered(1, 3, 5, 4)
-    assert torch.equal(MirrorPad2d(3)(x), F.pad(x, (3, 3, 3, 3), mode="reflect"))
+    assert torch.equal(ReflectPad2d(3)(x), F.pad(x, (3, 3, 3, 3), mode="reflect"))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4, 8, 32]))
@@ -152,7 +152,7 @@ def test_instance_norm_of_bfloat16_rounds_its_output_alone() -> None:
 
 def test_padding_and_instance_norm_stay_in_channels_last() -> None:
     x = numbered(2, 4, 6, 5).contiguous(memory_format=torch.channels_last)
-    for layer in (MirrorPad2d(1), make_norm("instance", 4), ResidualBlock(4).to(memory_format=torch.channels_last)):
+    for layer in (ReflectPad2d(1), make_norm("instance", 4), ResidualBlock(4).to(memory_format=torch.channels_last)):
         assert layer(x).is_contiguous(memory_format=torch.channels_last)
 
 
@@ -163,19 +163,19 @@ def test_batch_norm_can_use_each_pictures_own_statistics() -> None:
     running = normalised(x, np.array([4.0, -2.0]).reshape(1, 2, 1, 1), np.array([9.0, 0.25]).reshape(1, 2, 1, 1))
     np.testing.assert_allclose(norm(x).detach().numpy(), running, rtol=1e-4, atol=1e-5)
 
-    set_statistics(nn.Sequential(nn.Sequential(norm)), "picture")
+    set_norm_statistics(nn.Sequential(nn.Sequential(norm)), "picture")
     a = x.numpy()
     picture = normalised(x, a.mean(axis=(2, 3), keepdims=True), a.var(axis=(2, 3), keepdims=True))
     np.testing.assert_allclose(norm(x).detach().numpy(), picture, rtol=1e-4, atol=1e-5)
 
-    set_statistics(norm, "running")
+    set_norm_statistics(norm, "running")
     np.testing.assert_allclose(norm(x).detach().numpy(), running, rtol=1e-4, atol=1e-5)
 
 
 def test_choice_of_statistics_changes_nothing_in_training() -> None:
     x = torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(0))
     norm = shifted_norm().train()
-    set_statistics(norm, "picture")
+    set_norm_statistics(norm, "picture")
     a = x.numpy()
     batch = normalised(x, a.mean(axis=(0, 2, 3), keepdims=True), a.var(axis=(0, 2, 3), keepdims=True))
     np.testing.assert_allclose(norm(x).detach().numpy(), batch, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ganvas.nn.layers import DownConv2d, MirrorPad2d, OutputConv2d, UpConv2d
+from ganvas.nn.layers import DownConv2d, OutputConv2d, ReflectPad2d, UpConv2d
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.receptive_field import (
     Layer,
@@ -199,7 +199,7 @@ class Function(nn.Module):
         nn.ReplicationPad2d(2),
         nn.CircularPad2d(2),
         nn.ZeroPad2d((1, 1, 4, 2)),
-        MirrorPad2d(3),
+        ReflectPad2d(3),
         nn.Conv2d(2, 2, 4, padding="same"),
         nn.Conv2d(2, 2, 3, padding="valid"),
         nn.Conv2d(2, 2, 3, padding=2, padding_mode="reflect"),

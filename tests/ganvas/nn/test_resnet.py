@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganvas.nn.layers import MirrorPad2d
+from ganvas.nn.layers import ReflectPad2d
 from ganvas.nn.resnet import ResNetGenerator
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -89,7 +89,7 @@ def test_instance_norms_have_no_parameters_and_pads_are_mirrored() -> None:
     norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm2d)]
     assert len(norms) == 23
     assert not any(norm.affine or norm.track_running_stats for norm in norms)
-    assert [m.padding for m in network.modules() if isinstance(m, MirrorPad2d)] == [3, *[1] * 18, 3]
+    assert [m.padding for m in network.modules() if isinstance(m, ReflectPad2d)] == [3, *[1] * 18, 3]
 
 
 def test_dropout_is_in_every_block_if_asked_for() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ganvas.errors import UserError
 from ganvas.inference.tiling.plan import Axis, Grid, Plan, Tiling, grid_of
-from ganvas.nn.layers import mirror_positions, pad_to_multiple
+from ganvas.nn.layers import pad_to_multiple, reflect_positions
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
 
@@ -50,7 +50,7 @@ def test_the_picture_is_mirrored_out_as_the_network_would(axis):
     for start in axis.starts:
         assert axis.pixels(start).tolist() == padded[0, 0, 0, start : start + axis.size].tolist()
     after = axis.whole - axis.length - axis.before
-    everywhere = mirror_positions(axis.length, axis.before, after, torch.device("cpu"))
+    everywhere = reflect_positions(axis.length, axis.before, after, torch.device("cpu"))
     assert {int(pixel) for start in axis.starts for pixel in axis.pixels(start)} == set(everywhere.tolist())
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from ganvas.inference.tiling.plan import Plan, Tiling
 from ganvas.inference.upstream.shared_norms import SharedNorm, gather, shared_norms
-from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d, set_statistics
+from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d, set_norm_statistics
 from ganvas.nn.unet import UNetGenerator
 
 
@@ -65,7 +65,7 @@ def test_a_small_deviation_beside_a_large_mean_is_kept():
 def test_a_networks_layers_see_what_they_normalise_by(statistics):
     torch.manual_seed(0)
     network = UNetGenerator(base_channels=2, num_levels=3, norm="batch", dropout=0).eval()
-    set_statistics(network, statistics)
+    set_norm_statistics(network, statistics)
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
     whole = network(picture)
     plan = Plan.of(64, 64, Tiling(64, 0), network)
