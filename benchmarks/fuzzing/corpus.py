@@ -24,7 +24,7 @@ from benchmarks.fuzzing.images import join_png
 from dcgan.model import DigitModelConfig, build, save_sampler
 from ganvas.data.digits import ALL_FILES
 from ganvas.data.shards import read_index
-from ganvas.inference.upstream.weights import write_peer
+from ganvas.inference.upstream.weights import write_upstream
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 from ganvas.nn.patchgan import make_discriminator
 from ganvas.options import to_json
@@ -260,9 +260,9 @@ def _repair_checkpoint(files: Files) -> None:
 def _weights(folder: Path) -> Iterator[Sample]:
     for levels in (7, 8):
         spec = NetworkSpec("unet", SMALL_UNET | {"num_levels": levels, "base_channels": 1}, "A", "B")
-        write_peer(folder / f"unet{levels}.pth", build_generator(spec), spec)
+        write_upstream(folder / f"unet{levels}.pth", build_generator(spec), spec)
     spec = NetworkSpec("resnet", SMALL_RESNET | {"num_blocks": 6}, "A", "B")
-    write_peer(folder / "resnet.pth", build_generator(spec), spec)
+    write_upstream(folder / "resnet.pth", build_generator(spec), spec)
     pixel = make_discriminator("pixel", 3, base_channels=2, num_layers=1, norm="batch").state_dict()
     names = {name: name.replace("layers.", "net.") for name in pixel}
     torch.save({names[name]: value for name, value in pixel.items()}, folder / "pixel.pth")

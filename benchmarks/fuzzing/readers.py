@@ -26,7 +26,7 @@ from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.tiling.tiles import open_source
 from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
-from ganvas.inference.upstream.weights import load_peer, read_peer
+from ganvas.inference.upstream.weights import load_upstream, read_upstream
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.models.tensors import load_tensors
 from ganvas.options import from_json
@@ -104,9 +104,9 @@ def _sample(folder: Path, name: str) -> None:
 
 def _upstream(folder: Path, name: str) -> None:
     if name.startswith("pixel"):
-        read_peer(folder / name)
+        read_upstream(folder / name)
     else:
-        load_peer(folder / name, image_size=128).translate(np.zeros((16, 24, 3), np.uint8))
+        load_upstream(folder / name, image_size=128).translate(np.zeros((16, 24, 3), np.uint8))
 
 
 def _train_config(folder: Path, name: str) -> None:

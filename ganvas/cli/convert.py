@@ -95,7 +95,7 @@ def run_export(options: ExportOptions) -> int:
         raise UserError("export: give one output: OUT.onnx, OUT.pt2, or --peer OUT.pth.")
     translator = load(options.model, direction=options.direction)
     if options.peer is not None:
-        said = _export_peer(translator, options.peer)
+        said = _export_upstream(translator, options.peer)
     else:
         assert options.output is not None
         said = _export_runtime(translator, options.output, options)
@@ -108,11 +108,11 @@ def print_export(said: Mapping[str, str | float], *, as_json: bool) -> None:
     print(json.dumps(said) if as_json else "\n".join(f"{name}: {value}" for name, value in said.items()))
 
 
-def _export_peer(translator: "Translator", path: Path) -> dict[str, str | float]:
-    from ganvas.inference.upstream.weights import write_peer
+def _export_upstream(translator: "Translator", path: Path) -> dict[str, str | float]:
+    from ganvas.inference.upstream.weights import write_upstream
     from ganvas.models.folder import all_arguments
 
-    options = write_peer(path, translator.network, translator.spec)
+    options = write_upstream(path, translator.network, translator.spec)
     if all_arguments(translator.spec)["norm"] == "batch" and translator.config.statistics == "running":
         options += " --eval"  # else it normalizes each image by the image's own statistics
     return {"written": str(path), "load it with": options}

@@ -176,9 +176,11 @@ def translate_jobs(translator: "Translator", jobs: Jobs, *, progress: bool = Fal
     with progress_bar(len(jobs.todo), shown=progress and len(jobs.todo) > 1) as bar:
         line = _Line(translator, jobs, bar)
         try:
-            batches = in_batches(line.sources(), lambda one: one.source.group, lambda one: translator.room(one.source))
+            batches = in_batches(
+                line.sources(), lambda one: one.source.batch_key, lambda one: translator.max_batch_size(one.source)
+            )
             for batch in batches:
-                outputs = translator.translate_prepared([one.source for one in batch])
+                outputs = translator.translate_sources([one.source for one in batch])
                 for one, output in zip(batch, outputs, strict=True):
                     line.write(one, output)
                 if line.is_stopped:

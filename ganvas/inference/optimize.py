@@ -17,7 +17,7 @@ from ganvas.nn.layers import BatchNorm2d, DownConv2d, UpConv2d
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
-def prepared(network: nn.Module, *, bf16: bool = False) -> nn.Module:
+def optimized_for_inference(network: nn.Module, *, bf16: bool = False) -> nn.Module:
     """Give the same function of [N, C, H, W], faster.
 
     Args:

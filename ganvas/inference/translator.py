@@ -36,7 +36,7 @@ from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
 from ganvas.inference.images import from_pillow, to_pillow
-from ganvas.inference.optimize import prepared
+from ganvas.inference.optimize import optimized_for_inference
 from ganvas.models.folder import TRANSLATORS, ModelConfig, load_model
 from ganvas.nn.layers import set_norm_statistics
 
@@ -63,7 +63,7 @@ class Source:
     bf16: bool
 
     @property
-    def group(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """Sources that are alike in this may go through the network together."""
         return tuple(self.values.shape), self.bf16
 
@@ -115,7 +115,7 @@ class Translator:
         self.preprocessing = config.preprocessing_of(direction)
         self.device = torch.device(device)
         self.resizes = size == "trained" and self.preprocessing.resized
-        self._prepared: dict[bool, nn.Module] = {}
+        self._optimized: dict[bool, nn.Module] = {}
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
         set_norm_statistics(self.network, "picture" if paper else config.statistics)
         if paper:
@@ -173,8 +173,10 @@ class Translator:
         """
         sources = [self.prepare(picture) for picture in pictures]
         outputs: dict[int, np.ndarray] = {}
-        for numbers in in_batches(range(len(sources)), lambda i: sources[i].group, lambda i: self.room(sources[i])):
-            outputs |= zip(numbers, self.translate_prepared([sources[i] for i in numbers]), strict=True)
+        for numbers in in_batches(
+            range(len(sources)), lambda i: sources[i].batch_key, lambda i: self.max_batch_size(sources[i])
+        ):
+            outputs |= zip(numbers, self.translate_sources([sources[i] for i in numbers]), strict=True)
         return [outputs[i] for i in range(len(sources))]
 
     def prepare(self, picture: np.ndarray) -> Source:
@@ -206,21 +208,21 @@ class Translator:
         small = np.dtype(source_type) == np.uint8 and np.dtype(target_type) == np.uint8
         return small and self.device.type == "cpu" and has_native_bf16("cpu")
 
-    def room(self, source: Source) -> int:
+    def max_batch_size(self, source: Source) -> int:
         """Tell how many such sources go through the network together; noise is drawn for each image alone."""
         H, W = source.values.shape[-2:]
         return 1 if self.paper else max(1, min(MAX_BATCH, BATCH_PIXELS // (H * W)))
 
     @torch.inference_mode()
-    def translate_prepared(self, sources: Sequence[Source]) -> list[np.ndarray]:
+    def translate_sources(self, sources: Sequence[Source]) -> list[np.ndarray]:
         """Translate sources of one group; give [H, W, C] each. No image's translation depends on the others."""
         bf16 = sources[0].bf16
-        if bf16 not in self._prepared:
-            self._prepared[bf16] = prepared(self.network, bf16=bf16)
+        if bf16 not in self._optimized:
+            self._optimized[bf16] = optimized_for_inference(self.network, bf16=bf16)
         x = torch.stack([source.values for source in sources])  # [N, C, H, W]
         x = x.to(torch.bfloat16 if bf16 else torch.float32, memory_format=torch.channels_last)
         with self._noise():
-            y = self._prepared[bf16](x).float()
+            y = self._optimized[bf16](x).float()
         outputs = zip(y.split(1), sources, strict=True)
         return [self.as_picture(_resized(output[0], *source.size), source.kind) for output, source in outputs]
 

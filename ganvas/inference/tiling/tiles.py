@@ -24,8 +24,8 @@ from ganvas.errors import UserError
 from ganvas.inference.tiling.blend import Band, Tile, blend
 from ganvas.inference.tiling.plan import Plan, Tiling, Window
 from ganvas.inference.tiling.seams import Borders, SeamMeter
+from ganvas.inference.tiling.shared_norms import gather, shared_norms
 from ganvas.inference.translator import Translator
-from ganvas.inference.upstream.shared_norms import gather, shared_norms
 
 SAMPLES = 16  # tiles that the approximate statistics come from: our choice
 SETTLED, EXACTLY_SETTLED = 1e-2, 1e-5  # largest move of a channel's mean or deviation, in its deviations

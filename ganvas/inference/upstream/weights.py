@@ -44,7 +44,7 @@ TRACKED = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class PeerNetwork:
+class UpstreamNetwork:
     """A network out of a .pth file.
 
     Attributes:
@@ -59,7 +59,7 @@ class PeerNetwork:
 
 
 @dataclass(frozen=True)
-class PeerGenerator(PeerNetwork):
+class UpstreamGenerator(UpstreamNetwork):
     """A generator out of a .pth file.
 
     Attributes:
@@ -71,7 +71,7 @@ class PeerGenerator(PeerNetwork):
     has_unused_averages: bool = False
 
 
-def load_peer(
+def load_upstream(
     path: Path | str,
     netG: NetG | None = None,
     *,
@@ -113,20 +113,20 @@ def describe(
     )
 
 
-def read_generator(path: Path, name: str | None = None, statistics: Statistics = "picture") -> PeerGenerator:
+def read_generator(path: Path, name: str | None = None, statistics: Statistics = "picture") -> UpstreamGenerator:
     """Read a generator of pytorch-CycleGAN-and-pix2pix.
 
     Args:
         path: The .pth file.
-        name: As in `read_peer`.
+        name: As in `read_upstream`.
         statistics: What its norms are to normalize by.
 
     Raises:
-        UserError: As `read_peer`; or the file holds a discriminator, or an instance norm with running averages while
+        UserError: As `read_upstream`; or the file holds a discriminator, or instance norms with running averages while
             those are asked for.
     """
-    found = read_peer(path, name)
-    if not isinstance(found, PeerGenerator):
+    found = read_upstream(path, name)
+    if not isinstance(found, UpstreamGenerator):
         raise UserError(f"{path}: holds {found.description}, which translates nothing. Take the file of a generator.")
     if statistics == "running" and found.has_unused_averages:
         raise UserError(
@@ -137,7 +137,7 @@ def read_generator(path: Path, name: str | None = None, statistics: Statistics =
     return found
 
 
-def read_peer(path: Path, name: str | None = None) -> PeerNetwork:
+def read_upstream(path: Path, name: str | None = None) -> UpstreamNetwork:
     """Read a generator or a discriminator of pytorch-CycleGAN-and-pix2pix.
 
     Args:
@@ -160,7 +160,7 @@ def read_peer(path: Path, name: str | None = None) -> PeerNetwork:
     return found
 
 
-def _network(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+def _network(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork:
     """Build what the tensors' names tell, and fill it."""
     if "model.model.0.weight" in weights:
         return _unet(weights, path)
@@ -179,7 +179,7 @@ def _network(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
     )
 
 
-def write_peer(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
+def write_upstream(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
     """Write a generator as a .pth file that the tool loads.
 
     Returns:
@@ -249,7 +249,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
-def _unet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
+def _unet(weights: Mapping[str, Tensor], path: Path) -> UpstreamGenerator:
     levels = min(max(key.count(".model.") for key in weights), MOST_LEVELS)
     modules = _unet_modules(levels)
     first, last = weights["model.model.0.weight"], weights.get("model.model.3.weight")
@@ -277,7 +277,7 @@ def _unet_modules(levels: int) -> dict[str, str]:
     return modules
 
 
-def _resnet(weights: Mapping[str, Tensor], path: Path) -> PeerGenerator:
+def _resnet(weights: Mapping[str, Tensor], path: Path) -> UpstreamGenerator:
     blocks = len({key.split(".")[1] for key in weights if ".conv_block." in key})
     with_dropout = _is_convolution(weights, "model.10.conv_block.6")
     modules = _resnet_modules(blocks, with_dropout)
@@ -310,17 +310,17 @@ def _generator(
     weights: Mapping[str, Tensor],
     path: Path,
     name: str,
-) -> PeerGenerator:
+) -> UpstreamGenerator:
     spec = NetworkSpec(architecture, arguments, "A", "B")
     network = build_empty(partial(build_generator, spec, str(path)))
     _fill(network, modules, weights, path, arguments["norm"])
     channels = f"{arguments['in_channels']} to {arguments['out_channels']} channels"
     description = f"{name}, {channels}, ngf {arguments['base_channels']}, norm {arguments['norm']}"
     has_averages = any(key.endswith(".running_mean") for key in weights)
-    return PeerGenerator(network.eval(), name, description, spec, has_averages and arguments["norm"] == "instance")
+    return UpstreamGenerator(network.eval(), name, description, spec, has_averages and arguments["norm"] == "instance")
 
 
-def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
+def _discriminator(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork:
     """Read a PatchGAN (model.0, then model.2 and its norm, …) or a pixel discriminator (net.0, net.2, net.3, net.5)."""
     kind: Literal["patch", "pixel"] = "pixel" if "net.0.weight" in weights else "patch"
     prefix = "net" if kind == "pixel" else "model"
@@ -337,7 +337,7 @@ def _discriminator(weights: Mapping[str, Tensor], path: Path) -> PeerNetwork:
     name = "pixel" if kind == "pixel" else "n_layers"
     layered = "" if kind == "pixel" else f" with {layers} stride-2 layers"
     description = f"a {kind} discriminator{layered}, {first.shape[1]} channels, ndf {first.shape[0]}, norm {norm}"
-    return PeerNetwork(network.eval(), name, description)
+    return UpstreamNetwork(network.eval(), name, description)
 
 
 def _discriminator_modules(kind: Literal["patch", "pixel"], layers: int) -> dict[str, str]:

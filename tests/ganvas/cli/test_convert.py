@@ -14,7 +14,7 @@ from ganvas.data.images import write_image
 from ganvas.inference.export import program as export
 from ganvas.inference.export.program import Differences
 from ganvas.inference.onnx import OnnxTranslator
-from ganvas.inference.upstream.weights import write_peer
+from ganvas.inference.upstream.weights import write_upstream
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, load_model, save_model
 from ganvas.training.checkpoint import Checkpoint, save_checkpoint
 from pix2pix.__main__ import main as pix2pix_main
@@ -109,7 +109,7 @@ def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
     files = (tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth")
     for file, out_channels in zip(files, (1, 3), strict=True):
         spec = replace(SPEC, arguments=SPEC.arguments | {"out_channels": out_channels})
-        write_peer(file, build_generator(spec), spec)
+        write_upstream(file, build_generator(spec), spec)
     code, out, err = cyclegan("import", *files, tmp_path / "model")
     assert (code, out) == (2, "")
     assert f"{files[0]}, {files[1]}: the generator b2a translates 3 to 3 channels, but" in err

@@ -42,7 +42,7 @@ def negative(channels=3, out=None, size="native", **preprocessing):
 
 def counts(model):
     """How many images came at once, each time."""
-    return model._prepared[False].seen
+    return model._optimized[False].seen
 
 
 def noise(seed, shape=(12, 10, 3)):

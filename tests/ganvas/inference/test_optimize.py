@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganvas.inference.optimize import prepared
+from ganvas.inference.optimize import optimized_for_inference
 from ganvas.nn.layers import BatchNorm2d, set_norm_statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
@@ -50,7 +50,7 @@ def test_a_prepared_network_is_the_same_function(name, statistics):
     network = trained(name, "batch")
     set_norm_statistics(network, statistics)
     expected = outputs(network)
-    difference = (outputs(prepared(network)) - expected).abs().max()
+    difference = (outputs(optimized_for_inference(network)) - expected).abs().max()
     assert difference <= 1e-5 * expected.abs().max()
     assert expected.std() > 0.05
 
@@ -59,27 +59,31 @@ def test_a_prepared_network_is_the_same_function(name, statistics):
 def test_no_batch_norm_of_running_statistics_is_left_and_none_of_another_kind_goes(name):
     network = trained(name, "batch")
     assert any(isinstance(module, BatchNorm2d) for module in network.modules())
-    assert not any(isinstance(module, BatchNorm2d) for module in prepared(network).modules())
+    assert not any(isinstance(module, BatchNorm2d) for module in optimized_for_inference(network).modules())
     kept = trained(name, "instance")
-    assert [type(m) for m in prepared(kept).modules()] == [type(m) for m in kept.modules()]
+    assert [type(m) for m in optimized_for_inference(kept).modules()] == [type(m) for m in kept.modules()]
 
 
 def test_the_network_stays_as_it_was_and_shares_what_is_not_changed():
     network = trained("unet", "batch")
     before, types = copy.deepcopy(network.state_dict()), [type(module) for module in network.modules()]
     for bf16 in (False, True):
-        outputs(prepared(network, bf16=bf16), torch.bfloat16 if bf16 else torch.float32)
+        outputs(optimized_for_inference(network, bf16=bf16), torch.bfloat16 if bf16 else torch.float32)
     assert [type(module) for module in network.modules()] == types
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert prepared(network).down[0][1].weight is network.down[0][1].weight  # its level has no norm
+    assert optimized_for_inference(network).down[0][1].weight is network.down[0][1].weight  # its level has no norm
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize("name", ["unet", "resnet"])
 def test_bfloat16_is_near_and_ends_in_float32(name, norm):
     network = trained(name, norm)
-    expected, found = outputs(network), outputs(prepared(network, bf16=True), torch.bfloat16)
+    expected, found = outputs(network), outputs(optimized_for_inference(network, bf16=True), torch.bfloat16)
     assert found.dtype == torch.float32
     assert 1e-5 < (found - expected).abs().mean() < 0.02
-    layers = [m for m in prepared(network, bf16=True).modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    layers = [
+        m
+        for m in optimized_for_inference(network, bf16=True).modules()
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
+    ]
     assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}

@@ -21,7 +21,7 @@ from torch import nn
 import ganvas
 from ganvas.cli.convert import ImportOptions, run_import
 from ganvas.errors import UserError, WriteError
-from ganvas.inference.upstream.weights import PeerGenerator, read_peer, write_peer
+from ganvas.inference.upstream.weights import UpstreamGenerator, read_upstream, write_upstream
 from ganvas.models.folder import NetworkSpec, build_generator
 
 NORMS = {
@@ -158,7 +158,7 @@ GENERATORS = {
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators_compute_the_same(tmp_path, name, norm):
     theirs = disturbed(GENERATORS[name](norm))
-    found = read_peer(saved(tmp_path / "latest_net_G.pth", theirs), name)
+    found = read_upstream(saved(tmp_path / "latest_net_G.pth", theirs), name)
     assert (found.name, found.spec.arguments["norm"], found.spec.arguments["base_channels"]) == (name, norm, 4)
     x = torch.rand(2, found.spec.arguments["in_channels"], *([256, 256] if "256" in name else [128, 128])) * 2 - 1
     with torch.no_grad():
@@ -171,14 +171,14 @@ def test_generators_compute_the_same(tmp_path, name, norm):
 @pytest.mark.parametrize("kind", ["patch 1", "patch 3", "patch 5", "pixel"])
 def test_discriminators_compute_the_same(tmp_path, kind, norm):
     theirs = disturbed(Pixel(norm) if kind == "pixel" else patchgan(int(kind[-1]), norm))
-    found = read_peer(saved(tmp_path / "latest_net_D.pth", theirs))
-    assert not isinstance(found, PeerGenerator)
+    found = read_upstream(saved(tmp_path / "latest_net_D.pth", theirs))
+    assert not isinstance(found, UpstreamGenerator)
     assert f"{kind.split()[0]} discriminator" in found.description
     x = torch.rand(2, 6, 128, 128) * 2 - 1
     with torch.no_grad():
         assert (found.network(x) - theirs(x)).abs().max() <= 1e-4 * theirs(x).abs().max()
     with pytest.raises(UserError, match="translates nothing"):
-        ganvas.load_peer(tmp_path / "latest_net_D.pth")
+        ganvas.load_upstream(tmp_path / "latest_net_D.pth")
 
 
 def test_old_files(tmp_path):
@@ -190,14 +190,16 @@ def test_old_files(tmp_path):
     torch.save(table, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     x = torch.rand(1, 3, 64, 64)
     for name in ("new", "old"):
-        assert torch.equal(read_peer(tmp_path / f"{name}.pth").network(x), read_peer(tmp_path / "new.pth").network(x))
-    assert (read_peer(tmp_path / "old.pth").network(x) - theirs(x)).abs().max() <= 1e-5
+        assert torch.equal(
+            read_upstream(tmp_path / f"{name}.pth").network(x), read_upstream(tmp_path / "new.pth").network(x)
+        )
+    assert (read_upstream(tmp_path / "old.pth").network(x) - theirs(x)).abs().max() <= 1e-5
 
     theirs = disturbed(unet(7, "batch"))
     table = {key: value for key, value in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(table, tmp_path / "x.pth")
     x = torch.rand(1, 3, 128, 128)
-    assert (read_peer(tmp_path / "x.pth").network(x) - theirs(x)).abs().max() <= 1e-5
+    assert (read_upstream(tmp_path / "x.pth").network(x) - theirs(x)).abs().max() <= 1e-5
 
 
 def tracked(network):
@@ -221,10 +223,10 @@ def test_running_averages_of_instance_norms_are_not_passed_over_in_silence(tmp_p
             module.running_mean = module.running_var = None
     each = theirs(x)  # as that tool does it, which drops them
     assert (running - each).abs().max() > 0.1
-    model = ganvas.load_peer(path, image_size=128)
+    model = ganvas.load_upstream(path, image_size=128)
     assert (model.translate_tensor(x) - each).abs().max() <= 1e-5
     with pytest.raises(UserError, match=r"latest_net_G\.pth: --statistics running: its instance norms come with"):
-        ganvas.load_peer(path, image_size=128, statistics="running")
+        ganvas.load_upstream(path, image_size=128, statistics="running")
     with pytest.raises(UserError, match="--statistics running"):
         run_import(ImportOptions(path, tmp_path / "model", statistics="running"))
     assert not (tmp_path / "model").exists()
@@ -232,7 +234,7 @@ def test_running_averages_of_instance_norms_are_not_passed_over_in_silence(tmp_p
 
 def test_running_is_no_mistake_where_nothing_was_averaged(tmp_path):
     path, x = saved(tmp_path / "x.pth", resnet(6, "instance")), torch.rand(1, 3, 64, 64)
-    models = [ganvas.load_peer(path, image_size=64, statistics=how) for how in ("running", "picture")]
+    models = [ganvas.load_upstream(path, image_size=64, statistics=how) for how in ("running", "picture")]
     assert torch.equal(*(model.translate_tensor(x) for model in models))
 
 
@@ -241,7 +243,7 @@ def test_running_is_no_mistake_where_nothing_was_averaged(tmp_path):
 def test_blocks_that_pad_with_zeros_are_named(tmp_path, norm, dropout):
     path = saved(tmp_path / "x.pth", resnet(6, norm, dropout=dropout, padding="zero"))
     with pytest.raises(UserError, match=r"x\.pth: holds a ResNet whose blocks pad with zeros \(padding_type='zero'\)"):
-        read_peer(path)
+        read_upstream(path)
 
 
 def test_the_translator_normalises_as_that_tool_does(tmp_path):
@@ -255,9 +257,9 @@ def test_the_translator_normalises_as_that_tool_does(tmp_path):
             module.train()
     picture = theirs(x)
     assert (running - picture).abs().max() > 0.1
-    model = ganvas.load_peer(path, netG="unet_128", image_size=128)
+    model = ganvas.load_upstream(path, netG="unet_128", image_size=128)
     assert (model.translate_tensor(x) - picture).abs().max() <= 1e-4
-    model = ganvas.load_peer(path, image_size=128, statistics="running")
+    model = ganvas.load_upstream(path, image_size=128, statistics="running")
     assert (model.translate_tensor(x) - running).abs().max() <= 1e-5
 
 
@@ -283,7 +285,7 @@ def test_the_translator_normalises_as_that_tool_does(tmp_path):
 def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architecture, arguments, options):
     spec = NetworkSpec(architecture, arguments, "A", "B")
     ours = disturbed(build_generator(spec))
-    assert write_peer(tmp_path / "latest_net_G.pth", ours, spec) == f"--netG {name} {options}"
+    assert write_upstream(tmp_path / "latest_net_G.pth", ours, spec) == f"--netG {name} {options}"
     norm = arguments.get("norm", "batch" if architecture == "unet" else "instance")
     channels = (arguments.get("in_channels", 3), arguments.get("out_channels", 3))
     if architecture == "unet":
@@ -310,13 +312,13 @@ def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architect
 def test_what_that_tool_does_not_have_is_not_written(tmp_path, architecture, arguments):
     spec = NetworkSpec(architecture, arguments | {"base_channels": 2}, "A", "B")
     with pytest.raises(UserError, match="is none of them"):
-        write_peer(tmp_path / "x.pth", build_generator(spec), spec)
+        write_upstream(tmp_path / "x.pth", build_generator(spec), spec)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_options_that_have_that_tools_defaults_are_left_out(tmp_path):
     spec = NetworkSpec("resnet", {"num_blocks": 6}, "A", "B")
-    assert write_peer(tmp_path / "x.pth", build_generator(spec), spec) == (
+    assert write_upstream(tmp_path / "x.pth", build_generator(spec), spec) == (
         "--netG resnet_6blocks --norm instance --no_dropout"
     )
 
@@ -332,7 +334,7 @@ def test_code_is_refused_and_never_run(tmp_path):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Code(), protocol=2))
     for name in ("zip", "plain"):
         with pytest.raises(UserError, match="nothing of it was run"):
-            read_peer(tmp_path / f"{name}.pth")
+            read_upstream(tmp_path / f"{name}.pth")
     assert not Code.place.exists()
 
 
@@ -344,7 +346,7 @@ def test_a_damaged_first_byte_is_one_message(tmp_path, first):
     for rest in (b"", b"\x00", b"weights", sound[1:]):
         (tmp_path / "x.pth").write_bytes(first.encode("latin-1") + rest)
         with pytest.raises(UserError, match=r"x\.pth: "):
-            read_peer(tmp_path / "x.pth")
+            read_upstream(tmp_path / "x.pth")
 
 
 def test_damage_anywhere_in_the_table_is_one_message_or_harmless(tmp_path):
@@ -355,7 +357,7 @@ def test_damage_anywhere_in_the_table_is_one_message_or_harmless(tmp_path):
         damaged[place] = chance.randrange(256)
         (tmp_path / "x.pth").write_bytes(damaged)
         with contextlib.suppress(UserError):
-            read_peer(tmp_path / "x.pth")
+            read_upstream(tmp_path / "x.pth")
 
 
 def torchscript(path):
@@ -388,7 +390,7 @@ OTHER_KINDS = {
 def test_what_is_something_else_is_named_and_no_code_is_recommended(tmp_path, kind):
     OTHER_KINDS[kind](tmp_path / "latest_net_G.pth")
     with pytest.raises(UserError, match=rf"latest_net_G\.pth: is {kind}") as error:
-        read_peer(tmp_path / "latest_net_G.pth")
+        read_upstream(tmp_path / "latest_net_G.pth")
     assert not re.search("weights_only|unsafe|trust|pickle", str(error.value))
 
 
@@ -399,7 +401,7 @@ def test_advice_of_torch_to_run_code_is_not_passed_on(tmp_path, monkeypatch, err
 
     monkeypatch.setattr(torch, "load", load)
     with pytest.raises(UserError, match="no plain table") as refused:
-        read_peer(saved(tmp_path / "x.pth", resnet(6, "instance")))
+        read_upstream(saved(tmp_path / "x.pth", resnet(6, "instance")))
     assert not re.search("weights_only|trust", str(refused.value))
 
 
@@ -430,15 +432,15 @@ def test_what_is_no_such_file(tmp_path):
     }
     for name, said in expected.items():
         with pytest.raises(UserError, match=said) as error:
-            read_peer(tmp_path / f"{name}.pth")
+            read_upstream(tmp_path / f"{name}.pth")
         assert f"{name}.pth" in str(error.value)
     with pytest.raises(UserError, match="holds unet_128, not resnet_9blocks"):
-        ganvas.load_peer(good, netG="resnet_9blocks")
+        ganvas.load_upstream(good, netG="resnet_9blocks")
 
 
 def test_what_was_found_is_said(tmp_path, capsys):
     path = saved(tmp_path / "latest_net_G.pth", resnet(6, "instance", channels=(1, 4)))
-    ganvas.load_peer(path)
+    ganvas.load_upstream(path)
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"{path}: resnet_6blocks, 1 to 4 channels, ngf 4, norm instance\n")
 
@@ -452,14 +454,14 @@ def test_a_full_disk_is_one_message_and_leaves_what_was_there(tmp_path, monkeypa
     monkeypatch.setattr(Path, "write_bytes", full)
     spec = NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 6}, "A", "B")
     with pytest.raises(WriteError, match=r"cannot be written \(No space"):
-        write_peer(path, build_generator(spec), spec)
+        write_upstream(path, build_generator(spec), spec)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("latest_net_G.pth", b"before")]
 
 
 def test_the_paper_counts(tmp_path):
     """54,413,955 parameters in the U-Net of 256 pixels, 11,378,179 in the ResNet of 9 blocks, read from such files."""
     for theirs, count in ((unet(8, "batch", width=64), 54_413_955), (resnet(9, "instance", width=64), 11_378_179)):
-        found = read_peer(saved(tmp_path / "x.pth", theirs))
+        found = read_upstream(saved(tmp_path / "x.pth", theirs))
         assert sum(p.numel() for p in found.network.parameters()) == count
 
 
@@ -501,7 +503,7 @@ def test_a_small_file_of_huge_tensors_is_refused_before_memory_is_taken(tmp_path
     assert (tmp_path / "x.pth").stat().st_size < 1e6
     before = peak()
     with pytest.raises(UserError, match=r"x\.pth: (claims tensors of|is no plain table)"):
-        read_peer(tmp_path / "x.pth")
+        read_upstream(tmp_path / "x.pth")
     assert peak() - before < 200e6
 
 
@@ -526,4 +528,4 @@ def test_a_small_file_of_huge_tensors_is_refused_before_memory_is_taken(tmp_path
 def test_names_of_many_layers_are_one_message(tmp_path, table):
     torch.save(table, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth"):
-        read_peer(tmp_path / "x.pth")
+        read_upstream(tmp_path / "x.pth")

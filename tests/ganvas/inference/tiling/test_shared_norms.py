@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ganvas.inference.tiling.plan import Plan, Tiling
-from ganvas.inference.upstream.shared_norms import SharedNorm, gather, shared_norms
+from ganvas.inference.tiling.shared_norms import SharedNorm, gather, shared_norms
 from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d, set_norm_statistics
 from ganvas.nn.unet import UNetGenerator
 
