@@ -29,8 +29,8 @@ from pathlib import Path
 
 import tyro
 
-from data_scripts.published import fetch
-from data_scripts.sets import FOLDERS, Layout, PublishedSet
+from data_scripts.sets.catalog import FOLDERS, Layout, PublishedSet
+from data_scripts.sets.published import fetch
 from ganvas.console import run_command
 
 PATHS: Mapping[Layout, str] = {"unpaired": "/set.zip", "paired": "/set.tar.gz"}  # on the server
@@ -145,7 +145,7 @@ def fresh_processes() -> SpawnContext | ForkServerContext:
     if os.name == "nt":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_scripts.published", "filelock", "rich.progress"])
+    context.set_forkserver_preload(["data_scripts.sets.published", "filelock", "rich.progress"])
     return context
 
 

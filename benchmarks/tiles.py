@@ -27,7 +27,7 @@ import torch
 import tyro
 from torch import nn
 
-from data_scripts.earth_world import WORLD_WIDTH, draw_map
+from data_scripts.sets.earth_world import WORLD_WIDTH, draw_map
 from ganvas.console import run_command
 from ganvas.data.images import read_image
 from ganvas.errors import UserError

@@ -9,8 +9,8 @@ import numpy as np
 
 import ganvas
 from benchmarks.fuzzing.corpus import SMALL_RESNET
-from data_scripts.check import inspect
-from data_scripts.unpack import unpack
+from data_scripts.sets.unpack import unpack
+from data_scripts.tools.check.command import inspect
 from dcgan.model import load_sampler
 from ganvas.data.augment import Augmentation, chosen_augmentation
 from ganvas.data.digits import load_idx_pair

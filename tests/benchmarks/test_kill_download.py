@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import kill_download
 from benchmarks.kill_download import PATHS, files, finish, main, make_pictures, offered, pack, serving
-from data_scripts.sets import FOLDERS
+from data_scripts.sets.catalog import FOLDERS
 
 KILLS = int(os.environ.get("GANVAS_KILLS", "8"))  # two for each kind of archive
 

@@ -5,7 +5,7 @@ import rasterio
 import tifffile
 
 from benchmarks.tiles import compare, draw_picture, draw_worlds, model, peak_bytes, small_networks
-from data_scripts.earth_world import draw_map
+from data_scripts.sets.earth_world import draw_map
 from ganvas.data.images import read_picture
 from ganvas.inference.tiling.plan import Tiling
 

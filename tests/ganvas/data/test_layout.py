@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_scripts.check import inspect
+from data_scripts.tools.check.command import inspect
 from ganvas.data.layout import find_layout, layouts_of, splits
 from ganvas.data.listing import describe_unread, list_folder, list_images, namesakes
 from ganvas.data.paired import find_pairs, find_stacked_pairs

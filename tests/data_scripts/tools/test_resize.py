@@ -15,7 +15,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from data_scripts.__main__ import main
-from data_scripts.resize import Size, parse_size, scaled
+from data_scripts.tools.resize import Size, parse_size, scaled
 from ganvas.data.images import read_image, read_picture, write_image
 from ganvas.errors import UserError
 

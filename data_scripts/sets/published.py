@@ -1,4 +1,4 @@
-"""``python -m data_scripts NAME --out DIR`` for the sets of `data_scripts.sets`: download, check, unpack, put in place.
+"""``python -m data_scripts NAME --out DIR`` for published datasets: download, check, unpack, put in place.
 
 The folder appears whole or not at all. Until then what there is lies beside it, in ``.DIR.download``, and the same
 command continues from there, however the last one ended. Several at once take turns.
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.download import USUAL, Patience, digest_of, download
-from data_scripts.sets import FOLDERS, SETS, PublishedSet, for_people
-from data_scripts.unpack import BadArchive, unpack
+from data_scripts.sets.catalog import FOLDERS, SETS, PublishedSet, for_people
+from data_scripts.sets.download import USUAL, Patience, digest_of, download
+from data_scripts.sets.unpack import BadArchive, unpack
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, new_folder, read_json, recover_folder, write_json
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.findings import FolderReport, Layouts, Report, describe
-from data_scripts.folder_ops import in_parallel
+from data_scripts.tools.check.report import FolderReport, Layouts, Report, describe
+from data_scripts.tools.folder_ops import in_parallel
 from ganvas.data.layout import (
     ANY_LAYOUT,
     SPLITS,
@@ -39,7 +39,7 @@ from ganvas.messages import describe_missing, named
 if TYPE_CHECKING:
     import numpy as np
 
-    from data_scripts.duplicates import NearDuplicates, Sample
+    from data_scripts.tools.check.duplicates import NearDuplicates, Sample
     from ganvas.data.palette import Colour
 
 ANY_VALUES = (float("-inf"), float("inf"))  # that are numbers
@@ -167,7 +167,7 @@ def inspect(root: Path) -> Report:
     """
     if not root.is_dir():
         raise UserError(f"{root}: {describe_missing(root, 'folder')}. Give the folder of a dataset.")
-    from data_scripts.check_digits import find_digits, inspect_digits
+    from data_scripts.tools.check.digits import find_digits, inspect_digits
 
     digits = find_digits(root)
     if digits:
@@ -181,7 +181,7 @@ def inspect(root: Path) -> Report:
 def _inspect_pictures(root: Path, found: Found) -> Report:
     import numpy as np
 
-    from data_scripts.duplicates import SIDE, find_near_duplicates
+    from data_scripts.tools.check.duplicates import SIDE, find_near_duplicates
 
     legend, not_described = _legend(root)
     folders = found.folders
@@ -382,7 +382,7 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
     """Decode a image, and put what is compared of it into its rows of ``views``."""
     import numpy as np
 
-    from data_scripts.duplicates import view
+    from data_scripts.tools.check.duplicates import view
     from ganvas.data.images import read_picture, require_range
     from ganvas.data.palette import is_flat
     from ganvas.data.sentinels import find_sentinels, range_without
@@ -422,7 +422,7 @@ def _samples(
 
 
 def _sample(root: Path, pictures: Sequence[Picture]) -> Sample:
-    from data_scripts.duplicates import Sample
+    from data_scripts.tools.check.duplicates import Sample
 
     return Sample(
         name=pictures[0].place.path.relative_to(root).as_posix(),
@@ -666,6 +666,6 @@ def _usual_kind(files: Iterable[Picture]) -> str:
 
 
 def _kind(picture: Picture) -> str:
-    colours = {1: "grayscale", 3: "colour"}.get(picture.channels, f"{picture.channels} channels")
+    colours = {1: "grayscale", 3: "color"}.get(picture.channels, f"{picture.channels} channels")
     depth = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}[picture.depth]
     return f"{depth} {colours}"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_scripts.download import LONGEST_WAIT, Patience, digest_of, download
+from data_scripts.sets.download import LONGEST_WAIT, Patience, digest_of, download
 from ganvas.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB: more than a server sends before anyone reads

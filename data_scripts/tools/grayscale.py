@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.photos import Recipe, Share, write_pairs
+from data_scripts.tools.photos import Recipe, Share, write_pairs
 from ganvas.options import validate
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """Make pairs; give the exit code.
 
     Raises:
-        UserError: As `data_scripts.photos.write_pairs`.
+        UserError: As `data_scripts.tools.photos.write_pairs`.
     """
     options = validate(
         tyro.cli(

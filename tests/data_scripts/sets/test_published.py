@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_scripts import published, sets
 from data_scripts.__main__ import main
-from data_scripts.download import Patience
-from data_scripts.sets import FOLDERS, PUBLISHED, PublishedSet
+from data_scripts.sets import catalog as sets
+from data_scripts.sets import published
+from data_scripts.sets.catalog import FOLDERS, PUBLISHED, PublishedSet
+from data_scripts.sets.download import Patience
 from ganvas.data.paired import find_pairs
 from ganvas.data.unpaired import find_domains
 from ganvas.errors import UserError
@@ -310,8 +311,8 @@ def test_leftovers_of_a_killed_run_are_used_or_cleaned(offered, tmp_path):
 
 FETCH = """
 import pathlib, sys
-from data_scripts.published import fetch
-from data_scripts.sets import PublishedSet
+from data_scripts.sets.published import fetch
+from data_scripts.sets.catalog import PublishedSet
 address, size, out = sys.argv[1:]
 wanted = PublishedSet("maps", "paired", ("a", "b"), (address,), int(size), "", {"train": 3, "val": 2})
 fetch(wanted, pathlib.Path(out), allow_http=True)
@@ -323,7 +324,7 @@ def test_two_processes_at_once_take_turns(serve, answer, tmp_path):
     server = serve(content)
     server.answers = [answer(stall_after=len(content) // 2)]  # holds the first one long enough
     command = [sys.executable, "-c", FETCH, server.address(), str(len(content)), str(tmp_path / "set")]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     both = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for _ in range(2000):
         if server.requests:

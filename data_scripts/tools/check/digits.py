@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_scripts.findings import FolderReport, Report
+from data_scripts.tools.check.report import FolderReport, Report
 from ganvas.data.digits import CLASSES, FILES, SIDE, TORCHVISION_FOLDERS, read_idx
 from ganvas.errors import UserError
 from ganvas.messages import named

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from data_scripts.duplicates import BITS, Sample, code, find_near_duplicates, is_plain, likeness, view
+from data_scripts.tools.check.duplicates import BITS, Sample, code, find_near_duplicates, is_plain, likeness, view
 
 
 def scene(seed, size=128):
@@ -92,7 +92,7 @@ def test_splits_and_identical_content_are_told_apart():
 def test_the_size_of_blocks_changes_nothing(monkeypatch, block):
     pictures = [scene(seed) for seed in range(12)]
     samples, views = samples_of([*pictures, *map(compressed, pictures)])
-    monkeypatch.setattr("data_scripts.duplicates.BLOCK", block)
+    monkeypatch.setattr("data_scripts.tools.check.duplicates.BLOCK", block)
     found = {(int(each.first), int(each.second)) for each in find_near_duplicates(samples, views)}
     assert found == {(index, index + 12) for index in range(12)}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from data_scripts.mnist import fetch
+from data_scripts.sets.mnist import fetch
 
 
 def main(argv: Sequence[str]) -> int:

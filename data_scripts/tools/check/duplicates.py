@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data_scripts.folder_ops import in_parallel
+from data_scripts.tools.folder_ops import in_parallel
 
 SIDE = 64  # pixels of a view
 HASHED_SIDE = 32

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.folder_ops import (
+from data_scripts.tools.folder_ops import (
     Format,
     Output,
     by_name,

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_scripts import earth, earth_places, earth_world
-from data_scripts.earth import EarthConfig, make_earth
-from data_scripts.earth_world import Square, World
+from data_scripts.sets import earth, earth_places, earth_world
+from data_scripts.sets.earth import EarthConfig, make_earth
+from data_scripts.sets.earth_world import Square, World
 from ganvas.errors import UserError
 
 WIDTH = 1440
@@ -552,12 +552,12 @@ def test_damaged_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom data_scripts.earth import main\n"
+        "import sys\nfrom data_scripts.sets.earth import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stopped:\n    assert stopped.code == 0\n"
         "heavy = {'numpy', 'PIL', 'matplotlib', 'mpl_toolkits', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path(earth.__file__).parents[1]
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path(earth.__file__).parents[2]
     )
     assert done.returncode == 0, done.stderr
     assert "--unpaired" in done.stdout

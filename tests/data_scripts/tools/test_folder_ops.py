@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_scripts.folder_ops import by_name, find_pictures, in_parallel, require_room, suffix_for, write_folder
+from data_scripts.tools.folder_ops import by_name, find_pictures, in_parallel, require_room, suffix_for, write_folder
 from ganvas.data.images import Picture, plain_picture
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
@@ -143,7 +143,7 @@ def test_all_that_a_picture_is_decides_the_format(dtype, channels, alpha, suffix
 
 
 def test_work_is_done_at_once_and_results_keep_their_order(monkeypatch):
-    monkeypatch.setattr("data_scripts.folder_ops.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("data_scripts.tools.folder_ops.os.cpu_count", lambda: 2)
     both = threading.Barrier(2, timeout=10)  # passes only when two are at work
 
     def work(number):
@@ -154,7 +154,7 @@ def test_work_is_done_at_once_and_results_keep_their_order(monkeypatch):
 
 
 def test_more_work_than_fits_in_one_go(monkeypatch):
-    monkeypatch.setattr("data_scripts.folder_ops.AT_ONCE", 3)
+    monkeypatch.setattr("data_scripts.tools.folder_ops.AT_ONCE", 3)
     assert list(in_parallel(str, range(8), "working")) == list("01234567")
 
 

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Interval
 
-from data_scripts.folder_ops import Output, by_name, find_pictures, name_in, require_room, suffix_for, write_folder
+from data_scripts.tools.folder_ops import (
+    Output,
+    by_name,
+    find_pictures,
+    name_in,
+    require_room,
+    suffix_for,
+    write_folder,
+)
 from ganvas.errors import UserError
 from ganvas.files import read_regular
 from ganvas.messages import named

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ganvas.messages import named
 
 if TYPE_CHECKING:
-    from data_scripts.duplicates import NearDuplicates
+    from data_scripts.tools.check.duplicates import NearDuplicates
 
 Layouts = Literal["side by side", "paired folders", "unpaired folders", "digits"]
 

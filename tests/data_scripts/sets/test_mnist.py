@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from data_scripts import mnist
 from data_scripts.__main__ import main
-from data_scripts.download import Patience
+from data_scripts.sets import mnist
+from data_scripts.sets.download import Patience
 
 SIZES = {"train": 4, "t10k": 2}
 

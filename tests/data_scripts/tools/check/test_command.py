@@ -15,7 +15,7 @@ from rasterio.rio.main import main_group
 from data_scripts.__main__ import main
 from ganvas.data.images import write_image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def picture(path, seed, size=(16, 8), mode="RGB"):

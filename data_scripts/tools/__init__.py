@@ -1,0 +1,1 @@
+"""Dataset tools: check, convert, combine and preview folders of images."""

@@ -1,0 +1,1 @@
+"""`python -m data_scripts check`: what a dataset holds, and what is wrong with it."""
