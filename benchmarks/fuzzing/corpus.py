@@ -1,16 +1,18 @@
 """Small valid files of every format that the project reads, for `benchmarks.fuzz`."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import re
 import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from benchmarks.fuzzing.images import join_png
+from benchmarks.fuzzing.mutators import join_png
 from dcgan.model import DigitModelConfig, build, save_sampler
 from ganvas.data.digits import ALL_FILES
 from ganvas.data.shards import read_index
@@ -63,130 +65,123 @@ def make_corpus() -> list[Sample]:
     """Make all samples; the same ones each time, with the same versions of the libraries."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        makers = (_images, _arrays, _models, _weights, _runs, _datasets, _archives, _digits, _onnx)
+        makers = (_images, _models, _checkpoints, _upstream_weights, _runs, _datasets, _archives, _digits, _onnx)
         return [sample for make in makers for sample in make(Path(folder))]
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
-def pixels(channels: int, kind: str = "uint8") -> np.ndarray:
-    """Return [H, W, C]: a gradient with noise, of the full range, floats in [0, 1]."""
+def pixels(channels: int, dtype: str = "uint8") -> np.ndarray:
+    """Return [H, W, C], or [H, W] of one channel: a gradient with noise, of the full range, floats in [0, 1]."""
     noise = np.random.default_rng(0).random((H, W, channels))
     values = 0.5 * noise + 0.5 * np.linspace(0, 1, W)[None, :, None]
-    if kind.startswith("float"):
-        return values.astype(kind)
-    return (values * np.iinfo(kind).max).astype(kind)
+    if channels == 1:
+        values = values[:, :, 0]
+    return values.astype(dtype) if "f" in dtype else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def _saved(write: Callable[..., object], *arguments: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    write(file, *arguments, **options)
+    return file.getvalue()
+
+
+def _png(image: Image.Image) -> bytes:
+    return _saved(image.save, "PNG")
 
 
 def _images(folder: Path) -> Iterator[Sample]:
-    for name, content in [*_pillow_images(), *_deep_pngs(), *_tiffs()]:
-        yield _image(name, content)
+    for images in (_pillow_images(), _deep_pngs(), _tiffs(), _arrays()):
+        for name, content in images.items():
+            label = FORMATS[Path(name).suffix]
+            yield Sample(label, {name: content}, {name: label}, IMAGE_READERS)
 
 
-def _image(name: str, content: bytes) -> Sample:
-    label = FORMATS[Path(name).suffix]
-    return Sample(label, {name: content}, {name: label}, IMAGE_READERS)
-
-
-def _pillow_images() -> Iterator[tuple[str, bytes]]:
-    rgb, rgba, gray = (Image.fromarray(pixels(c).squeeze()) for c in (3, 4, 1))
+def _pillow_images() -> Files:
+    rgb, rgba, gray = (Image.fromarray(pixels(c)) for c in (3, 4, 1))
     exif = Image.Exif()
     exif[274], exif[305] = 6, "fuzz"
-    palette = rgb.quantize(13)
-    yield "rgb.jpg", _saved(rgb, "JPEG", quality=80, exif=exif)
-    yield "gray.jpg", _saved(gray, "JPEG", progressive=True)
-    yield "cmyk.jpg", _saved(rgb.convert("CMYK"), "JPEG")
-    yield "bilevel.png", _saved(gray.convert("1"), "PNG")
-    yield "gray.png", _saved(gray, "PNG", transparency=3)
-    yield "gray_alpha.png", _saved(rgba.convert("LA"), "PNG")
-    yield "rgb.png", _saved(rgb, "PNG", exif=exif, icc_profile=b"x" * 200, dpi=(72, 72))
-    yield "rgba.png", _saved(rgba, "PNG")
-    yield "gray16.png", _saved(Image.fromarray(pixels(1, "uint16").squeeze()), "PNG")
-    yield "animated.png", _saved(rgb, "PNG", save_all=True, append_images=[rgb.transpose(Image.Transpose.ROTATE_180)])
+    palette, bilevel, deep = rgb.quantize(13), gray.convert("1"), Image.fromarray(pixels(1, "uint16"))
+    frames = {"save_all": True, "append_images": [rgb.transpose(Image.Transpose.ROTATE_180)]}
+    images: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+        "rgb.jpg": (rgb, "JPEG", {"quality": 80, "exif": exif}),
+        "gray.jpg": (gray, "JPEG", {"progressive": True}),
+        "cmyk.jpg": (rgb.convert("CMYK"), "JPEG", {}),
+        "bilevel.png": (bilevel, "PNG", {}),
+        "gray.png": (gray, "PNG", {"transparency": 3}),
+        "gray_alpha.png": (rgba.convert("LA"), "PNG", {}),
+        "rgb.png": (rgb, "PNG", {"exif": exif, "icc_profile": b"x" * 200, "dpi": (72, 72)}),
+        "rgba.png": (rgba, "PNG", {}),
+        "gray16.png": (deep, "PNG", {}),
+        "animated.png": (rgb, "PNG", frames),
+        "gif.png": (palette, "GIF", {}),  # the content decides, not the suffix
+        "rgb.webp": (rgb, "WEBP", {"exif": exif}),
+        "rgba.webp": (rgba, "WEBP", {"lossless": True}),
+        "animated.webp": (rgb, "WEBP", frames),
+        "pillow_palette.tif": (palette, "TIFF", {"compression": "tiff_deflate"}),
+    }
     for bits in (1, 2, 4, 8):
-        few = rgb.quantize(2**bits if bits < 8 else 200)
-        yield f"palette{bits}.png", _saved(few, "PNG", bits=bits, transparency=bytes([0, 128]))
-    yield "rgb.webp", _saved(rgb, "WEBP", exif=exif)
-    yield "rgba.webp", _saved(rgba, "WEBP", lossless=True)
-    yield "animated.webp", _saved(rgb, "WEBP", save_all=True, append_images=[rgb.transpose(Image.Transpose.ROTATE_180)])
-    for name, image in (
-        ("rgb", rgb),
-        ("rgba", rgba),
-        ("gray", gray),
-        ("palette", palette),
-        ("bilevel", gray.convert("1")),
-    ):
-        yield f"{name}.bmp", _saved(image, "BMP")
-    yield "gif.png", _saved(palette, "GIF")  # what a file is shows in its content
+        few = rgb.quantize(min(2**bits, 200))
+        images[f"palette{bits}.png"] = (few, "PNG", {"bits": bits, "transparency": bytes([0, 128])})
+    for name, image in (("rgb", rgb), ("rgba", rgba), ("gray", gray), ("palette", palette), ("bilevel", bilevel)):
+        images[f"{name}.bmp"] = (image, "BMP", {})
     for compression in ("group4", "tiff_lzw", "jpeg", "raw", "tiff_ccitt"):
-        image = gray.convert("1") if compression in ("group4", "tiff_ccitt") else rgb
-        yield f"pillow_{compression}.tif", _saved(image, "TIFF", compression=compression)
-    yield "pillow_palette.tif", _saved(palette, "TIFF", compression="tiff_deflate")
+        image = bilevel if compression in ("group4", "tiff_ccitt") else rgb
+        images[f"pillow_{compression}.tif"] = (image, "TIFF", {"compression": compression})
+    return {name: _saved(image.save, form, **options) for name, (image, form, options) in images.items()}
 
 
-def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def _deep_pngs() -> Iterator[tuple[str, bytes]]:
-    for channels in (3, 4):
-        yield f"deep{channels}.png", cv2.imencode(".png", pixels(channels, "uint16"))[1].tobytes()
+def _deep_pngs() -> Files:
     rows = b"".join(b"\0" + row.tobytes() for row in pixels(2, ">u2"))  # gray and alpha, which no library writes
     header = struct.pack(">IIBBBBB", W, H, 16, 4, 0, 0, 0)
-    yield "deep2.png", join_png([(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])
+    files = {f"deep{c}.png": cv2.imencode(".png", pixels(c, "uint16"))[1].tobytes() for c in (3, 4)}
+    return files | {"deep2.png": join_png([(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])}
 
 
-def _tiffs() -> Iterator[tuple[str, bytes]]:
-    rgb, gray = pixels(3), pixels(1)[:, :, 0]
-    geo = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 7.0, 46.0, 0.0), True),
-           (34735, 3, 8, (1, 1, 0, 1, 1025, 0, 1, 2), True), (42113, 2, 0, "-9999", True),
-           (42112, 2, 0, '<GDALMetadata><Item name="STATISTICS_MEAN">1</Item></GDALMetadata>', True)]  # fmt: skip
+GEO_TAGS = [
+    (33550, 12, 3, (0.5, 0.5, 0.0), True),
+    (33922, 12, 6, (0.0, 0.0, 0.0, 7.0, 46.0, 0.0), True),
+    (34735, 3, 8, (1, 1, 0, 1, 1025, 0, 1, 2), True),
+    (42113, 2, 0, "-9999", True),
+    (42112, 2, 0, '<GDALMetadata><Item name="STATISTICS_MEAN">1</Item></GDALMetadata>', True),
+]
+
+
+def _tiffs() -> Files:
+    rgb, gray, tiles = pixels(3), pixels(1), {"tile": (16, 16)}
     tags = {"description": "a", "software": "b", "resolution": (72, 72), "metadata": None}
-    yield "stripped.tif", _tiff(rgb, rowsperstrip=4, photometric="rgb", **tags)
-    yield "tiled.tif", _tiff(rgb, tile=(16, 16), photometric="rgb")
-    yield "planar.tif", _tiff(rgb.transpose(2, 0, 1), planarconfig="separate", photometric="rgb", rowsperstrip=4)
-    yield "big.tif", _tiff(rgb, bigtiff=True, photometric="rgb", tile=(16, 16), compression="zlib")
-    yield "motorola.tif", _tiff(pixels(1, "uint16"), byteorder=">", photometric="minisblack", rowsperstrip=5)
+    color, black = {"photometric": "rgb"}, {"photometric": "minisblack"}
+    images: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+        "stripped": (rgb, {"rowsperstrip": 4, **color, **tags}),
+        "tiled": (rgb, color | tiles),
+        "planar": (rgb.transpose(2, 0, 1), {"planarconfig": "separate", "rowsperstrip": 4, **color}),
+        "big": (rgb, {"bigtiff": True, "compression": "zlib", **color, **tiles}),
+        "motorola": (pixels(1, "uint16"), {"byteorder": ">", "rowsperstrip": 5, **black}),
+        "predictor": (pixels(3, "uint16"), {"compression": "zlib", "predictor": True, **color}),
+        "geo": (pixels(1, "float32"), {"extratags": GEO_TAGS, "metadata": None, **black, **tiles}),
+        "pages": (np.stack([gray] * 3), {"metadata": None, **black}),
+        "stack": (np.stack([gray] * 4), {"metadata": {"axes": "QYX"}, **black}),
+        "ome": (np.stack([gray] * 2), {"ome": True, "metadata": {"axes": "CYX"}, **black}),
+        "imagej": (np.stack([gray] * 2), {"imagej": True, "metadata": {"axes": "CYX"}}),
+        "cmyk": (pixels(4), {"photometric": "separated", "planarconfig": "contig"}),
+        "alpha": (pixels(4), {"extrasamples": ["unassalpha"], **color, **tags}),
+        "six": (pixels(6), {"planarconfig": "contig", "extrasamples": [0] * 5, **black}),
+        "palette": (gray, {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}),
+        "rotated": (rgb, {"extratags": [(274, 3, 1, 6, True)], "compression": "zlib", **color}),
+        "white": (gray, {"photometric": "miniswhite"}),
+    }
     for compression in ("zlib", "lzw", "packbits", "jpeg", "zstd", "lzma", "webp", "png", "jpeg2000", "lerc"):
-        yield f"{compression}.tif", _tiff(rgb, compression=compression, photometric="rgb", tile=(16, 16))
-    yield "predictor.tif", _tiff(pixels(3, "uint16"), compression="zlib", predictor=True, photometric="rgb")
-    for kind in ("float16", "float32", "float64", "int16", "uint32"):
-        values = pixels(1, kind)[:, :, 0]
-        yield f"{kind}.tif", _tiff(values, compression="zlib", predictor=kind == "float32", photometric="minisblack")
-    yield (
-        "geo.tif",
-        _tiff(pixels(1, "float32")[:, :, 0], photometric="minisblack", extratags=geo, metadata=None, tile=(16, 16)),
-    )
-    yield "pages.tif", _tiff(np.stack([gray, gray, gray]), photometric="minisblack", metadata=None)
-    yield "stack.tif", _tiff(np.stack([gray] * 4), photometric="minisblack", metadata={"axes": "QYX"})
-    yield "ome.tif", _tiff(np.stack([gray, gray]), photometric="minisblack", ome=True, metadata={"axes": "CYX"})
-    yield "imagej.tif", _tiff(np.stack([gray, gray]), imagej=True, metadata={"axes": "CYX"})
-    yield "cmyk.tif", _tiff(pixels(4), photometric="separated", planarconfig="contig")
-    yield "alpha.tif", _tiff(pixels(4), photometric="rgb", extrasamples=["unassalpha"], **tags)
-    yield "six.tif", _tiff(pixels(6), photometric="minisblack", planarconfig="contig", extrasamples=[0] * 5)
-    yield "palette.tif", _tiff(gray, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
-    yield "turned.tif", _tiff(rgb, photometric="rgb", extratags=[(274, 3, 1, 6, True)], compression="zlib")
-    yield "white.tif", _tiff(gray, photometric="miniswhite")
+        images[compression] = (rgb, {"compression": compression, **color, **tiles})
+    for dtype in ("float16", "float32", "float64", "int16", "uint32"):
+        images[dtype] = (pixels(1, dtype), {"compression": "zlib", "predictor": dtype == "float32", **black})
+    return {f"{name}.tif": _saved(tifffile.imwrite, array, **options) for name, (array, options) in images.items()}
 
 
-def _tiff(array: np.ndarray, **options: Any) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, array, **options)
-    return file.getvalue()
-
-
-def _arrays(folder: Path) -> Iterator[Sample]:
-    arrays = {
-        "uint8": pixels(3), "uint16": pixels(1, "uint16")[:, :, 0], "float32": pixels(3, "float32"),
-        "float64": np.asfortranarray(pixels(3, "float64")), "int16": pixels(1, "int16").astype(">i2"),
-    }  # fmt: skip
-    for name, array in arrays.items():
-        file = io.BytesIO()
-        np.save(file, array)
-        yield _image(f"{name}.npy", file.getvalue())
+def _arrays() -> Files:
+    arrays = [pixels(3), pixels(1, "uint16"), pixels(3, "float32"), np.asfortranarray(pixels(3, "float64")),
+              pixels(1, "int16").astype(">i2")]  # fmt: skip
+    return {f"{array.dtype.name}.npy": _saved(np.save, array) for array in arrays}
 
 
 # --- models and runs -------------------------------------------------------------------------------------------------
@@ -202,30 +197,13 @@ def small_model(kind: str, networks: Mapping[str, NetworkSpec]) -> ModelConfig:
     return ModelConfig(kind, dict(networks), values, training=training)  # type: ignore[arg-type]
 
 
-def _models(folder: Path) -> Iterator[Sample]:
-    unet, resnet = NetworkSpec("unet", SMALL_UNET, "A", "B"), NetworkSpec("resnet", SMALL_RESNET, "B", "A")
-    for kind, networks in (("pix2pix", {"a2b": unet}), ("cyclegan", {"a2b": resnet, "b2a": resnet})):
-        save_model(
-            folder / kind, small_model(kind, networks), {w: build_generator(s) for w, s in networks.items()}, "# card"
-        )
-    digits = DigitModelConfig("dcgan", 28, 1, 0, 8, "normal", "batch", 4, 0, "signed", ("0", "1"), "mnist", "0")
-    save_sampler(folder / "digits", digits, build(digits)[0], "# card")
-    targets = {"config.json": "json", "model.safetensors": "safetensors"}
-    for name, reader in (("pix2pix", "load"), ("cyclegan", "load"), ("digits", "sample")):
-        files = _contents(folder / name)
-        yield Sample("model folder", files, targets, (reader,), _repair_model)
-        yield Sample("config.json", files, {"config.json": "json"}, (reader,), _repair_model)
-        weights = {"x.safetensors": files["model.safetensors"]}
-        yield Sample("safetensors", weights, {"x.safetensors": "safetensors"}, ("tensors",))
-    sharing = {f"model/{name}": content for name, content in _contents(folder / "pix2pix").items()}
-    state = {"schedule": {"step": 1}, "best": {"val_l1": 0.5}, "rng": [1, 2, 3]}
-    state |= {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
-    tensors = {"G": build_generator(unet).state_dict(), "G.adam": {"0.exp_avg": torch.zeros(3, 4)}}
-    save_checkpoint(folder / "run", Checkpoint(1, tensors, state))
-    files = {**_contents(folder / "run"), **sharing}
-    inside = "checkpoints/step-00000001"
-    kinds = {f"{inside}/checkpoint.json": "json", f"{inside}/G.safetensors": "safetensors"}
-    yield Sample("checkpoint", files, kinds, ("checkpoint", "load checkpoint"), _repair_checkpoint)
+UNET, RESNET = NetworkSpec("unet", SMALL_UNET, "A", "B"), NetworkSpec("resnet", SMALL_RESNET, "B", "A")
+
+
+def _save_model(folder: Path, kind: str, networks: Mapping[str, NetworkSpec]) -> Files:
+    weights = {direction: build_generator(spec) for direction, spec in networks.items()}
+    save_model(folder, small_model(kind, networks), weights, "# card")
+    return _contents(folder)
 
 
 def _contents(folder: Path) -> Files:
@@ -233,61 +211,80 @@ def _contents(folder: Path) -> Files:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def _models(folder: Path) -> Iterator[Sample]:
+    digits = DigitModelConfig("dcgan", 28, 1, 0, 8, "normal", "batch", 4, 0, "signed", ("0", "1"), "mnist", "0")
+    save_sampler(folder / "digits", digits, build(digits)[0], "# card")
+    targets = {"config.json": "json", "model.safetensors": "safetensors"}
+    for files, reader in (
+        (_save_model(folder / "pix2pix", "pix2pix", {"a2b": UNET}), "load"),
+        (_save_model(folder / "cyclegan", "cyclegan", {"a2b": RESNET, "b2a": RESNET}), "load"),
+        (_contents(folder / "digits"), "sample"),
+    ):
+        yield Sample("model folder", files, targets, (reader,), _repair_model)
+        yield Sample("config.json", files, {"config.json": "json"}, (reader,), _repair_model)
+        weights = {"x.safetensors": files["model.safetensors"]}
+        yield Sample("safetensors", weights, {"x.safetensors": "safetensors"}, ("tensors",))
+
+
 def _repair_model(files: Files) -> None:
-    """Write the digest of the weights into a config, unless it is no longer there to be replaced."""
-    digest = hashlib.sha256(files["model.safetensors"]).hexdigest().encode()
-    start = files["config.json"].rfind(b'"weights_sha256": "')
-    if start >= 0:
-        config, at = files["config.json"], start + len(b'"weights_sha256": "')
-        files["config.json"] = config[:at] + digest + config[at + 64 :]
+    """Write the digest of the weights into a config that still has an entry for it."""
+    digest = hashlib.sha256(files["model.safetensors"]).hexdigest()
+    config = re.sub(rb'"weights_sha256": "[^"]*"', f'"weights_sha256": "{digest}"'.encode(), files["config.json"])
+    files["config.json"] = config
+
+
+def _checkpoints(folder: Path) -> Iterator[Sample]:
+    model = _save_model(folder / "shared", "pix2pix", {"a2b": UNET})
+    state = {"schedule": {"step": 1}, "best": {"val_l1": 0.5}, "rng": [1, 2, 3]}
+    state |= {"model_state": {"networks": {"a2b": "G"}, "statistics": "running"}}
+    tensors = {"G": build_generator(UNET).state_dict(), "G.adam": {"0.exp_avg": torch.zeros(3, 4)}}
+    save_checkpoint(folder / "run", Checkpoint(1, tensors, state))
+    files = _contents(folder / "run") | {f"model/{name}": content for name, content in model.items()}
+    inside = "checkpoints/step-00000001"
+    kinds = {f"{inside}/checkpoint.json": "json", f"{inside}/G.safetensors": "safetensors"}
+    yield Sample("checkpoint", files, kinds, ("checkpoint", "load checkpoint"), _repair_checkpoint)
 
 
 def _repair_checkpoint(files: Files) -> None:
     """Write the digests of the files and of itself into a checkpoint.json that is still a JSON object."""
     name = next(name for name in files if name.endswith("checkpoint.json"))
-    try:
+    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):  # no longer a checkpoint
         info = json.loads(files[name])
         info.pop("digest", None)
         for file in info.get("files", {}):
-            content = files.get(f"{name.rpartition('/')[0]}/{file}")
-            info["files"][file] = hashlib.sha256(content).hexdigest() if content else info["files"][file]
+            if content := files.get(f"{name.rpartition('/')[0]}/{file}"):
+                info["files"][file] = hashlib.sha256(content).hexdigest()
         digest = hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
         files[name] = json.dumps(info | {"digest": digest}).encode()
-    except (ValueError, TypeError, AttributeError, RecursionError):  # no checkpoint any more: it stays as it is
-        return
 
 
-def _weights(folder: Path) -> Iterator[Sample]:
-    for levels in (7, 8):
-        spec = NetworkSpec("unet", SMALL_UNET | {"num_levels": levels, "base_channels": 1}, "A", "B")
-        write_upstream(folder / f"unet{levels}.pth", build_generator(spec), spec)
-    spec = NetworkSpec("resnet", SMALL_RESNET | {"num_blocks": 6}, "A", "B")
-    write_upstream(folder / "resnet.pth", build_generator(spec), spec)
+def _upstream_weights(folder: Path) -> Iterator[Sample]:
+    unet = replace(UNET, arguments=SMALL_UNET | {"num_levels": 7, "base_channels": 1})
+    resnet = replace(RESNET, arguments=SMALL_RESNET | {"num_blocks": 6})
+    for name, spec in (("unet7.pth", unet), ("resnet.pth", resnet)):
+        write_upstream(folder / name, build_generator(spec), spec)
     pixel = make_discriminator("pixel", 3, base_channels=2, num_layers=1, norm="batch").state_dict()
-    names = {name: name.replace("layers.", "net.") for name in pixel}
-    torch.save({names[name]: value for name, value in pixel.items()}, folder / "pixel.pth")
+    torch.save({name.replace("layers.", "net."): value for name, value in pixel.items()}, folder / "pixel.pth")
     weights = torch.load(folder / "resnet.pth", weights_only=True)
     torch.save(weights, folder / "old.pth", _use_new_zipfile_serialization=False)
-    for name in ("unet7.pth", "resnet.pth", "pixel.pth", "old.pth"):
-        kind = "pickle" if name == "old.pth" else "zip"
+    for name, kind in (("unet7.pth", "zip"), ("resnet.pth", "zip"), ("pixel.pth", "zip"), ("old.pth", "pickle")):
         yield Sample("pth", {name: (folder / name).read_bytes()}, {name: kind}, ("upstream",))
 
 
 def _runs(folder: Path) -> Iterator[Sample]:
-    log = [
+    log: list[dict[str, Any]] = [
         {"step": n, "epoch": 0, "seconds": n / 2, "lr": 2e-4, "loss_g": 1 / n, "loss_d": 0.7, "val_l1": 0.5}
         for n in (1, 2, 3)
     ]
     log[1] |= {"images_per_second": 3.5, "val_ssim": 0.5}
     score = {"l1": {"mean": 0.1, "low": 0.05, "high": 0.2}}
-    evaluation = {"data": "x", "split": "test", "pictures": 3, "metrics": score, "baseline": score}
     files = {
         "config.json": _json(to_json(Pix2PixConfig())),
-        "model/config.json": _json(to_json(small_model("pix2pix", {"a2b": NetworkSpec("unet", SMALL_UNET, "A", "B")}))),
+        "model/config.json": _json(to_json(small_model("pix2pix", {"a2b": UNET}))),
         "model/model.safetensors": b"not read",
         "metrics.jsonl": b"".join(json.dumps(line).encode() + b"\n" for line in [*log, {"step": 3, "warning": "x"}]),
-        "evaluation.json": _json(evaluation),
-        "samples/step-00000001.png": _saved(Image.fromarray(pixels(3)), "PNG"),
+        "evaluation.json": _json({"data": "x", "split": "test", "pictures": 3, "metrics": score, "baseline": score}),
+        "samples/step-00000001.png": _png(Image.fromarray(pixels(3))),
     }
     kinds = {name: name.rpartition(".")[2] for name in files if not name.endswith(".safetensors")}
     yield Sample("metrics.jsonl", files, {"metrics.jsonl": "jsonl"}, ("report",))
@@ -302,25 +299,38 @@ def _json(values: object) -> bytes:
 # --- datasets and archives -------------------------------------------------------------------------------------------
 
 
+def _tar(members: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _zip(members: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        for number, (name, content) in enumerate(members.items()):
+            method = zipfile.ZIP_DEFLATED if number % 2 else zipfile.ZIP_STORED
+            packed.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, compress_type=method)
+    return file.getvalue()
+
+
 def _datasets(folder: Path) -> Iterator[Sample]:
     info = {"name": "x", "domains": {"a": "map", "b": "terrain"}, "licence": "CC0", "pairs": True,
             "legend": {"water": [0, 0, 255], "land": [0, 255, 0]}, "pictures": {"train": 1}}  # fmt: skip
-    pair = _saved(Image.fromarray(pixels(3)), "PNG")
+    pair = _png(Image.fromarray(pixels(3)))
     files = {"dataset.json": _json(info), "train/x.png": pair}
     yield Sample("dataset.json", files, {"dataset.json": "json"}, ("description", "check dataset"))
     shard = folder / "train-000000.tar"
-    with tarfile.open(shard, "w") as tar:
-        for name, content in (
-            ("0.a.png", pair),
-            ("0.b.png", pair),
-            ("notes.txt", b"x"),
-            ("sub/1.a.png", pair),
-            ("sub/1.b.png", pair),
-        ):
-            _add(tar, name, content)
+    shard.write_bytes(
+        _tar(dict.fromkeys(("0.a.png", "0.b.png", "sub/1.a.png", "sub/1.b.png"), pair) | {"notes.txt": b"x"})
+    )
     index = read_index(shard)
-    places = {"names": index.names, "places": index.places.tolist()}
     header = {"format_version": 1, "size": shard.stat().st_size, "mtime_ns": CHANGED}
+    places = {"names": index.names, "places": index.places.tolist()}
     files = {shard.name: shard.read_bytes(), f"{shard.name}.index.json": json.dumps(header | places).encode()}
     yield Sample("shard", {shard.name: files[shard.name]}, {shard.name: "tar"}, ("shards",))
     yield Sample("shard", files, {f"{shard.name}.index.json": "json"}, ("shards",))
@@ -333,26 +343,13 @@ def _repair_index(files: Files) -> None:
     files[index] = json.dumps(json.loads(files[index]) | {"size": len(files[shard])}).encode()
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))
-
-
 def _archives(folder: Path) -> Iterator[Sample]:
-    contents = [(f"set/train{domain}/{number}.jpg", bytes([number]) * 700) for domain in "AB" for number in range(3)]
-    zipped, tarred = io.BytesIO(), io.BytesIO()
-    with zipfile.ZipFile(zipped, "w") as file:
-        for number, (name, content) in enumerate(contents):
-            method = zipfile.ZIP_DEFLATED if number % 2 else zipfile.ZIP_STORED
-            file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, compress_type=method)
-    with tarfile.open(fileobj=tarred, mode="w") as tar:
-        for name, content in contents:
-            _add(tar, name, content)
-    yield Sample("archive", {"set.zip": zipped.getvalue()}, {"set.zip": "zip"}, ("unpack",))
-    packed = gzip.compress(tarred.getvalue(), mtime=0)
-    yield Sample("archive", {"set.tgz": packed}, {"set.tgz": "gzip"}, ("unpack",))
-    yield Sample("archive", {"set.tar": tarred.getvalue()}, {"set.tar": "tar"}, ("unpack",))
+    members = {f"set/train{domain}/{number}.jpg": bytes([number]) * 700 for domain in "AB" for number in range(3)}
+    tar = _tar(members)
+    archives = {"zip": _zip(members), "tar": tar, "tgz": gzip.compress(tar, mtime=0)}
+    for suffix, content in archives.items():
+        kind = "gzip" if suffix == "tgz" else suffix
+        yield Sample("archive", {f"set.{suffix}": content}, {f"set.{suffix}": kind}, ("unpack",))
 
 
 def _digits(folder: Path) -> Iterator[Sample]:
@@ -384,5 +381,5 @@ def _onnx(folder: Path) -> Iterator[Sample]:
     about = {"source": "A", "target": "B", "preprocessing": to_json(small_model("pix2pix", {}).preprocessing)}
     helper.set_model_props(model, {"ganvas": json.dumps(about)})
     assert isinstance(model, onnx.ModelProto)
-    image = _saved(Image.fromarray(pixels(3)), "PNG")
+    image = _png(Image.fromarray(pixels(3)))
     yield Sample("onnx", {"x.onnx": model.SerializeToString(), "image.png": image}, {"x.onnx": "onnx"}, ("onnx model",))

@@ -4,12 +4,10 @@ import contextlib
 import faulthandler
 import gc
 import importlib
-import json
 import os
 import random
 import re
 import resource
-import select
 import shutil
 import signal
 import sys
@@ -19,40 +17,37 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from PIL import Image
 
 from benchmarks.fuzzing.corpus import CHANGED, Files, Sample, make_corpus
-from benchmarks.fuzzing.generic import bomb
-from benchmarks.fuzzing.mutators import mutate
+from benchmarks.fuzzing.mutators import bomb, mutate
+from benchmarks.fuzzing.outcome import Outcome
 from benchmarks.fuzzing.readers import READERS, translator
 from ganvas.errors import UserError
 
 CPU_SECONDS, WALL_SECONDS = 4, 16  # of a case
 MEMORY = 2**30  # bytes of address space that a case may add
-MAX_PIXELS = (
-    2**24
-)  # of an image decoded whole: one at the limit of every day takes more time and memory than a case has
+MAX_PIXELS = 2**24  # of an image; one at the everyday limit takes more time and memory than a case has
 PRINTED = 2**20  # bytes that a case may print
 LONGEST = 2000  # characters of a message
 BATCH = 24  # cases in one child
 NO_LINE = "no line of the project"
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = ("ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts")
-# What libraries read by themselves: their own files, and what the system says of itself.
+PROJECT = tuple(f"{ROOT / package}{os.sep}" for package in ("ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts"))
+# What libraries read on their own: their files, and the system's description of itself.
 LIBRARIES = tuple(os.path.realpath(path) for path in (ROOT, sys.prefix, sys.base_prefix, Path(os.__file__).parent))
 SYSTEM = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/usr/share/zoneinfo", "/etc/localtime", "/etc/mime.types")
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 FORBIDDEN = ("socket.connect", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
-
-Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,16 +69,15 @@ class Worker:
         keep: Folder for the files of the first case of each finding.
 
     Raises:
-        ValueError: A format is none of the corpus's.
+        ValueError: The corpus has no such format.
     """
 
     def __init__(self, only: Sequence[str] = (), keep: Path | None = None) -> None:
         warnings.simplefilter("ignore")
         torch.set_num_threads(1)
         Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-        corpus = _in_child(make_corpus)  # this process stays without threads
         self.samples: dict[str, list[Sample]] = {}
-        for sample in corpus:
+        for sample in _in_child(make_corpus):  # this process stays without threads
             self.samples.setdefault(sample.format, []).append(sample)
         if unknown := set(only) - self.samples.keys():
             raise ValueError(f"--only {', '.join(unknown)}: the formats are {', '.join(self.samples)}")
@@ -94,18 +88,22 @@ class Worker:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
         for wbits in (15, 31):
-            bomb(wbits)  # in each child it would take a second
+            bomb(wbits)  # would take a second in each child
         gc.freeze()  # so that a child's collections copy no memory
 
     def _modules_of_readers(self) -> list[str]:
         """Read one sample by each reader; return the modules that were imported for that."""
         before = set(sys.modules)
-        for reader in READERS:
+        for reader, read in READERS.items():
             sample = next(s for each in self.samples.values() for s in each if reader in s.readers)
             with tempfile.TemporaryDirectory() as folder, contextlib.suppress(UserError), _quiet(Path(os.devnull)):
                 _write(Path(folder), sample.files)
-                READERS[reader](Path(folder), next(iter(sample.targets)))
+                read(Path(folder), next(iter(sample.targets)))
         return sorted(set(sys.modules) - before)
+
+    def format(self, seed: int) -> str:
+        """Return the format of a seed's case."""
+        return random.Random(f"format of {seed}").choice(list(self.samples))
 
     def case(self, seed: int) -> Case:
         """Make the case of a seed."""
@@ -113,8 +111,8 @@ class Worker:
         sample = rng.choice(self.samples[self.format(seed)])
         target = rng.choice(list(sample.targets))
         reader, kind = rng.choice(sample.readers), sample.targets[target]
-        others = [other.files[name] for other in self.samples[sample.format] for name in other.targets
-                  if other.targets[name] == kind]  # fmt: skip
+        others = [other.files[name] for other in self.samples[sample.format]
+                  for name in other.targets if other.targets[name] == kind]  # fmt: skip
         files = dict(sample.files)
         files[target], steps = mutate(rng, kind, files[target], rng.choice(others))
         if sample.repair is not None and rng.random() < 0.9:
@@ -124,12 +122,8 @@ class Worker:
             files, target = {name: files[target]}, name
         return Case(sample, target, reader, files, steps)
 
-    def format(self, seed: int) -> str:
-        """Return the format of a seed's case."""
-        return random.Random(f"format of {seed}").choice(list(self.samples))
-
     def run(self, seeds: Iterable[int], deadline: float) -> Iterator[Outcome]:
-        """Run the cases of seeds, until all are done or it is too late; each is reported once."""
+        """Run the cases of seeds, until all are done or it is too late; yield an outcome for each."""
         known: set[tuple[str, ...]] = set()
         todo = (seed for seed in seeds if not self._only or self.format(seed) in self._only)
         waiting: deque[int] = deque()
@@ -139,38 +133,80 @@ class Worker:
             if not waiting:
                 return
             for outcome in self._batch(list(waiting)):
-                waiting.remove(outcome["seed"])
-                key = tuple(outcome[name] for name in ("format", "reader", "kind", "frame"))
-                outcome["alone"] = True
-                if outcome["kind"] not in ("read", "refused") and key not in known:
-                    (again,) = self._batch([outcome["seed"]])
-                    outcome["alone"] = all(again[name] == outcome[name] for name in ("kind", "frame"))
-                    known.add(key)
+                waiting.remove(outcome.seed)
+                if outcome.is_finding and outcome.key not in known:
+                    known.add(outcome.key)
+                    (again,) = self._batch([outcome.seed])
+                    outcome = replace(outcome, alone=(again.kind, again.frame) == (outcome.kind, outcome.frame))
                     if self._keep is not None:
-                        _write(self._keep / f"{outcome['format']}-{outcome['seed']}".replace(" ", "-"),
-                               self.case(outcome["seed"]).files)  # fmt: skip
+                        folder = f"{outcome.format}-{outcome.seed}".replace(" ", "-")
+                        _write(self._keep / folder, self.case(outcome.seed).files)
                 yield outcome
 
     def _batch(self, seeds: list[int]) -> list[Outcome]:
-        """Run cases in one child, which ends at its first finding or death; return the outcomes of those it came to."""
-        with tempfile.TemporaryDirectory(prefix="ganvas-fuzz-") as place:
-            reading, writing = os.pipe()
-            child = os.fork()
-            if child == 0:
-                os.close(reading)
-                _run_cases(self, seeds, Path(place), writing)
-            os.close(writing)
-            with os.fdopen(reading, "rb", buffering=0) as lines:
-                outcomes, current, was_killed = _watch(child, lines)
+        """Run cases in one child, which ends at its first finding or death; return the outcomes up to there."""
+        with tempfile.TemporaryDirectory(prefix="ganvas-fuzz-") as folder:
+            place = Path(folder)
+            child, reading = _fork(lambda writing: _run_cases(self, seeds, place, writing))
+            with reading:
+                outcomes, current, was_killed = _watch(child, reading)
             _, status = os.waitpid(child, 0)
             if current is not None:
-                outcomes.append(current | _death(status, was_killed, Path(place)))
+                outcomes.append(_death(current, status, was_killed, place))
         if not outcomes:
-            raise RuntimeError(f"the child that was to run the cases {seeds} did not come to the first")
+            raise RuntimeError(f"the child for the cases {seeds} ended before the first")
         return outcomes
 
 
-def _death(status: int, was_killed: bool, place: Path) -> Outcome:
+def _fork(function: Callable[[Connection], object]) -> tuple[int, Connection]:
+    """Call a function in a child with the writing end of a pipe; return the child's id and the reading end."""
+    reading, writing = Pipe(duplex=False)
+    child = os.fork()
+    if child == 0:
+        try:
+            function(writing)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    writing.close()
+    return child, reading
+
+
+def _in_child(make: Callable[[], Any]) -> Any:
+    """Return a function's result from a child, which keeps its threads and memory to itself."""
+    child, reading = _fork(lambda writing: writing.send(make()))
+    with reading:
+        made = reading.recv()
+    os.waitpid(child, 0)
+    return made
+
+
+def _watch(child: int, reading: Connection) -> tuple[list[Outcome], Outcome | None, bool]:
+    """Read what a child reports until it ends; kill it where a case takes too long.
+
+    Returns:
+        The outcomes, a case that began and did not end, and whether the child was killed.
+    """
+    outcomes: list[Outcome] = []
+    current: Outcome | None = None
+    was_killed = False
+    while True:
+        if not reading.poll(WALL_SECONDS):
+            was_killed = True
+            os.kill(child, signal.SIGXCPU)  # faulthandler writes where it was
+            time.sleep(1)
+            os.kill(child, signal.SIGKILL)
+        try:
+            current = reading.recv()
+        except EOFError:
+            return outcomes, current, was_killed
+        if current.kind:
+            outcomes.append(current)
+            current = None
+
+
+def _death(case: Outcome, status: int, was_killed: bool, place: Path) -> Outcome:
     """Describe how a case ended its process."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if was_killed or number == signal.SIGXCPU:
@@ -178,64 +214,16 @@ def _death(status: int, was_killed: bool, place: Path) -> Outcome:
     else:
         kind = f"crash by {signal.Signals(number).name}" if number else f"exit {os.WEXITSTATUS(status)}"
     trace = (place / "trace").read_text(errors="replace")
-    found = next((match for match in FRAME.finditer(trace) if _is_project(match[1])), None)
+    found = next((match for match in FRAME.finditer(trace) if match[1].startswith(PROJECT)), None)
     frame = f"{Path(found[1]).relative_to(ROOT)}:{found[2]} {found[3]}" if found else NO_LINE
-    return {"kind": kind, "frame": frame, "text": trace.partition("\n")[0]}
-
-
-def _in_child(make: Callable[[], Any]) -> Any:
-    """Return what a function makes in a forked process, which keeps its threads and memory to itself."""
-    mine, its = Pipe(duplex=False)
-    child = os.fork()
-    if child == 0:
-        try:
-            its.send(make())
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    its.close()
-    made = mine.recv()
-    os.waitpid(child, 0)
-    return made
-
-
-def _watch(child: int, lines: BinaryIO) -> tuple[list[Outcome], Outcome | None, bool]:
-    """Read what a child reports until it ends; stop it where a case takes too long.
-
-    Returns:
-        The outcomes, what is known of a case that was begun and not ended, and whether the child was stopped.
-    """
-    outcomes: list[Outcome] = []
-    current: Outcome | None = None
-    rest, was_killed = b"", False
-    while True:
-        ready, _, _ = select.select([lines], [], [], WALL_SECONDS)
-        if not ready:
-            was_killed = True
-            os.kill(child, signal.SIGXCPU)  # faulthandler writes where it was
-            time.sleep(1)
-            os.kill(child, signal.SIGKILL)
-        data = lines.read(65536)
-        if not data:
-            return outcomes, current, was_killed
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            current = json.loads(line)
-            if "kind" in current:
-                outcomes.append(current)
-                current = None
+    return replace(case, kind=kind, frame=frame, text=trace.partition("\n")[0])
 
 
 # --- in the child ----------------------------------------------------------------------------------------------------
 
 
-def _run_cases(worker: Worker, seeds: list[int], place: Path, pipe: int) -> None:
-    """Run cases; report when each begins, is made, and has ended. The process ends here."""
-
-    def report(values: Outcome) -> None:
-        os.write(pipe, json.dumps(values).encode() + b"\n")
-
+def _run_cases(worker: Worker, seeds: list[int], place: Path, writing: Connection) -> None:
+    """Run cases; report when each begins, is made, and has ended."""
     trace = (place / "trace").open("w")
     faulthandler.enable(trace)
     faulthandler.register(signal.SIGXCPU, trace, all_threads=True, chain=True)
@@ -243,22 +231,22 @@ def _run_cases(worker: Worker, seeds: list[int], place: Path, pipe: int) -> None
     guard = Guard(place)
     sys.addaudithook(guard)
     for seed in seeds:
-        about = {"seed": seed, "format": worker.format(seed), "reader": "", "steps": ""}
-        report(about)
+        outcome = Outcome(seed, worker.format(seed))
+        writing.send(outcome)
         try:
             case = worker.case(seed)
-            about |= {"reader": case.reader, "steps": f"{case.target}: {', '.join(case.steps)}"}
-            report(about)
-            found = _run_case(case, place, guard)
+            outcome = replace(outcome, reader=case.reader, steps=f"{case.target}: {', '.join(case.steps)}")
+            writing.send(outcome)
+            kind, frame, text = _run_case(case, place, guard)
         except BaseException as error:  # a fault of this program, not of a reader
             guard.is_on = False
+            kind, frame = "the fuzzer failed", type(error).__name__
             text = "".join(traceback.format_exception(error)[-2:])
-            found = {"kind": "the fuzzer failed", "frame": f"{type(error).__name__}", "text": text}
-        found["text"] = found["text"].encode("utf-8", "backslashreplace").decode()[:300].replace("\n", " ")
-        report(about | found)
-        if found["kind"] not in ("read", "refused"):
-            break
-    os._exit(0)
+        text = text.encode("utf-8", "backslashreplace").decode()[:300].replace("\n", " ")
+        outcome = replace(outcome, kind=kind, frame=frame, text=text)
+        writing.send(outcome)
+        if outcome.is_finding:
+            return
 
 
 class Guard:
@@ -274,17 +262,15 @@ class Guard:
         self.noted = self.frame = ""
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Look at an event."""
+        """Check an event."""
         if not self.is_on or self.noted:
             return
         if event in FORBIDDEN:
             self.noted = f"{event} {arguments!r}"[:300]
         elif event == "open" or event in CHANGES:
-            paths = arguments[: 2 if event in ("os.rename", "os.link") else 1]
-            writes = event != "open" or (
-                isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
-            )
-            for path in paths:
+            flags = arguments[2] if event == "open" else os.O_RDWR
+            writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+            for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
                 if isinstance(path, str | bytes | os.PathLike) and not self._is_allowed(os.fsdecode(path), writes):
                     self.noted = f"{event} {os.fsdecode(path)[:300]}"
         if self.noted:
@@ -293,50 +279,47 @@ class Guard:
 
     def _is_allowed(self, path: str, writes: bool) -> bool:
         real = os.path.realpath(path)
-        if (real + os.sep).startswith(self._inside):
+        if (real + os.sep).startswith(self._inside) or real.startswith(SYSTEM):
             return True
-        return real.startswith(SYSTEM) or (not writes and real.startswith(LIBRARIES))
+        return not writes and real.startswith(LIBRARIES)
 
 
-def _run_case(case: Case, place: Path, guard: Guard) -> Outcome:
-    """Read a case under limits; return how it ended."""
-    folder, temporary, outside = place / "case", place / "tmp", place / "outside.tif"
+def _run_case(case: Case, place: Path, guard: Guard) -> tuple[str, str, str]:
+    """Read a case under limits; return the outcome's kind, frame and text."""
+    folder, temporary, outside, output = (place / name for name in ("case", "tmp", "outside.tif", "output"))
     for each in (folder, temporary):
         shutil.rmtree(each, ignore_errors=True)
         each.mkdir()
     (place / "outside.jpg").write_bytes(b"")
     outside.write_bytes(b"II*\0")
+    output.touch()
     _write(folder, case.files)
-    before = _names(place)
+    before = {path.name for path in place.iterdir()}
     tempfile.tempdir = str(temporary)
     os.chdir(folder)
-    output = place / "output"
     with _limits(), _quiet(output):
         guard.is_on, guard.noted, guard.frame = True, "", ""
         try:
             READERS[case.reader](folder, case.target)
             kind, frame, text = "read", "", ""
         except UserError as error:
-            kind, frame, text = _judge(error, [*case.files, folder.name])
+            kind, frame, text = _check_message(error, [*case.files, folder.name])
         except BaseException as error:
             kind = "memory" if isinstance(error, MemoryError) else type(error).__name__
             frame, text = _line_of(error), str(error)
         guard.is_on = False
+    after = {path.name for path in place.iterdir()}
     if guard.noted:
         kind, frame, text = "outside of its folder", guard.frame, guard.noted
     elif output.stat().st_size > PRINTED:
         kind, text = "prints too much", f"{output.stat().st_size} bytes"
-    elif _names(place) - {output.name} != before - {output.name}:
-        kind, text = "outside of its folder", f"{before} became {_names(place)}"
-    return {"kind": kind, "frame": frame, "text": text.replace(str(place), "")}
+    elif after != before:
+        kind, text = "outside of its folder", f"{before} became {after}"
+    return kind, frame, text.replace(str(place), "")
 
 
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def _judge(error: UserError, names: Sequence[str]) -> tuple[str, str, str]:
-    """Tell a good message from one that is too long, names no file, or hides that memory ran out."""
+def _check_message(error: UserError, names: Sequence[str]) -> tuple[str, str, str]:
+    """Find messages that are too long, name no file, or hide that memory ran out."""
     message, cause = str(error), error.__context__
     while cause is not None:
         if isinstance(cause, MemoryError):
@@ -354,18 +337,14 @@ def _line_of(error: BaseException) -> str:
 
 
 def _innermost(frames: Iterable[traceback.FrameSummary]) -> str:
-    """Return the innermost line of the project; the frames come from the outermost on."""
-    lines = [frame for frame in frames if _is_project(frame.filename)]
+    """Return the project's innermost line; the frames come from the outermost on."""
+    lines = [frame for frame in frames if frame.filename.startswith(PROJECT)]
     return f"{Path(lines[-1].filename).relative_to(ROOT)}:{lines[-1].lineno} {lines[-1].name}" if lines else NO_LINE
-
-
-def _is_project(file: str) -> bool:
-    return file.startswith(tuple(f"{ROOT / package}{os.sep}" for package in PROJECT))
 
 
 @contextlib.contextmanager
 def _limits() -> Iterator[None]:
-    """Limit processor time and address space to what a case may add."""
+    """Limit the processor time and address space that a case may add."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -380,7 +359,7 @@ def _limits() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(path: Path) -> Iterator[None]:
-    """Send what is printed, also by libraries of other languages, into a file."""
+    """Redirect what is printed, also by libraries of other languages, into a file."""
     saved = [(number, os.dup(number)) for number in (1, 2)]
     with path.open("wb") as file:
         for number, _ in saved:
@@ -397,7 +376,7 @@ def _quiet(path: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, files: Files) -> None:
-    """Write files; all were changed at the same instant."""
+    """Write files, all with the same time of change."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
