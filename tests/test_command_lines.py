@@ -26,6 +26,8 @@ def run(*arguments, **options):
 
 
 @pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.slow
+@pytest.mark.essential
 def test_help_imports_nothing_heavy(module):
     """One process for all commands of a module: what any of them has imported stays."""
     code = f"""
@@ -47,6 +49,7 @@ for command in ([], *{[[name] for name in COMMANDS[module].split()]}):
 
 
 @pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.slow
 def test_the_list_of_commands_is_complete_and_is_made_without_a_parser(module):
     code = (
         f"import runpy, sys; sys.argv = [{module!r}, '--help']\n"
@@ -65,6 +68,7 @@ def test_the_list_of_commands_is_complete_and_is_made_without_a_parser(module):
         (["data_scripts", "mapps"], 2, "there is no command 'mapps'. Did you mean maps? There are: list, earth, "),
     ],
 )
+@pytest.mark.slow
 def test_a_command_that_is_missing_or_wrong(arguments, code, said):
     result = run("-m", *arguments, capture_output=True)
     assert (result.returncode, result.stdout) == (code, "")
@@ -91,6 +95,7 @@ UNREAD = [
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end in other ways")
 @pytest.mark.parametrize("arguments", UNREAD, ids=lambda arguments: " ".join(arguments[1:]))
+@pytest.mark.slow
 def test_a_command_whose_output_nobody_reads_ends_quietly(unread, arguments):
     result = run(*arguments, stdout=unread, stderr=subprocess.PIPE, env=BUFFERED)
     assert (result.returncode, result.stderr) == (141, "")  # 128 + SIGPIPE: what a shell reports of `yes | head`
@@ -98,6 +103,7 @@ def test_a_command_whose_output_nobody_reads_ends_quietly(unread, arguments):
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end in other ways")
 @pytest.mark.parametrize("module", ["pix2pix", "data_scripts"])
+@pytest.mark.slow
 def test_the_same_without_a_buffer_and_for_messages(unread, module):
     unbuffered = BUFFERED | {"PYTHONUNBUFFERED": "1"}
     result = run("-m", module, "--help", stdout=unread, stderr=subprocess.PIPE, env=unbuffered)
@@ -107,6 +113,7 @@ def test_the_same_without_a_buffer_and_for_messages(unread, module):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("arguments", [["data_scripts", "list"], ["pix2pix", "--help"], ["pix2pix", "receptive-field"]])
+@pytest.mark.slow
 def test_output_to_a_full_disk_is_one_message(arguments):
     with Path("/dev/full").open("w") as full:
         result = run("-m", *arguments, stdout=full, stderr=subprocess.PIPE, env=BUFFERED)

@@ -27,6 +27,8 @@ from ganvas.nn.layers import BatchNorm2d
 from ganvas.options import from_json
 from pix2pix.__main__ import main as pix2pix
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {"pix2pix": pix2pix, "cyclegan": cyclegan, "dcgan": dcgan}
 FORMS = ("run", "checkpoint", "model")
 TRAINING = "--threads 1 --save-every-steps 2 --steps 6 --batch-size 2 --lr 0.01 --precision fp32 --device cpu"

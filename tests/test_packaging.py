@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SOURCES = ("ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts", "setup.py", "pyproject.toml", "README.md")
 
@@ -35,6 +37,7 @@ def test_only_the_listed_packages_are_installed(installed):
 
 
 @pytest.mark.parametrize("command", ["pix2pix", "cyclegan", "dcgan"])
+@pytest.mark.essential
 def test_commands_work_outside_the_checkout(installed, tmp_path, command):
     result = subprocess.run(
         [sys.executable, str(installed / "bin" / command), "--help"],

@@ -106,6 +106,7 @@ def tried():
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_each_kind_of_fault_is_found_and_told_apart(tried):
     assert {wanted: found for wanted, (found, _, _) in tried["kinds"].items()} == {
         kind: kind for kind in tried["kinds"]
@@ -113,6 +114,7 @@ def test_each_kind_of_fault_is_found_and_told_apart(tried):
     assert all(alone and same for _, alone, same in tried["kinds"].values())
 
 
+@pytest.mark.slow
 def test_what_is_valid_is_read_or_refused_with_a_message(tried):
     assert len(tried["valid"]) == 120
     refused = [reader for kind, reader in tried["valid"] if kind != "read"]
@@ -121,11 +123,13 @@ def test_what_is_valid_is_read_or_refused_with_a_message(tried):
     assert len(refused) < 30
 
 
+@pytest.mark.slow
 def test_cases_are_repeatable_and_changed(tried):
     assert tried["same"]
     assert tried["changed"] > 270  # of 300; a few mutations happen to change nothing
 
 
+@pytest.mark.slow
 def test_a_worker_runs_its_share_of_the_chosen_formats(tried):
     assert tried["sent"] == [*(["npy", seed] for seed in tried["npy"]), None]
     assert {"bmp", "jpeg", "npy", "png", "tiff", "webp", "onnx", "pth", "safetensors", "shard"} < set(tried["formats"])

@@ -8,6 +8,8 @@ from benchmarks import kill_download
 from benchmarks.kill_download import PATHS, files, finish, main, make_pictures, offered, pack, serving
 from data_scripts.sets.catalog import FOLDERS
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("GANVAS_KILLS", "8"))  # two for each kind of archive
 
 

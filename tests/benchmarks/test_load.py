@@ -67,6 +67,7 @@ def test_the_first_pass_is_timed_apart_from_the_others(monkeypatch):
     assert load._timed(batches, 2) == (4, 2)
 
 
+@pytest.mark.slow
 def test_both_loaders_keep_their_processes_from_pass_to_pass(pairs, monkeypatch):
     begun = []
     original = multiprocessing.Process.start

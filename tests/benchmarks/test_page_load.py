@@ -8,6 +8,7 @@ from benchmarks.page_load import Options, looping_tiff, run
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed (extra web)")
+@pytest.mark.slow
 def test_all_good_clients_are_answered_beside_hostile_ones(monkeypatch):
     monkeypatch.setattr(page_load, "HUGE_BYTES", 10**6)
     results = run(Options(good=12, rounds=1))

@@ -1,6 +1,7 @@
 """The image is what it says, the models translate it, and the comparison compares."""
 
 import numpy as np
+import pytest
 import rasterio
 import tifffile
 
@@ -8,6 +9,8 @@ from benchmarks.tiles import compare, draw_picture, draw_worlds, model, peak_byt
 from data_scripts.sets.earth_world import draw_map
 from ganvas.data.images import read_picture
 from ganvas.inference.tiling.plan import Tiling
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_picture_has_its_size_and_place_and_grows_brighter_to_the_east(tmp_path):

@@ -43,6 +43,7 @@ def test_the_networks_have_their_published_sizes():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.slow
 def test_all_ways_draw_the_same(pictures, tmp_path):
     network = make_network(SMALL)
     plain_loop(network)(pictures, tmp_path / "plain")

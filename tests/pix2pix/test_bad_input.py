@@ -253,6 +253,7 @@ class TestOtherRuns:
         refused(train(run_copy), f"holds a run already ({left})", "--resume", "--out")
         assert contents(run_copy) == before
 
+    @pytest.mark.slow
     def test_a_second_training_is_told_who_holds_the_folder(self, pix2pix, run_copy):
         before = contents(run_copy)
         code = (

@@ -316,11 +316,13 @@ def test_receptive_field(pix2pix, maps, tmp_path):
     assert drawing.is_file()
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_standard_output(process, trained, maps, tmp_path):
     out, _ = process("translate", trained, maps, tmp_path / "out", "--json").communicate(timeout=120)
     assert len(json.loads(out)["written"]) == 6
 
 
+@pytest.mark.slow
 def test_import_alone_loads_no_torch():
     code = "import ganvas, sys; print('torch' in sys.modules); ganvas.load; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

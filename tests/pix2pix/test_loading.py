@@ -186,6 +186,7 @@ class TestOnError:
         assert "No other of 6 source images looked at can be read." in err
         assert not (tmp_path / "run" / "checkpoints").exists()
 
+    @pytest.mark.slow
     def test_two_processes_count_together_and_share_a_store(self, process, own_pairs, tmp_path, monkeypatch):
         spoil(own_pairs, 0, 4)
         (tmp_path / "tmp").mkdir()

@@ -182,6 +182,8 @@ LONG += [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_killed_at_random_instants_it_ends_with_the_same_bytes(pix2pix, killed_and_resumed, pairs, tmp_path):
     arguments, run = ["train", "--data", pairs, *LONG], tmp_path / "killed"
     code, _, err = pix2pix(*arguments, "--out", tmp_path / "unbroken")
@@ -195,6 +197,7 @@ def test_killed_at_random_instants_it_ends_with_the_same_bytes(pix2pix, killed_a
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_signals_save_and_say_how_to_go_on(pix2pix, process, pairs, tmp_path, number):
     run = tmp_path / "a run"
     victim = process("train", "--data", pairs, *LONG, "--steps", 100000, "--out", run)
@@ -211,6 +214,7 @@ def test_signals_save_and_say_how_to_go_on(pix2pix, process, pairs, tmp_path, nu
     assert (run / "checkpoints" / f"step-{saved + 2:08d}").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_batch(process, pix2pix, pairs, tmp_path):
     """Two processes with a pair each do what one does with both, up to rounding; instance norm shares no statistics."""
     options = ["--data", pairs, *LONG, "--steps", "2", "--norm", "instance", "--discriminator-norm", "instance"]
@@ -300,6 +304,7 @@ def test_the_record_holds_for_every_layout(train, own_pairs, tmp_path, layout):
     }
 
 
+@pytest.mark.slow
 def test_epochs_that_another_number_of_devices_resumes_are_whole(process, pix2pix, train, pairs, tmp_path):
     options = ["--steps", "None", "--epochs", 1, "--decay-epochs", 0]
     code, _, err = train(tmp_path / "run", *options)

@@ -550,6 +550,7 @@ def test_damaged_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make_earth(EarthConfig(tmp_path / "earth"), WIDTH)
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom data_scripts.sets.earth import main\n"

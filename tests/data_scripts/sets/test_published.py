@@ -319,6 +319,7 @@ fetch(wanted, pathlib.Path(out), allow_http=True)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_take_turns(serve, answer, tmp_path):
     content = archive_of("paired")
     server = serve(content)

@@ -329,6 +329,8 @@ def test_huge_pictures_are_scaled_when_that_is_asked_for(run, tmp_path, monkeypa
     assert {read_image(path).shape for path in (tmp_path / "out").iterdir()} == {(4, 6, 3)}
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_killed_command_leaves_nothing_and_is_finished_by_the_next(start_process, run, tmp_path):
     for number in range(30):
         write_image(tmp_path / "in" / f"{number}.png", noise(number, 200, 200))

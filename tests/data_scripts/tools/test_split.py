@@ -54,6 +54,7 @@ def test_folders_in_a_split_are_kept(run, tmp_path):
     assert files(tmp_path / "out") == ["trainA/sub/x.png", "trainA/x.png", "trainB/sub/x.png", "trainB/x.png"]
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
     for number in range(4):
         write_image(tmp_path / "in" / f"{number}.png", halves(1, 2))

@@ -63,6 +63,7 @@ def equal(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.slow
 def test_to_that_tool_and_back(pix2pix, model, tmp_path):
     code, out, err = pix2pix("export", model, "--peer", tmp_path / "latest_net_G.pth", "--json")
     assert (code, err) == (0, "")
@@ -118,6 +119,7 @@ def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.slow
 def test_an_onnx_file(pix2pix, model, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     write_image(tmp_path / "real" / "x.png", picture)

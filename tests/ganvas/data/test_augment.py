@@ -76,6 +76,7 @@ def test_a_loaded_size_is_not_resampled():
     assert np.array_equal(target, picture[..., :1])
 
 
+@pytest.mark.slow
 def test_the_library_is_told_not_to_look_for_newer_versions():
     code = (
         "import os, sys; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None); import ganvas.data.augment as a\n"
@@ -248,6 +249,7 @@ class TestPresets:
     def test_each_has_a_name_of_the_option(self):
         assert get_args(AugmentPreset) == tuple(PRESETS) == ("none", "paper", "strong")
 
+    @pytest.mark.slow
     def test_the_names_cost_no_heavy_import(self):
         code = (
             "import sys, ganvas.data.augment; assert not {'numpy', 'albumentations', 'torch', 'cv2'} & set(sys.modules)"
@@ -448,6 +450,7 @@ class Pairs(Dataset):
 
 
 @pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
+@pytest.mark.slow
 def test_worker_processes_change_nothing(method):
     def batches(workers):
         sampler = ResumableBatchSampler(7, 2, seed=1, stop_step=6)

@@ -121,6 +121,7 @@ def fill(store, first, barrier):
 
 
 @pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
+@pytest.mark.slow
 def test_processes_fill_one_store_together(tmp_path, method):
     context = multiprocessing.get_context(method)
     with temporary_store(10**6) as store:
@@ -150,6 +151,7 @@ with temporary_store(10**8, lambda name: sys.argv[2]) as store:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such kill")
+@pytest.mark.slow
 def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_cleans_up(tmp_path, monkeypatch):
     name = f"{PREFIX}{HOST}-killed"
     victim = subprocess.Popen(

@@ -110,6 +110,7 @@ def shortest(work, times=5):
 
 
 @pytest.mark.parametrize("folders", [["train"], ["trainA", "trainB"]])
+@pytest.mark.slow
 def test_a_long_folder_opens_within_ten_seconds_and_500_mb_a_million(many_names, folders):
     root = many_names(*folders)
     # A busy machine is slower by more than what is to be noticed here, so the ten seconds are those of one that walks a
@@ -143,6 +144,7 @@ print(json.dumps({"pairs": len(pairs), "seconds": seconds, "memory": most_memory
 @pytest.mark.skipif(os.environ.get("GANVAS_SLOW") != "1", reason="a million files; GANVAS_SLOW=1 asks for them")
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not tell a process's most memory in this way")
 @pytest.mark.parametrize("folders", [["train"], ["trainA", "trainB"]])
+@pytest.mark.slow
 def test_a_real_million_opens_within_ten_seconds_and_500_mb(tmp_path, folders):
     for folder in folders:
         (tmp_path / folder).mkdir()

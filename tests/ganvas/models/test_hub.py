@@ -280,6 +280,7 @@ def test_a_name_that_does_not_exist(pix2pix, stand_in, tmp_path):
     assert not (tmp_path / "y.png").exists()
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_asks_the_hub_that_the_environment_names(stand_in, tmp_path):
     write_image(tmp_path / "x.png", noise())
     command = [sys.executable, "-m", "pix2pix", "translate", "hub:nobody/nothing", str(tmp_path / "x.png"), "y.png"]
@@ -289,6 +290,7 @@ def test_a_process_of_its_own_asks_the_hub_that_the_environment_names(stand_in, 
     one_message((result.returncode, result.stdout, result.stderr), "there is no such model", stand_in.address)
 
 
+@pytest.mark.slow
 def test_a_page_is_served_of_a_model_on_the_hub_and_ends_on_sigterm(stand_in, model, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
     stand_in.repositories["someone/earth"] = {path.name: path.read_bytes() for path in (model / "model").iterdir()}

@@ -458,6 +458,7 @@ except (UserError, ZeroDivisionError) as error:
         ("validation", 4, "division by zero", "Process 0 failed with ZeroDivisionError"),
     ],
 )
+@pytest.mark.slow
 def test_processes_stop_together_and_save(tmp_path, kind, step, first, second):
     (tmp_path / "several.py").write_text(SEVERAL)
     here = Path(__file__).parent

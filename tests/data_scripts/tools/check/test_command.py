@@ -133,6 +133,7 @@ def test_what_cannot_be_looked_at(check, tmp_path, name):
     assert ("no such folder" if name == "nowhere" else "holds no dataset") in err
 
 
+@pytest.mark.slow
 def test_as_a_process(clean):
     command = [sys.executable, "-m", "data_scripts", "check", str(clean)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -274,6 +274,8 @@ def open_page(browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_page_in_a_browser(make_run, open_page, scheme, width):
     report = write_report(make_run())
     page = open_page(report, viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -295,6 +297,7 @@ def test_page_in_a_browser(make_run, open_page, scheme, width):
     assert (sum(ink) > 600, sum(paper) < 100) == ((True, True) if scheme == "dark" else (False, False))
 
 
+@pytest.mark.slow
 def test_page_shows_values_under_the_pointer_and_the_latest_elsewhere(make_run, open_page):
     run = make_run()
     page = open_page(write_report(run), viewport={"width": 1280, "height": 900})
@@ -311,6 +314,7 @@ def test_page_shows_values_under_the_pointer_and_the_latest_elsewhere(make_run, 
     assert chart.inner_text() == latest
 
 
+@pytest.mark.slow
 def test_page_shows_a_small_picture_large_after_a_click(make_run, open_page):
     page = open_page(write_report(make_run()), viewport={"width": 1280, "height": 900})
     picture = page.locator(".samples img").first
@@ -319,6 +323,7 @@ def test_page_shows_a_small_picture_large_after_a_click(make_run, open_page):
     assert picture.bounding_box()["width"] == picture.evaluate("(image) => image.naturalWidth") > 1.5 * small
 
 
+@pytest.mark.slow
 def test_page_needs_no_script(make_run, open_page):
     page = open_page(write_report(make_run()), java_script_enabled=False)
     assert page.complaints == []

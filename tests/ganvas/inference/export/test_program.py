@@ -27,7 +27,10 @@ from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 NETWORKS = {
     "unet": NetworkSpec("unet", {"base_channels": 16, "num_levels": 4}, "map", "terrain"),
@@ -77,6 +80,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["unet", "resnet"])
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 21, 50), (1, 9, 130)])
+@pytest.mark.essential
 def test_another_runtime_computes_the_same_at_any_size(exported, name, shape):
     model, path, found = exported[name]
     N, H, W = shape

@@ -322,6 +322,7 @@ def test_the_command_refuses_tiles_that_do_not_suit(tmp_path, in_process, option
 
 # Windows and macOS tell the peak otherwise, or tell that of the process that started this one.
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's own count of memory")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_picture(tmp_path):
     script = (
         "import sys, torch; from pathlib import Path; from benchmarks.tiles import *\n"

@@ -115,6 +115,7 @@ print(json.dumps(list(listed(gr.routes.App.create_app(page)))))
 """
 
 
+@pytest.mark.slow
 def test_none_of_gradios_other_routes_is_reached(ask, app):
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("gradio is not installed (extra web)")

@@ -30,6 +30,8 @@ from ganvas.inference.translator import load
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 from pix2pix.__main__ import main as pix2pix
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
 
 ROOT = Path(__file__).parents[4]
@@ -147,6 +149,7 @@ def upload(page, path):
     page.set_input_files("#image input[type=file]", str(path))
 
 
+@pytest.mark.essential
 def test_an_uploaded_picture_comes_back_as_translate_writes_it(page, run, tmp_path):
     source = tmp_path / "coast.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(source)

@@ -11,6 +11,8 @@ from ganvas.data.images import read_image, read_picture, write_image
 from ganvas.errors import UserError
 from ganvas.inference.web.safe_reading import ReadLimits, SafeReader
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def reader():

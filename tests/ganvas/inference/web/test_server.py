@@ -13,6 +13,8 @@ pytest.importorskip("uvicorn", reason="gradio is not installed (extra web)")
 from ganvas.inference.web import server as page_server
 from ganvas.inference.web.server import PageServer
 
+pytestmark = pytest.mark.slow
+
 SIZE = 20 * 2**20  # more than the system keeps for a client that does not read
 
 
