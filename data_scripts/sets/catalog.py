@@ -1,9 +1,8 @@
-"""The datasets that can be had, in one table; ``python -m data_scripts list`` prints it.
+"""The available datasets in one table; ``python -m data_scripts list`` prints it.
 
-Sizes, digests and counts of CycleGAN's archives are those that TensorFlow Datasets recorded (cycle_gan 2.0.0), the
-digest of ae_photos is GluonCV's. pix2pix's archives have no published digest; their counts are the paper's and what
-users found in them. Counts that nobody told (edges2handbags' val, ae_photos) are left out: a wrong guess would refuse
-the right archive. Sizes that come from a directory listing alone are rounded.
+Sizes, digests and counts of CycleGAN's archives are those recorded by TensorFlow Datasets (cycle_gan 2.0.0); the digest
+of ae_photos is GluonCV's. pix2pix's archives have no published digests; their counts are the paper's and users'. Counts
+that nobody published (edges2handbags' val, ae_photos) are left out: a wrong guess would refuse the right archive.
 
 References:
     Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", Sec. 6.2.
@@ -15,11 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from data_scripts.arguments import parse_arguments
+
 Layout = Literal["paired", "unpaired"]
 FOLDERS: Mapping[Layout, tuple[str, ...]] = {
     "paired": ("train", "val", "test"),  # of A|B images
     "unpaired": ("trainA", "trainB", "testA", "testB"),
 }
+JSON_KEYS = {"license": "licence", "images": "pictures"}  # where a field's key in JSON is not its name
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,19 @@ class PublishedSet:
     domains: tuple[str, str]
     """What A and B show."""
     addresses: tuple[str, ...]
-    """Where the archive is, in the order in which they are tried."""
+    """URLs of the archive, in the order in which they are tried."""
     size: int
-    """Of the archive, in bytes."""
-    licence: str
-    """Whose images they are, and what is known of the terms."""
-    pictures: Mapping[str, int] = field(default_factory=dict)
-    """How many images each folder holds, where it is known."""
+    """Size of the archive in bytes."""
+    license: str
+    """The images' owners and the known terms."""
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Number of images by folder, where known."""
     digest: str | None = None
-    """Of the archive, "sha256:…" or "sha1:…", where one was published."""
+    """Digest of the archive, "sha256:…" or "sha1:…", if one was published."""
     rounded: bool = False
-    """The size is about right, no more."""
+    """Whether the size is approximate, from a directory listing."""
     stray: str | None = None
-    """The folder for images that lie in none of the layout's; by default they are left out."""
+    """Folder for images outside the layout's folders; by default they are skipped."""
 
     @property
     def archive_name(self) -> str:
@@ -53,26 +55,26 @@ class PublishedSet:
 
 @dataclass(frozen=True)
 class OtherSet:
-    """A dataset with a script of its own."""
+    """A dataset with a command of its own."""
 
     name: str
     layout: str
     size: int
-    """What is downloaded or made, in bytes."""
-    licence: str
+    """Bytes that are downloaded or made."""
+    license: str
 
 
 def _addresses(path: str) -> tuple[str, ...]:
-    # The same server twice: its certificate has run out before. What comes unencrypted is checked by its digest;
-    # where there is none, `published` leaves the second address out unless --allow-http is given.
+    # The server's certificate has expired before. An unencrypted archive is verified by its digest; without a digest,
+    # the second address is used only with --allow-http.
     return tuple(f"{scheme}://efrosgans.eecs.berkeley.edu/{path}" for scheme in ("https", "http"))
 
 
 def _pix2pix(
-    name: str, a: str, b: str, size: int, licence: str, pictures: Mapping[str, int], *, rounded: bool = False
+    name: str, a: str, b: str, size: int, license: str, images: Mapping[str, int], *, rounded: bool = False
 ) -> PublishedSet:
     addresses = _addresses(f"pix2pix/datasets/{name}.tar.gz")
-    return PublishedSet(name, "paired", (a, b), addresses, size, licence, pictures, rounded=rounded)
+    return PublishedSet(name, "paired", (a, b), addresses, size, license, images, rounded=rounded)
 
 
 def _cyclegan(
@@ -80,14 +82,14 @@ def _cyclegan(
     a: str,
     b: str,
     size: int,
-    licence: str,
-    pictures: tuple[int, int, int, int],
+    license: str,
+    images: tuple[int, int, int, int],
     sha256: str,
     mirrors: tuple[str, ...] = (),
 ) -> PublishedSet:
     addresses = (*_addresses(f"cyclegan/datasets/{name}.zip"), *mirrors)
-    counts = dict(zip(FOLDERS["unpaired"], pictures, strict=True))
-    return PublishedSet(name, "unpaired", (a, b), addresses, size, licence, counts, f"sha256:{sha256}")
+    counts = dict(zip(FOLDERS["unpaired"], images, strict=True))
+    return PublishedSet(name, "unpaired", (a, b), addresses, size, license, counts, f"sha256:{sha256}")
 
 
 IMAGENET = "images from ImageNet: non-commercial research and teaching only (image-net.org); rights remain with owners"
@@ -249,28 +251,27 @@ SETS: dict[str, PublishedSet] = {published.name: published for published in PUBL
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Tell which datasets can be had, with size and license."""
+    """List all datasets with size and license."""
 
     json: bool = False
-    """Print one JSON object instead of words."""
+    """Print one JSON object."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the table; give the exit code."""
-    import tyro
-
-    options = tyro.cli(
-        ListOptions, prog="python -m data_scripts list", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    """Run ``python -m data_scripts list`` and return the exit code."""
+    options = parse_arguments("list", ListOptions, argv)
     if options.json:
-        print(json.dumps({"sets": [asdict(each) for each in (*PUBLISHED, *OTHERS)]}))
+        sets = [
+            {JSON_KEYS.get(key, key): value for key, value in asdict(each).items()} for each in (*PUBLISHED, *OTHERS)
+        ]
+        print(json.dumps({"sets": sets}))
         return 0
     for each in (*PUBLISHED, *OTHERS):
-        print(f"{each.name:<24}{for_people(each.size):>8}  {each.layout:<20}{each.licence}")
+        print(f"{each.name:<24}{format_size(each.size):>8}  {each.layout:<20}{each.license}")
     print("\npython -m data_scripts NAME --out DIR")
     return 0
 
 
-def for_people(size: int) -> str:
-    """Write a number of bytes: "250 MB"."""
+def format_size(size: int) -> str:
+    """Format a number of bytes, such as "250 MB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -1,10 +1,9 @@
-"""Files from the web that arrive whole or not at all: continued where they stopped, tried again, checked.
+"""Resumable downloads: a file appears complete and checked, or not at all.
 
-What has arrived lies in ``NAME.part``, and what its server said of it in ``NAME.part.json``. A transfer that broke off,
-or a process that was killed, is continued from there by HTTP Range, as long as the server still offers the same file; a
-server that does not serve ranges starts from the first byte. The file gets its name when size and digest are right.
+Received bytes are kept in ``NAME.part``, and what the server said about the file in ``NAME.part.json``. An interrupted
+transfer resumes with an HTTP range request while the server offers the same file, and restarts otherwise.
 
-Reference: RFC 9110, sections 13.1.5 (If-Range), 14 (Range) and 10.2.3 (Retry-After).
+Reference: RFC 9110, sections 10.2.3 (Retry-After), 13.1.5 (If-Range) and 14 (Range).
 """
 
 import hashlib
@@ -21,54 +20,52 @@ from typing import IO
 
 from ganvas.errors import UserError
 from ganvas.files import cannot_write, put_in_place, read_json, write_json
+from ganvas.log import logger, progress_bar
 from ganvas.options import from_json, to_json
 
 CHUNK = 1 << 18  # bytes
-MOST_DIGITS = 18  # of a size in bytes
-BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that may be another one soon
-LONGEST_WAIT = 30.0  # seconds
-
-Arrived = Callable[[int, int | None], None]  # bytes that are here, bytes in all where the server says
-Say = Callable[[str], None]
+MAX_DIGITS = 18  # of a number of bytes or seconds in a header
+RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+MAX_WAIT = 30.0  # seconds
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to bear with a server."""
+class RetryPolicy:
+    """When to retry a transfer, and when to give up."""
 
-    stall: float = 30.0
-    """Seconds without a byte after which a transfer is given up."""
+    timeout: float = 30.0
+    """Seconds without data after which an attempt fails."""
     attempts: int = 5
-    """Attempts at one address in a row that bring nothing new."""
+    """Consecutive attempts without new bytes before an address is given up."""
     first_wait: float = 1.0
-    """Seconds before the second attempt; doubled with each further one."""
+    """Seconds before the second attempt; doubled before each further one."""
 
 
-USUAL = Patience()
+DEFAULT_RETRY = RetryPolicy()
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a server said of the file that a partial one is the beginning of."""
+class RemoteFile:
+    """What a server said about the file that a partial file belongs to."""
 
     validator: str = ""
-    """Its strong ETag, else its date of change; empty where it gave neither."""
+    """Its strong ETag, else its Last-Modified date, else empty."""
     total: int | None = None
-    """Its size in bytes."""
+    """Its size in bytes, if known."""
     origin: str = ""
-    """The address that it came from, after redirects; the first unencrypted one where a part came so."""
+    """The address after redirects; if parts have several origins, an unencrypted one."""
 
 
-class _Interrupted(Exception):
-    """This attempt failed, and another one may not."""
+class _RetryableError(Exception):
+    """The attempt failed; another one may succeed."""
 
     def __init__(self, reason: str, retry_after: float = 0.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after  # seconds
 
 
-class _Refused(Exception):
-    """This address will not do."""
+class _AddressError(Exception):
+    """The address cannot be used."""
 
 
 def download(
@@ -77,146 +74,225 @@ def download(
     *,
     size: int | None = None,
     digest: str | None = None,
-    patience: Patience = USUAL,
-    arrived: Arrived = lambda done, total: None,
-    say: Say = lambda message: None,
+    retry: RetryPolicy = DEFAULT_RETRY,
     allow_http: bool = False,
 ) -> str:
-    """Download a file; continue it when a part of it is there.
+    """Download a file, or resume its download.
 
     Args:
-        addresses: Where it can be had, tried in order.
-        path: The file to write, in a folder that exists.
-        size: Its size in bytes, where it is known.
-        digest: Its digest, where it is known: "sha256:…", "sha1:…" or "md5:…" in hexadecimal digits.
-        patience: Time-outs and attempts.
-        arrived: Told of progress.
-        say: Told in words of each attempt that failed.
-        allow_http: Whether a file without a digest may come unencrypted though its address begins with https:, by a
-            redirect or in an earlier part.
+        addresses: URLs, tried in order.
+        path: The file to write, in an existing folder.
+        size: Expected size in bytes.
+        digest: Expected digest: "sha256:…", "sha1:…" or "md5:…" in hexadecimal.
+        retry: Timeouts and attempts.
+        allow_http: Accept unencrypted parts and redirects for https addresses even without a digest.
 
     Returns:
-        The address that it came from, after redirects; where parts came from several, an unencrypted one if there is.
+        The address after redirects; if parts came from several, an unencrypted one if there is any.
 
     Raises:
-        UserError: No address has the right file, or the disk is full. What has arrived of it is kept.
+        UserError: No address has the file, or it cannot be written. Received bytes are kept.
     """
-    partial = _Partial(path.with_name(f"{path.name}.part"))
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    partial = _PartialFile(path)
     reasons = []
-    for address in addresses:
-        try:
-            secure = address.startswith("https:") and digest is None and not allow_http
-            _persist(address, partial, size, patience, arrived, say, secure)
-            _check(partial, size, digest)
-        except _Refused as refused:
-            say(f"{address}: {refused}")
-            reasons.append(f"  {address}: {refused}")
-            continue
-        told = partial.told()
-        partial.finish(path)
-        return (told and told.origin) or address
+    with progress_bar(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("downloading", total=size)
+
+        def on_progress(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total or size)
+
+        for address in addresses:
+            https_only = address.startswith("https:") and digest is None and not allow_http
+            try:
+                _Transfer(address, partial, size, retry, https_only, on_progress).run()
+                partial.check(size, digest)
+            except _AddressError as error:
+                logger.warning("%s: %s", address, error)
+                reasons.append(f"  {address}: {error}")
+                continue
+            remote = partial.remote()
+            partial.finish()
+            return (remote and remote.origin) or address
     raise UserError("\n".join([f"{path.name} cannot be downloaded:", *reasons]))
 
 
-class _Partial:
-    """The beginning of a file, and what was told of it."""
+def digest_of(path: Path, algorithm: str) -> str:
+    """Return a file's digest, such as "sha256:…" for the algorithm "sha256"."""
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._told = path.with_name(f"{path.name}.json")
+
+class _PartialFile:
+    """The received beginning of a file, and what the server said about it."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self.path = target.with_name(f"{target.name}.part")
+        self._remote_path = target.with_name(f"{target.name}.part.json")
 
     @property
     def length(self) -> int:
-        """Bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def told(self) -> Told | None:
-        """Read what was told of it; None when there is nothing that could be continued."""
+    def remote(self) -> RemoteFile | None:
+        """Return what the server said, or None if there is nothing to resume."""
         try:
-            told = from_json(Told, read_json(self._told, "what a server said"), str(self._told))
+            remote = from_json(RemoteFile, read_json(self._remote_path, "a download's state"), str(self._remote_path))
         except UserError:
             return None
-        return told if self.length else None
+        return remote if self.length else None
 
-    def restart(self, told: Told) -> None:
-        """Begin from the first byte."""
-        # In this order: bytes of one file never stand beside what was told of another.
+    def restart(self, remote: RemoteFile) -> None:
+        # In this order: the bytes of one file never stand beside the description of another.
         self.path.write_bytes(b"")
-        self.note(told)
+        self.describe(remote)
 
-    def note(self, told: Told) -> None:
-        """Write down what was told of it."""
-        write_json(self._told, to_json(told))
+    def describe(self, remote: RemoteFile) -> None:
+        write_json(self._remote_path, to_json(remote))
 
     def discard(self) -> None:
-        """Forget everything."""
         self.path.unlink(missing_ok=True)
-        self._told.unlink(missing_ok=True)
+        self._remote_path.unlink(missing_ok=True)
 
-    def finish(self, path: Path) -> None:
-        """Give the file its name."""
-        put_in_place(self.path, path)
-        self._told.unlink(missing_ok=True)
+    def check(self, size: int | None, digest: str | None) -> None:
+        """Discard and refuse a complete file of another size or digest."""
+        wrong = ""
+        if size is not None and self.length != size:
+            wrong = f"sent {self.length:,} bytes; expected {size:,}"
+        elif digest is not None and (found := digest_of(self.path, digest.partition(":")[0])) != digest:
+            wrong = f"sent a file with the digest {found}; expected {digest}"
+        if wrong:
+            self.discard()
+            raise _AddressError(wrong)
+
+    def finish(self) -> None:
+        put_in_place(self.path, self._target)
+        self._remote_path.unlink(missing_ok=True)
 
 
-def _persist(
-    address: str, partial: _Partial, size: int | None, patience: Patience, arrived: Arrived, say: Say, secure: bool
-) -> None:
-    """Attempt a transfer until it is complete; attempts that bring new bytes are not counted."""
-    failures, furthest = 0, partial.length
-    while True:
-        try:
-            _transfer(address, partial, size, patience.stall, arrived, secure)
+@dataclass(frozen=True)
+class _Transfer:
+    """The transfer of a file from one address into its partial file."""
+
+    address: str
+    partial: _PartialFile
+    size: int | None
+    retry: RetryPolicy
+    https_only: bool
+    on_progress: Callable[[int, int | None], None]
+
+    def run(self) -> None:
+        """Retry until the file is complete; attempts that bring new bytes do not count."""
+        failures, furthest = 0, self.partial.length
+        while True:
+            try:
+                self._attempt()
+                return
+            except _RetryableError as error:
+                failures = failures + 1 if self.partial.length <= furthest else 0
+                furthest = max(furthest, self.partial.length)
+                if failures >= self.retry.attempts:
+                    raise _AddressError(f"{error}; {failures} attempts in a row brought nothing new") from None
+                # Exponential backoff with jitter, so that clients that failed together do not return together.
+                wait = min(self.retry.first_wait * 2 ** max(failures - 1, 0), MAX_WAIT) * random.uniform(0.5, 1)
+                wait = max(wait, min(error.retry_after, MAX_WAIT))
+                logger.info("%s: %s; retrying in %.1f s", self.address, error, wait)
+                time.sleep(wait)
+
+    def _attempt(self) -> None:
+        """Request the missing bytes and append them."""
+        partial, before = self.partial, self.partial.remote()
+        if self.https_only and before and not before.origin.startswith("https:"):
+            partial.discard()
+            before = None
+        if before and before.total == partial.length:
             return
-        except _Interrupted as interrupted:
-            failures = failures + 1 if partial.length <= furthest else 0
-            furthest = max(furthest, partial.length)
-            if failures >= patience.attempts:
-                raise _Refused(f"{interrupted}; {failures} attempts in a row brought nothing new") from None
-            # Doubled and spread: many that were thrown out together do not come back together.
-            wait = min(patience.first_wait * 2 ** max(failures - 1, 0), LONGEST_WAIT) * random.uniform(0.5, 1)
-            wait = max(wait, min(interrupted.retry_after, LONGEST_WAIT))
-            say(f"{address}: {interrupted}; trying again in {wait:.1f} s")
-            time.sleep(wait)
+        with self._open(before) as response:
+            resumed = response.status == http.client.PARTIAL_CONTENT
+            length = _number(response.headers.get("Content-Length"))
+            remote = (
+                self._resumed(response, before)
+                if resumed
+                else RemoteFile(_validator(response), length, response.geturl())
+            )
+            if self.size is not None and remote.total not in (None, self.size):
+                raise _AddressError(f"offers a file of {remote.total:,} bytes; expected {self.size:,}")
+            try:
+                if not resumed:
+                    partial.restart(remote)
+                elif remote != before:
+                    partial.describe(remote)
+                with partial.path.open("ab") as file:
+                    for chunk in self._chunks(response):
+                        file.write(chunk)
+                        self.on_progress(file.tell(), remote.total)
+                        if remote.total is None and self.size is not None and file.tell() > self.size:
+                            raise _AddressError(f"sends more than the expected {self.size:,} bytes")
+            except OSError as error:
+                raise cannot_write(partial.path, error) from None
+        if remote.total is not None and partial.length != remote.total:
+            raise _RetryableError(f"cut off after {partial.length:,} of {remote.total:,} bytes")
 
-
-def _transfer(address: str, partial: _Partial, size: int | None, stall: float, arrived: Arrived, secure: bool) -> None:
-    """Request what is missing and append it."""
-    told = partial.told()
-    if secure and told and not told.origin.startswith("https:"):
-        partial.discard()
-        told = None
-    if told and told.total == partial.length:
-        return
-    with _open(address, partial, told, stall, secure) as response:
-        if response.status == http.client.PARTIAL_CONTENT:
-            now = _continued(response, partial, told)
-        else:
-            now = Told(_validator(response), _number(response.headers.get("Content-Length")), response.geturl())
-        if size is not None and now.total not in (None, size):
-            raise _Refused(f"offers a file of {now.total:,} bytes; expected {size:,}")
+    def _open(self, before: RemoteFile | None) -> http.client.HTTPResponse:
+        headers = {"User-Agent": "ganvas", "Accept-Encoding": "identity"}
+        if before:
+            headers["Range"] = f"bytes={self.partial.length}-"
+            if before.validator:
+                headers["If-Range"] = before.validator
+        opener = urllib.request.build_opener(_RedirectHandler(self.https_only))
         try:
-            if response.status != http.client.PARTIAL_CONTENT:
-                partial.restart(now)
-            elif now != told:
-                partial.note(now)
-            with partial.path.open("ab") as file:
-                for chunk in _chunks(response, stall):
-                    file.write(chunk)
-                    arrived(file.tell(), now.total)
-                    if now.total is None and size is not None and file.tell() > size:
-                        raise _Refused(f"sends more than the expected {size:,} bytes")
-        except OSError as error:
-            raise cannot_write(partial.path, error) from None
-    if now.total is not None and partial.length != now.total:
-        raise _Interrupted(f"cut off after {partial.length:,} of {now.total:,} bytes")
+            request = urllib.request.Request(self.address, headers=headers)
+            response: http.client.HTTPResponse = opener.open(request, timeout=self.retry.timeout)
+            return response
+        except urllib.error.HTTPError as error:
+            error.close()
+            reason = f"answers {error.code} {error.reason}"
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                self.partial.discard()
+            elif error.code not in RETRIED_STATUS:
+                raise _AddressError(reason) from None
+            raise _RetryableError(reason, _number(error.headers.get("Retry-After")) or 0) from None
+        except (ValueError, http.client.InvalidURL) as error:
+            raise _AddressError(f"is not a valid address ({error})") from None
+        except (OSError, http.client.HTTPException) as error:
+            cause = getattr(error, "reason", None) or error
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise _AddressError(f"has an invalid certificate ({cause.verify_message})") from None
+            raise _RetryableError(self._describe("cannot be reached", cause)) from None
+
+    def _resumed(self, response: http.client.HTTPResponse, before: RemoteFile | None) -> RemoteFile:
+        """Check that a partial response continues the partial file: servers may ignore If-Range, or the offset."""
+        place, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        first = _number(place.partition("-")[0])
+        origin = response.geturl()
+        if before and before.origin and not before.origin.startswith("https:"):
+            origin = before.origin
+        # A response to If-Range may omit Last-Modified.
+        remote = RemoteFile(_validator(response) or (before.validator if before else ""), _number(total), origin)
+        is_same = before is not None and (remote.validator, remote.total) == (before.validator, before.total)
+        if not is_same or first != self.partial.length:
+            self.partial.discard()
+            raise _RetryableError("offers another file than before")
+        return remote
+
+    def _chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while chunk := response.read1(CHUNK):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise _RetryableError(self._describe("lost the connection", error)) from None
+
+    def _describe(self, what: str, cause: object) -> str:
+        return f"no data for {self.retry.timeout:g} s" if isinstance(cause, TimeoutError) else f"{what} ({cause})"
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within the web; where ``secure`` is set, none that leaves https."""
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https only, or with ``https_only`` to https only."""
 
-    def __init__(self, secure: bool) -> None:
-        self._secure = secure
+    def __init__(self, https_only: bool) -> None:
+        self._https_only = https_only
 
     def redirect_request(
         self,
@@ -228,92 +304,17 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         scheme = newurl.partition(":")[0].lower()
-        if scheme != "https" and (self._secure or scheme != "http"):
-            raise _Refused(f"redirects to {newurl}, which is not encrypted; --allow-http allows that")
+        if scheme != "https" and (self._https_only or scheme != "http"):
+            raise _AddressError(f"redirects to {newurl}, which is not encrypted; --allow-http allows that")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _open(address: str, partial: _Partial, told: Told | None, stall: float, secure: bool) -> http.client.HTTPResponse:
-    headers = {"User-Agent": "ganvas", "Accept-Encoding": "identity"}
-    if told:
-        headers["Range"] = f"bytes={partial.length}-"
-        if told.validator:
-            headers["If-Range"] = told.validator
-    try:
-        opener = urllib.request.build_opener(_Redirects(secure))
-        response: http.client.HTTPResponse = opener.open(
-            urllib.request.Request(address, headers=headers), timeout=stall
-        )
-        return response
-    except urllib.error.HTTPError as error:
-        error.close()
-        answer = f"answers {error.code} {error.reason}"
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            partial.discard()
-        elif error.code not in BUSY:
-            raise _Refused(answer) from None
-        raise _Interrupted(answer, _number(error.headers.get("Retry-After")) or 0) from None
-    except (ValueError, http.client.InvalidURL) as error:
-        raise _Refused(f"is no address ({error})") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise _Refused(f"shows a certificate that is not valid ({reason.verify_message})") from None
-        raise _Interrupted(_in_words("cannot be reached", reason, stall)) from None
-
-
-def _continued(response: http.client.HTTPResponse, partial: _Partial, told: Told | None) -> Told:
-    """Make sure that a part continues the part that is here: servers may overlook If-Range, or mistake the place."""
-    place, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    first = _number(place.partition("-")[0])
-    # An answer to If-Range may leave out the date of change.
-    origin = response.geturl()
-    if told and told.origin and not told.origin.startswith("https:"):
-        origin = told.origin
-    now = Told(_validator(response) or (told.validator if told else ""), _number(total), origin)
-    if not told or (now.validator, now.total) != (told.validator, told.total) or first != partial.length:
-        partial.discard()
-        raise _Interrupted("offers another file than before")
-    return now
 
 
 def _validator(response: http.client.HTTPResponse) -> str:
     etag = response.headers.get("ETag", "")
-    # A weak ETag vouches for the meaning, not for the bytes.
+    # A weak ETag identifies the meaning of a file, not its bytes.
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _number(value: str | None) -> int | None:
-    """Return a number of a header; None where there is none that a file could have."""
-    return int(value) if value and value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS else None
-
-
-def _chunks(response: http.client.HTTPResponse, stall: float) -> Iterator[bytes]:
-    """Read what comes as it comes; whatever happens on the way is an interruption."""
-    try:
-        while chunk := response.read1(CHUNK):
-            yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(_in_words("breaks off", error, stall)) from None
-
-
-def _in_words(what: str, reason: object, stall: float) -> str:
-    return f"sends nothing for {stall:g} s" if isinstance(reason, TimeoutError) else f"{what} ({reason})"
-
-
-def _check(partial: _Partial, size: int | None, digest: str | None) -> None:
-    """Hold a complete file against what is known of it."""
-    wrong = ""
-    if size is not None and partial.length != size:
-        wrong = f"sent {partial.length:,} bytes; expected {size:,}"
-    elif digest is not None and (found := digest_of(partial.path, digest.partition(":")[0])) != digest:
-        wrong = f"sent a file with the digest {found}; expected {digest}"
-    if wrong:
-        partial.discard()
-        raise _Refused(wrong)
-
-
-def digest_of(path: Path, kind: str) -> str:
-    """Give a file's digest as "sha256:…", for the kind "sha256"."""
-    with path.open("rb") as file:
-        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+    """Parse a header's number; None if it is missing or implausible."""
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS else None

@@ -1,106 +1,54 @@
-"""``python -m data_scripts mnist --out DIR``: download MNIST, or look through the files that are there already."""
+"""``python -m data_scripts mnist --out DIR``: download MNIST or Fashion-MNIST, or check existing files."""
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from data_scripts.sets.catalog import OTHERS, for_people
-from data_scripts.sets.download import USUAL, Patience, download
-from data_scripts.sets.published import alone, progress_bar
-from ganvas.errors import UserError
-from ganvas.files import put_in_place
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-DigitSet = Literal["mnist", "fashion-mnist"]
-ASIDE = ".download"  # in the folder: what has arrived of files that are not whole
+from data_scripts.arguments import parse_arguments
+from data_scripts.sets.catalog import OTHERS, format_size
+from ganvas.files import cannot_write, put_in_place
+from ganvas.log import logger
 
 
 @dataclass(frozen=True)
 class DigitOptions:
-    """Download the set, unless its files are there; then check them."""
+    """Download the four files of the dataset, unless they are present, and check them."""
 
     out: Path
     """Folder to download into; may hold the idx files already, gzipped or not."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Fetch or check MNIST; give the exit code.
+def main(name: str, argv: Sequence[str]) -> int:
+    """Run ``python -m data_scripts mnist`` or ``fashion-mnist`` and return the exit code.
 
     Raises:
-        UserError: As `fetch`.
+        UserError: The download failed, or a file is damaged.
     """
-    return fetch("mnist", argv)
-
-
-def fetch(name: DigitSet, argv: Sequence[str]) -> int:
-    """Fetch or check one of the two sets of this form, and say what is there.
-
-    Raises:
-        UserError: No address has the files, or as `ganvas.data.digits.load_idx_pair`.
-    """
-    options = tyro.cli(DigitOptions, prog=f"python -m data_scripts {name}", args=list(argv))
+    options = parse_arguments(name, DigitOptions, argv)
     from ganvas.data.digits import find_idx, load_idx_pair
 
-    was_there = find_idx(options.out, name) is not None
-    if not was_there:
-        download_digits(name, options.out)
+    present = find_idx(options.out, name) is not None
+    if not present:
+        _download(name, options.out)
     train, test = (len(load_idx_pair(options.out, name, split)[0]) for split in ("train", "test"))
-    print(f"{options.out}: {train} training and {test} test images{', already there' if was_there else ''}")
+    print(f"{options.out}: {train} training and {test} test images{', already there' if present else ''}")
     print(f"dcgan train --data {name} --data-root {shlex.quote(str(options.out))} --out RUN")
     return 0
 
 
-def download_digits(name: DigitSet, out: Path, *, patience: Patience = USUAL) -> None:
-    """Download a set's four files, from the addresses and with the digests that torchvision knows.
+def _download(name: str, out: Path) -> None:
+    """Download a dataset's gzipped files into a folder; existing ones stay."""
+    from ganvas.data.digits import download
 
-    What an earlier run left is continued.
-
-    Args:
-        name: Which set.
-        out: The folder; made when missing.
-        patience: Of the download.
-
-    Raises:
-        UserError: No address has the right files, or the folder cannot be written.
-    """
-    from torchvision import datasets
-
-    source = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
-    (wanted,) = (other for other in OTHERS if other.name == name)
-    aside = out / ASIDE
-    with progress_bar() as progress:
-        say = partial(progress.console.print, markup=False, highlight=False, soft_wrap=True)
-        with alone(aside, say):
-            say(f"{name}, {for_people(wanted.size)}: {wanted.licence}")
-            for file, md5 in source.resources:
-                if (out / file).exists() or (aside / file).exists():  # it got its name when it was whole
-                    continue
-                task = progress.add_task(file, total=None)
-                try:
-                    download(
-                        [f"{mirror}{file}" for mirror in source.mirrors],
-                        aside / file,
-                        digest=f"md5:{md5}",
-                        patience=patience,
-                        arrived=partial(_show, progress, task),
-                        say=say,
-                    )
-                except UserError as error:
-                    raise UserError(
-                        f"{name} cannot be downloaded: {error}\nRun this again to continue. Without a network, use "
-                        f"dcgan's --data mnist5k; or put its files, as {file}, into {out}."
-                    ) from None
-            for file, _ in source.resources:
-                if (aside / file).exists():
-                    put_in_place(aside / file, out / file)
-
-
-def _show(progress: "Progress", task: "TaskID", done: int, total: int | None) -> None:
-    progress.update(task, completed=done, total=total)
+    (dataset,) = (each for each in OTHERS if each.name == name)
+    logger.info("%s, %s: %s", name, format_size(dataset.size), dataset.license)
+    folder = download(out, name)  # OUT/MNIST/raw, with an unpacked copy of each file
+    try:
+        for file in folder.glob("*.gz"):
+            if not (out / file.name).exists():
+                put_in_place(file, out / file.name)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    shutil.rmtree(folder.parent)

@@ -1,8 +1,7 @@
-"""Archives that were made to do harm, and archives that came to harm."""
+"""Malicious archives, and damaged ones."""
 
 import gzip
 import io
-import random
 import struct
 import tarfile
 import warnings
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_scripts.sets.unpack import MAXIMUM_FILES, BadArchive, Budget, budget_of, unpack
+from data_scripts.sets.unpack import MAX_FILES, SMALL, BadArchive, unpack
 
 FILES = {"set/train/1.jpg": b"one", "set/train/2.jpg": b"two" * 1000, "set/val/1.jpg": b"", "set/val/ö.jpg": b"three"}
 
@@ -25,7 +24,7 @@ def folder(tmp_path):
     return tmp_path / "around" / "folder"
 
 
-def as_it_is(path):
+def unchanged(path):
     return path
 
 
@@ -62,33 +61,20 @@ def content_of(folder):
 
 def is_refused(archive, folder, match, **options):
     with pytest.raises(BadArchive, match=match) as error:
-        unpack(archive, folder, as_it_is, **options)
+        unpack(archive, folder, unchanged, **options)
     assert str(error.value).startswith(f"{archive}: ")
     assert [path.name for path in folder.parent.iterdir()] == [folder.name], "something was written outside"
 
 
 @both_kinds
-def test_files_come_out_as_they_went_in(tmp_path, folder, write):
-    counts = unpack(write(tmp_path / "a", FILES.items()), folder, as_it_is)
+def test_files_come_out_unchanged(tmp_path, folder, write):
+    counts = unpack(write(tmp_path / "a", FILES.items()), folder, unchanged)
     assert content_of(folder) == FILES
     assert counts == {"set/train": 2, "set/val": 2}
 
 
 @both_kinds
-@pytest.mark.parametrize("shrinks", [True, False])
-def test_progress_is_the_part_of_the_archive_that_was_read(tmp_path, folder, write, shrinks):
-    content = bytes(3_000_000) if shrinks else random.Random(0).randbytes(3_000_000)
-    archive, told = write(tmp_path / "a", [(f"{number}.jpg", content) for number in range(5)]), []
-    unpack(archive, folder, as_it_is, came_to=told.append)
-    size = archive.stat().st_size
-    assert len(told) >= 15  # a piece of 1 MB each
-    assert told == sorted(told)
-    assert 0 < told[0] < 0.3 * size or shrinks
-    assert 0.95 * size < told[-1] <= size
-
-
-@both_kinds
-def test_members_go_where_they_are_told_or_are_left_out(tmp_path, folder, write):
+def test_members_are_placed_or_skipped(tmp_path, folder, write):
     def place(path):
         return PurePosixPath("b", path.name) if path.parent.name == "val" else None
 
@@ -99,7 +85,7 @@ def test_members_go_where_they_are_told_or_are_left_out(tmp_path, folder, write)
 def test_folders_and_leading_dots_are_common_and_harmless(tmp_path, folder):
     directory = tarfile.TarInfo("./set")
     directory.type = tarfile.DIRTYPE
-    unpack(tar_gz(tmp_path / "a", [directory, ("./set/1.jpg", b"one")]), folder, as_it_is)
+    unpack(tar_gz(tmp_path / "a", [directory, ("./set/1.jpg", b"one")]), folder, unchanged)
     assert content_of(folder) == {"set/1.jpg": b"one"}
 
 
@@ -113,7 +99,7 @@ def test_a_name_that_leads_out_condemns_the_archive(tmp_path, folder, write, nam
     is_refused(archive, folder, "a path that leads out of its folder")
 
 
-def test_names_are_looked_at_even_of_members_that_are_left_out(tmp_path, folder):
+def test_names_of_skipped_members_are_checked_too(tmp_path, folder):
     with pytest.raises(BadArchive, match="leads out"):
         unpack(tar_gz(tmp_path / "a", [("../x.txt", b"bad")]), folder, lambda path: None)
     directory = tarfile.TarInfo("../../x")
@@ -133,9 +119,9 @@ def test_a_file_without_a_name_is_refused(tmp_path, folder):
 
 
 @both_kinds
-def test_characters_that_windows_has_no_use_for_are_replaced(tmp_path, folder, write):
+def test_characters_that_windows_forbids_are_replaced(tmp_path, folder, write):
     names = ["2011-06-19 19:38:13.jpg", "what?.jpg", "nullable.jpg", "commons.jpg"]
-    unpack(write(tmp_path / "a", [(name, b"") for name in names]), folder, as_it_is)
+    unpack(write(tmp_path / "a", [(name, b"") for name in names]), folder, unchanged)
     assert set(content_of(folder)) == {"2011-06-19 19_38_13.jpg", "what_.jpg", "nullable.jpg", "commons.jpg"}
 
 
@@ -163,13 +149,6 @@ def test_a_tar_with_anything_but_files_and_folders_is_refused(tmp_path, folder, 
     is_refused(tar_gz(tmp_path / "a", [("set/1.jpg", b"one"), member]), folder, "a link or a device, 'set/x.jpg'")
 
 
-def test_a_file_is_not_written_through_a_link(tmp_path, folder):
-    """The usual attack: a link that leads out, then a file behind it."""
-    link = tarfile.TarInfo("set")
-    link.type, link.linkname = tarfile.SYMTYPE, ".."
-    is_refused(tar_gz(tmp_path / "a", [link, ("set/x.jpg", b"bad")]), folder, "a link")
-
-
 def long_name(content, size=None):
     """Build a header that gives the next one a long name."""
     info = tarfile.TarInfo("././@LongLink")
@@ -186,7 +165,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_headers_that_lead_nowhere_condemn_the_archive(tmp_path, folder, content):
+def test_hostile_headers_condemn_the_archive(tmp_path, folder, content):
     (tmp_path / "a").write_bytes(gzip.compress(content + bytes(1024)))
     is_refused(tmp_path / "a", folder, "is damaged or cut short")
 
@@ -201,33 +180,33 @@ def test_a_zip_with_a_link_or_device_is_refused(tmp_path, folder, mode):
 def test_an_encrypted_or_oddly_packed_zip_is_refused(tmp_path, folder):
     with zipfile.ZipFile(tmp_path / "a", "w", zipfile.ZIP_LZMA) as file:
         file.writestr("x.jpg", b"one")
-    is_refused(tmp_path / "a", folder, "encrypted or packed in an uncommon way at 'x.jpg'")
+    is_refused(tmp_path / "a", folder, "encrypted or uses an uncommon compression at 'x.jpg'")
     content = bytearray(zipped(tmp_path / "b", [("x.jpg", b"one")]).read_bytes())
     for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + place] |= 1
     (tmp_path / "b").write_bytes(content)
-    is_refused(tmp_path / "b", folder, "encrypted or packed in an uncommon way at 'x.jpg'")
+    is_refused(tmp_path / "b", folder, "encrypted or uses an uncommon compression at 'x.jpg'")
 
 
 @both_kinds
-def test_a_bomb_goes_out_at_the_limit(tmp_path, folder, write):
+def test_a_bomb_stops_at_the_limit(tmp_path, folder, write):
     """100 MB of zeros in 100 kB."""
     archive = write(tmp_path / "a", [("x.jpg", bytes(100_000_000))])
     assert archive.stat().st_size < 200_000
     is_refused(archive, folder, "unpacks to far more than an archive of images does")
-    assert sum(map(len, content_of(folder).values())) <= budget_of(archive).size < 100_000_000
+    assert sum(map(len, content_of(folder).values())) <= SMALL < 100_000_000
 
 
 @both_kinds
 def test_many_small_bombs_share_one_limit(tmp_path, folder, write):
     archive = write(tmp_path / "a", [(f"{number}.jpg", bytes(1_000_000)) for number in range(20)])
-    is_refused(archive, folder, "far more", budget=Budget(10_000_000, 100))
+    is_refused(archive, folder, "far more", max_size=10_000_000)
     assert sum(map(len, content_of(folder).values())) <= 10_000_000
 
 
 def test_a_bomb_in_a_tars_headers_is_one_too(tmp_path, folder):
     archive = tar_gz(tmp_path / "a", [("x" * 20_000_000, b"")])  # a long name is kept in a header of its own
-    is_refused(archive, folder, "a header has the size 20000015", budget=Budget(10_000_000, 100))
+    is_refused(archive, folder, "a header has the size 20000015", max_size=10_000_000)
 
 
 def test_a_zip_that_lies_about_sizes_does_not_get_past_the_limit(tmp_path, folder):
@@ -236,41 +215,41 @@ def test_a_zip_that_lies_about_sizes_does_not_get_past_the_limit(tmp_path, folde
     struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 3)
     archive.write_bytes(content)
     with pytest.raises(BadArchive):
-        unpack(archive, folder, as_it_is, budget=Budget(10_000_000, 100))
+        unpack(archive, folder, unchanged, max_size=10_000_000)
     assert sum(map(len, content_of(folder).values())) <= 10_000_000
 
 
 @both_kinds
-def test_files_are_counted_whether_they_are_wanted_or_not(tmp_path, folder, write):
+def test_skipped_files_count_too(tmp_path, folder, write):
     archive = write(tmp_path / "a", [(f"{number}.txt", b"") for number in range(11)])
-    assert unpack(archive, folder, lambda path: None, budget=Budget(1_000_000, 11)) == {}
+    assert unpack(archive, folder, lambda path: None, max_files=11) == {}
     with pytest.raises(BadArchive, match="far more"):
-        unpack(archive, folder, lambda path: None, budget=Budget(1_000_000, 10))
-    assert budget_of(archive).files == MAXIMUM_FILES > 138_567  # edges2handbags trains on so many
+        unpack(archive, folder, lambda path: None, max_files=10)
+    assert MAX_FILES > 138_567  # edges2handbags trains on so many
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"<html>moved</html>", b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06", b"\x00" * 99]
 )
-def test_what_is_no_archive_is_told(tmp_path, folder, content):
+def test_another_file_is_refused(tmp_path, folder, content):
     (tmp_path / "a").write_bytes(content)
     is_refused(tmp_path / "a", folder, "neither a tar.gz nor a zip archive|damaged or cut short")
 
 
 @both_kinds
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999))
-def test_a_cut_archive_is_never_taken_for_a_whole_one(tmp_path_factory, write, share):
+def test_a_cut_archive_is_refused(tmp_path_factory, write, share):
     place = tmp_path_factory.mktemp("cut")
     archive = write(place / "a", FILES.items())
     content = archive.read_bytes()
     archive.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BadArchive):
-        unpack(archive, place, as_it_is)
+        unpack(archive, place, unchanged)
 
 
 @both_kinds
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999), value=st.integers(0, 255))
 def test_nothing_wrong_comes_out_of_a_damaged_archive(tmp_path_factory, write, share, value):
     place = tmp_path_factory.mktemp("damaged")
@@ -280,10 +259,10 @@ def test_nothing_wrong_comes_out_of_a_damaged_archive(tmp_path_factory, write, s
     archive.write_bytes(content)
     (place / "folder").mkdir()
     try:
-        unpack(archive, place / "folder", as_it_is)
+        unpack(archive, place / "folder", unchanged)
     except BadArchive as error:
         assert str(archive) in str(error)
     else:
-        came_out = list(content_of(place / "folder").values())
-        assert set(came_out) <= set(FILES.values())
-        assert write is zipped or sorted(came_out) == sorted(FILES.values())
+        found = list(content_of(place / "folder").values())
+        assert set(found) <= set(FILES.values())
+        assert write is zipped or sorted(found) == sorted(FILES.values())
