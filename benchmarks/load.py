@@ -7,7 +7,7 @@
 
 Both scale to 286 pixels, cut 256 at random, mirror half of them and give tensors in [-1, 1], one pair at a time. The
 plain loader is what one writes after reading torchvision's documentation. A turn is six passes over the pairs by each
-loader, whose processes stay from pass to pass. In the first pass (cold) both start their processes and our store is
+loader, whose processes stay from pass to pass. In the first pass (cold) both start their processes and our cache is
 empty; the other five are warm. Prints pairs/s (medians) of either kind of pass, and the ratios of ours to the plain
 loader's with a 95% interval over the turns.
 """
@@ -37,7 +37,7 @@ from torchvision.transforms import functional as F
 from benchmarks.train_step import ratio_interval
 from ganvas.console import run_command
 from ganvas.data.augment import Augmentation
-from ganvas.data.decode_cache import PictureStore, temporary_store
+from ganvas.data.decode_cache import DecodeCache, temporary_decode_cache
 from ganvas.data.paired import PairedDataset, find_pairs
 from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.errors import UserError
@@ -45,7 +45,7 @@ from ganvas.errors import UserError
 LOAD_SIZE, CROP_SIZE = 286, 256
 WIDTH, HEIGHT = 1200, 600
 QUALITY = 90
-STORE_BYTES = 2 * 10**9
+CACHE_BYTES = 2 * 10**9
 PASSES = 6  # of which the first is cold
 
 
@@ -104,9 +104,9 @@ def plain_batches(files: list[Path], workers: int, passes: int) -> Iterable[dict
     return chain.from_iterable(repeat(loader, passes))
 
 
-def our_batches(root: Path, pairs: int, workers: int, store: PictureStore, passes: int) -> Iterable[dict[str, Tensor]]:
+def our_batches(root: Path, pairs: int, workers: int, cache: DecodeCache, passes: int) -> Iterable[dict[str, Tensor]]:
     """Make passes of ours, as a training makes them: one loader goes through all."""
-    dataset = PairedDataset(root, "train", augmentation=Augmentation(LOAD_SIZE, CROP_SIZE), store=store)
+    dataset = PairedDataset(root, "train", augmentation=Augmentation(LOAD_SIZE, CROP_SIZE), cache=cache)
     sampler = ResumableBatchSampler(pairs, 1, seed=0, start_step=0, stop_step=passes * pairs)
     return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
 
@@ -125,8 +125,8 @@ def measure(root: Path, pairs: int, turns: int, workers: int) -> dict[str, objec
     for turn in range(turns + 1):
         processes = workers if turn else 0
         plain.append(_timed(plain_batches(files, processes, PASSES), len(files)))
-        with temporary_store(STORE_BYTES) as store:
-            ours.append(_timed(our_batches(root, len(files), processes, store, PASSES), len(files)))
+        with temporary_decode_cache(CACHE_BYTES) as cache:
+            ours.append(_timed(our_batches(root, len(files), processes, cache, PASSES), len(files)))
     result: dict[str, object] = {"pairs": len(files), "turns": turns, "workers": workers}
     for which, name in enumerate(("cold", "warm")):
         theirs, mine = ([seconds[which] for seconds in loader[1:]] for loader in (plain, ours))

@@ -100,14 +100,14 @@ def draw_picture(path: Path, height: int, width: int) -> Path:
         values = 100 + 60 * np.sin(x / 40) * np.cos(y / 55) + 60 * (x / width - 0.5)
         return (values[..., None] + chance.normal(0, 6, (BLOCK, BLOCK, 3))).clip(1, 255).astype(np.uint8)
 
-    return write_picture(path, height, width, block)
+    return write_raster(path, height, width, block)
 
 
 def draw_worlds(path: Path, height: int, width: int, world_width: int = WORLD_WIDTH) -> Path:
     """Write a tiled GeoTIFF of the world's map, again and again down and across."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:  # whose memory is not to be counted
         world = other.submit(draw_world, world_width).result()
-    return write_picture(path, height, width, lambda y, x: world[y % len(world), x % world_width])
+    return write_raster(path, height, width, lambda y, x: world[y % len(world), x % world_width])
 
 
 def draw_world(width: int) -> np.ndarray:
@@ -115,7 +115,7 @@ def draw_world(width: int) -> np.ndarray:
     return draw_map(width, with_lines=True)[0]
 
 
-def write_picture(path: Path, height: int, width: int, block: Block) -> Path:
+def write_raster(path: Path, height: int, width: int, block: Block) -> Path:
     """Write a tiled GeoTIFF block by block.
 
     Args:

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ganvas.cli.receptive_field import ReceptiveFieldOptions, run
-from ganvas.data.images import require_picture_suffix, to_array, to_tensor, write_image
+from ganvas.data.images import require_image_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.unpaired import are_pairs, find_domains
@@ -43,7 +43,7 @@ def run_evaluate(options: "Evaluate") -> int:
         UserError: No model of both directions, no data, or images that cannot be read.
     """
     if options.sheet is not None:
-        require_picture_suffix(options.sheet)
+        require_image_suffix(options.sheet)
         require_writable(options.sheet)
     device = choose_device(options.device)
     config, generators = load_model(options.model, ("cyclegan",))

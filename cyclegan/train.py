@@ -17,15 +17,15 @@ from cyclegan.monitors import CycleWatch, View
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, generator_specs
 from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks, Weights
-from ganvas.data.arrays import picture_type
-from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
+from ganvas.data.arrays import image_dtype
+from ganvas.data.augment import Augmentation, build_augmentation, preset_palette
 from ganvas.data.channels import Channels, find_channels
-from ganvas.data.decode_cache import PictureStore
+from ganvas.data.decode_cache import DecodeCache
 from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info, domain_names
-from ganvas.data.skip import SkippingDataset, Skips, read_all, readable
+from ganvas.data.skip import SkipCounter, SkippingDataset, read_many, read_or_next
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
 from ganvas.device import choose_precision
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
@@ -42,7 +42,7 @@ from ganvas.training.fabric import can_compile, set_up
 from ganvas.training.loop import Batch, Data
 from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam, make_adam
-from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
+from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_decode_cache
 from ganvas.training.validation import compare_statistics, default_statistics
 
 SAMPLE_PICTURES = 3  # of each domain
@@ -57,7 +57,7 @@ class CycleGan:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
-        store: Keeps decoded images.
+        cache: Keeps decoded images.
         say: Takes a line for the user.
         compiled: Train compiled networks.
     """
@@ -71,19 +71,19 @@ class CycleGan:
         fabric: Fabric,
         run: Path,
         *,
-        store: PictureStore | None,
+        cache: DecodeCache | None,
         say: Say,
         compiled: bool = False,
     ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
         root, model = data_folder(config.data), config.model
-        self.training_set = _pictures(config, "train", store, augment=True)
+        self.training_set = _pictures(config, "train", cache, augment=True)
         there = splits(root)
         check_plateau(config.schedule, root, there)
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
         with blaming_held_out(self.held_out_split):
-            self.held_out = _pictures(config, self.held_out_split, store, augment=False)
-        self._skips = Skips(say) if config.data.on_error == "skip" else None
+            self.held_out = _pictures(config, self.held_out_split, cache, augment=False)
+        self._skips = SkipCounter(say) if config.data.on_error == "skip" else None
         shown = {SAMPLE_PICTURES, WATCHED_PICTURES}
         for count in shown | ({VALIDATION_PICTURES} if self.held_out_split == "val" else set()):
             for domain in "ab":
@@ -220,21 +220,21 @@ class CycleGan:
             resized=data.load_size != 0,
             source_range=range_a,
             target_range=range_b,
-            source_type=picture_type(first["a"]),
-            target_type=picture_type(first["b"]),
-            legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
+            source_type=image_dtype(first["a"]),
+            target_type=image_dtype(first["b"]),
+            legend=preset_palette(data.augment, dataset_info(data_folder(data))),
         )
 
     def _first(self, domain: str) -> np.ndarray:
         count = len(self.training_set.files[domain])
-        return readable(lambda index: self.training_set.picture(domain, index), 0, count)[0]
+        return read_or_next(lambda index: self.training_set.image(domain, index), 0, count)[0]
 
     def _held_out(self, domain: str, count: int) -> Tensor:
         """Give at most ``count`` fixed images of a domain, evenly over it, as networks take them: [N, C, S, S]."""
         length = len(self.held_out.files[domain])
         chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
         with blaming_held_out(self.held_out_split):
-            found = read_all(lambda place: self.held_out.prepared(domain, place), chosen, length, self._skips)
+            found = read_many(lambda place: self.held_out.tensor(domain, place), chosen, length, self._skips)
         return torch.stack(found)
 
     @torch.no_grad()
@@ -270,8 +270,8 @@ def train_cyclegan(config: CycleGanConfig, run: Path, *, resume: bool) -> int:
 
         def build(fabric: Fabric, say: Say) -> tuple[CycleGan, Data, DataRecord]:
             compiled = config.hardware.compile and can_compile(fabric.device.type, say)
-            store = stack.enter_context(shared_store(config.hardware, fabric))
-            model = CycleGan(config, fabric, run, store=store, say=say, compiled=compiled)
+            cache = stack.enter_context(shared_decode_cache(config.hardware, fabric))
+            model = CycleGan(config, fabric, run, cache=cache, say=say, compiled=compiled)
             _say_what(say, model)
             for note in notes:
                 say(note)
@@ -325,16 +325,16 @@ def _record(config: CycleGanConfig, model: CycleGan) -> DataRecord:
     return record_files(data_folder(config.data), splits)
 
 
-def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *, augment: bool) -> UnpairedDataset:
+def _pictures(config: CycleGanConfig, split: str, cache: DecodeCache | None, *, augment: bool) -> UnpairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole images."""
     data, root = config.data, data_folder(config.data)
-    augmentation = chosen_augmentation(
+    augmentation = build_augmentation(
         data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(root)
     )
     range_a, range_b = ranges(data)
     channels_a, channels_b = channels(data)
     scale = None if data.load_size == 0 else data.image_size
-    whole = Augmentation(scale, data.image_size, flip=False, legend=augmentation.legend)
+    whole = Augmentation(scale, data.image_size, flip=False, palette=augmentation.palette)
     return UnpairedDataset(
         root,
         split,
@@ -344,7 +344,7 @@ def _pictures(config: CycleGanConfig, split: str, store: PictureStore | None, *,
         range_a=range_a,
         range_b=range_b,
         seed=config.seed,
-        store=store,
+        cache=cache,
     )
 
 

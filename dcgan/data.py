@@ -21,7 +21,7 @@ from ganvas.data.images import read_image
 from ganvas.data.listing import describe_empty, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError
-from ganvas.messages import named
+from ganvas.messages import join_first
 
 PixelRange = Literal["signed", "unit"]
 
@@ -178,8 +178,8 @@ def _same_channels(
         examples = {array.shape[2]: name for array, name in zip(reversed(arrays), reversed(names), strict=True)}
         kinds = [f"{count} have {found} ({examples[found]})" for found, count in sorted(counts.items())]
         raise UserError(
-            f"{folder}: of the images {named(kinds)} channels, and {wanted} are expected; only gray and color (1 and "
-            "3) are converted. Convert the files, or set --channels to what all of them have."
+            f"{folder}: of the images {join_first(kinds)} channels, and {wanted} are expected; only gray and color (1 "
+            "and 3) are converted. Convert the files, or set --channels to what all of them have."
         )
     return [_with_channels(array, wanted) for array in arrays]
 

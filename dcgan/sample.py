@@ -17,7 +17,7 @@ from dcgan.model import DigitModelConfig, Sampler, load_sampler, require_seed
 from ganvas.data.images import read_image, write_image
 from ganvas.device import choose_device
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, write_file
+from ganvas.files import write_error, write_file
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Sample
@@ -209,5 +209,5 @@ def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(path, error) from None
+        raise write_error(path, error) from None
     write_file(path, content)

@@ -21,7 +21,7 @@ from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, save_sample
 from dcgan.networks import init_weights
 from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
-from ganvas.data.images import for_the_eye
+from ganvas.data.images import to_display
 from ganvas.data.listing import describe_unread
 from ganvas.device import choose_precision
 from ganvas.errors import UserError
@@ -127,7 +127,7 @@ class Dcgan:
         labels = (turns % SAMPLE_COLUMNS if K <= SAMPLE_COLUMNS else turns) % K if K else None
         with self._sampler() as sampler:
             pictures = sampler.sample(count, seed=0, labels=labels)
-        shown = for_the_eye(grid(pictures, SAMPLE_COLUMNS))
+        shown = to_display(grid(pictures, SAMPLE_COLUMNS))
         return shown.repeat(SAMPLE_SCALE, axis=0).repeat(SAMPLE_SCALE, axis=1)
 
     def watch(self, losses: Mapping[str, float]) -> Sight:

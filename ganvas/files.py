@@ -104,7 +104,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             _swap(aside, path)
             _flush(path.parent)
     except OSError as error:
-        raise cannot_write(path, error) from None
+        raise write_error(path, error) from None
 
 
 def _prefix(path: Path) -> str:
@@ -139,7 +139,7 @@ def recover_folder(path: Path) -> None:
     remove_abandoned(leftovers, young=0)
 
 
-def read_whole(folders: Iterable[Path], read: Callable[[], Read]) -> Read:
+def read_consistently(folders: Iterable[Path], read: Callable[[], Read]) -> Read:
     """Return what ``read`` reads from folders that `new_folder` may be replacing meanwhile, all of one version.
 
     Args:
@@ -206,7 +206,7 @@ def new_file(path: Path) -> Iterator[Path]:
         yield aside
         aside.replace(path)
     except OSError as error:
-        raise cannot_write(path, error) from None
+        raise write_error(path, error) from None
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -273,7 +273,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def put_in_place(aside: Path, path: Path) -> None:
+def move_into_place(aside: Path, path: Path) -> None:
     """Rename a file to ``path``, its content and its name flushed to the disk.
 
     Raises:
@@ -381,7 +381,7 @@ def require_writable(path: Path, *, is_folder: bool = False) -> None:
     around = next(each for each in (path if is_folder else path.parent, *path.absolute().parents) if each.exists())
     reason = errno.EACCES if around.is_dir() else errno.ENOTDIR
     if not around.is_dir() or not os.access(around, os.W_OK | os.X_OK):
-        raise cannot_write(path, OSError(reason, os.strerror(reason)))
+        raise write_error(path, OSError(reason, os.strerror(reason)))
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -446,14 +446,14 @@ def _locked(folder: Path, young: float) -> Iterator[bool]:
 
             age = time.time() - folder.lstat().st_mtime
             has_lock = f"{HOST}-" in folder.name and (folder / OWNER_LOCK).is_file()
-            if is_ours(folder) and age > (young if has_lock else max(DAY, young)):
+            if is_private_folder(folder) and age > (young if has_lock else max(DAY, young)):
                 with contextlib.suppress(Timeout):
                     owned.enter_context(FileLock(folder / OWNER_LOCK).acquire(timeout=0))
                     is_free = True
         yield is_free
 
 
-def is_ours(folder: Path) -> bool:
+def is_private_folder(folder: Path) -> bool:
     """Return whether a path is a folder, not a link, that belongs to this user and that no other may write into."""
     try:
         status = folder.lstat()
@@ -464,7 +464,7 @@ def is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def cannot_write(path: Path, error: OSError) -> WriteError:
+def write_error(path: Path, error: OSError) -> WriteError:
     """Make the message for a write that failed."""
     reason = error.strerror or str(error)
     return WriteError(f"{path}: cannot be written ({reason}). Make room or choose another place; nothing was damaged.")

@@ -6,7 +6,7 @@ from pathlib import Path
 NAMED = 3  # examples that a message names
 
 
-def named(names: Sequence[str], separator: str = ", ") -> str:
+def join_first(names: Sequence[str], separator: str = ", ") -> str:
     """Join the first few names: "a, b, c and 4 more"."""
     return separator.join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 

@@ -52,7 +52,7 @@ class DataConfig:
     286/256 of it, as in the paper; with --augment none just --image-size. 0 keeps the image's own scale."""
     flip: bool = True
     """Mirror half of the pairs left to right, where --augment does; --no-flip leaves it out."""
-    colour: NotNegative | None = None
+    color: NotNegative | None = None
     """Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none; by default 0.2
     with --augment strong and 0 with the others."""
     batch_size: Count = 1

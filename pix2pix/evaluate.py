@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ganvas.cli.receptive_field import ReceptiveFieldOptions, run
 from ganvas.data.encoding import require_output_folder
-from ganvas.data.images import holds, require_picture_suffix, to_array, to_tensor, write_image
+from ganvas.data.images import format_supports, require_image_suffix, to_array, to_tensor, write_image
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.device import choose_device
@@ -46,7 +46,7 @@ def run_evaluate(options: "Evaluate") -> int:
         UserError: No model, no pairs, or images that cannot be read.
     """
     if options.sheet is not None:
-        require_picture_suffix(options.sheet)
+        require_image_suffix(options.sheet)
         require_writable(options.sheet)
     if options.out is not None:
         require_output_folder(options.out)
@@ -99,7 +99,7 @@ def run_evaluate(options: "Evaluate") -> int:
         for name, output, source in zip(names, outputs, sources, strict=True):
             picture = translator.as_picture(output, source.dtype)
             exactly = how.target_range is not None
-            suffix = ".png" if holds(".png", picture, exactly=exactly) else ".tif"
+            suffix = ".png" if format_supports(".png", picture, exactly=exactly) else ".tif"
             write_image(options.out / f"{name}{suffix}", picture)
     if options.sheet is not None:
         write_image(options.sheet, _sheet(translator, sources, outputs, targets))

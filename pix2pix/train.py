@@ -14,15 +14,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from ganvas.data.arrays import picture_type
-from ganvas.data.augment import Augmentation, chosen_augmentation, heeded_legend
+from ganvas.data.arrays import image_dtype
+from ganvas.data.augment import Augmentation, build_augmentation, preset_palette
 from ganvas.data.channels import Channels, find_channels
-from ganvas.data.decode_cache import PictureStore
+from ganvas.data.decode_cache import DecodeCache
 from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, domain_names, find_pairs, find_stacked_pairs
-from ganvas.data.skip import SkippingDataset, Skips, read_all, readable
+from ganvas.data.skip import SkipCounter, SkippingDataset, read_many, read_or_next
 from ganvas.device import choose_precision
 from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet
@@ -38,7 +38,7 @@ from ganvas.training.fabric import can_compile, set_up
 from ganvas.training.loop import Batch, Data
 from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam, make_adam
-from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_store
+from ganvas.training.run import Say, blaming_held_out, loading_workers, run_training, shared_decode_cache
 from ganvas.training.validation import compare_statistics, default_statistics
 from pix2pix.config import Pix2PixConfig, channels, check, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
@@ -55,7 +55,7 @@ class Pix2Pix:
         config: Options.
         fabric: Device, precision and processes.
         run: The run's folder.
-        store: Keeps decoded images.
+        cache: Keeps decoded images.
         say: Takes a line for the user.
         compiled: Train compiled networks.
     """
@@ -70,20 +70,20 @@ class Pix2Pix:
         fabric: Fabric,
         run: Path,
         *,
-        store: PictureStore | None,
+        cache: DecodeCache | None,
         say: Say,
         compiled: bool = False,
     ) -> None:
         self.config, self.fabric, self.run = config, fabric, run
         root = data_folder(config.data)
-        self.training_set = _pairs(config, "train", store, augment=True)
+        self.training_set = _pairs(config, "train", cache, augment=True)
         there = splits(root)
         check_plateau(config.schedule, root, there)
         # What is validated and drawn on; without a val split, training images are drawn and nothing is validated.
         self.held_out_split = "val" if "val" in there else "train"
         with blaming_held_out(self.held_out_split):
-            self.held_out = _pairs(config, self.held_out_split, store, augment=False)
-        self._skips = Skips(say) if config.data.on_error == "skip" else None
+            self.held_out = _pairs(config, self.held_out_split, cache, augment=False)
+        self._skips = SkipCounter(say) if config.data.on_error == "skip" else None
         self._held_out_pairs(SAMPLE_PICTURES)  # before the first step: what cannot be read is reported now
         if self.held_out_split != "train":
             self._held_out_pairs(VALIDATION_PICTURES)
@@ -178,18 +178,18 @@ class Pix2Pix:
     def _preprocessing(self) -> Preprocessing:
         data = self.config.data
         source_range, target_range = ranges(data)
-        (source, target), _ = readable(self.training_set.pair, 0, len(self.training_set))
+        (source, target), _ = read_or_next(self.training_set.pair, 0, len(self.training_set))
         return Preprocessing(
             *channels(data),
             data.image_size,
             resized=data.load_size != 0,
             source_range=source_range,
             target_range=target_range,
-            source_type=picture_type(source),
-            target_type=picture_type(target),
+            source_type=image_dtype(source),
+            target_type=image_dtype(target),
             source_folders=data.source,
             target_folder=data.target,
-            legend=heeded_legend(data.augment, dataset_info(data_folder(data))),
+            legend=preset_palette(data.augment, dataset_info(data_folder(data))),
         )
 
     def _score(self, mode: Statistics) -> dict[str, float]:
@@ -211,7 +211,7 @@ class Pix2Pix:
         length = len(self.held_out)
         chosen = sorted({round(i) for i in np.linspace(0, length - 1, min(count, length))})
         with blaming_held_out(self.held_out_split):
-            return read_all(lambda place: self.held_out[0, place], chosen, length, self._skips)
+            return read_many(lambda place: self.held_out[0, place], chosen, length, self._skips)
 
     @torch.no_grad()
     def _outputs(self, source: Tensor, mode: Statistics) -> Tensor:
@@ -237,8 +237,8 @@ def train_pix2pix(config: Pix2PixConfig, run: Path, *, resume: bool) -> int:
 
         def build(fabric: Fabric, say: Say) -> tuple[Pix2Pix, Data, DataRecord]:
             compiled = config.hardware.compile and can_compile(fabric.device.type, say)
-            store = stack.enter_context(shared_store(config.hardware, fabric))
-            model = Pix2Pix(config, fabric, run, store=store, say=say, compiled=compiled)
+            cache = stack.enter_context(shared_decode_cache(config.hardware, fabric))
+            model = Pix2Pix(config, fabric, run, cache=cache, say=say, compiled=compiled)
             _say_what(say, config, fabric, model)
             for note in notes:
                 say(note)
@@ -287,21 +287,21 @@ def _record(config: Pix2PixConfig, model: Pix2Pix) -> DataRecord:
     return record_files(data_folder(config.data), splits)
 
 
-def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, augment: bool) -> PairedDataset:
+def _pairs(config: Pix2PixConfig, split: str, cache: DecodeCache | None, *, augment: bool) -> PairedDataset:
     """Open a split: augmented for training, else scaled as the network expects whole images."""
     data, root = config.data, data_folder(config.data)
-    augmentation = chosen_augmentation(
+    augmentation = build_augmentation(
         data.augment,
         data.image_size,
         load_size=data.load_size,
         flip=data.flip,
-        colour=data.colour,
+        color=data.color,
         info=dataset_info(root),
     )
     source_range, target_range = ranges(data)
     source_channels, target_channels = channels(data)
     size = data.image_size
-    whole = None if data.load_size == 0 else Augmentation(size, size, flip=False, legend=augmentation.legend)
+    whole = None if data.load_size == 0 else Augmentation(size, size, flip=False, palette=augmentation.palette)
     return PairedDataset(
         root,
         split,
@@ -314,7 +314,7 @@ def _pairs(config: Pix2PixConfig, split: str, store: PictureStore | None, *, aug
         sources=data.source,
         target=data.target,
         seed=config.seed,
-        store=store,
+        cache=cache,
     )
 
 

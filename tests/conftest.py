@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import torch
 
-from ganvas.files import cannot_write
+from ganvas.files import write_error
 
 torch.set_num_threads(1)
 
@@ -87,7 +87,7 @@ def full_disk(monkeypatch):
 
     def fill(function):
         def refuse(path, *_, **__):
-            raise cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            raise write_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
         monkeypatch.setattr(function, refuse)
 

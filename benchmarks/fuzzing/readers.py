@@ -12,11 +12,11 @@ from benchmarks.fuzzing.corpus import SMALL_RESNET
 from data_scripts.sets.unpack import unpack
 from data_scripts.tools.check.command import inspect
 from dcgan.model import load_sampler
-from ganvas.data.augment import Augmentation, chosen_augmentation
+from ganvas.data.augment import Augmentation, build_augmentation
 from ganvas.data.digits import load_idx_pair
-from ganvas.data.images import read_picture
+from ganvas.data.images import read_raster
 from ganvas.data.paired import PairedDataset, dataset_info
-from ganvas.data.palette import legend_of
+from ganvas.data.palette import parse_palette
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.evaluation.report.writer import write_report
 from ganvas.files import read_json
@@ -115,8 +115,8 @@ def _train_config(folder: Path, name: str) -> None:
 
 def _description(folder: Path, name: str) -> None:
     info = dataset_info(folder)
-    legend_of(info)
-    chosen_augmentation("strong", 16, info=info)
+    parse_palette(info)
+    build_augmentation("strong", 16, info=info)
 
 
 def _onnx_image(folder: Path, name: str) -> None:
@@ -145,7 +145,7 @@ READERS: dict[str, Reader] = {
     "load checkpoint": _load_checkpoint,
     "onnx": _onnx_image,
     "onnx model": _onnx_model,
-    "read": lambda folder, name: read_picture(folder / name, keep_alpha=True),
+    "read": lambda folder, name: read_raster(folder / name, keep_alpha=True),
     "report": lambda folder, name: write_report(folder),
     "sample": _sample,
     "shards": _shards,

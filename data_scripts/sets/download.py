@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, put_in_place, read_json, write_json
+from ganvas.files import write_error, move_into_place, read_json, write_json
 from ganvas.log import logger, progress_bar
 from ganvas.options import from_json, to_json
 
@@ -168,7 +168,7 @@ class _PartialFile:
             raise _AddressError(wrong)
 
     def finish(self) -> None:
-        put_in_place(self.path, self._target)
+        move_into_place(self.path, self._target)
         self._remote_path.unlink(missing_ok=True)
 
 
@@ -231,7 +231,7 @@ class _Transfer:
                         if remote.total is None and self.size is not None and file.tell() > self.size:
                             raise _AddressError(f"sends more than the expected {self.size:,} bytes")
             except OSError as error:
-                raise cannot_write(partial.path, error) from None
+                raise write_error(partial.path, error) from None
         if remote.total is not None and partial.length != remote.total:
             raise _RetryableError(f"cut off after {partial.length:,} of {remote.total:,} bytes")
 

@@ -29,7 +29,7 @@ from data_scripts.sets.earth_places import (
     split_paired,
     split_unpaired,
 )
-from data_scripts.sets.earth_world import LEGEND, LINES, WORLD_WIDTH, Colour, Layer, Square, World, read_world
+from data_scripts.sets.earth_world import LEGEND, LINES, WORLD_WIDTH, Color, Layer, Square, World, read_world
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_json, write_json
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 RECIPE = 1  # raised when the same settings give other images than before
 MINIMUM_SIZE, MAXIMUM_SIZE = 16, 512  # pixels
 
-SPLIT_COLOURS: dict[str, Colour] = {  # of splits.png; Okabe and Ito's, told apart by color-blind readers too
+SPLIT_COLOURS: dict[str, Color] = {  # of splits.png; Okabe and Ito's, told apart by color-blind readers too
     "train": (0, 158, 115),
     "trainA": (0, 158, 115),
     "trainB": (0, 114, 178),
@@ -207,7 +207,7 @@ def read_description(out: Path) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Raster:
     """A image to write: the layers of one tile, side by side from left to right."""
 
     folder: str
@@ -215,14 +215,14 @@ class Picture:
     layers: tuple[Layer, ...]
 
 
-def list_pictures(splits: Mapping[str, Sequence[Square]], domains: tuple[Layer, Layer]) -> list[Picture]:
+def list_pictures(splits: Mapping[str, Sequence[Square]], domains: tuple[Layer, Layer]) -> list[Raster]:
     """List the images of a dataset: pairs side by side, or each domain in a folder of its own."""
     a, b = domains
     folders: dict[str, dict[str, tuple[Layer, ...]]] = {"trainA": {"trainA": (a,)}, "trainB": {"trainB": (b,)}}
     if "trainA" in splits:
         folders["test"] = {"testA": (a,), "testB": (b,)}
     return [
-        Picture(folder, tile, layers)
+        Raster(folder, tile, layers)
         for split, tiles in splits.items()
         for folder, layers in folders.get(split, {split: domains}).items()
         for tile in tiles
@@ -236,12 +236,12 @@ def place_name(latitude: float, longitude: float) -> str:
     return f"{down // 60:02}-{down % 60:02}{north}_{across // 60:03}-{across % 60:02}{east}"
 
 
-def write_pictures(folder: Path, world: World, pictures: Sequence[Picture], progress: Progress) -> None:
+def write_pictures(folder: Path, world: World, pictures: Sequence[Raster], progress: Progress) -> None:
     """Write PNGs named by the place in their middle; JPEG would blur the map's flat colors and thin lines."""
     import numpy as np
     from PIL import Image
 
-    def write(picture: Picture) -> None:
+    def write(picture: Raster) -> None:
         pixels = np.hstack([world.cut(layer, picture.tile) for layer in picture.layers])
         path = folder / picture.folder / f"{place_name(*world.centre(picture.tile))}.png"
         # Level 3 takes half the time of the default and 1% more room.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Layer = Literal["map", "satellite", "terrain"]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Climate = tuple[str, int]  # continent, index into ZONES
 
 WORLD_WIDTH = 10800  # pixels: the width of the shaded relief
@@ -29,9 +29,9 @@ STRIPS = 60  # the world is converted strip by strip, to save memory; three degr
 
 # Flat colors of the map. Lines are drawn last: rivers and borders are nearer to land or lake than to water, so that a
 # reader who takes the nearest of LEGEND puts them where the relief shows land.
-LEGEND: dict[str, Colour] = {"land": (242, 239, 228), "water": (150, 200, 235), "lake": (110, 165, 225)}
-PRIMARIES: dict[str, Colour] = {"land": (1, 0, 0), "water": (0, 1, 0), "lake": (0, 0, 1)}  # in the order of LEGEND
-LINES: dict[str, tuple[float, Colour]] = {  # width in pixels, color
+LEGEND: dict[str, Color] = {"land": (242, 239, 228), "water": (150, 200, 235), "lake": (110, 165, 225)}
+PRIMARIES: dict[str, Color] = {"land": (1, 0, 0), "water": (0, 1, 0), "lake": (0, 0, 1)}  # in the order of LEGEND
+LINES: dict[str, tuple[float, Color]] = {  # width in pixels, color
     "rivers": (0.8, (95, 150, 220)),
     "states": (0.8, (200, 165, 195)),
     "countries": (1.4, (140, 70, 130)),
@@ -223,7 +223,7 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
         return pixels.copy(), land
 
 
-def unit(colour: Colour) -> tuple[float, float, float]:
+def unit(colour: Color) -> tuple[float, float, float]:
     """Scale a color from 0..255 to 0..1."""
     red, green, blue = colour
     return red / 255, green / 255, blue / 255

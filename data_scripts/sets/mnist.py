@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_scripts.arguments import parse_arguments
 from data_scripts.sets.catalog import OTHERS, format_size
-from ganvas.files import cannot_write, put_in_place
+from ganvas.files import write_error, move_into_place
 from ganvas.log import logger
 
 
@@ -48,7 +48,7 @@ def _download(name: str, out: Path) -> None:
     try:
         for file in folder.glob("*.gz"):
             if not (out / file.name).exists():
-                put_in_place(file, out / file.name)
+                move_into_place(file, out / file.name)
     except OSError as error:
-        raise cannot_write(out, error) from None
+        raise write_error(out, error) from None
     shutil.rmtree(folder.parent)

@@ -18,7 +18,7 @@ from data_scripts.sets.catalog import FOLDERS, SETS, PublishedSet, format_size
 from data_scripts.sets.download import DEFAULT_RETRY, RetryPolicy, digest_of, download
 from data_scripts.sets.unpack import BadArchive, unpack
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, new_folder, read_json, recover_folder, write_json
+from ganvas.files import write_error, new_folder, read_json, recover_folder, write_json
 from ganvas.log import logger
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # of all images in published datasets
@@ -97,7 +97,7 @@ def fetch(
         if counts is None:
             logger.info("%s, %s: %s", dataset.name, format_size(dataset.size), dataset.license)
             ready = archive or _download_archive(dataset, aside, mirror, retry, allow_http)
-            counts = _unpack(dataset, ready, out, is_ours=archive is None)
+            counts = _unpack(dataset, ready, out, is_private_folder=archive is None)
         shutil.rmtree(aside, ignore_errors=True)  # a process that waits for the lock will find the dataset complete
     return counts
 
@@ -178,7 +178,7 @@ def _require_space(folder: Path, size: int) -> None:
         )
 
 
-def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_ours: bool) -> dict[str, int]:
+def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_private_folder: bool) -> dict[str, int]:
     """Unpack an archive into ``out`` if it holds the dataset; remove a bad archive that we downloaded."""
     try:
         with new_folder(out) as folder:
@@ -195,7 +195,7 @@ def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_ours: bool) -
             }
             write_json(folder / "dataset.json", description)
     except BadArchive as error:
-        if not is_ours:
+        if not is_private_folder:
             raise
         archive.unlink()
         raise BadArchive(f"{error} It was removed; run this again to download it again.") from None
@@ -235,7 +235,7 @@ def _exclusive(aside: Path) -> Iterator[None]:
         try:
             aside.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(aside, error) from None
+            raise write_error(aside, error) from None
         with suppress(FileNotFoundError):  # the other process removed the folder when it was done
             try:
                 lock.acquire(timeout=-1 if waiting else 0)

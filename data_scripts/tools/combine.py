@@ -27,12 +27,12 @@ from data_scripts.tools.folder_ops import (
     write_folder,
 )
 from ganvas.errors import UserError
-from ganvas.messages import describe_missing, named
+from ganvas.messages import describe_missing, join_first
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.images import Picture
+    from ganvas.data.images import Raster
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def match(a: Path, b: Path, prefix: str) -> list[Pair]:
     """
     first, second = (by_name(folder, find_pictures(folder), matched_name) for folder in (a, b))
     alone = [(a, sorted(first.keys() - second.keys())), (b, sorted(second.keys() - first.keys()))]
-    found = "; ".join(f"only in {folder}: {named(names)}" for folder, names in alone if names)
+    found = "; ".join(f"only in {folder}: {join_first(names)}" for folder, names in alone if names)
     if found:
         raise UserError(f"Images without a partner of the same name ({found}). Add, rename or remove them.")
     return [Pair(f"{prefix}{name}", first[name], second[name]) for name in sorted(first)]
@@ -136,7 +136,7 @@ def matched_name(folder: Path, path: Path) -> str:
     return unicodedata.normalize("NFC", name_in(folder, path))
 
 
-def side_by_side(a: Path, b: Path) -> Picture:
+def side_by_side(a: Path, b: Path) -> Raster:
     """Read two images and give [H, 2W, C].
 
     Where one is in color, a gray partner gets its channels, too; where one has alpha, an opaque partner gets one.
@@ -146,18 +146,18 @@ def side_by_side(a: Path, b: Path) -> Picture:
     """
     import numpy as np
 
-    from ganvas.data.images import Picture, read_picture
+    from ganvas.data.images import Raster, read_raster
 
-    pictures = [read_picture(path, keep_alpha=True) for path in (a, b)]
+    pictures = [read_raster(path, keep_alpha=True) for path in (a, b)]
     alphas = {picture.alpha for picture in pictures} - {"none"}
-    no_data = [picture.tags.no_data_alone() for picture in pictures if picture.tags.no_data is not None]
+    nodata = [picture.tags.nodata_only() for picture in pictures if picture.tags.nodata is not None]
     alpha = alphas.pop() if alphas else "none"
     arrays = _alike([picture.array for picture in pictures], [picture.alpha != "none" for picture in pictures])
-    if alphas or len({tags.no_data for tags in no_data}) > 1 or len({(x.shape, x.dtype.name) for x in arrays}) > 1:
+    if alphas or len({tags.nodata for tags in nodata}) > 1 or len({(x.shape, x.dtype.name) for x in arrays}) > 1:
         kinds = " and ".join(map(_kind, pictures))
         raise UserError(f"{a} and {b}: differ ({kinds}); side by side, they have to be alike.")
-    tags = no_data[0] if no_data else pictures[0].tags.no_data_alone()
-    return Picture(np.hstack(arrays), tags, np.hstack([picture.holes for picture in pictures]), alpha)
+    tags = nodata[0] if nodata else pictures[0].tags.nodata_only()
+    return Raster(np.hstack(arrays), tags, np.hstack([picture.nodata_mask for picture in pictures]), alpha)
 
 
 def _alike(arrays: Sequence[np.ndarray], has_alpha: Sequence[bool]) -> list[np.ndarray]:
@@ -178,8 +178,8 @@ def _alike(arrays: Sequence[np.ndarray], has_alpha: Sequence[bool]) -> list[np.n
     return [np.concatenate(both, axis=2) for both in zip(colours, alphas, strict=True)]
 
 
-def _kind(picture: Picture) -> str:
+def _kind(picture: Raster) -> str:
     H, W, C = picture.array.shape
     beside = [f", {picture.alpha} alpha" if picture.alpha != "none" else ""]
-    beside += [f", no data where {picture.tags.no_data:g}" if picture.tags.no_data is not None else ""]
+    beside += [f", no data where {picture.tags.nodata:g}" if picture.tags.nodata is not None else ""]
     return f"{W}x{H}, {C} channels of {picture.array.dtype}{''.join(beside)}"

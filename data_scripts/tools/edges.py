@@ -88,14 +88,14 @@ def draw_edges(photo: np.ndarray, *, low: float, high: float, blur: float) -> np
     import cv2
 
     from ganvas.data.arrays import TOLERANCE
-    from ganvas.data.images import for_the_eye
+    from ganvas.data.images import to_display
 
     if photo.dtype == "float32" and not (photo.min() >= -TOLERANCE and photo.max() <= 1 + TOLERANCE):
         raise UserError(
             f"has values from {photo.min():g} to {photo.max():g}; edges are looked for in floats from 0 to 1. Scale "
             "the values first."
         )
-    gray = cv2.cvtColor(for_the_eye(photo), cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(to_display(photo), cv2.COLOR_RGB2GRAY)
     if blur:
         gray = cv2.GaussianBlur(gray, (0, 0), blur)
     edges = cv2.Canny(gray, low, high, L2gradient=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, new_folder, read_regular, recover_folder, write_json
+from ganvas.files import new_folder, read_regular, recover_folder, write_error, write_json
 
 if TYPE_CHECKING:
-    from ganvas.data.images import Picture
+    from ganvas.data.images import Raster
 
 Format = Literal["png", "tif", "jpg", "webp"]
 DESCRIPTION = "dataset.json"
@@ -29,7 +29,7 @@ SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Output = tuple[str, "Picture | bytes"]  # a file's place in the folder, and the image or the bytes it is to hold
+Output = tuple[str, "Raster | bytes"]  # a file's place in the folder, and the image or the bytes it is to hold
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 
 def _may_go(path: Path) -> bool:
-    from ganvas.data.listing import is_picture
+    from ganvas.data.listing import is_image_name
 
     if path.is_dir() and not path.is_symlink():
         return True
-    return is_picture(path.name) or path.name == DESCRIPTION or path.name in SYSTEM_FILES
+    return is_image_name(path.name) or path.name == DESCRIPTION or path.name in SYSTEM_FILES
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -130,11 +130,11 @@ def _as_any_system(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def suffix_for(picture: Picture, suffix: str) -> str:
+def suffix_for(picture: Raster, suffix: str) -> str:
     """Give the suffix if its format holds all of a image, else ".tif", which does."""
-    from ganvas.data.images import holds_all
+    from ganvas.data.images import format_preserves
 
-    return suffix if holds_all(suffix, picture) else ".tif"
+    return suffix if format_preserves(suffix, picture) else ".tif"
 
 
 def read_description(root: Path) -> bytes | None:
@@ -231,14 +231,14 @@ class _Writer:
             self._put(self._folder / place, content)
         return Outcome(made=bool(outputs))
 
-    def _put(self, path: Path, content: Picture | bytes) -> None:
-        from ganvas.data.images import write_picture
+    def _put(self, path: Path, content: Raster | bytes) -> None:
+        from ganvas.data.images import write_raster
 
         if not isinstance(content, bytes):
-            write_picture(path, content)
+            write_raster(path, content)
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         except OSError as error:
-            raise cannot_write(path, error) from None
+            raise write_error(path, error) from None

@@ -28,12 +28,12 @@ from data_scripts.tools.folder_ops import (
 )
 from ganvas.errors import UserError
 from ganvas.files import read_regular
-from ganvas.messages import named
+from ganvas.messages import join_first
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.images import Picture
+    from ganvas.data.images import Raster
 
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -98,13 +98,13 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
     print(f"{out}: " + ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test")) + " pairs")
     print(f"A: {recipe.domains[0]}; B: {recipe.domains[1]}")
     if absent:
-        print(f"{len(absent)} left out: {recipe.left_out} ({named(absent)})")
+        print(f"{len(absent)} left out: {recipe.left_out} ({join_first(absent)})")
     print(f"pix2pix train --data {shlex.quote(str(out))} --source-channels 1 --out RUN")
 
 
-def _made(path: Path, recipe: Recipe) -> Picture | None:
+def _made(path: Path, recipe: Recipe) -> Raster | None:
     """Read a photograph and make A of it."""
-    from ganvas.data.images import plain_picture, read_image
+    from ganvas.data.images import plain_raster, read_image
 
     photo = read_image(path)
     if photo.shape[2] not in (1, 3):
@@ -113,7 +113,7 @@ def _made(path: Path, recipe: Recipe) -> Picture | None:
         made = recipe.make(photo)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return None if made is None else plain_picture(made)
+    return None if made is None else plain_raster(made)
 
 
 def flat_name(folder: Path, path: Path) -> str:

@@ -25,9 +25,9 @@ from annotated_types import Interval
 from ganvas.data.augment import (
     Augmentation,
     AugmentPreset,
+    ImageTransform,
     PairTransform,
-    PictureTransform,
-    chosen_augmentation,
+    build_augmentation,
 )
 from ganvas.data.palette import is_flat
 from ganvas.errors import UserError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ganvas.data.paired import PairedDataset
-    from ganvas.data.palette import Colour
+    from ganvas.data.palette import Color
     from ganvas.data.shards import Member
 
 # Pixels that marks may be apart: interpolated images of different types differ by hundredths. Nearest neighbors, of
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     from ganvas.data.paired import dataset_info
     from ganvas.evaluation.sheet import contact_sheet
 
-    augmentation = chosen_augmentation(options.augment, options.image_size, info=dataset_info(options.data))
+    augmentation = build_augmentation(options.augment, options.image_size, info=dataset_info(options.data))
     unpaired = options.unpaired or _names_differ(options.data, options.split)
     sheet = (_draw_domains if unpaired else _draw_pairs)(options, augmentation)
     write_image(options.out, contact_sheet(sheet.rows, sheet.titles, sheet.names))
@@ -107,12 +107,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _geometry(augmentation: Augmentation) -> str:
     """Put into words where pixels go."""
-    load_size, crop_size, motion = augmentation.load_size, augmentation.crop_size, augmentation.motion
+    load_size, crop_size, jitter = augmentation.load_size, augmentation.crop_size, augmentation.jitter
     steps = [f"scaled to {load_size} pixels a side"]
-    if motion:
+    if jitter:
         steps.append(
-            f"{motion.share:.0%} turned by up to {motion.turn:g}°, zoomed by up to {motion.zoom:.0%} and shifted by up "
-            f"to {motion.shift:.0%}"
+            f"{jitter.fraction:.0%} turned by up to {jitter.rotation:g}°, zoomed by up to {jitter.zoom:.0%} and "
+            f"shifted by up to {jitter.shift:.0%}"
         )
     if load_size != crop_size:
         steps.append(f"{crop_size} cut out at random")
@@ -138,7 +138,7 @@ def _draw_domains(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
     from ganvas.data.images import read_image
     from ganvas.data.unpaired import find_domains
 
-    transform = PictureTransform(augmentation)
+    transform = ImageTransform(augmentation)
     domains = find_domains(options.data, options.split)
     rows, names = [], []
     for indices in zip(*(_spread(len(files), min(options.rows, *map(len, domains))) for files in domains), strict=True):
@@ -153,7 +153,7 @@ def _draw_domains(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
 def _draw_pairs(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
     """Draw pairs before and after, and where a grid in both went."""
     pairs = _open_pairs(options.data, options.split)
-    transform, probing = PairTransform(augmentation), PairTransform(replace(augmentation, colour=0.0))
+    transform, probing = PairTransform(augmentation), PairTransform(replace(augmentation, color=0.0))
     rows, names, coloured = [], [], 0
     probes: list[Probe] = []
     for index in _spread(len(pairs), options.rows):
@@ -163,7 +163,7 @@ def _draw_pairs(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
         rows.append([*row, overlay(row[2:], probe.moved(probe.grid()))])
         names.append(f"{pairs.name(index)}: {probe.shift:.2f} px")
         probes.append(probe)
-        coloured += transform.changes_colour(pair[0])
+        coloured += transform.changes_color(pair[0])
     aligned = all(probe.shift <= probe.tolerance for probe in probes)
     notes = [_colour_note(augmentation, coloured, len(rows)), _shift_note(probes, aligned=aligned)]
     return Sheet([*_titles(options), "red + cyan = white"], rows, names, notes, aligned)
@@ -199,7 +199,7 @@ def _before_and_after(
     pictures: Sequence[np.ndarray], moved: Sequence[np.ndarray], augmentation: Augmentation
 ) -> list[np.ndarray]:
     """Give whole images, scaled to the size of the pieces, and then what became of them; all 8-bit."""
-    scaled = map(PictureTransform(replace(augmentation, load_size=augmentation.crop_size)).scaled, pictures)
+    scaled = map(ImageTransform(replace(augmentation, load_size=augmentation.crop_size)).resize, pictures)
     return [_visible(shown, like) for shown, like in zip((*scaled, *moved), (*pictures, *pictures), strict=True)]
 
 
@@ -221,7 +221,7 @@ def _titles(options: PreviewOptions) -> list[str]:
 
 
 def _colour_note(augmentation: Augmentation, coloured: int, rows: int) -> str:
-    if not augmentation.colour:
+    if not augmentation.color:
         return "Colors are not changed."
     why = "" if coloured == rows else "; elsewhere it is in flat colors of the legend, or not 8-bit of 1 or 3 channels"
     return f"Colors of the source are changed in {coloured} of {rows} pairs{why}."
@@ -262,7 +262,7 @@ class Probe:
         """
         import numpy as np
 
-        inks = [_inks(picture, self.transform.augmentation.legend) for picture in (self.source, self.target)]
+        inks = [_inks(picture, self.transform.augmentation.palette) for picture in (self.source, self.target)]
         source, target = (np.where(drawing[:, :, None], ink, paper) for paper, ink in inks)
         moved = self.transform(source, target, self.key)
         a, b = (_strength(picture, *colours) for picture, colours in zip(moved, inks, strict=True))
@@ -276,7 +276,7 @@ class Probe:
     @property
     def tolerance(self) -> float:
         """How far apart they may be, by the way in which the two images are sampled."""
-        legend = self.transform.augmentation.legend
+        legend = self.transform.augmentation.palette
         return TOLERANCE if is_flat(self.source, legend) == is_flat(self.target, legend) else NEAREST_TOLERANCE
 
     def discs(self, radius: float) -> Iterator[np.ndarray]:
@@ -325,7 +325,7 @@ class Probe:
         return self.transform(coordinates, coordinates, self.key)[0]
 
 
-def _inks(picture: np.ndarray, legend: Sequence[Colour]) -> tuple[np.ndarray, np.ndarray]:
+def _inks(picture: np.ndarray, legend: Sequence[Color]) -> tuple[np.ndarray, np.ndarray]:
     """Choose two colors [C], for paper and ink, with which a image of the same kind is drawn."""
     import numpy as np
 
@@ -373,9 +373,9 @@ def overlay(pictures: Sequence[np.ndarray], grids: Sequence[np.ndarray]) -> np.n
     """
     import numpy as np
 
-    from ganvas.data.images import for_the_eye
+    from ganvas.data.images import to_display
 
-    ground = SHADE * np.mean([for_the_eye(picture).mean(axis=2) for picture in pictures], axis=0)
+    ground = SHADE * np.mean([to_display(picture).mean(axis=2) for picture in pictures], axis=0)
     red, cyan = (ground + (255 - ground) * grid for grid in grids)
     return np.rint(np.stack([red, cyan, cyan], axis=2)).astype(np.uint8)
 

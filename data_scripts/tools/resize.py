@@ -37,8 +37,8 @@ from ganvas.files import read_regular
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.images import Picture
-    from ganvas.data.palette import Colour
+    from ganvas.data.images import Raster
+    from ganvas.data.palette import Color
 
 MOST = 32768  # pixels a side
 CHANNELS_AT_ONCE = 4  # that OpenCV averages by area
@@ -99,12 +99,12 @@ def main(argv: Sequence[str]) -> int:
     size = parse_size(options.size, options.shorter, options.longer)
     out = require_room(options.out, [options.folder], overwrite=options.overwrite)
     pictures = find_pictures(options.folder)
-    from ganvas.data.images import huge_pictures, read_picture
+    from ganvas.data.images import allow_huge_images, read_raster
 
     colours = _legend(options.folder)
 
     def make(path: Path) -> Iterable[Output]:
-        picture = read_picture(path, keep_alpha=True)
+        picture = read_raster(path, keep_alpha=True)
         H, W, _ = picture.array.shape
         width, height = size.of(W, H)
         suffix = suffix_for(picture, path.suffix if options.format == "same" else f".{options.format}")
@@ -117,17 +117,17 @@ def main(argv: Sequence[str]) -> int:
             yield name, resized(picture, width, height, nearest=options.nearest, colours=colours, path=path)
 
     by_name(options.folder, pictures, _name_with_suffix if options.format == "same" else name_in)
-    with huge_pictures() if options.huge else nullcontext():
+    with allow_huge_images() if options.huge else nullcontext():
         write_folder(out, pictures, make, doing="resizing", description=read_description(options.folder))
     print(f"{out}: {len(pictures)} images")
     return 0
 
 
-def _legend(folder: Path) -> Sequence[Colour]:
+def _legend(folder: Path) -> Sequence[Color]:
     from ganvas.data.paired import dataset_info
-    from ganvas.data.palette import legend_of
+    from ganvas.data.palette import parse_palette
 
-    return list(legend_of(dataset_info(folder)).values())
+    return list(parse_palette(dataset_info(folder)).values())
 
 
 def _name_with_suffix(folder: Path, path: Path) -> str:
@@ -152,9 +152,7 @@ def parse_size(size: str | None, shorter: int | None, longer: int | None) -> Siz
     return Size(width=sides[0], height=sides[-1])
 
 
-def resized(
-    picture: Picture, width: int, height: int, *, nearest: bool, colours: Sequence[Colour], path: Path
-) -> Picture:
+def resized(picture: Raster, width: int, height: int, *, nearest: bool, colours: Sequence[Color], path: Path) -> Raster:
     """Scale a image, and what is known of it beside its pixels.
 
     Args:
@@ -170,7 +168,7 @@ def resized(
     """
     import numpy as np
 
-    from ganvas.data.images import Picture
+    from ganvas.data.images import Raster
 
     H, W, _ = picture.array.shape
     parts = _parts(picture.array, nearest=nearest, colours=colours)
@@ -178,12 +176,14 @@ def resized(
         raise UserError(f"{path}: half of it is in colors of the legend, and {width} pixels do not split in two.")
     scale = _scaled_over_alpha if picture.alpha == "straight" else scaled
     halves = [scale(part, width // len(parts), height, nearest=flat) for part, flat in parts]
-    touched = np.abs(_resampled(picture.holes[:, :, None].astype(np.float32), width, height, nearest=nearest)) > TOUCHED
+    touched = (
+        np.abs(_resampled(picture.nodata_mask[:, :, None].astype(np.float32), width, height, nearest=nearest)) > TOUCHED
+    )
     tags = picture.tags.scaled(width / W, height / H)
-    return Picture(np.concatenate(halves, axis=1), tags, touched[:, :, 0], picture.alpha)
+    return Raster(np.concatenate(halves, axis=1), tags, touched[:, :, 0], picture.alpha)
 
 
-def _parts(array: np.ndarray, *, nearest: bool, colours: Sequence[Colour]) -> list[tuple[np.ndarray, bool]]:
+def _parts(array: np.ndarray, *, nearest: bool, colours: Sequence[Color]) -> list[tuple[np.ndarray, bool]]:
     """Give what is scaled on its own, with whether to take nearest neighbors: the image, or its halves."""
     from ganvas.data.palette import is_flat
 

@@ -25,7 +25,7 @@ from data_scripts.tools.folder_ops import (
 from ganvas.errors import UserError
 
 if TYPE_CHECKING:
-    from ganvas.data.images import Picture
+    from ganvas.data.images import Raster
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,19 @@ def _found(folder: Path, files: Sequence[Path], sides: tuple[str, str]) -> list[
     return [Both(path, (f"{sides[0]}{name}", f"{sides[1]}{name}")) for name, path in names.items()]
 
 
-def read_halves(path: Path) -> tuple[Picture, Picture]:
+def read_halves(path: Path) -> tuple[Raster, Raster]:
     """Read an A|B image and cut it down the middle.
 
     Raises:
         UserError: It cannot be read, or its width is odd.
     """
-    from ganvas.data.images import Picture, read_picture
+    from ganvas.data.images import Raster, read_raster
     from ganvas.data.paired import split_halves
 
-    both = read_picture(path, keep_alpha=True)
-    tags, middle = both.tags.no_data_alone(), both.array.shape[1] // 2
+    both = read_raster(path, keep_alpha=True)
+    tags, middle = both.tags.nodata_only(), both.array.shape[1] // 2
     left, right = split_halves(both.array, path)
     return (
-        Picture(left, tags, both.holes[:, :middle], both.alpha),
-        Picture(right, tags, both.holes[:, middle:], both.alpha),
+        Raster(left, tags, both.nodata_mask[:, :middle], both.alpha),
+        Raster(right, tags, both.nodata_mask[:, middle:], both.alpha),
     )

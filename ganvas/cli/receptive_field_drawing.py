@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from ganvas.data.images import for_the_eye
+from ganvas.data.images import to_display
 
-_Colour = tuple[int, int, int]
+_Color = tuple[int, int, int]
 
 _FIELD = (255, 200, 0)
 _CELL = (0, 225, 255)
@@ -60,7 +60,7 @@ def draw_field(
 
     # All that the unit could see: stripes, and the image on them. It is shown inside of the field only.
     shown = _striped(width, height, spacing=6 * line)
-    enlarged = Image.fromarray(for_the_eye(picture)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
+    enlarged = Image.fromarray(to_display(picture)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
     shown.paste(enlarged, place(Box(0, 0, W, H)))
     drawing = Image.new("RGB", (width, height), _PAPER)
     drawing.paste(_dimmed(enlarged), place(Box(0, 0, W, H)))
@@ -98,14 +98,14 @@ def _striped(width: int, height: int, spacing: int) -> Image.Image:
     return Image.fromarray(np.where(diagonal[..., None] * 3 < spacing, _STRIPES, _PAPER).astype(np.uint8))
 
 
-def _swatch(colour: _Colour, line: int) -> Image.Image:
+def _swatch(colour: _Color, line: int) -> Image.Image:
     """Make a sample of a frame for the caption."""
     swatch = Image.new("RGB", (5 * line, 5 * line), _PAPER)
     ImageDraw.Draw(swatch).rectangle((0, 0, 5 * line - 1, 5 * line - 1), outline=colour, width=line)
     return swatch
 
 
-def _frame(drawing: Image.Image, place: tuple[int, int, int, int], colour: _Colour, line: int, gap: int = 0) -> None:
+def _frame(drawing: Image.Image, place: tuple[int, int, int, int], colour: _Color, line: int, gap: int = 0) -> None:
     """Draw a frame around a place, with a dark edge so that it shows on any image; the place itself stays free."""
     left, top, right, bottom = place[0] - gap, place[1] - gap, place[2] + gap, place[3] + gap
     pen = ImageDraw.Draw(drawing)

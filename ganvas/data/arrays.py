@@ -9,25 +9,25 @@ import numpy as np
 
 from ganvas.errors import UserError
 
-PictureType = Literal["uint8", "uint16", "float32"]  # from the narrowest to the widest
+ImageDtype = Literal["uint8", "uint16", "float32"]  # from the narrowest to the widest
 Alpha = Literal["none", "straight", "premultiplied"]  # what the last channel is
 TOLERANCE = 1e-3  # of floats beyond [0, 1]: what resampling leaves
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 
-def picture_type(picture: np.ndarray) -> PictureType:
+def image_dtype(picture: np.ndarray) -> ImageDtype:
     """Name the type of a image, as a model file does.
 
     Raises:
         ValueError: It is none of the three that images have.
     """
-    for name in get_args(PictureType):
+    for name in get_args(ImageDtype):
         if picture.dtype.name == name:
             return name
-    raise ValueError(f"the image's type is {picture.dtype}; allowed are {', '.join(get_args(PictureType))}")
+    raise ValueError(f"the image's type is {picture.dtype}; allowed are {', '.join(get_args(ImageDtype))}")
 
 
-def in_three_types(array: np.ndarray) -> np.ndarray:
+def to_supported_dtype(array: np.ndarray) -> np.ndarray:
     """Return an array of numbers as uint8, uint16 or float32, whichever holds its type.
 
     Raises:
@@ -40,12 +40,12 @@ def in_three_types(array: np.ndarray) -> np.ndarray:
         return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
 
 
-def inverted(array: np.ndarray) -> np.ndarray:
+def invert(array: np.ndarray) -> np.ndarray:
     """Return values of a TIFF whose 0 is white as values whose 0 is black; applied twice, nothing changes."""
     return 1 - array if array.dtype.kind == "f" else ~array
 
 
-def oriented(array: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an EXIF orientation (1 to 8; others change nothing) to [H, W, C]."""
     if orientation in (5, 6, 7, 8):
         array = array.transpose(1, 0, 2)
@@ -56,7 +56,7 @@ def oriented(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def composed(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
+def composite_over_white(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
     """Compose a image over white, unless it has as many channels as are wanted with its alpha.
 
     Args:
@@ -82,7 +82,7 @@ def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:
     return composed.astype(array.dtype)
 
 
-def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:
+def expand_gray(picture: np.ndarray, channels: int) -> np.ndarray:
     """Give a gray image [H, W, 1] as three equal channels where three are wanted; any other as it is.
 
     Args:
@@ -92,7 +92,7 @@ def fit_gray(picture: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
 
 
-def source_image(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.ndarray:
+def to_model_input(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.ndarray:
     """Return an array as a model takes it: gray is repeated for one of three channels.
 
     Args:
@@ -113,11 +113,11 @@ def source_image(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.
         first = picture.shape[0] == channels
         hint = " Its shape looks like [C, H, W]: give [H, W, C], array.transpose(1, 2, 0)." if first else ""
         raise UserError(f"the image has {C} channels, the model takes {channels}.{hint}")
-    return fit_gray(picture, channels)
+    return expand_gray(picture, channels)
 
 
-def require_trained_values(
-    picture: np.ndarray, value_range: tuple[float, float] | None, trained: PictureType, what: str
+def require_trained_range(
+    picture: np.ndarray, value_range: tuple[float, float] | None, trained: ImageDtype, what: str
 ) -> None:
     """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
 
@@ -133,8 +133,8 @@ def require_trained_values(
     Raises:
         UserError: It holds such values.
     """
-    widths = get_args(PictureType)
-    if value_range is None or widths.index(picture_type(picture)) <= widths.index(trained):
+    widths = get_args(ImageDtype)
+    if value_range is None or widths.index(image_dtype(picture)) <= widths.index(trained):
         return
     (least, most), low, high = value_range, float(picture.min()), float(picture.max())
     slack = TOLERANCE * (most - least)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ganvas.data.palette import Colour, is_flat, legend_of
+from ganvas.data.palette import Color, is_flat, parse_palette
 from ganvas.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,20 +36,20 @@ CUBIC, NEAREST, REFLECT_101 = 2, 0, 4  # OpenCV's flags
 
 
 @dataclass(frozen=True)
-class Motion:
+class AffineJitter:
     """Small turns, zooms and shifts; what comes in at the borders is reflected.
 
     Each image that is moved is sampled once more, so the others let a network see them as sharp as it will in use.
 
     Attributes:
-        share: Share of images that are moved, 0 to 1.
-        turn: Degrees to either side.
+        fraction: Fraction of images that are moved, 0 to 1.
+        rotation: Degrees to either side.
         zoom: Largest change of scale, as a share of it.
         shift: Largest shift to each side, as a share of the height and width.
     """
 
-    share: float = 0.5
-    turn: float = 10.0
+    fraction: float = 0.5
+    rotation: float = 10.0
     zoom: float = 0.1
     shift: float = 0.05
 
@@ -63,35 +63,35 @@ class Augmentation:
         crop_size: Pixels a side of the piece that is cut at random.
         flip: Mirror half of the pairs left to right.
         color: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none.
-        colour_is_optional: Leave a source as it is where a change of color has no meaning, instead of refusing it:
+        color_is_optional: Leave a source as it is where a change of color has no meaning, instead of refusing it:
             where it is not 8-bit with 1 or 3 channels, and where its colors are the legend's.
-        motion: Small turns, zooms and shifts; None for none.
-        legend: Colors that have a meaning each; images that show them are not interpolated.
+        jitter: Small turns, zooms and shifts; None for none.
+        palette: Colors that have a meaning each; images that show them are not interpolated.
     """
 
     load_size: int | None = 286
     crop_size: int = 256
     flip: bool = True
-    colour: float = 0.0
-    colour_is_optional: bool = False
-    motion: Motion | None = None
-    legend: tuple[Colour, ...] = ()
+    color: float = 0.0
+    color_is_optional: bool = False
+    jitter: AffineJitter | None = None
+    palette: tuple[Color, ...] = ()
 
 
 PRESETS: Mapping[AugmentPreset, Augmentation] = {
     "none": Augmentation(load_size=256, flip=False),
     "paper": Augmentation(),
-    "strong": Augmentation(colour=0.2, colour_is_optional=True, motion=Motion()),
+    "strong": Augmentation(color=0.2, color_is_optional=True, jitter=AffineJitter()),
 }
 
 
-def chosen_augmentation(
+def build_augmentation(
     preset: AugmentPreset,
     image_size: int,
     *,
     load_size: int | None = None,
     flip: bool = True,
-    colour: float | None = None,
+    color: float | None = None,
     info: Mapping[str, Any],
 ) -> Augmentation:
     """Fit a preset to a size of training and a dataset, and let options override it.
@@ -117,22 +117,22 @@ def chosen_augmentation(
         load_size=load_size or None,
         crop_size=image_size,
         flip=base.flip and flip,
-        colour=base.colour if colour is None else colour,
-        colour_is_optional=base.colour_is_optional and colour is None,
-        legend=heeded_legend(preset, info),
+        color=base.color if color is None else color,
+        color_is_optional=base.color_is_optional and color is None,
+        palette=preset_palette(preset, info),
     )
 
 
-def heeded_legend(preset: AugmentPreset, info: Mapping[str, Any]) -> tuple[Colour, ...]:
+def preset_palette(preset: AugmentPreset, info: Mapping[str, Any]) -> tuple[Color, ...]:
     """Give the colors of drawn images that a preset takes for flat; none where it interpolates all.
 
     Raises:
         UserError: The legend is no colors by name.
     """
-    return tuple(legend_of(info).values()) if preset == "strong" else ()
+    return tuple(parse_palette(info).values()) if preset == "strong" else ()
 
 
-class PictureTransform:
+class ImageTransform:
     """Applies an `Augmentation`'s geometry, with randomness from a key alone.
 
     Args:
@@ -152,9 +152,9 @@ class PictureTransform:
         Raises:
             UserError: The image is smaller than the piece to cut.
         """
-        return self.alike([picture], key)[0]
+        return self.apply_together([picture], key)[0]
 
-    def scaled(self, picture: np.ndarray) -> np.ndarray:
+    def resize(self, picture: np.ndarray) -> np.ndarray:
         """Give a image [H, W, C] at the size from which pieces are cut: the part that is alike for all keys.
 
         Transforming what this gives is the same as transforming the image.
@@ -164,9 +164,9 @@ class PictureTransform:
         size = self.augmentation.load_size
         if size is None:
             return picture
-        return resize(picture, size, size, flat=is_flat(picture, self.augmentation.legend))
+        return resize(picture, size, size, flat=is_flat(picture, self.augmentation.palette))
 
-    def alike(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
+    def apply_together(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
         """Transform one or two images of equal height and width in the same way.
 
         Raises:
@@ -180,16 +180,16 @@ class PictureTransform:
                 "Use a smaller --image-size, or let --load-size scale the images."
             )
         seeds = _Seeds.of(key)
-        if self.augmentation.load_size is None and self.augmentation.motion:
-            pictures = _neighbourhood(pictures, 2 * size, seeds.neighbourhood)
-        pictures = [self.scaled(picture) for picture in pictures]
+        if self.augmentation.load_size is None and self.augmentation.jitter:
+            pictures = _neighborhood(pictures, 2 * size, seeds.neighborhood)
+        pictures = [self.resize(picture) for picture in pictures]
         return self._moved(pictures, seeds.geometry) if self._geometry else pictures
 
     def _moved(self, pictures: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
         """Apply the random geometry: an "image" is interpolated, a "mask" sampled by nearest neighbors."""
         import numpy as np
 
-        kinds = ["mask" if is_flat(picture, self.augmentation.legend) else "image" for picture in pictures]
+        kinds = ["mask" if is_flat(picture, self.augmentation.palette) else "image" for picture in pictures]
         names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
         if "image" in kinds:
             names[kinds.index("image")] = "image"
@@ -204,12 +204,12 @@ class PictureTransform:
         """The random transforms for one or two images of either kind; None where nothing is random."""
         options = self.augmentation
         crops = options.load_size != options.crop_size
-        if not (options.motion or crops or options.flip):
+        if not (options.jitter or crops or options.flip):
             return None
         A = _albumentations()
         steps = []
-        if options.motion:
-            steps.append(_affine(options.motion))
+        if options.jitter:
+            steps.append(_affine(options.jitter))
         if crops:
             steps.append(A.RandomCrop(options.crop_size, options.crop_size))
         if options.flip:
@@ -227,7 +227,7 @@ class PairTransform:
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
-        self._move = PictureTransform(augmentation)
+        self._move = ImageTransform(augmentation)
 
     def __call__(
         self, source: np.ndarray, target: np.ndarray, key: tuple[int, int, int]
@@ -242,37 +242,37 @@ class PairTransform:
         Raises:
             UserError: A image is smaller than the piece to cut, or color is asked for where it has no meaning.
         """
-        changes_colour = self.changes_colour(source)
-        source, target = self._move.alike([source, target], key)
-        if changes_colour:
-            _set_random_state(self._colour, _Seeds.of(key).colour)
-            source = self._colour(image=source)["image"]
+        changes_color = self.changes_color(source)
+        source, target = self._move.apply_together([source, target], key)
+        if changes_color:
+            _set_random_state(self._color, _Seeds.of(key).color)
+            source = self._color(image=source)["image"]
         return source, target
 
-    def scaled(self, picture: np.ndarray) -> np.ndarray:
-        """Give either image of a pair as `PictureTransform.scaled` does."""
-        return self._move.scaled(picture)
+    def resize(self, picture: np.ndarray) -> np.ndarray:
+        """Give either image of a pair as `ImageTransform.resize` does."""
+        return self._move.resize(picture)
 
-    def changes_colour(self, source: np.ndarray) -> bool:
+    def changes_color(self, source: np.ndarray) -> bool:
         """Tell whether the colors of a source [H, W, C] are changed.
 
         Raises:
             UserError: They are to be, and that has no meaning.
         """
         options = self.augmentation
-        if not options.colour:
+        if not options.color:
             return False
         has_meaning = source.shape[2] in (1, 3) and source.dtype == "uint8"
-        if not has_meaning and not options.colour_is_optional:
+        if not has_meaning and not options.color_is_optional:
             raise UserError(
                 f"--color works on 8-bit images of 1 or 3 channels; these have {source.shape[2]} of "
                 f"{source.dtype}. Leave it out."
             )
-        return has_meaning and not (options.colour_is_optional and is_flat(source, options.legend))
+        return has_meaning and not (options.color_is_optional and is_flat(source, options.palette))
 
     @cached_property
-    def _colour(self) -> Any:
-        c = self.augmentation.colour
+    def _color(self) -> Any:
+        c = self.augmentation.color
         return _albumentations().Compose(
             [_albumentations().ColorJitter(brightness=c, contrast=c, saturation=c, hue=min(0.5, c / 4), p=1.0)]
         )
@@ -282,8 +282,8 @@ class _Seeds(NamedTuple):
     """Independent seeds from one key."""
 
     geometry: int
-    colour: int
-    neighbourhood: int
+    color: int
+    neighborhood: int
 
     @classmethod
     def of(cls, key: Sequence[int]) -> _Seeds:
@@ -292,7 +292,7 @@ class _Seeds(NamedTuple):
         return cls(*map(int, np.random.SeedSequence(list(key)).generate_state(3)))
 
 
-def _neighbourhood(pictures: Sequence[np.ndarray], size: int, seed: int) -> list[np.ndarray]:
+def _neighborhood(pictures: Sequence[np.ndarray], size: int, seed: int) -> list[np.ndarray]:
     """Cut at most ``size`` pixels a side out of all images, so that no large image is turned as a whole."""
     import numpy as np
 
@@ -313,16 +313,16 @@ def _set_random_state(transform: Any, seed: int) -> None:
     transform.set_random_state(np.random.default_rng(of_numpy), random.Random(int(of_python)))
 
 
-def _affine(motion: Motion) -> Any:
+def _affine(jitter: AffineJitter) -> Any:
     return _albumentations().Affine(
-        rotate=(-motion.turn, motion.turn),
-        scale=(1 - motion.zoom, 1 + motion.zoom),
+        rotate=(-jitter.rotation, jitter.rotation),
+        scale=(1 - jitter.zoom, 1 + jitter.zoom),
         keep_ratio=True,
-        translate_percent=(-motion.shift, motion.shift),
+        translate_percent=(-jitter.shift, jitter.shift),
         interpolation=CUBIC,
         mask_interpolation=NEAREST,
         border_mode=REFLECT_101,
-        p=motion.share,
+        p=jitter.fraction,
     )
 
 

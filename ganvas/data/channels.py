@@ -11,7 +11,7 @@ import numpy as np
 from ganvas.data.images import ChannelsError
 from ganvas.data.shards import Member, read_file
 from ganvas.errors import UserError, WriteError
-from ganvas.messages import named
+from ganvas.messages import join_first
 
 LOOKED_AT = 16  # images of a side, evenly over all of them: our choice, about as many as the first steps read
 
@@ -68,8 +68,8 @@ def find_channels(files: Callable[[int], Sequence[Path | Member]], length: int, 
     if len(found) > 1 and set(found) != {1, 3}:
         kinds = [f"{len(names)} have {channels} ({names[0]})" for channels, names in sorted(found.items())]
         raise UserError(
-            f"The {side} images have different numbers of channels: of {seen} looked at, {named(kinds)}. Convert them "
-            f"to one, or give {option}."
+            f"The {side} images have different numbers of channels: of {seen} looked at, {join_first(kinds)}. Convert "
+            f"them to one, or give {option}."
         )
     if len(found) > 1:
         notes.append(f"{len(found[1])} of {seen} {side} images looked at are gray, and are repeated ({found[1][0]}).")
@@ -83,7 +83,7 @@ def find_channels(files: Callable[[int], Sequence[Path | Member]], length: int, 
 
 
 @contextlib.contextmanager
-def naming_option(option: str) -> Iterator[None]:
+def add_option_to_errors(option: str) -> Iterator[None]:
     """Name the option that sets the channels in errors about an image of other channels.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ganvas.data.arrays import FULL_RANGE, Alpha, in_three_types, inverted, oriented
+from ganvas.data.arrays import FULL_RANGE, Alpha, apply_orientation, invert, to_supported_dtype
 from ganvas.data.encoding import FORMATS
 from ganvas.data.tiff_check import BITS, PHOTOMETRIC, SAMPLES, Directory, check_tiff, is_tiff, jpeg_frame
 from ganvas.errors import UserError
@@ -88,7 +88,7 @@ def decoding(where: Path | str) -> Iterator[None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{where}: {describe_missing(Path(where), 'picture')}.") from None
+        raise UserError(f"{where}: {describe_missing(Path(where), 'image')}.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(
             f"{where}: has too many pixels to be a safe image ({error}). Scale it down first: python -m "
@@ -127,7 +127,7 @@ def decode_basic(file: BinaryIO) -> Decoded:
     """Decode a NumPy array, or an image by Pillow; what is raised is for `decoding` to turn into a message."""
     head = peek(file)
     if head.startswith(NUMPY):
-        return Decoded(in_three_types(load_array(file)), is_array=True)
+        return Decoded(to_supported_dtype(load_array(file)), is_array=True)
     pages: list[Directory] = []
     if is_tiff(head):
         pages = check_tiff(file)
@@ -235,7 +235,7 @@ def pillow_pixels(image: Image.Image) -> tuple[np.ndarray, Alpha]:
     if key is not None:
         opaque = np.where(array == key, 0, FULL_RANGE[array.dtype]).astype(array.dtype)
         array, alpha = np.concatenate([array, opaque], axis=2), "straight"
-    return oriented(array, orientation), alpha
+    return apply_orientation(array, orientation), alpha
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -249,9 +249,9 @@ def orientation_of(image: Image.Image) -> int:
 
 def _values(image: Image.Image) -> tuple[np.ndarray, Alpha]:
     if image.mode in DEEP:
-        array = in_three_types(np.asarray(image))[:, :, None]
+        array = to_supported_dtype(np.asarray(image))[:, :, None]
         is_white_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0  # Pillow inverts 8 bits alone
-        return inverted(array) if is_white_zero else array, "none"
+        return invert(array) if is_white_zero else array, "none"
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[:, :, None], "none"
     if image.mode in ("LA", "La"):

@@ -1,6 +1,6 @@
 """Decoded images in one file that all processes of a machine share.
 
-Decoding and scaling take most of the time in which a image is loaded, and give the same in every epoch. A store holds
+Decoding and scaling take most of the time in which a image is loaded, and give the same in every epoch. A cache holds
 the result. It is one file, which every process maps into its memory: training and validation set, loading processes and
 the processes of several devices fill it together, and none decodes what another has decoded. What is read often stays
 in memory, and gives way when memory is short. (A cache of each process's own would hold every image as often as there
@@ -8,7 +8,7 @@ are processes; shared memory by another name is 64 MB in many containers.)
 
 The file is a log: records are appended under a lock and never changed, and its head tells where the last whole one
 ends. A process that misses a image first reads on in the log. The key of a record tells the source file's size and
-time of change, so that a changed file is another image. The store goes with the run that made it; what a killed run
+time of change, so that a changed file is another image. The cache goes with the run that made it; what a killed run
 left behind is removed by the next one.
 """
 
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ganvas.files import HOST, OWNER_LOCK, is_ours, remove_abandoned
+from ganvas.files import HOST, OWNER_LOCK, is_private_folder, remove_abandoned
 
 HEAD = struct.Struct("<q")  # where the last record ends
 RECORD = struct.Struct("<q")  # how many bytes, this number and a description in JSON, come before the images
@@ -45,13 +45,13 @@ class _Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-class PictureStore:
+class DecodeCache:
     """Images by key.
 
     A disk that is full, or a folder that is gone, ends nothing but the keeping of images.
 
     Args:
-        folder: Holds the log; see `temporary_store`.
+        folder: Holds the log; see `temporary_decode_cache`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -143,18 +143,18 @@ class PictureStore:
         return FileLock(self._folder / LOG_LOCK).acquire(poll_interval=0.001)
 
 
-def kept(store: PictureStore | None, key: str, make: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
-    """Give what a store has by a key; or make it, and let the store keep it. Without a store it is made each time."""
-    if store is None:
+def get_or_decode(cache: DecodeCache | None, key: str, make: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
+    """Give what a cache has by a key; or make it, and let the cache keep it. Without a cache it is made each time."""
+    if cache is None:
         return make()
-    pictures = store.get(key)
+    pictures = cache.get(key)
     if pictures is None:
         pictures = make()
-        store.add(key, pictures)
+        cache.add(key, pictures)
     return pictures
 
 
-def identity(file: Path) -> tuple[str, int, int]:
+def file_key(file: Path) -> tuple[str, int, int]:
     """Name a file in its present state, for a key; one that is gone is another than it was."""
     try:
         status = file.stat()
@@ -180,8 +180,8 @@ def _padded(size: int) -> int:
 
 
 @contextlib.contextmanager
-def temporary_store(capacity: int, agree: Callable[[str], str] = str) -> Iterator[PictureStore]:
-    """Make a store, or join that of another process, for the time of a run.
+def temporary_decode_cache(capacity: int, agree: Callable[[str], str] = str) -> Iterator[DecodeCache]:
+    """Make a cache, or join that of another process, for the time of a run.
 
     Args:
         capacity: Bytes that the file may take. It never takes more than half of what is free, so that the run has room
@@ -191,15 +191,15 @@ def temporary_store(capacity: int, agree: Callable[[str], str] = str) -> Iterato
     remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
     folder = Path(tempfile.gettempdir()) / agree(f"{PREFIX}{HOST}-{uuid.uuid4().hex}")
     owner = FileLock(folder / OWNER_LOCK)
-    with contextlib.suppress(OSError):  # a store without a log keeps nothing
+    with contextlib.suppress(OSError):  # a cache without a log keeps nothing
         folder.mkdir(mode=0o700, exist_ok=True)
-        if not is_ours(folder):  # anyone may make folders there
+        if not is_private_folder(folder):  # anyone may make folders there
             raise FileExistsError(folder)
         with contextlib.suppress(Timeout):
             owner.acquire(timeout=0)
         _make_log(folder, max(ALIGNMENT, min(capacity, shutil.disk_usage(folder).free // 2)))
     try:
-        yield PictureStore(folder)
+        yield DecodeCache(folder)
     finally:
         if owner.is_locked:
             owner.release()

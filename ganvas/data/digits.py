@@ -20,7 +20,7 @@ from typing import IO, Literal
 import numpy as np
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, open_regular, put_in_place, temporary_folder
+from ganvas.files import move_into_place, open_regular, temporary_folder, write_error
 
 Split = Literal["train", "test"]
 
@@ -214,7 +214,7 @@ def download(root: Path, name: str) -> Path:
                 loader(aside, download=True)
             folder.mkdir(parents=True, exist_ok=True)
             for file in (aside / TORCHVISION_FOLDERS[name] / "raw").iterdir():
-                put_in_place(file, folder / file.name)
+                move_into_place(file, folder / file.name)
     except (RuntimeError, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         if not was_there:
             with contextlib.suppress(OSError):
@@ -225,7 +225,7 @@ def download(root: Path, name: str) -> Path:
             f"Without a network, use dcgan's --data mnist5k; or put {files} into {root / name}."
         ) from None
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise write_error(folder, error) from None
     return folder
 
 

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 from PIL import Image
 from torch import Tensor
 
-from ganvas.data.arrays import FULL_RANGE, TOLERANCE, Alpha, composed, fit_gray, oriented
+from ganvas.data.arrays import FULL_RANGE, TOLERANCE, Alpha, apply_orientation, composite_over_white, expand_gray
 from ganvas.data.decode import Decoded, decode_basic, decoding, open_pillow, orientation_of, peek
 from ganvas.data.encoding import EIGHT_BITS, ENCODING, IMAGE_SUFFIXES, JPEG_SUFFIXES, TIFF_SUFFIXES
 from ganvas.data.sentinels import find_sentinels, number, range_without, rounded_range
@@ -36,27 +36,27 @@ ValueRange = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Picture:
+class Raster:
     """A decoded image and what its file says beside it.
 
     Attributes:
         array: [H, W, C] uint8, uint16 or float32.
         tags: Of a TIFF; of other formats, an ICC profile alone.
-        holes: Pixels without data, [H, W] bool.
+        nodata_mask: Pixels without data, [H, W] bool.
         alpha: Whether the array's last channel is alpha, and whether the others are multiplied by it.
         conversions: What was converted or left out: "transparency", "palette", "CMYK", "animation".
     """
 
     array: np.ndarray
     tags: Tags
-    holes: np.ndarray
+    nodata_mask: np.ndarray
     alpha: Alpha = "none"
     conversions: tuple[str, ...] = ()
 
 
-def plain_picture(array: np.ndarray) -> Picture:
+def plain_raster(array: np.ndarray) -> Raster:
     """Give an array [H, W, C] as a image of which there is no more to say."""
-    return Picture(array, Tags(), np.zeros(array.shape[:2], dtype=bool))
+    return Raster(array, Tags(), np.zeros(array.shape[:2], dtype=bool))
 
 
 def read_image(path: Path, channels: int | None = None) -> np.ndarray:
@@ -75,10 +75,10 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
         UserError: The file is missing, unreadable, larger than Pillow's limit against decompression bombs, or has
             another number of channels.
     """
-    return read_picture(path, channels).array
+    return read_raster(path, channels).array
 
 
-def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
+def read_raster(path: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
     """Decode a image as `read_image` does, and keep what its file says beside it.
 
     Args:
@@ -90,43 +90,43 @@ def read_picture(path: Path, channels: int | None = None, *, keep_alpha: bool = 
         UserError: As `read_image`.
     """
     with decoding(path), open_regular(path) as file:
-        return decode_picture(file, path, channels, keep_alpha=keep_alpha)
+        return decode_raster(file, path, channels, keep_alpha=keep_alpha)
 
 
-def decode_picture(file: BinaryIO, where: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
-    """Decode an open file as `read_picture` does.
+def decode_raster(file: BinaryIO, where: Path, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
+    """Decode an open file as `read_raster` does.
 
     Args:
         file: The file, which can be sought in.
         where: What it is, for messages.
-        channels: As in `read_picture`.
-        keep_alpha: As in `read_picture`.
+        channels: As in `read_raster`.
+        keep_alpha: As in `read_raster`.
 
     Raises:
-        UserError: As `read_picture`.
+        UserError: As `read_raster`.
     """
     with decoding(where):
         found, tags = _decode(file)
         array, alpha = found.array, found.alpha
-        array, holes = _filled(array, alpha, tags)
+        array, nodata_mask = _filled(array, alpha, tags)
         if not keep_alpha:
-            array, alpha = composed(array, alpha, channels)
+            array, alpha = composite_over_white(array, alpha, channels)
         array = array if channels is None else fit_channels(array, channels, where)
-    return Picture(array, tags, holes, alpha, found.conversions)
+    return Raster(array, tags, nodata_mask, alpha, found.conversions)
 
 
 def _filled(array: np.ndarray, alpha: Alpha, tags: Tags) -> tuple[np.ndarray, np.ndarray]:
     """Find the pixels without data, and give them the least value elsewhere; alpha has no part in either."""
     C = array.shape[2] - (alpha != "none")
-    holes = tags.holes(array[:, :, :C])
-    if holes.any():
+    nodata_mask = tags.nodata_mask(array[:, :, :C])
+    if nodata_mask.any():
         array = array.copy()
-        array[holes, :C] = array[~holes, :C].min() if not holes.all() else 0
-    return array, holes
+        array[nodata_mask, :C] = array[~nodata_mask, :C].min() if not nodata_mask.all() else 0
+    return array, nodata_mask
 
 
 @contextlib.contextmanager
-def huge_pictures() -> Iterator[None]:
+def allow_huge_images() -> Iterator[None]:
     """Let images of any size be read meanwhile, in all threads: Pillow's limit against decompression bombs rests."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -163,13 +163,13 @@ def fit_channels(picture: np.ndarray, channels: int, path: Path) -> np.ndarray:
     Raises:
         ChannelsError: It has another number of channels.
     """
-    picture = fit_gray(picture, channels)
+    picture = expand_gray(picture, channels)
     if picture.shape[2] != channels:
         raise ChannelsError(path, picture.shape[2], channels)
     return picture
 
 
-def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
+def read_stacked(paths: Sequence[Path], channels: int) -> Raster:
     """Read images of one size and type and join their channels; the tags are the first one's.
 
     Args:
@@ -179,7 +179,7 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
     Raises:
         UserError: A file cannot be read, they differ in size or type, or have other channels in all.
     """
-    pictures = [read_picture(path) for path in paths]
+    pictures = [read_raster(path) for path in paths]
     kinds = {(picture.array.shape[:2], picture.array.dtype.name) for picture in pictures}
     if len(kinds) > 1:
         found = ", ".join(
@@ -187,7 +187,7 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
             for path, p in zip(paths, pictures, strict=True)
         )
         raise UserError(f"These images are to be stacked, and differ in size or type: {found}. Make them alike.")
-    holes = np.logical_or.reduce([picture.holes for picture in pictures])
+    nodata_mask = np.logical_or.reduce([picture.nodata_mask for picture in pictures])
     joined = np.concatenate([picture.array for picture in pictures], axis=2)
     if joined.shape[2] != channels:
         each = " + ".join(str(picture.array.shape[2]) for picture in pictures)
@@ -195,7 +195,7 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Picture:
             f"{', '.join(map(str, paths))}: have {each} = {joined.shape[2]} channels, {channels} are expected. Give "
             f"--source-channels {joined.shape[2]}."
         )
-    return Picture(joined, pictures[0].tags, holes)
+    return Raster(joined, pictures[0].tags, nodata_mask)
 
 
 def require_range(picture: np.ndarray, value_range: ValueRange | None, what: str) -> np.ndarray:
@@ -264,13 +264,13 @@ def _decode_deep_png(file: BinaryIO) -> Decoded:
         profile, orientation = image.info.get("icc_profile"), orientation_of(image)
     file.seek(0)
     array = imagecodecs.png_decode(file.read())
-    array = oriented(array if array.ndim == 3 else array[:, :, None], orientation)
+    array = apply_orientation(array if array.ndim == 3 else array[:, :, None], orientation)
     if array.shape[2] in (1, 3):
         return Decoded(array, profile=profile)
     return Decoded(array, "straight", ("transparency",), profile)
 
 
-def require_picture_suffix(path: Path) -> None:
+def require_image_suffix(path: Path) -> None:
     """Refuse a name that no image can be written under; ask this before the work whose result it is to hold.
 
     Raises:
@@ -297,7 +297,7 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha
     Raises:
         UserError: The place cannot be written, or the format does not hold such a image.
     """
-    require_picture_suffix(path)
+    require_image_suffix(path)
     suffix = path.suffix.lower()
     if picture.shape[2] not in CHANNELS.get(suffix, (picture.shape[2],)):
         raise UserError(
@@ -320,31 +320,31 @@ def write_image(path: Path, picture: np.ndarray, tags: Tags | None = None, alpha
             raise UserError(f"{path}: the format does not hold this image ({error}). Choose another.") from None
 
 
-def marked(suffix: str, picture: np.ndarray, holes: np.ndarray, tags: Tags) -> tuple[np.ndarray, Tags]:
+def apply_nodata(suffix: str, picture: np.ndarray, nodata_mask: np.ndarray, tags: Tags) -> tuple[np.ndarray, Tags]:
     """Mark pixels without data as a format can: by a value that the file names, which is TIFF's alone, or just by it.
 
     Args:
         suffix: Of the file, such as ".png".
         image: [H, W, C], that has no alpha but for what the format takes for it.
-        holes: [H, W] bool.
+        nodata_mask: [H, W] bool.
         tags: Of the image that this one was made from.
     """
     is_tiff = suffix.lower() in TIFF_SUFFIXES
     has_alpha = suffix.lower() in (".png", ".webp") and picture.shape[2] in (2, 4)
-    return tags.punched(picture, holes, "straight" if has_alpha else "none", is_told=is_tiff)
+    return tags.apply_nodata(picture, nodata_mask, "straight" if has_alpha else "none", is_told=is_tiff)
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a image with what is known of it beside its pixels, so that `read_picture` gives it back.
+def write_raster(path: Path, picture: Raster) -> None:
+    """Write a image with what is known of it beside its pixels, so that `read_raster` gives it back.
 
     Raises:
         UserError: As `write_image`.
     """
-    array, tags = picture.tags.punched(picture.array, picture.holes, picture.alpha)
+    array, tags = picture.tags.apply_nodata(picture.array, picture.nodata_mask, picture.alpha)
     write_image(path, array, tags, picture.alpha)
 
 
-def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
+def format_supports(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
     """Tell whether a format holds a image's size and channels and, if it is to do so exactly, its type.
 
     Args:
@@ -361,7 +361,7 @@ def holds(suffix: str, picture: np.ndarray, *, exactly: bool) -> bool:
     return not exactly or suffix not in types or picture.dtype in types[suffix]
 
 
-def holds_all(suffix: str, picture: Picture) -> bool:
+def format_preserves(suffix: str, picture: Raster) -> bool:
     """Tell whether a format holds a image's pixels exactly, and alpha and pixels without data as what they are.
 
     Args:
@@ -373,7 +373,7 @@ def holds_all(suffix: str, picture: Picture) -> bool:
         return True
     means_alpha = suffix in CHANNELS and picture.array.shape[2] in (2, 4)
     has_alpha = picture.alpha == ("straight" if means_alpha else "none")
-    return has_alpha and picture.tags.no_data is None and holds(suffix, picture.array, exactly=True)
+    return has_alpha and picture.tags.nodata is None and format_supports(suffix, picture.array, exactly=True)
 
 
 def _encode(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha) -> None:
@@ -453,7 +453,7 @@ def to_array(picture: Tensor, dtype: DTypeLike, value_range: ValueRange | None =
     return values.astype(kind) if kind == np.float32 else np.rint(values).clip(0, FULL_RANGE[kind]).astype(kind)
 
 
-def for_the_eye(picture: np.ndarray, value_range: ValueRange | None = None) -> np.ndarray:
+def to_display(picture: np.ndarray, value_range: ValueRange | None = None) -> np.ndarray:
     """Bring [H, W, C] of any supported type to [H, W, 3] uint8: gray is repeated, of many channels three are shown.
 
     Args:

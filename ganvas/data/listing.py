@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ganvas.data.encoding import IMAGE_SUFFIXES
 from ganvas.errors import UserError
-from ganvas.messages import describe_missing, named
+from ganvas.messages import describe_missing, join_first
 
 # Files that belong beside images: descriptions, tables, geo-references, overviews, databases of thumbnails.
 SIDE_SUFFIXES = frozenset(
@@ -124,7 +124,7 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     return list_folder(folder, recursive=recursive).images
 
 
-def picture_names(folder: Path, unread: Counter[str] | None = None) -> list[str]:
+def image_names(folder: Path, unread: Counter[str] | None = None) -> list[str]:
     """List the names of the images in a folder, sorted.
 
     Args:
@@ -157,7 +157,7 @@ def _names_in(folder: Path, recursive: bool, unread: Counter[str] | None) -> Ite
                 if entry.is_dir():
                     if recursive:
                         (links if entry.is_symlink() else waiting).append(f"{within}{name}/")
-                elif is_picture(name):
+                elif is_image_name(name):
                     yield f"{within}{name}"
                 elif unread is not None and (suffix := Path(name).suffix.lower()) not in SIDE_SUFFIXES:
                     unread[suffix] += name.casefold() not in SIDE_NAMES
@@ -171,10 +171,10 @@ def describe_empty(unread: Mapping[str, int]) -> str:
 def describe_unread(unread: Mapping[str, int]) -> str:
     """Describe the files that are not read in a sentence; empty where there are none."""
     counts = [f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(unread).most_common() if count]
-    return f"Files in other formats are not read: {named(counts)}." if counts else ""
+    return f"Files in other formats are not read: {join_first(counts)}." if counts else ""
 
 
-def is_picture(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """Check whether a file's name has an image's suffix, and is not hidden."""
     before, _, suffix = name.rpartition(".")
     return before != "" and f".{suffix.lower()}" in IMAGE_SUFFIXES and not name.startswith(".")
@@ -192,7 +192,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def namesakes(folder: Path, wanted: str) -> list[str]:
+def images_with_stem(folder: Path, wanted: str) -> list[str]:
     """List the images of a folder that have a stem; the folder is listed once, and again when its content changes.
 
     Args:
@@ -209,10 +209,10 @@ def namesakes(folder: Path, wanted: str) -> list[str]:
 @lru_cache(maxsize=16)  # folders: our choice
 def _names_by_stem(folder: Path, changed: int) -> Names:
     """Give the names of images, sorted by stem; ``changed`` tells one state of the folder from another."""
-    return Names(sorted(picture_names(folder), key=stem))
+    return Names(sorted(image_names(folder), key=stem))
 
 
-def require_own_stems(where: Path, names: Iterable[str]) -> None:
+def require_unique_stems(where: Path, names: Iterable[str]) -> None:
     """Refuse x.jpg beside x.png, which would be two pairs of one name.
 
     Args:

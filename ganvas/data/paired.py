@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ganvas.data.arrays import composed
+from ganvas.data.arrays import composite_over_white
 from ganvas.data.augment import Augmentation, PairTransform
-from ganvas.data.channels import naming_option
-from ganvas.data.decode_cache import PictureStore, identity, kept
+from ganvas.data.channels import add_option_to_errors
+from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
 from ganvas.data.images import (
-    Picture,
+    Raster,
     ValueRange,
     fit_channels,
     read_stacked,
@@ -25,11 +25,11 @@ from ganvas.data.images import (
     to_tensor,
 )
 from ganvas.data.layout import ANY_LAYOUT, find_layout, require_both, split_folder
-from ganvas.data.listing import Files, describe_empty, picture_names, require_own_stems, stem
+from ganvas.data.listing import Files, describe_empty, image_names, require_unique_stems, stem
 from ganvas.data.shards import Member, Members, find_members, read_file
 from ganvas.errors import UserError
 from ganvas.files import read_json
-from ganvas.messages import named
+from ganvas.messages import join_first
 from ganvas.options import Name, from_json
 
 OPTIONS = ("--source-channels", "--target-channels")
@@ -184,15 +184,17 @@ def _listed(folder: Path) -> tuple[list[str], Counter[str]]:
         UserError: Two have one stem.
     """
     unread: Counter[str] = Counter()
-    names = sorted(picture_names(folder, unread), key=stem)
-    require_own_stems(folder, names)
+    names = sorted(image_names(folder, unread), key=stem)
+    require_unique_stems(folder, names)
     return names, unread
 
 
 def _unmatched(a: Path, b: Path, first: list[str], second: list[str]) -> UserError:
     sides = [set(map(stem, names)) for names in (first, second)]
     alone = [sorted(sides[0] - sides[1]), sorted(sides[1] - sides[0])]
-    found = "; ".join(f"only in {folder}: {named(names)}" for folder, names in zip((a, b), alone, strict=True) if names)
+    found = "; ".join(
+        f"only in {folder}: {join_first(names)}" for folder, names in zip((a, b), alone, strict=True) if names
+    )
     return UserError(f"{a.parent}: images without a partner of the same name ({found}). Add or remove them.")
 
 
@@ -212,7 +214,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
             layouts.
         target: The folder of the targets beside ``sources``.
         seed: Of the augmentation.
-        store: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
+        cache: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
 
     Raises:
         UserError: As `find_pairs`.
@@ -232,7 +234,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         sources: Sequence[str] = (),
         target: str = "b",
         seed: int = 0,
-        store: PictureStore | None = None,
+        cache: DecodeCache | None = None,
     ) -> None:
         self.pairs = find_stacked_pairs(root, split, sources, target) if sources else find_pairs(root, split)
         self._ranges = (source_range, target_range)
@@ -240,7 +242,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self._backwards = direction == "b2a"
         self._channels = (source_channels, target_channels)
         self._seed = seed
-        self._store = store
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -271,11 +273,11 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def _scaled(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         """Give source and target at the scale from which pieces are cut."""
-        scale = self._transform.scaled if self._transform else lambda picture: picture
+        scale = self._transform.resize if self._transform else lambda picture: picture
         load_size = self._transform.augmentation.load_size if self._transform else None
         files = [_identity(picture) for picture in (pair.a, pair.b, *pair.more) if picture is not None]
         key = repr((files, self._channels, self._backwards, load_size))
-        source, target = kept(self._store, key, lambda: [scale(picture) for picture in self._decode(pair)])
+        source, target = get_or_decode(self._cache, key, lambda: [scale(picture) for picture in self._decode(pair)])
         return source, target
 
     def _decode(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -284,17 +286,17 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         if pair.b is None:
             both = read_file(pair.a, keep_alpha=True)
             left, right = split_halves(both.array, Path(str(pair.a)))
-            with naming_option(option_a):
+            with add_option_to_errors(option_a):
                 a = _half(both, left, first, pair.a)
-            with naming_option(option_b):
+            with add_option_to_errors(option_b):
                 b = _half(both, right, second, pair.a)
         else:
-            with naming_option(option_a):
+            with add_option_to_errors(option_a):
                 if pair.more and isinstance(pair.a, Path):
                     a = read_stacked([pair.a, *pair.more], first).array
                 else:
                     a = read_file(pair.a, first).array
-            with naming_option(option_b):
+            with add_option_to_errors(option_b):
                 b = read_file(pair.b, second).array
             if a.shape[:2] != b.shape[:2]:
                 sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
@@ -306,16 +308,16 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 def _identity(picture: Path | Member) -> tuple[object, ...]:
-    return (*identity(picture.shard), picture.name) if isinstance(picture, Member) else identity(picture)
+    return (*file_key(picture.shard), picture.name) if isinstance(picture, Member) else file_key(picture)
 
 
-def _half(both: Picture, half: np.ndarray, channels: int, file: Path | Member) -> np.ndarray:
+def _half(both: Raster, half: np.ndarray, channels: int, file: Path | Member) -> np.ndarray:
     """Give one half of an A|B image its channels, of which alpha is one where it is counted.
 
     Raises:
         ChannelsError: It has others.
     """
-    return fit_channels(composed(half, both.alpha, channels)[0], channels, Path(str(file)))
+    return fit_channels(composite_over_white(half, both.alpha, channels)[0], channels, Path(str(file)))
 
 
 def split_halves(both: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:

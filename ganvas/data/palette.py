@@ -15,13 +15,13 @@ from ganvas.limits import MAX_COLORS
 if TYPE_CHECKING:
     import numpy as np
 
-Colour = tuple[int, int, int]  # 8-bit red, green, blue
+Color = tuple[int, int, int]  # 8-bit red, green, blue
 
 FLAT_SHARE = 0.5  # of a image's pixels have colors of the legend, exactly: the rest may be lines and letters
 LOOKED_AT = 4  # every fourth row and column tell that
 
 
-def legend_of(info: Mapping[str, Any]) -> dict[str, Colour]:
+def parse_palette(info: Mapping[str, Any]) -> dict[str, Color]:
     """Give the legend in a dataset's description, a color by the name of each class; empty where there is none.
 
     Args:
@@ -45,7 +45,7 @@ def is_color(values: object) -> bool:
     return isinstance(values, list | tuple) and [type(v) is int and 0 <= v <= 255 for v in values] == [True] * 3
 
 
-def is_flat(picture: np.ndarray, colours: Iterable[Colour]) -> bool:
+def is_flat(picture: np.ndarray, colours: Iterable[Color]) -> bool:
     """Tell whether a image [H, W, C] is drawn in the legend's colors, with at most lines and letters beside them."""
     if picture.dtype != "uint8" or picture.shape[2] != 3:
         return False

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from ganvas.data.images import Picture, decode_picture, read_picture
-from ganvas.data.listing import Names, is_picture, stem
+from ganvas.data.images import Raster, decode_raster, read_raster
+from ganvas.data.listing import Names, is_image_name, stem
 from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
 from ganvas.files import open_regular, read_json, write_file
@@ -72,28 +72,28 @@ class Member:
             file.seek(self.offset)
             return file.read(self.size)
 
-    def read(self, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
-        """Decode it, as `read_picture` does a file.
+    def read(self, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
+        """Decode it, as `read_raster` does a file.
 
         Raises:
-            UserError: As `read_picture`, or the shard is gone.
+            UserError: As `read_raster`, or the shard is gone.
         """
         try:
             content = self.read_bytes()
         except OSError as error:
             raise UserError(f"{self}: the shard cannot be read ({error.strerror}). Put it back.") from None
-        return decode_picture(io.BytesIO(content), Path(str(self)), channels, keep_alpha=keep_alpha)
+        return decode_raster(io.BytesIO(content), Path(str(self)), channels, keep_alpha=keep_alpha)
 
 
-def read_file(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Picture:
-    """Decode an image that is a file or lies inside of a shard, as `read_picture` does.
+def read_file(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
+    """Decode an image that is a file or lies inside of a shard, as `read_raster` does.
 
     Raises:
-        UserError: As `read_picture` and `Member.read`.
+        UserError: As `read_raster` and `Member.read`.
     """
     if isinstance(picture, Member):
         return picture.read(channels, keep_alpha=keep_alpha)
-    return read_picture(picture, channels, keep_alpha=keep_alpha)
+    return read_raster(picture, channels, keep_alpha=keep_alpha)
 
 
 class Members:
@@ -243,4 +243,4 @@ def _scan(shard: Path, size: int) -> Index:
 
 
 def _is_picture(name: str) -> bool:
-    return is_picture(name.rpartition("/")[2])
+    return is_image_name(name.rpartition("/")[2])

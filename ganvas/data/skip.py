@@ -15,7 +15,7 @@ Sample = TypeVar("Sample")
 IN_A_ROW = 100  # our choice: a set that has so many is not there, or read with the wrong options
 
 
-def readable(read: Callable[[int], Sample], index: int, length: int) -> tuple[Sample, list[str]]:
+def read_or_next(read: Callable[[int], Sample], index: int, length: int) -> tuple[Sample, list[str]]:
     """Read a sample, or the first one after it that can be read.
 
     Args:
@@ -40,7 +40,7 @@ def readable(read: Callable[[int], Sample], index: int, length: int) -> tuple[Sa
     raise UserError(f"{errors[0]} Nor can the {len(errors) - 1} after it be read: this is more than --on-error skips.")
 
 
-class Skips:
+class SkipCounter:
     """What could not be read in this process: all of it is counted, and each thing said once.
 
     Args:
@@ -67,15 +67,17 @@ class Skips:
             self.note(text.split("\0") if text else ())
 
 
-def read_all(read: Callable[[int], Sample], indices: Iterable[int], length: int, skips: Skips | None) -> list[Sample]:
+def read_many(
+    read: Callable[[int], Sample], indices: Iterable[int], length: int, skips: SkipCounter | None
+) -> list[Sample]:
     """Read samples; where one cannot be read and there are skips to note it in, the first after it that can.
 
     Raises:
-        UserError: One cannot be read, and there are no skips; or as `readable`.
+        UserError: One cannot be read, and there are no skips; or as `read_or_next`.
     """
     if skips is None:
         return [read(index) for index in indices]
-    found = [readable(read, index, length) for index in indices]
+    found = [read_or_next(read, index, length) for index in indices]
     skips.note(error for _, errors in found for error in errors)
     return [sample for sample, _ in found]
 
@@ -99,5 +101,5 @@ class SkippingDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """Give a sample with {"skipped": why those before it could not be read, with zero bytes between}."""
         epoch, index = key
-        sample, errors = readable(lambda place: self._dataset[epoch, place], index, self._length)
+        sample, errors = read_or_next(lambda place: self._dataset[epoch, place], index, self._length)
         return sample | {"skipped": "\0".join(errors)}

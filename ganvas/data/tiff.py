@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from ganvas.data.arrays import FULL_RANGE, Alpha, in_three_types, inverted, oriented
+from ganvas.data.arrays import FULL_RANGE, Alpha, apply_orientation, invert, to_supported_dtype
 from ganvas.data.decode import FormatError, profile_fits, too_many_pages
 from ganvas.data.tiff_check import BOUNDED, Directory, check_segment, check_tiff
 
@@ -55,36 +55,36 @@ class Tags:
 
     Attributes:
         values: Number of the tag to (type, count, value), as in TIFF 6.0, Sec. 2.
-        no_data: The value of pixels without data; None where the file names none.
+        nodata: The value of pixels without data; None where the file names none.
     """
 
     values: Mapping[int, tuple[int, int, Any]] = field(default_factory=dict)
-    no_data: float | None = None
+    nodata: float | None = None
 
-    def holes(self, picture: np.ndarray) -> np.ndarray:
+    def nodata_mask(self, picture: np.ndarray) -> np.ndarray:
         """Tell which pixels of [H, W, C] have no data: [H, W] bool, true where any channel has that value."""
-        if self.no_data is None:
+        if self.nodata is None:
             return np.zeros(picture.shape[:2], dtype=bool)
         with np.errstate(over="ignore"):  # a double too large for the image's floats was infinite there, and is here
-            alike = np.isnan(picture) if math.isnan(self.no_data) else picture == self.no_data
+            alike = np.isnan(picture) if math.isnan(self.nodata) else picture == self.nodata
         return alike.any(axis=2)
 
-    def punched(
-        self, picture: np.ndarray, holes: np.ndarray, alpha: "Alpha" = "none", *, is_told: bool = True
+    def apply_nodata(
+        self, picture: np.ndarray, nodata_mask: np.ndarray, alpha: "Alpha" = "none", *, is_told: bool = True
     ) -> tuple[np.ndarray, "Tags"]:
         """Mark pixels as without data, in a image and in the tags that are written with it.
 
         Args:
             image: [H, W, C] of any type; where it cannot hold the value that the tags name, NaN takes its place, or 0
                 in whole numbers.
-            holes: [H, W] bool.
+            nodata_mask: [H, W] bool.
             alpha: Whether the last channel is alpha, which stays as it is.
             is_told: Whether the file will have the tags. A value elsewhere that would read as the mark is moved to the
                 next that does not, then.
         """
-        if self.no_data is None:
+        if self.nodata is None:
             return picture, self
-        value, tags = self.no_data, self
+        value, tags = self.nodata, self
         if not _holds(picture.dtype, value):
             text = "nan" if picture.dtype.kind == "f" else "0"
             value = float(text)
@@ -93,7 +93,7 @@ class Tags:
         colours = marked[:, :, : picture.shape[2] - (alpha != "none")]
         if is_told:
             _move_away(colours, value)
-        colours[holes] = value
+        colours[nodata_mask] = value
         return marked, tags
 
     def scaled(self, x: float, y: float) -> "Tags":
@@ -120,7 +120,7 @@ class Tags:
                 pixels, length = value
                 scaled = Fraction(pixels, length) * Fraction(x if code == X_RESOLUTION else y)
                 values[code] = (kind, count, scaled.limit_denominator(2**16).as_integer_ratio())
-        return Tags(values, self.no_data)
+        return Tags(values, self.nodata)
 
     def sound(self) -> "Tags":
         """Leave out what cannot be written or scaled: the tags of a damaged file may say anything."""
@@ -129,7 +129,7 @@ class Tags:
         parts = [RESOLUTION & self.values.keys(), *({code} for code in self.values.keys() - RESOLUTION)]
         alone = (Tags({code: self.values[code] for code in part}) for part in parts)
         kept = {code for part in alone if part._is_sound() for code in part.values}
-        return Tags({code: tag for code, tag in self.values.items() if code in kept}, self.no_data)
+        return Tags({code: tag for code, tag in self.values.items() if code in kept}, self.nodata)
 
     def _is_sound(self) -> bool:
         try:
@@ -140,9 +140,9 @@ class Tags:
             return False
         return True
 
-    def no_data_alone(self) -> "Tags":
+    def nodata_only(self) -> "Tags":
         """Give the no-data value without all else, for a image that lies elsewhere."""
-        return Tags({code: value for code, value in self.values.items() if code == NO_DATA}, self.no_data)
+        return Tags({code: value for code, value in self.values.items() if code == NO_DATA}, self.nodata)
 
     def _pixels_are_points(self) -> bool:
         _, _, keys = self.values.get(GEO_KEYS, (0, 0, ()))
@@ -246,10 +246,10 @@ def read_tiff(file: BinaryIO, max_pixels: int | None) -> Tiff | None:
     """
     pages = check_tiff(file)
     with open_tiff(file) as tiff:
-        return _decode(tiff, pages, max_pixels) if is_ours(tiff.pages.first) else None
+        return _decode(tiff, pages, max_pixels) if is_supported_page(tiff.pages.first) else None
 
 
-def is_ours(page: tifffile.TiffPage) -> bool:
+def is_supported_page(page: tifffile.TiffPage) -> bool:
     """Check whether tifffile decodes a page in full depth; the rest is Pillow's."""
     kinds = tifffile.PHOTOMETRIC
     plain = (kinds.MINISWHITE, kinds.MINISBLACK, kinds.RGB)
@@ -272,7 +272,9 @@ def _decode(file: tifffile.TiffFile, pages: Sequence[Directory], max_pixels: int
     for part in parts:
         _require_data(file, part)
     array = np.concatenate([_channels_last(part) for part in parts], axis=2)
-    array = oriented(in_three_types(as_colors(array, page)), int(page.tags.valueof(ORIENTATION, default=1)))
+    array = apply_orientation(
+        to_supported_dtype(as_colors(array, page)), int(page.tags.valueof(ORIENTATION, default=1))
+    )
     return Tiff(array, alpha_of(page), tags_of(page), page.photometric == tifffile.PHOTOMETRIC.SEPARATED)
 
 
@@ -358,7 +360,7 @@ def as_colors(array: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
     C = array.shape[2] - (alpha != "none")
     colors, rest = array[:, :, :C], array[:, :, C:]
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        return np.concatenate([inverted(colors), rest], axis=2)
+        return np.concatenate([invert(colors), rest], axis=2)
     if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
         return np.concatenate([_rgb(colors[:, :, :4], rest if alpha == "premultiplied" else None), rest], axis=2)
     return array
@@ -400,24 +402,24 @@ def tags_of(page: tifffile.TiffPage) -> Tags:
         told = STATISTICS.sub("", str(values[GDAL_METADATA][2]))
         values[GDAL_METADATA] = (2, len(told.encode()) + 1, told)
     try:
-        no_data = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
+        nodata = float(str(values[NO_DATA][2]).strip(" \0")) if NO_DATA in values else None
     except ValueError:
-        no_data = None
-    if no_data is not None and page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        nodata = None
+    if nodata is not None and page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
         del values[NO_DATA]
-        no_data = None
-    if no_data is not None and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        no_data = _inverted_value(no_data, np.dtype(page.dtype))
-        text = f"{no_data:.17g}"
+        nodata = None
+    if nodata is not None and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        nodata = _inverted_value(nodata, np.dtype(page.dtype))
+        text = f"{nodata:.17g}"
         values[NO_DATA] = (2, len(text) + 1, text)
-    return Tags(values, no_data)
+    return Tags(values, nodata)
 
 
 def _inverted_value(value: float, kind: np.dtype) -> float:
     """Invert a value as the pixels of a type are; one that the type does not hold stays one that it does not hold."""
     if kind.kind == "f":
         with np.errstate(over="ignore"):
-            return float(inverted(np.array(value, kind)).astype(np.float32))
+            return float(invert(np.array(value, kind)).astype(np.float32))
     return (-1 - value) if kind.kind == "i" else float(np.iinfo(kind).max) - value
 
 
@@ -452,13 +454,13 @@ def write_tiff(path: Path, picture: np.ndarray, tags: Tags, alpha: Alpha = "none
         OSError: The place cannot be written.
     """
     C = picture.shape[2]
-    tifffile.imwrite(path, picture[:, :, 0] if C == 1 else picture, **writing(tags, C, alpha))
+    tifffile.imwrite(path, picture[:, :, 0] if C == 1 else picture, **writer_options(tags, C, alpha))
 
 
-def writing(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
+def writer_options(tags: Tags, channels: int, alpha: Alpha = "none") -> dict[str, Any]:
     """Give tifffile's options for a image that is written as by `write_tiff`; damaged tags are left out."""
     if fitting_profile(tags, channels, alpha) is None:
-        tags = Tags({code: tag for code, tag in tags.values.items() if code != PROFILE}, tags.no_data)
+        tags = Tags({code: tag for code, tag in tags.values.items() if code != PROFILE}, tags.nodata)
     return _writing(tags.sound().values, channels, alpha)
 
 

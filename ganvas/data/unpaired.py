@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ganvas.data.augment import Augmentation, PictureTransform
-from ganvas.data.channels import naming_option
-from ganvas.data.decode_cache import PictureStore, identity, kept
+from ganvas.data.augment import Augmentation, ImageTransform
+from ganvas.data.channels import add_option_to_errors
+from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
 from ganvas.data.images import ValueRange, read_image, require_range, to_tensor
 from ganvas.data.layout import TWO_FOLDERS, find_layout, require_both
-from ganvas.data.listing import Files, describe_empty, picture_names, stem
+from ganvas.data.listing import Files, describe_empty, image_names, stem
 from ganvas.data.paired import dataset_info
 from ganvas.errors import UserError
 
@@ -48,7 +48,7 @@ def find_domains(root: Path, split: str) -> tuple[Files, Files]:
 
 def _images(domain: Path) -> Files:
     unread: Counter[str] = Counter()
-    names = picture_names(domain, unread)
+    names = image_names(domain, unread)
     if not names:
         raise UserError(f"{domain}: {describe_empty(unread)} Both domains are needed.")
     return Files(domain, names, unread)
@@ -78,7 +78,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         range_a: The values of domain a that become -1 and 1, as in `ganvas.data.images.to_tensor`.
         range_b: The same of domain b.
         seed: Of partners and augmentation.
-        store: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
+        cache: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
 
     Raises:
         UserError: As `find_domains`.
@@ -95,14 +95,14 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         range_a: ValueRange | None = None,
         range_b: ValueRange | None = None,
         seed: int = 0,
-        store: PictureStore | None = None,
+        cache: DecodeCache | None = None,
     ) -> None:
         self.files = dict(zip("ab", find_domains(root, split), strict=True))
         self._channels = {"a": channels_a, "b": channels_b}
         self._ranges = {"a": range_a, "b": range_b}
-        self._transform = PictureTransform(augmentation) if augmentation else None
+        self._transform = ImageTransform(augmentation) if augmentation else None
         self._seed = seed
-        self._store = store
+        self._cache = cache
 
     def __len__(self) -> int:
         return max(map(len, self.files.values()))
@@ -120,12 +120,12 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """Files beside the images that are not read, as in `ganvas.data.listing.Listing`."""
         return self.files["a"].unread + self.files["b"].unread
 
-    def picture(self, domain: str, index: int) -> np.ndarray:
+    def image(self, domain: str, index: int) -> np.ndarray:
         """Give a image of a domain as it is, [H, W, C]."""
-        with naming_option(OPTIONS[domain]):
+        with add_option_to_errors(OPTIONS[domain]):
             return read_image(self.files[domain][index], self._channels[domain])
 
-    def prepared(self, domain: str, index: int) -> torch.Tensor:
+    def tensor(self, domain: str, index: int) -> torch.Tensor:
         """Give one image of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
         return self._tensor(domain, index, (0, index))
 
@@ -147,9 +147,9 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def _scaled(self, domain: str, path: Path) -> np.ndarray:
         """Give a image at the scale from which pieces are cut."""
         channels = self._channels[domain]
-        scale = self._transform.scaled if self._transform else lambda picture: picture
+        scale = self._transform.resize if self._transform else lambda picture: picture
         load_size = self._transform.augmentation.load_size if self._transform else None
-        key = repr((identity(path), channels, load_size))
-        with naming_option(OPTIONS[domain]):
-            (picture,) = kept(self._store, key, lambda: [scale(read_image(path, channels))])
+        key = repr((file_key(path), channels, load_size))
+        with add_option_to_errors(OPTIONS[domain]):
+            (picture,) = get_or_decode(self._cache, key, lambda: [scale(read_image(path, channels))])
         return picture

@@ -16,10 +16,20 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from ganvas.data.arrays import composed, in_three_types
+from ganvas.data.arrays import composite_over_white, to_supported_dtype
 from ganvas.data.decode import decoding, peek
-from ganvas.data.images import Picture, fit_channels
-from ganvas.data.tiff import ORIENTATION, Tags, alpha_of, as_colors, is_ours, open_tiff, read_segment, tags_of, writing
+from ganvas.data.images import Raster, fit_channels
+from ganvas.data.tiff import (
+    ORIENTATION,
+    Tags,
+    alpha_of,
+    as_colors,
+    is_supported_page,
+    open_tiff,
+    read_segment,
+    tags_of,
+    writer_options,
+)
 from ganvas.data.tiff_check import check_tiff, is_tiff
 from ganvas.errors import UserError
 from ganvas.files import new_file, open_regular
@@ -30,17 +40,17 @@ MOST_KEPT = 2**28  # bytes of decoded segments
 CLASSIC_BYTES = 2**32 - 2**26  # more needs BigTIFF; the rest is for tags
 
 
-class WholePicture:
+class LoadedRaster:
     """A decoded image with the manners of `TiffWindows`."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Raster) -> None:
         self._picture, self.tags = picture, picture.tags
         self.height, self.width = picture.array.shape[:2]
 
-    def read(self, top: int, left: int, H: int, W: int) -> Picture:
+    def read(self, top: int, left: int, H: int, W: int) -> Raster:
         """Give a window."""
         place = np.s_[top : top + H, left : left + W]
-        return Picture(self._picture.array[place], self.tags, self._picture.holes[place])
+        return Raster(self._picture.array[place], self.tags, self._picture.nodata_mask[place])
 
 
 @contextmanager
@@ -63,7 +73,7 @@ def open_windows(path: Path, channels: int, rows: int) -> "Iterator[TiffWindows 
             file = opened.enter_context(open_regular(path))
             pages = check_tiff(file) if is_tiff(peek(file)) else []
             tiff = opened.enter_context(open_tiff(file)) if len(pages) == 1 else None
-            windows = TiffWindows(path, tiff, channels, rows) if tiff and is_read_by_windows(tiff) else None
+            windows = TiffWindows(path, tiff, channels, rows) if tiff and supports_windows(tiff) else None
         except UserError:
             raise
         except Exception:  # reading it whole says what is wrong
@@ -71,10 +81,10 @@ def open_windows(path: Path, channels: int, rows: int) -> "Iterator[TiffWindows 
         yield windows
 
 
-def is_read_by_windows(file: tifffile.TiffFile) -> bool:
-    """Tell whether `TiffWindows` reads this file; what it does not, `read_picture` may."""
+def supports_windows(file: tifffile.TiffFile) -> bool:
+    """Tell whether `TiffWindows` reads this file; what it does not, `read_raster` may."""
     page = file.pages.first
-    if not is_ours(page) or page.tags.valueof(ORIENTATION, default=1) != 1 or page.imagedepth > 1:
+    if not is_supported_page(page) or page.tags.valueof(ORIENTATION, default=1) != 1 or page.imagedepth > 1:
         return False
     if math.prod(file.series[0].shape) != math.prod(page.shape):
         return False  # its channels are pages
@@ -101,11 +111,11 @@ def _is_plain(page: tifffile.TiffPage) -> bool:
 
 
 class TiffWindows:
-    """A TIFF read by windows; pixels without data get the least value elsewhere, as in `read_picture`.
+    """A TIFF read by windows; pixels without data get the least value elsewhere, as in `read_raster`.
 
     Args:
         path: The file.
-        file: It, opened; `is_read_by_windows`.
+        file: It, opened; `supports_windows`.
         channels: Channels wanted.
         rows: Most rows of a window.
     """
@@ -120,9 +130,9 @@ class TiffWindows:
         row = down * across * (page.samplesperpixel if _is_planar(page) else 1)
         kept = max(1, min(row, MOST_KEPT // _segment_bytes(page)))
         self._segment = lru_cache(maxsize=kept)(self._decode_segment)
-        self._fill = self._least() if self.tags.no_data is not None else 0.0
+        self._fill = self._least() if self.tags.nodata is not None else 0.0
 
-    def read(self, top: int, left: int, H: int, W: int) -> Picture:
+    def read(self, top: int, left: int, H: int, W: int) -> Raster:
         """Decode a window.
 
         Raises:
@@ -130,12 +140,12 @@ class TiffWindows:
         """
         array = self._raw(top, left, H, W)
         colours = self._colours(array)
-        holes = self.tags.holes(array[:, :, :colours])
-        if holes.any():
+        nodata_mask = self.tags.nodata_mask(array[:, :, :colours])
+        if nodata_mask.any():
             array = array.copy()
-            array[holes, :colours] = self._fill
-        array, _ = composed(array, self._alpha, self._channels)
-        return Picture(fit_channels(array, self._channels, self._path), self.tags, holes)
+            array[nodata_mask, :colours] = self._fill
+        array, _ = composite_over_white(array, self._alpha, self._channels)
+        return Raster(fit_channels(array, self._channels, self._path), self.tags, nodata_mask)
 
     def _colours(self, array: np.ndarray) -> int:
         return array.shape[2] - (self._alpha != "none")
@@ -147,7 +157,7 @@ class TiffWindows:
             for left in range(0, self.width, BLOCK):
                 window = self._raw(top, left, min(self._rows, self.height - top), min(BLOCK, self.width - left))
                 values = window[:, :, : self._colours(window)]
-                data = values[~self.tags.holes(values)]
+                data = values[~self.tags.nodata_mask(values)]
                 least = min(least, float(data.min())) if data.size else least
         return least if math.isfinite(least) else 0.0
 
@@ -155,7 +165,7 @@ class TiffWindows:
         """Decode a window as it stands in the file, but for colors: [H, W, C] in one of three types."""
         decode = self._from_plain if _is_plain(self._page) else self._from_segments
         with decoding(self._path):
-            return in_three_types(as_colors(decode(top, left, H, W), self._page))
+            return to_supported_dtype(as_colors(decode(top, left, H, W), self._page))
 
     def _from_plain(self, top: int, left: int, H: int, W: int) -> np.ndarray:
         """Read the pieces of rows where they lie."""
@@ -221,7 +231,7 @@ def write_bands(
             tile=(BLOCK, BLOCK),
             bigtiff=math.prod(shape) * kind.itemsize > CLASSIC_BYTES,
             maxworkers=1,  # more would take all squares into memory first
-            **writing(tags, C),
+            **writer_options(tags, C),
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.arrays import FULL_RANGE
-from ganvas.data.palette import legend_of
+from ganvas.data.palette import parse_palette
 from ganvas.errors import UserError
 
 
@@ -48,7 +48,7 @@ class MedianColours:
             raise ValueError(f"{len(sources)} sources and {len(targets)} targets; expected pairs of equal sizes")
         if not legend:
             raise UserError("legend: has no class. Give it in dataset.json as a color by name, or leave it out.")
-        colours = np.array(list(legend_of({"legend": legend}).values()), dtype=np.uint8)
+        colours = np.array(list(parse_palette({"legend": legend}).values()), dtype=np.uint8)
         classes = np.concatenate([_nearest(source, colours).ravel() for source in sources])  # [P]
         pixels = np.concatenate([target.reshape(-1, target.shape[2]) for target in targets])  # [P, C]
         overall = _median(pixels)

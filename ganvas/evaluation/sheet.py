@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ganvas.data.images import for_the_eye
+from ganvas.data.images import to_display
 
 _PAPER = (226, 227, 229)
 _INK = (38, 40, 44)
@@ -34,7 +34,7 @@ def contact_sheet(
         ValueError: There are no images, or the titles do not fit in number.
     """
     _check_counts(rows, column_titles, row_titles)
-    pictures = [[Image.fromarray(for_the_eye(picture)) for picture in row] for row in rows]
+    pictures = [[Image.fromarray(to_display(picture)) for picture in row] for row in rows]
     width = max(picture.width for row in pictures for picture in row)
     height = max(picture.height for row in pictures for picture in row)
     scale = math.ceil(_SMALLEST_SIDE / max(width, height))

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ganvas.data.encoding import IMAGE_SUFFIXES, require_file_name, require_output_folder
-from ganvas.data.images import Picture
+from ganvas.data.images import Raster
 from ganvas.data.listing import describe_empty, list_folder
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError, WriteError
@@ -197,7 +197,7 @@ class _Read:
     number: int
     source: "Source"
     tags: Tags
-    holes: np.ndarray
+    nodata_mask: np.ndarray
 
 
 class _Line:
@@ -213,7 +213,7 @@ class _Line:
 
     def sources(self) -> Iterator[_Read]:
         """Read ahead; yield what could be read, in order."""
-        reading: deque[tuple[int, Future[Picture]]] = deque()
+        reading: deque[tuple[int, Future[Raster]]] = deque()
         for number, job in enumerate(self._jobs.todo):
             reading.append((number, self._readers.submit(self._translator.read, job.source)))
             if len(reading) > AHEAD:
@@ -221,18 +221,18 @@ class _Line:
         while reading:
             yield from self._received(*reading.popleft())
 
-    def _received(self, number: int, future: Future[Picture]) -> Iterator[_Read]:
+    def _received(self, number: int, future: Future[Raster]) -> Iterator[_Read]:
         try:
             picture = future.result()
         except UserError as error:
             self._fail(number, error)
             return
-        yield _Read(number, self._translator.prepare(picture.array), picture.tags, picture.holes)
+        yield _Read(number, self._translator.prepare(picture.array), picture.tags, picture.nodata_mask)
 
     def write(self, one: _Read, output: np.ndarray) -> None:
         """Have a translation written; wait where too many wait for that."""
         target = self._jobs.todo[one.number].target
-        task = self._writers.submit(self._translator.write, target, output, one.tags, one.holes)
+        task = self._writers.submit(self._translator.write, target, output, one.tags, one.nodata_mask)
         self._writing.append((one.number, task))
         while self._writing and (len(self._writing) > AHEAD or self._writing[0][1].done()):
             self._settle(*self._writing.popleft())

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from ganvas.data.arrays import Alpha, composed
+from ganvas.data.arrays import Alpha, composite_over_white
 from ganvas.data.decode import decoding, pillow_pixels
 from ganvas.errors import UserError
 
@@ -39,7 +39,7 @@ def with_channels(array: np.ndarray, alpha: Alpha, channels: int) -> np.ndarray:
         channels: How many the model takes.
     """
     if channels not in (2, 4):
-        array, _ = composed(array, alpha, channels)
+        array, _ = composite_over_white(array, alpha, channels)
     C = array.shape[2]
     if array.dtype != np.uint8 or channels == C or {channels, C} - MODES.keys():
         return array

@@ -19,7 +19,7 @@ import onnxruntime
 from PIL import Image
 
 from ganvas.console import run_command
-from ganvas.data.arrays import TOLERANCE, require_trained_values, source_image
+from ganvas.data.arrays import TOLERANCE, require_trained_range, to_model_input
 from ganvas.data.decode import read_basic
 from ganvas.data.encoding import ENCODING, IMAGE_SUFFIXES, require_file_name, require_output_folder
 from ganvas.data.listing import describe_empty, describe_unread, list_folder
@@ -63,11 +63,11 @@ class OnnxTranslator:
         Raises:
             ValueError: It is no array [H, W, C], has no pixels, or another type.
             UserError: It has another number of channels than the model takes, values that are not finite, floats
-                beyond [0, 1] where the model has no range of its own, or values as `require_trained_values`; or the
+                beyond [0, 1] where the model has no range of its own, or values as `require_trained_range`; or the
                 network cannot take it.
         """
         is_stacked = bool(self.how.get("source_folders"))
-        picture = source_image(picture, self.how["source_channels"], is_stacked=is_stacked)
+        picture = to_model_input(picture, self.how["source_channels"], is_stacked=is_stacked)
         self._require(picture)
         H, W = picture.shape[:2]
         low, high = self.how["source_range"] or (0.0, TOP[picture.dtype.name])
@@ -87,7 +87,7 @@ class OnnxTranslator:
             raise UserError("the image has values that are not finite (NaN or infinite). Fill them.")
         if kind == "float32" and self.how["source_range"] is None and (low < -TOLERANCE or high > 1 + TOLERANCE):
             raise UserError(f"the image has values from {low:g} to {high:g}; this model's floats lie in 0 to 1.")
-        require_trained_values(picture, self.how["source_range"], self.how["source_type"], "the image")
+        require_trained_range(picture, self.how["source_range"], self.how["source_type"], "the image")
 
     def _run(self, source: np.ndarray) -> np.ndarray:
         try:

@@ -14,20 +14,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ganvas.console import DIRECTIONS
-from ganvas.data.arrays import PictureType, require_trained_values, source_image
+from ganvas.data.arrays import ImageDtype, require_trained_range, to_model_input
 from ganvas.data.decode import profile_fits
 from ganvas.data.images import (
-    Picture,
-    holds,
-    marked,
-    read_picture,
+    Raster,
+    apply_nodata,
+    format_supports,
+    read_raster,
     read_stacked,
     require_range,
     to_array,
     to_tensor,
     write_image,
 )
-from ganvas.data.listing import namesakes
+from ganvas.data.listing import images_with_stem
 from ganvas.data.palette import is_flat
 from ganvas.data.resize import resize
 from ganvas.data.tiff import Tags
@@ -187,7 +187,7 @@ class Translator:
             UserError: It has another number of channels than the model takes, or as `require_values`.
         """
         how = self.preprocessing
-        picture = source_image(picture, how.source_channels, is_stacked=bool(how.source_folders))
+        picture = to_model_input(picture, how.source_channels, is_stacked=bool(how.source_folders))
         H, W = picture.shape[:2]
         self.require_values(picture)
         values = to_tensor(self.scaled(picture), how.source_range).to(self.device)
@@ -288,7 +288,7 @@ class Translator:
         result.complain()
         return result.files
 
-    def read(self, source: Path) -> Picture:
+    def read(self, source: Path) -> Raster:
         """Read a source image, or all that make one: those of its name in the folders beside its own.
 
         Raises:
@@ -299,7 +299,7 @@ class Translator:
             beside = [_namesake(source.parent.parent / folder, source.stem) for folder in how.source_folders]
             picture = read_stacked(beside, how.source_channels)
         else:
-            picture = read_picture(source, how.source_channels)
+            picture = read_raster(source, how.source_channels)
         self.require_values(picture.array, source)
         return picture
 
@@ -311,11 +311,11 @@ class Translator:
             path: Its file, for the message, where it comes from one.
 
         Raises:
-            UserError: As `require_range` and `require_trained_values`.
+            UserError: As `require_range` and `require_trained_range`.
         """
         how, what = self.preprocessing, "the image" if path is None else f"{path}:"
         require_range(picture, how.source_range, what)
-        require_trained_values(picture, how.source_range, how.source_type, what)
+        require_trained_range(picture, how.source_range, how.source_type, what)
 
     def translate_file(self, source: Path, target: Path) -> Path:
         """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
@@ -324,24 +324,24 @@ class Translator:
             The file written: ``target``, or a TIFF of that name where its format does not hold the image.
         """
         picture = self.read(source)
-        return self.write(target, self.translate_batch([picture.array])[0], picture.tags, picture.holes)
+        return self.write(target, self.translate_batch([picture.array])[0], picture.tags, picture.nodata_mask)
 
     def write(self, target: Path, output: np.ndarray, tags: Tags, holes: np.ndarray) -> Path:
         """Write a translation with the tags and holes of its source; give the file, as `translate_file` does."""
         path = self._held(target, output)
-        write_image(path, *marked(path.suffix, output, holes, tags))
+        write_image(path, *apply_nodata(path.suffix, output, holes, tags))
         return path
 
     def possible_files(self, target: Path) -> list[Path]:
         """List the files that a translation called ``target`` may become; mostly one is known before it is read."""
         how = self.preprocessing
-        kinds = get_args(PictureType) if how.target_range is None else (how.target_type,)
+        kinds = get_args(ImageDtype) if how.target_range is None else (how.target_type,)
         blanks = (np.zeros((1, 1, how.target_channels), kind) for kind in kinds)
         return list(dict.fromkeys(self._held(target, blank) for blank in blanks))
 
     def _held(self, target: Path, output: np.ndarray) -> Path:
         exactly = self.preprocessing.target_range is not None
-        return target if holds(target.suffix, output, exactly=exactly) else target.with_suffix(".tif")
+        return target if format_supports(target.suffix, output, exactly=exactly) else target.with_suffix(".tif")
 
 
 def load(
@@ -417,7 +417,7 @@ def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image
 
 
 def _namesake(folder: Path, name: str) -> Path:
-    found = namesakes(folder, name)
+    found = images_with_stem(folder, name)
     if len(found) != 1:
         raise UserError(f"{folder}: has {len(found)} images called {name}; one is expected, beside the others.")
     return folder / found[0]

@@ -21,11 +21,11 @@ from pydantic import AfterValidator, Field, with_config
 from torch import Tensor, nn
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from ganvas.data.arrays import PictureType
+from ganvas.data.arrays import ImageDtype
 from ganvas.data.images import write_image
-from ganvas.data.palette import Colour, is_color
+from ganvas.data.palette import Color, is_color
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, read_whole, sha256, write_file, write_json
+from ganvas.files import new_folder, read_consistently, read_json, sha256, write_file, write_json
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS
 from ganvas.models.foreign import describe_content
 from ganvas.models.hub import fetch, hub_name
@@ -87,7 +87,7 @@ class ResNetArguments(_Arguments, total=False):
     num_blocks: Annotated[int, Field(ge=0, le=256)]
 
 
-def _color(values: Colour) -> Colour:
+def _color(values: Color) -> Color:
     if not is_color(values):
         raise ValueError("a color is red, green and blue, 0 to 255 each")
     return values
@@ -121,11 +121,11 @@ class Preprocessing:
     resized: bool
     source_range: Range | None = None
     target_range: Range | None = None
-    source_type: PictureType = "uint8"
-    target_type: PictureType = "uint8"
+    source_type: ImageDtype = "uint8"
+    target_type: ImageDtype = "uint8"
     source_folders: Annotated[tuple[FolderName, ...], Field(max_length=MAX_CHANNELS)] = ()
     target_folder: FolderName = "b"
-    legend: Annotated[tuple[Annotated[Colour, AfterValidator(_color)], ...], Field(max_length=MAX_COLORS)] = ()
+    legend: Annotated[tuple[Annotated[Color, AfterValidator(_color)], ...], Field(max_length=MAX_COLORS)] = ()
 
     def backwards(self) -> "Preprocessing":
         """Give the same of the other direction."""
@@ -282,7 +282,7 @@ def _places(path: Path) -> tuple[Path, ...]:
 def read_model(path: Path, read: Callable[[], Read]) -> Read:
     """Return what ``read`` reads of the model of a path, all of one version: a training may be replacing it."""
     is_run = not is_checkpoint(path) and path.is_dir() and not (path / WEIGHTS).exists()
-    return read_whole([path / "model"] if is_run else _places(path)[:1], read)
+    return read_consistently([path / "model"] if is_run else _places(path)[:1], read)
 
 
 def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[ModelConfig, dict[str, nn.Module]]:

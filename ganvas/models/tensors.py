@@ -8,7 +8,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ganvas.errors import UserError
-from ganvas.files import cannot_write
+from ganvas.files import write_error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -25,7 +25,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         )
         path.chmod(mode)
     except (OSError, safetensors.SafetensorError) as error:
-        raise cannot_write(path, OSError(str(error))) from None
+        raise write_error(path, OSError(str(error))) from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from ganvas.data.listing import Files
 from ganvas.data.shards import Members
 from ganvas.errors import UserError
 from ganvas.files import read_json, write_json
-from ganvas.messages import named
+from ganvas.messages import join_first
 
 FILE = "data.json"
 LISTED = 10_000  # files of a part that are recorded by name; our choice: below a megabyte
@@ -156,5 +156,5 @@ def _difference(was: DataPart | None, now: DataPart | None) -> str:
             ("of another size", resized),
         ):
             if names:
-                found.append(f"{what}: {named(names)}")
+                found.append(f"{what}: {join_first(names)}")
     return ", ".join(found) or "other content"

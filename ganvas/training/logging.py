@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ganvas.files import cannot_write, encode_text, new_file, parse_json, write_file
+from ganvas.files import encode_text, new_file, parse_json, write_error, write_file
 from ganvas.training.monitors import Sight
 
 METRICS = "metrics.jsonl"
@@ -44,7 +44,7 @@ class RunLog:
             self._metrics = (run / METRICS).open("a", encoding="utf-8")
             self._board = SummaryWriter(str(run), purge_step=start_step + 1)
         except OSError as error:
-            raise cannot_write(run / METRICS, error) from None
+            raise write_error(run / METRICS, error) from None
         if start_step == 0:
             self._board.add_text("config", "\n".join(f"    {name}: {value}" for name, value in hyperparameters.items()))
         self._hyperparameters = dict(hyperparameters)
@@ -96,7 +96,7 @@ class RunLog:
             self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
             self._metrics.flush()
         except OSError as error:
-            raise cannot_write(self._run / METRICS, error) from None
+            raise write_error(self._run / METRICS, error) from None
 
     def say(self, message: str) -> None:
         """Print a line for the user, above the progress bar."""
@@ -109,7 +109,7 @@ class RunLog:
             with new_file(_sample(folder, step)) as aside:
                 Image.fromarray(sheet).save(aside)
         except OSError as error:
-            raise cannot_write(folder, error) from None
+            raise write_error(folder, error) from None
         self._board.add_image("samples", sheet, step, dataformats="HWC")
 
     def sync(self) -> None:

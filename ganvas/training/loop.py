@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
-from ganvas.data.skip import Skips
+from ganvas.data.skip import SkipCounter
 from ganvas.errors import UserError, WriteError
 from ganvas.files import read_json
 from ganvas.models.folder import load_weights
@@ -172,7 +172,7 @@ def train(
     schedule = make_schedule(schedule_config, epoch_steps, shift)
     ranks = Ranks(fabric)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
-    skips, skipped_before = Skips(say_plainly if log is None else log.say), progress.skipped
+    skips, skipped_before = SkipCounter(say_plainly if log is None else log.say), progress.skipped
     window, unseen = _Window(progress.step), _Window(progress.step)
     began = time.monotonic() - progress.seconds
     saved = progress  # what the newest checkpoint holds

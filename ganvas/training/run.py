@@ -13,9 +13,9 @@ from typing import Protocol
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from ganvas.data.decode_cache import PictureStore, temporary_store
+from ganvas.data.decode_cache import DecodeCache, temporary_decode_cache
 from ganvas.errors import UserError
-from ganvas.files import cannot_write, recover_folder, write_json
+from ganvas.files import recover_folder, write_error, write_json
 from ganvas.options import COMMAND, to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record
@@ -172,13 +172,13 @@ def blaming_held_out(split: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shared_store(hardware: HardwareConfig, fabric: Fabric) -> Iterator[PictureStore | None]:
-    """Open the store of decoded images that the processes of this machine share; none where nothing is to be kept."""
+def shared_decode_cache(hardware: HardwareConfig, fabric: Fabric) -> Iterator[DecodeCache | None]:
+    """Open the cache of decoded images that the processes of this machine share; none where nothing is to be kept."""
     if not hardware.cache_gb:
         yield None
         return
-    with temporary_store(int(hardware.cache_gb * 1e9), fabric.broadcast) as store:
-        yield store
+    with temporary_decode_cache(int(hardware.cache_gb * 1e9), fabric.broadcast) as cache:
+        yield cache
 
 
 def _silence(line: str) -> None:
@@ -202,7 +202,7 @@ def _make_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(run, error) from None
+        raise write_error(run, error) from None
 
 
 def _say_outcome(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import load
 from benchmarks.load import PlainPairs, draw_pairs, measure, measure_listing, our_batches, plain_batches
-from ganvas.data.decode_cache import temporary_store
+from ganvas.data.decode_cache import temporary_decode_cache
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def test_pairs_are_jpegs_of_the_size_and_weight_of_published_maps(pairs):
 
 
 def test_both_loaders_give_tensors_of_one_kind(pairs):
-    with temporary_store(10**7) as store:
-        ours = list(our_batches(pairs, 2, 0, store, 2))
+    with temporary_decode_cache(10**7) as cache:
+        ours = list(our_batches(pairs, 2, 0, cache, 2))
     plain = list(plain_batches(sorted((pairs / "train").iterdir()), 0, 2))
     assert len(ours) == len(plain) == 4
     for batch in ours + plain:
@@ -75,8 +75,8 @@ def test_both_loaders_keep_their_processes_from_pass_to_pass(pairs, monkeypatch)
     files = sorted((pairs / "train").iterdir())
     assert len(list(plain_batches(files, 1, 3))) == 6
     assert len(begun) == 1
-    with temporary_store(10**7) as store:
-        assert len(list(our_batches(pairs, 2, 1, store, 3))) == 6
+    with temporary_decode_cache(10**7) as cache:
+        assert len(list(our_batches(pairs, 2, 1, cache, 3))) == 6
     assert len(begun) == 2
 
 

@@ -7,7 +7,7 @@ import tifffile
 
 from benchmarks.tiles import compare, draw_picture, draw_worlds, model, peak_bytes, small_networks
 from data_scripts.sets.earth_world import draw_map
-from ganvas.data.images import read_picture
+from ganvas.data.images import read_raster
 from ganvas.inference.tiling.plan import Tiling
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def test_the_world_is_drawn_side_by_side(tmp_path):
     assert np.array_equal(picture[:240, :480], draw_map(480, with_lines=True)[0])
     assert np.array_equal(picture[240:], picture[:60])
     assert np.array_equal(picture[:, 480:], picture[:, :220])
-    assert not read_picture(path).holes.any()
+    assert not read_raster(path).nodata_mask.any()
 
 
 def test_the_models_translate_and_memory_is_told_in_bytes():

@@ -1,4 +1,4 @@
-"""Images of two domains: the store of decoded ones, and what happens to those that cannot be read."""
+"""Images of two domains: the cache of decoded ones, and what happens to those that cannot be read."""
 
 from ganvas.data.sampling import epoch_order
 from ganvas.files import sha256

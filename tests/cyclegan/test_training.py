@@ -246,7 +246,7 @@ def build(tmp_path):
     def model(data, *options):
         line = ["--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--precision", "fp32", *options]
         config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, [*line, "--device", "cpu"]).options
-        return CycleGan(config, make_fabric(config.hardware), tmp_path / "run", store=None, say=print)
+        return CycleGan(config, make_fabric(config.hardware), tmp_path / "run", cache=None, say=print)
 
     return model
 
@@ -261,7 +261,7 @@ def test_what_is_judged_and_shared_is_the_average_where_one_is_kept(build, domai
     model = build(domains_with_truth, "--ema", ema, "--lr", "0.01")
     for seed in range(3):
         model.step(batch(seed))
-    held_out = {d: torch.stack([model.held_out.prepared(d, i) for i in range(2)]) for d in "ab"}
+    held_out = {d: torch.stack([model.held_out.tensor(d, i) for i in range(2)]) for d in "ab"}
 
     @torch.no_grad()
     def scores(G):

@@ -20,8 +20,8 @@ from ganvas.files import (
     new_file,
     new_folder,
     parse_json,
+    read_consistently,
     read_json,
-    read_whole,
     recover_folder,
     require_writable,
     sha256,
@@ -164,7 +164,7 @@ def test_a_reader_repairs_it_too(tmp_path, killed):
     with new_folder(tmp_path / "model") as aside:
         (aside / "x").write_text("old")
     killed("between", tmp_path / "model")
-    assert read_whole([tmp_path / "model"], lambda: (tmp_path / "model" / "x").read_text()) == "old"
+    assert read_consistently([tmp_path / "model"], lambda: (tmp_path / "model" / "x").read_text()) == "old"
 
 
 def test_a_failure_between_the_two_renames_leaves_the_old_folder(tmp_path, monkeypatch):
@@ -350,7 +350,7 @@ def test_a_reader_beside_a_writer_gets_one_whole_version(tmp_path):
             time.sleep(0.001)
             return first, (folder / "b").read_text()
 
-        found = [read_whole([folder], read) for _ in range(100)]
+        found = [read_consistently([folder], read) for _ in range(100)]
     finally:
         stop.set()
         writer.join()
@@ -364,7 +364,7 @@ def test_what_is_not_there_is_told_at_once(tmp_path):
 
     start = time.monotonic()
     with pytest.raises(UserError, match="nothing there"):
-        read_whole([tmp_path / "model"], read)
+        read_consistently([tmp_path / "model"], read)
     assert time.monotonic() - start < files.REREAD_SECONDS / 4
 
 

@@ -23,7 +23,7 @@ def old_run(trained, tmp_path):
     shutil.copytree(trained, run)
     config = json.loads((run / "config.json").read_text())
     del config["data"]["augment"]
-    config["data"]["colour"] = 0.0
+    config["data"]["color"] = 0.0
     (run / "config.json").write_text(json.dumps(config))
     return run
 
@@ -92,7 +92,7 @@ def test_pictures_without_colours_train_under_strong(train, tmp_path):
     channels = ["--source-channels", 5, "--target-channels", 1]
     code, _, err = train(tmp_path / "run", "--augment", "strong", *channels, "--steps", 2, data=tmp_path / "data")
     assert code == 0, err
-    code, _, err = train(tmp_path / "other", "--augment", "strong", "--colour", 0.1, *channels, data=tmp_path / "data")
+    code, _, err = train(tmp_path / "other", "--augment", "strong", "--color", 0.1, *channels, data=tmp_path / "data")
     assert code == 2
     assert "--color works on 8-bit images of 1 or 3 channels; these have 5 of uint16" in err
 

@@ -1,4 +1,4 @@
-"""Where pairs come from: shards, the store of decoded ones, and what happens to those that cannot be read."""
+"""Where pairs come from: shards, the cache of decoded ones, and what happens to those that cannot be read."""
 
 import json
 import re

@@ -17,11 +17,11 @@ SMALL = [*SIZES, "--base-channels", "4", "--discriminator-channels", "4"]
 FEW = ["--steps", 4, "--save-every-steps", 4, "--sample-every-steps", 4, "--threads", 1]
 
 
-def geotiff(path, bands, no_data=None):
+def geotiff(path, bands, nodata=None):
     """[H, W, C] as a GeoTIFF of rasterio's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     H, W, C = bands.shape
-    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": no_data}
+    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": nodata}
     with rasterio.open(path, "w", height=H, width=W, count=C, dtype=bands.dtype, compress="lzw", **where) as file:
         file.write(np.moveaxis(bands, 2, 0))
 
@@ -35,7 +35,7 @@ def satellite(tmp_path):
             bands = chance.integers(1, 4096, (40, 48, 5), dtype=np.uint16)
             bands[:4, :4] = 0
             heights = bands.mean(axis=2, keepdims=True).astype(np.float32) * 2 - 500
-            geotiff(tmp_path / "data" / split / "a" / f"{number}.tif", bands, no_data=0)
+            geotiff(tmp_path / "data" / split / "a" / f"{number}.tif", bands, nodata=0)
             geotiff(tmp_path / "data" / split / "b" / f"{number}.tif", heights)
     return tmp_path / "data"
 
@@ -75,7 +75,7 @@ def test_five_bands_to_five_bands(pix2pix, satellite, tmp_path):
     """The targets are the sources' bands from the last to the first, in half their values."""
     for source in sorted(satellite.glob("*/a/*.tif")):
         with rasterio.open(source) as file:
-            geotiff(source.parents[1] / "b" / source.name, np.moveaxis(file.read()[::-1] // 2, 0, 2), no_data=0)
+            geotiff(source.parents[1] / "b" / source.name, np.moveaxis(file.read()[::-1] // 2, 0, 2), nodata=0)
     run = tmp_path / "run"
     how = ["--value-range", "0:4095", "--target-range", "0:2047"]
     code, _, err = pix2pix("train", "--data", satellite, "--out", run, *how, *SMALL, *FEW)

@@ -34,13 +34,13 @@ from ganvas.data.layout import (
 )
 from ganvas.data.listing import Listing, describe_empty, describe_unread, holds_images, list_folder, stem
 from ganvas.errors import UserError
-from ganvas.messages import describe_missing, named
+from ganvas.messages import describe_missing, join_first
 
 if TYPE_CHECKING:
     import numpy as np
 
     from data_scripts.tools.check.duplicates import NearDuplicates, Sample
-    from ganvas.data.palette import Colour
+    from ganvas.data.palette import Color
 
 ANY_VALUES = (float("-inf"), float("inf"))  # that are numbers
 NO_VALUES = (float("inf"), float("-inf"))
@@ -237,13 +237,13 @@ def _inspect_pictures(root: Path, found: Found) -> Report:
     )
 
 
-def _legend(root: Path) -> tuple[Mapping[str, Colour], list[str]]:
+def _legend(root: Path) -> tuple[Mapping[str, Color], list[str]]:
     """Give the legend in dataset.json, and what is wrong with that file."""
     from ganvas.data.paired import dataset_info
-    from ganvas.data.palette import legend_of
+    from ganvas.data.palette import parse_palette
 
     try:
-        return legend_of(dataset_info(root)), []
+        return parse_palette(dataset_info(root)), []
     except UserError as error:
         return {}, [_within(root, error)]
 
@@ -321,14 +321,14 @@ def _note_other_folders(found: Found, root: Path, split: str, layout: Layout) ->
         others = [folder.name for folder in subfolders(outer) if folder not in layout.paths]
         if others:
             where = outer.relative_to(root).as_posix()
-            found.notes.append(f"{where}: {named(others)} are read only by a training that names them (--source)")
+            found.notes.append(f"{where}: {join_first(others)} are read only by a training that names them (--source)")
 
 
 def _not_sources(found: Found) -> Iterable[str]:
     if found.sources:
         yield (
-            f"the folders {named(found.sources)} are neither a and b, nor several sources, whose images share names; "
-            "only dcgan reads folders of other names, as classes"
+            f"the folders {join_first(found.sources)} are neither a and b, nor several sources, whose images share "
+            "names; only dcgan reads folders of other names, as classes"
         )
 
 
@@ -378,18 +378,18 @@ def _layout(found: Found, partners: Sequence[tuple[Folder, Folder]]) -> Layouts:
 # --- images --------------------------------------------------------------------------------------------------------
 
 
-def _look(place: Place, views: np.ndarray, legend: Sequence[Colour]) -> Picture:
+def _look(place: Place, views: np.ndarray, legend: Sequence[Color]) -> Picture:
     """Decode a image, and put what is compared of it into its rows of ``views``."""
     import numpy as np
 
     from data_scripts.tools.check.duplicates import view
-    from ganvas.data.images import read_picture, require_range
+    from ganvas.data.images import read_raster, require_range
     from ganvas.data.palette import is_flat
     from ganvas.data.sentinels import find_sentinels, range_without
     from ganvas.data.tiff import is_color_managed
 
     try:
-        picture = read_picture(place.path)
+        picture = read_raster(place.path)
         array = require_range(picture.array, ANY_VALUES, f"{place.path}:")
     except UserError as error:
         return Picture(place, error=str(error).removeprefix(f"{place.path}: "))
@@ -448,7 +448,7 @@ def _same_names(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             how = "different suffixes or encodings of accents"
-            yield f"{name}: {len(twice)} names are used twice, with {how} ({named(twice)})"
+            yield f"{name}: {len(twice)} names are used twice, with {how} ({join_first(twice)})"
 
 
 def _partner_problems(
@@ -459,7 +459,7 @@ def _partner_problems(
         for name, other, mine, theirs in ((a.name, b.name, sides[0], sides[1]), (b.name, a.name, sides[1], sides[0])):
             alone = sorted(mine.keys() - theirs.keys())
             if alone:
-                yield f"{name}: {len(alone)} images have no partner in {other} ({named(alone)})"
+                yield f"{name}: {len(alone)} images have no partner in {other} ({join_first(alone)})"
         shared = {key: (sides[0][key], sides[1][key]) for key in sorted(sides[0].keys() & sides[1].keys())}
         differ = [
             key
@@ -467,7 +467,7 @@ def _partner_problems(
             if not (one.error or two.error) and (one.width, one.height) != (two.width, two.height)
         ]
         if differ:
-            yield f"{a.name} and {b.name}: {len(differ)} pairs differ in size ({named(differ)})"
+            yield f"{a.name} and {b.name}: {len(differ)} pairs differ in size ({join_first(differ)})"
 
 
 def _odd_widths(root: Path, pictures: Iterable[Picture]) -> Iterable[str]:
@@ -476,7 +476,7 @@ def _odd_widths(root: Path, pictures: Iterable[Picture]) -> Iterable[str]:
         if picture.width % 2 and not picture.place.folder.domain:
             odd[picture.place.folder.name].append(picture.place.path.relative_to(root).as_posix())
     for name, paths in odd.items():
-        yield f"{name}: {len(paths)} images have an odd width and do not split into A and B ({named(paths)})"
+        yield f"{name}: {len(paths)} images have an odd width and do not split into A and B ({join_first(paths)})"
 
 
 def _mixed_kinds(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
@@ -489,7 +489,7 @@ def _mixed_kinds(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         usual = _usual_kind(files)
         for kind, names in kinds.items():
             if kind != usual:
-                yield f"{name}: {len(names)} images are {kind} among {usual} ({named(names)})"
+                yield f"{name}: {len(names)} images are {kind} among {usual} ({join_first(names)})"
 
 
 def _kinds_apart(folders: Iterable[Folder], pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
@@ -518,13 +518,13 @@ def _identical_problems(identical: Iterable[Sequence[Sample]]) -> Iterable[str]:
         found["across splits" if across else "within a split"].append(" = ".join(sample.name for sample in group))
     for where, examples in found.items():
         if examples:
-            yield f"{len(examples)} groups of images with the same content {where} ({named(examples)})"
+            yield f"{len(examples)} groups of images with the same content {where} ({join_first(examples)})"
 
 
 def _near_words(near: Sequence[NearDuplicates], where: str) -> Iterable[str]:
     if near:
         examples = [f"{e.first} ~ {e.second}, {e.bits} of 64 bits differ, likeness {e.likeness:.2f}" for e in near]
-        yield f"{len(near)} pairs of near-duplicates {where} ({named(examples, '; ')})"
+        yield f"{len(near)} pairs of near-duplicates {where} ({join_first(examples, '; ')})"
 
 
 def _unread_notes(folders: Iterable[Folder]) -> Iterable[str]:
@@ -533,7 +533,7 @@ def _unread_notes(folders: Iterable[Folder]) -> Iterable[str]:
             yield f"{folder.name}: {describe_unread(folder.listing.unread).removesuffix('.')}"
 
 
-def _legend_notes(legend: Mapping[str, Colour], pictures: Sequence[Picture]) -> Iterable[str]:
+def _legend_notes(legend: Mapping[str, Color], pictures: Sequence[Picture]) -> Iterable[str]:
     """Tell what a legend does: strong heeds it in images that show its colors exactly, which no JPEG does."""
     drawn = sum(picture.is_drawn for picture in pictures)
     if legend and drawn:
@@ -555,7 +555,7 @@ def _conversions(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         for conversion, words in said.items():
             names = [picture.place.path.name for picture in files if conversion in picture.conversions]
             if names:
-                yield f"{name}: {len(names)} images {words} ({named(names)})"
+                yield f"{name}: {len(names)} images {words} ({join_first(names)})"
 
 
 def _colourless(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
@@ -564,7 +564,7 @@ def _colourless(pictures: Mapping[str, list[Picture]]) -> Iterable[str]:
         files = [picture for picture in files if picture.channels == 3]
         gray = [picture.place.path.name for picture in files if not picture.has_colour]
         if 0 < 2 * len(gray) < len(files):
-            yield f"{name}: {len(gray)} color files show no color ({named(gray)})"
+            yield f"{name}: {len(gray)} color files show no color ({join_first(gray)})"
 
 
 @dataclass(frozen=True)
@@ -604,7 +604,7 @@ def _sentinel_words(sentinels: Iterable[Sentinel], *, known: bool) -> Iterable[s
     for each in sentinels:
         if (each.value != 0) != known:
             continue
-        names = named([path.name for path in each.files])
+        names = join_first([path.name for path in each.files])
         share = each.pixels[0] / each.pixels[1]
         value = number(each.value)
         looks = "looks like a mark of missing data" if known else "forms borders and may mark missing data"

@@ -11,7 +11,7 @@ import numpy as np
 from data_scripts.tools.check.report import FolderReport, Report
 from ganvas.data.digits import CLASSES, FILES, SIDE, TORCHVISION_FOLDERS, read_idx
 from ganvas.errors import UserError
-from ganvas.messages import named
+from ganvas.messages import join_first
 
 UNBALANCED = 2  # times as many images of one class as of another: our choice
 EMPTY_PICTURES, EMPTY_LABELS = np.empty((0, SIDE, SIDE), np.uint8), np.empty(0, np.uint8)
@@ -80,13 +80,13 @@ def _split_problems(split: str, pictures: np.ndarray, labels: np.ndarray) -> Ite
     outside = np.flatnonzero(labels >= CLASSES)
     if len(outside):
         some = [f"label {index} is {labels[index]}" for index in outside]
-        yield f"{split}: {len(outside)} labels are beyond 0 to {CLASSES - 1} ({named(some)})"
+        yield f"{split}: {len(outside)} labels are beyond 0 to {CLASSES - 1} ({join_first(some)})"
     missing = sorted(set(range(CLASSES)) - set(labels.tolist()))
     if missing and len(labels):
         yield f"{split}: has no image of {', '.join(map(str, missing))}"
     blank = np.flatnonzero((pictures == pictures[:, :1, :1]).all(axis=(1, 2)))
     if len(blank):
-        yield f"{split}: {len(blank)} images are blank ({named([str(index) for index in blank])})"
+        yield f"{split}: {len(blank)} images are blank ({join_first([str(index) for index in blank])})"
 
 
 def _balance_notes(split: str, labels: np.ndarray) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _identical_problems(identical: list[list[tuple[str, int]]], splits: Mapping[
     for found, where in ((across, "across splits"), (within, "within a split")):
         if found:
             examples = [" = ".join(f"{split} {index}" for split, index in group) for group in found]
-            yield f"{len(found)} groups of images with the same content {where} ({named(examples)})"
+            yield f"{len(found)} groups of images with the same content {where} ({join_first(examples)})"
     labelled = {
         f"{' = '.join(f'{split} {index}' for split, index in group)}": {
             int(splits[split][1][index]) for split, index in group if index < len(splits[split][1])
@@ -122,7 +122,7 @@ def _identical_problems(identical: list[list[tuple[str, int]]], splits: Mapping[
         f"{names} as {' and '.join(map(str, sorted(labels)))}" for names, labels in labelled.items() if len(labels) > 1
     ]
     if torn:
-        yield f"{len(torn)} groups of images with the same content have different labels ({named(torn)})"
+        yield f"{len(torn)} groups of images with the same content have different labels ({join_first(torn)})"
 
 
 def _summary(pictures: np.ndarray, labels: np.ndarray) -> FolderReport:

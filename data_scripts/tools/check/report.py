@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ganvas.messages import named
+from ganvas.messages import join_first
 
 if TYPE_CHECKING:
     from data_scripts.tools.check.duplicates import NearDuplicates
@@ -76,4 +76,4 @@ def counted(counts: Mapping[str, int]) -> str:
     """Name the commonest: "all 256x256", or "256x256 (90), 128x128 (3) and 4 more"."""
     if len(counts) == 1:
         return f"all {next(iter(counts))}"
-    return named([f"{name} ({count})" for name, count in counts.items()])
+    return join_first([f"{name} ({count})" for name, count in counts.items()])

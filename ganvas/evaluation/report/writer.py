@@ -22,7 +22,7 @@ from ganvas.data.decode import open_pillow
 from ganvas.errors import UserError
 from ganvas.evaluation.report.curves import MOST_POINTS, Series, chart, short
 from ganvas.evaluation.report.page import page
-from ganvas.files import parse_json, read_json, read_regular, read_whole, write_file
+from ganvas.files import parse_json, read_consistently, read_json, read_regular, write_file
 from ganvas.limits import LARGEST
 from ganvas.options import from_json
 
@@ -126,7 +126,7 @@ def write_report(run: Path) -> Path:
     if not (run / "config.json").is_file():
         raise UserError(f"{run}: is no run, it has no config.json. Give a folder that `train --out` has made.")
     config = read_json(run / "config.json", "a run's config")
-    model = read_whole([run / "model"], partial(_model_config, run / "model" / "config.json"))
+    model = read_consistently([run / "model"], partial(_model_config, run / "model" / "config.json"))
     records = _read_records(run / "metrics.jsonl")
     log = _series(records)
     name = run.resolve().name

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from ganvas.data.encoding import TIFF_SUFFIXES
-from ganvas.data.images import Picture, holds, marked, to_tensor, write_image
+from ganvas.data.images import Raster, apply_nodata, format_supports, to_tensor, write_image
 from ganvas.data.tiff import Tags
-from ganvas.data.windows import TiffWindows, WholePicture, open_windows, write_bands
+from ganvas.data.windows import LoadedRaster, TiffWindows, open_windows, write_bands
 from ganvas.errors import UserError
 from ganvas.inference.tiling.blend import Band, Tile, blend
 from ganvas.inference.tiling.plan import Plan, Tiling, Window
@@ -31,7 +31,7 @@ SAMPLES = 16  # tiles that the approximate statistics come from: our choice
 SETTLED, EXACTLY_SETTLED = 1e-2, 1e-5  # largest move of a channel's mean or deviation, in its deviations
 ROWS = 32  # measured at a time
 
-Source = TiffWindows | WholePicture
+Source = TiffWindows | LoadedRaster
 Advance = Callable[[int, int], None]
 Mark = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Tags]]  # pixels without data, in rows of a image
 
@@ -120,7 +120,7 @@ def translate_tiled(
             counted.skip(len(sample) * (len(norms) - passes))
             meter = SeamMeter(*(Borders(axis.borders, axis.grid.step) for axis in (plan.rows, plan.columns)))
             finish = partial(translator.as_picture, source_type=kind)
-            mark = partial(marked, target.suffix, tags=pixels.tags)
+            mark = partial(apply_nodata, target.suffix, tags=pixels.tags)
             bands = _measured(blend(plan, how.target_channels, counted, finish), meter, mark)
             shape = pixels.height, pixels.width, how.target_channels
             _, tags = mark(np.zeros((1, 1, shape[2]), kind), np.zeros((1, 1), bool))
@@ -172,7 +172,7 @@ def open_source(path: Path, translator: Translator, rows: int) -> Iterator[Sourc
                 "tiles, which is read by windows and may have any size."
             ) from None
         raise
-    yield WholePicture(picture)
+    yield LoadedRaster(picture)
 
 
 def _suited(target: Path, pixels: Source, kind: np.dtype, translator: Translator) -> Path:
@@ -183,7 +183,7 @@ def _suited(target: Path, pixels: Source, kind: np.dtype, translator: Translator
     """
     how = translator.preprocessing
     blank = np.broadcast_to(np.zeros((), kind), (pixels.height, pixels.width, how.target_channels))
-    if not holds(target.suffix, blank, exactly=how.target_range is not None):
+    if not format_supports(target.suffix, blank, exactly=how.target_range is not None):
         target = target.with_suffix(".tif")
     limit = Image.MAX_IMAGE_PIXELS
     if target.suffix.lower() not in TIFF_SUFFIXES and limit is not None and pixels.height * pixels.width > limit:
@@ -199,14 +199,14 @@ def _translated(translator: Translator, pixels: Source, plan: Plan, source: Path
     picture = _read(pixels, plan.rows.pixels(window.top), plan.columns.pixels(window.left))
     translator.require_values(picture.array, source)
     values = to_tensor(picture.array, translator.preprocessing.source_range)
-    return translator.translate_tensor(values[None])[0], picture.holes
+    return translator.translate_tensor(values[None])[0], picture.nodata_mask
 
 
-def _read(pixels: Source, rows: np.ndarray, columns: np.ndarray) -> Picture:
+def _read(pixels: Source, rows: np.ndarray, columns: np.ndarray) -> Raster:
     top, left = int(rows.min()), int(columns.min())
     found = pixels.read(top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
     place = np.ix_(rows - top, columns - left)
-    return Picture(found.array[place], found.tags, found.holes[place])
+    return Raster(found.array[place], found.tags, found.nodata_mask[place])
 
 
 class _Counter:

@@ -29,7 +29,7 @@ from ganvas.data.encoding import TIFF_SUFFIXES
 from ganvas.data.images import ValueRange, write_image
 from ganvas.data.layout import splits
 from ganvas.data.paired import dataset_info
-from ganvas.data.palette import Colour, legend_of
+from ganvas.data.palette import Color, parse_palette
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.run_data import data_of_run, some_sources
 from ganvas.inference.tiling.plan import Tiling, grid_of
@@ -131,7 +131,7 @@ SCRIPT = """<script>
 class Brush:
     """A color to draw with; ``thin`` for what is a line on the map, such as a river."""
 
-    colour: Colour
+    colour: Color
     thin: bool = False
 
 
@@ -310,7 +310,7 @@ def build_page(
         direction = gr.Radio(choices, value=first, label="Direction", visible=len(ways) > 1, elem_id="direction")
         with gr.Row():
             with gr.Column():
-                with gr.Tab("Picture"):
+                with gr.Tab("Raster"):
                     limit = f"Drop a image (at most {served.reader.limits.max_pixels / 1e6:g} megapixels)"
                     file = gr.File(label=limit, type="filepath", elem_id="picture")
                     on_tiles = _on_tiles(config, served.tiling)
@@ -522,7 +522,7 @@ def _brushes(config: ModelConfig, data: Path | None) -> Mapping[str, Brush]:
     if "a2b" not in config.networks:
         return {}
     info = config.training if config.training.get("legend") or data is None else dataset_info(data)
-    areas, lines = legend_of(info), legend_of({"legend": info.get("lines", {})})
+    areas, lines = parse_palette(info), parse_palette({"legend": info.get("lines", {})})
     brushes = {name: Brush(colour, thin=name in LINES) for name, colour in areas.items()}
     return brushes | {name: Brush(colour, thin=True) for name, colour in lines.items()}
 

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from ganvas.data.encoding import FORMATS
-from ganvas.data.images import ValueRange, for_the_eye, read_image, read_picture, write_picture
+from ganvas.data.images import ValueRange, read_image, read_raster, to_display, write_raster
 from ganvas.errors import UserError, WriteError
 
 SHOWN_SIDE = 1024  # pixels; the preview of a larger image is scaled down
@@ -137,7 +137,7 @@ def write_preview(source: Path, target: Path, value_range: ValueRange | None) ->
         UserError: It cannot be read.
         OSError: The place cannot be written.
     """
-    image = Image.fromarray(for_the_eye(read_image(source), value_range))
+    image = Image.fromarray(to_display(read_image(source), value_range))
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     image.save(target)
 
@@ -186,14 +186,14 @@ def _limit_memory(more: int) -> None:
 def _rewrite(source: Path, folder: Path, limits: ReadLimits, value_range: ValueRange | None) -> tuple[int, int]:
     _check_header(source, limits)
     try:
-        picture = read_picture(source, keep_alpha=True)
+        picture = read_raster(source, keep_alpha=True)
     except UserError as error:
         if isinstance(error.__context__, Image.DecompressionBombError | Image.DecompressionBombWarning):
             raise _too_large(source, limits) from None
         raise
     H, W = picture.array.shape[:2]
     _check_size(source, H, W, limits)
-    write_picture(_safe_path(folder), picture)
+    write_raster(_safe_path(folder), picture)
     write_preview(_safe_path(folder), _preview_path(folder), value_range)
     return H, W
 

@@ -7,7 +7,7 @@ import pytest
 
 from data_scripts.__main__ import main
 from data_scripts.tools.combine import side_by_side
-from ganvas.data.images import read_image, read_picture, write_image
+from ganvas.data.images import read_image, read_raster, write_image
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 
@@ -96,7 +96,7 @@ def test_alpha_is_kept_and_a_partner_without_is_opaque(run, tmp_path, alpha, dty
     for side, expected in (("A", np.dstack([np.broadcast_to(a[..., :-1], b.shape), a[..., -1:]])),
                            ("B", np.dstack([b, np.full((6, 8, 1), top, dtype)]))):  # fmt: skip
         (path,) = (tmp_path / "again" / f"train{side}").iterdir()
-        again = read_picture(path, keep_alpha=True)
+        again = read_raster(path, keep_alpha=True)
         assert again.alpha == alpha
         assert again.array.dtype == dtype
         assert np.array_equal(again.array, expected)
@@ -109,12 +109,12 @@ def test_pixels_without_data_stay_so(run, tmp_path):
         values[place] = 7
         write_image(tmp_path / "set" / f"train{side}" / "x.tif", values, tags)
     assert run("combine", tmp_path / "set", "--out", tmp_path / "both")[0] == 0
-    assert np.argwhere(read_picture(tmp_path / "both" / "train" / "x.tif").holes).tolist() == [[1, 2], [3, 8]]
+    assert np.argwhere(read_raster(tmp_path / "both" / "train" / "x.tif").nodata_mask).tolist() == [[1, 2], [3, 8]]
     assert run("split", tmp_path / "both", "--out", tmp_path / "again")[0] == 0
     for side, place in (("A", [1, 2]), ("B", [3, 0])):
-        again = read_picture(tmp_path / "again" / f"train{side}" / "x.tif")
-        assert np.argwhere(again.holes).tolist() == [place]
-        assert again.tags.no_data == 7
+        again = read_raster(tmp_path / "again" / f"train{side}" / "x.tif")
+        assert np.argwhere(again.nodata_mask).tolist() == [place]
+        assert again.tags.nodata == 7
 
 
 def test_kinds_of_alpha_and_values_without_data_do_not_mix(tmp_path):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from data_scripts.tools.folder_ops import by_name, find_pictures, in_parallel, require_room, suffix_for, write_folder
-from ganvas.data.images import Picture, plain_picture
+from ganvas.data.images import Raster, plain_raster
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 from ganvas.files import HOST
-from ganvas.messages import named
+from ganvas.messages import join_first
 
-GRAY = plain_picture(np.zeros((2, 3, 1), np.uint8))
+GRAY = plain_raster(np.zeros((2, 3, 1), np.uint8))
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ class TestNames:
             by_name(folder, [folder / one, folder / other])
 
     def test_three_are_named(self):
-        assert named(["a", "b"]) == "a, b"
-        assert named(list("abcde")) == "a, b, c and 2 more"
+        assert join_first(["a", "b"]) == "a, b"
+        assert join_first(list("abcde")) == "a, b, c and 2 more"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ class TestNames:
     ],
 )
 def test_all_that_a_picture_is_decides_the_format(dtype, channels, alpha, suffix, expected):
-    picture = Picture(np.zeros((1, 1, channels), dtype), Tags(), np.zeros((1, 1), bool), alpha)
+    picture = Raster(np.zeros((1, 1, channels), dtype), Tags(), np.zeros((1, 1), bool), alpha)
     assert suffix_for(picture, suffix) == expected
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data_scripts.__main__ import main
-from ganvas.data.augment import PictureTransform, chosen_augmentation
+from ganvas.data.augment import ImageTransform, build_augmentation
 from ganvas.data.images import read_image, to_array, write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.evaluation import sheet
@@ -98,7 +98,7 @@ def test_pairs_of_every_layout_are_drawn_and_stay_aligned(run, rows, tmp_path, l
 def test_pictures_are_those_that_a_training_sees(run, rows, tmp_path):
     root = folders(tmp_path / "set")
     assert run(root, "--augment", "strong", "--seed", 9)[0] == 0
-    seen = PairedDataset(root, "train", augmentation=chosen_augmentation("strong", 64, info={}), seed=9)
+    seen = PairedDataset(root, "train", augmentation=build_augmentation("strong", 64, info={}), seed=9)
     for index, row in enumerate(rows):
         sample = seen[0, index]
         assert np.array_equal(row[2], to_array(sample["source"], np.uint8))
@@ -116,8 +116,8 @@ def moved(pictures):
 @pytest.mark.parametrize(("fault", "least", "most"), [(moved, 0.9, 1.1), (mirrored, 10, 64)])
 def test_pairs_that_do_not_stay_aligned_are_found(run, rows, tmp_path, monkeypatch, fault, least, most):
     """An augmentation with the fault that this is to find, such as one that mirrors one image alone."""
-    sound = PictureTransform.alike
-    monkeypatch.setattr(PictureTransform, "alike", lambda self, both, key: fault(sound(self, both, key)))
+    sound = ImageTransform.apply_together
+    monkeypatch.setattr(ImageTransform, "apply_together", lambda self, both, key: fault(sound(self, both, key)))
     code, out, err = run(folders(tmp_path / "set"))
     assert code == 1, err
     assert "Source and target do NOT stay aligned" in out
@@ -128,13 +128,13 @@ def test_pairs_that_do_not_stay_aligned_are_found(run, rows, tmp_path, monkeypat
 
 
 def test_a_mark_that_the_target_lost_is_infinitely_far_away(run, tmp_path, monkeypatch):
-    sound = PictureTransform.alike
+    sound = ImageTransform.apply_together
 
     def lost(self, both, key):
         source, target = sound(self, both, key)
         return [source, np.full_like(target, target[0, 0])]
 
-    monkeypatch.setattr(PictureTransform, "alike", lost)
+    monkeypatch.setattr(ImageTransform, "apply_together", lost)
     code, out, _ = run(folders(tmp_path / "set"))
     assert (code, "marks in both are inf pixels" in out) == (1, True)
 
@@ -190,7 +190,7 @@ def test_domains_without_pairs_are_drawn_without_a_measure(run, rows, tmp_path):
     assert "Two domains without pairs: colors are not changed." in out
     assert "pixels apart" not in out
     assert [len(row) for row in rows] == [4, 4]  # the shorter domain has two images
-    first = PictureTransform(chosen_augmentation("strong", 64, info={}))
+    first = ImageTransform(build_augmentation("strong", 64, info={}))
     expected = first(read_image(tmp_path / "set/trainB/zebra1.png"), (0, 0, 1, 1))
     assert np.array_equal(rows[1][3], expected)
 

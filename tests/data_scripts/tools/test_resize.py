@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 from data_scripts.__main__ import main
 from data_scripts.tools.resize import Size, parse_size, scaled
-from ganvas.data.images import read_image, read_picture, write_image
+from ganvas.data.images import read_image, read_raster, write_image
 from ganvas.errors import UserError
 
 
@@ -189,7 +189,7 @@ class TestAlpha:
     def test_a_tiff_keeps_it_as_what_it_is(self, run, tmp_path, channels, dtype, alpha):
         picture = noise(1, 12, 20, channels, dtype)
         write_image(tmp_path / "in" / "x.tif", picture, alpha=alpha)
-        small = read_picture(resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
+        small = read_raster(resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
         assert (small.alpha, small.array.dtype, small.array.shape) == (alpha, dtype, (4, 5, channels))
         # Colors count by their alpha; where they are multiplied by it already, a plain mean does that.
         blocks = picture.astype(np.float64).reshape(4, 3, 5, 4, channels)
@@ -219,7 +219,7 @@ class TestAlpha:
 
     def test_four_channels_without_alpha_stay_four(self, run, tmp_path):
         write_image(tmp_path / "in" / "x.tif", noise(1, 12, 20, 4))
-        again = read_picture(resize(run, tmp_path, "--size", "5x4", "--format", "png")["x.tif"], keep_alpha=True)
+        again = read_raster(resize(run, tmp_path, "--size", "5x4", "--format", "png")["x.tif"], keep_alpha=True)
         assert again.alpha == "none"
         assert again.array.shape == (4, 5, 4)
 
@@ -358,7 +358,7 @@ def test_two_pictures_that_become_one_are_not_lost_in_silence(run, tmp_path):
     deep = noise(2, 8, 8, 2, np.uint16)
     content = tiny_png(deep)
     (tmp_path / "in" / "x.png").write_bytes(content)
-    assert read_picture(tmp_path / "in" / "x.png", keep_alpha=True).array.shape == (8, 8, 2)
+    assert read_raster(tmp_path / "in" / "x.png", keep_alpha=True).array.shape == (8, 8, 2)
     write_image(tmp_path / "in" / "x.tif", noise(1, 8, 8))
     code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 4)
     assert code == 2

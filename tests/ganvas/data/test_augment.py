@@ -19,9 +19,9 @@ from ganvas.data.augment import (
     PRESETS,
     Augmentation,
     AugmentPreset,
+    ImageTransform,
     PairTransform,
-    PictureTransform,
-    chosen_augmentation,
+    build_augmentation,
 )
 from ganvas.data.images import FULL_RANGE
 from ganvas.data.sampling import ResumableBatchSampler
@@ -65,7 +65,7 @@ def test_scaled_floats_stay_in_their_range(index, load_size, values):
 
 
 def test_defaults_are_the_papers():
-    assert Augmentation() == Augmentation(load_size=286, crop_size=256, flip=True, colour=0.0)  # Isola et al., Sec. 6.2
+    assert Augmentation() == Augmentation(load_size=286, crop_size=256, flip=True, color=0.0)  # Isola et al., Sec. 6.2
 
 
 def test_a_loaded_size_is_not_resampled():
@@ -137,7 +137,7 @@ class TestDrawsAreIndependent:
 
     @pytest.mark.parametrize("load_size", [24, None])
     def test_of_the_paper(self, load_size):
-        transform = PictureTransform(Augmentation(load_size, 16))
+        transform = ImageTransform(Augmentation(load_size, 16))
         places = np.moveaxis(np.indices((24, 24), dtype=np.float32), 0, 2)
         tops, lefts, flips = [], [], []
         for index in range(self.DRAWS):
@@ -153,8 +153,8 @@ class TestDrawsAreIndependent:
 
     def test_of_strong(self):
         """An affine map is fitted to where pixels come from: it tells rotation, zoom, shift and flip of each image."""
-        base = chosen_augmentation("strong", 64, load_size=64, info={})
-        transform = PairTransform(replace(base, colour_is_optional=False))
+        base = build_augmentation("strong", 64, load_size=64, info={})
+        transform = PairTransform(replace(base, color_is_optional=False))
         places = np.moveaxis(np.indices((64, 64), dtype=np.float32), 0, 2)
         gray = np.full((64, 64, 1), 100, np.uint8)
         inner = np.c_[np.indices((16, 16)).reshape(2, -1).T - 7.5, np.ones(256)]  # around the center: nothing reflected
@@ -181,7 +181,7 @@ class TestDrawsAreIndependent:
             assert are_independent(draws[one][moved], draws[other][moved], bins=2), (one, other)
 
     def test_of_crops_and_moves_of_strong(self):
-        transform = PictureTransform(chosen_augmentation("strong", 16, load_size=24, info={}))
+        transform = ImageTransform(build_augmentation("strong", 16, load_size=24, info={}))
         places = np.moveaxis(np.indices((24, 24), dtype=np.float32), 0, 2)
         tops, lefts, flips = [], [], []
         for index in range(self.DRAWS):
@@ -198,7 +198,7 @@ class TestDrawsAreIndependent:
 
     def test_of_places_and_flips_in_large_images(self):
         """Both halves of an image that is not scaled are mirrored equally often."""
-        transform = PictureTransform(chosen_augmentation("strong", 16, load_size=0, info={}))
+        transform = ImageTransform(build_augmentation("strong", 16, load_size=0, info={}))
         places = np.moveaxis(np.indices((200, 200), dtype=np.float32), 0, 2)
         cuts = [transform(places, (0, 0, index)) for index in range(self.DRAWS)]
         flips = [cut[8, 2, 1] > cut[8, -2, 1] for cut in cuts]
@@ -206,20 +206,20 @@ class TestDrawsAreIndependent:
             assert are_independent([cut[8, 8, axis] for cut in cuts], flips)
 
 
-def test_colour_changes_the_source_alone():
+def test_color_changes_the_source_alone():
     a = np.random.default_rng(0).integers(50, 200, (32, 32, 3), dtype=np.uint8)
-    source, target = PairTransform(Augmentation(None, 32, flip=False, colour=0.5))(a, a, (0, 0, 1))
+    source, target = PairTransform(Augmentation(None, 32, flip=False, color=0.5))(a, a, (0, 0, 1))
     assert np.array_equal(target, a)
     assert np.abs(source.astype(int) - a).mean() > 3
-    again, _ = PairTransform(Augmentation(None, 32, flip=False, colour=0.5))(a, a, (0, 0, 1))
+    again, _ = PairTransform(Augmentation(None, 32, flip=False, color=0.5))(a, a, (0, 0, 1))
     assert np.array_equal(source, again)
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(5, np.uint8), (3, np.uint16)])
-def test_colour_without_meaning_is_refused(channels, dtype):
+def test_color_without_meaning_is_refused(channels, dtype):
     a = np.zeros((32, 32, channels), dtype)
     with pytest.raises(UserError, match="--color works on 8-bit images of 1 or 3"):
-        PairTransform(Augmentation(None, 32, colour=0.5))(a, a, (0, 0, 0))
+        PairTransform(Augmentation(None, 32, color=0.5))(a, a, (0, 0, 0))
 
 
 def test_too_small_to_cut():
@@ -233,9 +233,9 @@ def disc(height, width, y, x, radius):
     return (down - y) ** 2 + (across - x) ** 2 <= radius**2
 
 
-def drawn(shape, channels, dtype, colours=None):
+def drawn(shape, channels, dtype, colors=None):
     """Draw a disc's shape [H, W] in a type of image; or in two colors, as on a map."""
-    low, high = colours or (np.full(channels, share * FULL_RANGE[np.dtype(dtype)]) for share in (0.25, 0.75))
+    low, high = colors or (np.full(channels, share * FULL_RANGE[np.dtype(dtype)]) for share in (0.25, 0.75))
     return np.where(shape[:, :, None], high, low).astype(dtype)
 
 
@@ -257,42 +257,42 @@ class TestPresets:
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
     @pytest.mark.parametrize(
-        ("preset", "load_size", "flip", "colour"),
+        ("preset", "load_size", "flip", "color"),
         [("none", 128, False, 0), ("paper", 143, True, 0), ("strong", 143, True, 0.2)],
     )
-    def test_they_decide_what_no_option_says(self, preset, load_size, flip, colour):
-        found = chosen_augmentation(preset, 128, info={})
-        assert (found.load_size, found.crop_size, found.flip, found.colour) == (load_size, 128, flip, colour)
+    def test_they_decide_what_no_option_says(self, preset, load_size, flip, color):
+        found = build_augmentation(preset, 128, info={})
+        assert (found.load_size, found.crop_size, found.flip, found.color) == (load_size, 128, flip, color)
 
     @pytest.mark.parametrize("preset", PRESETS)
     def test_options_override_them(self, preset):
-        found = chosen_augmentation(preset, 64, load_size=70, flip=False, colour=0.4, info={})
-        assert (found.load_size, found.crop_size, found.flip, found.colour) == (70, 64, False, 0.4)
-        assert chosen_augmentation(preset, 64, load_size=0, info={}).load_size is None
-        assert chosen_augmentation(preset, 64, colour=0.0, info={}).colour == 0
+        found = build_augmentation(preset, 64, load_size=70, flip=False, color=0.4, info={})
+        assert (found.load_size, found.crop_size, found.flip, found.color) == (70, 64, False, 0.4)
+        assert build_augmentation(preset, 64, load_size=0, info={}).load_size is None
+        assert build_augmentation(preset, 64, color=0.0, info={}).color == 0
 
     def test_none_leaves_nothing_to_chance(self):
         picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        transform = PairTransform(chosen_augmentation("none", 32, info={}))
+        transform = PairTransform(build_augmentation("none", 32, info={}))
         results = [transform(picture, picture, (seed, 0, seed)) for seed in range(8)]
         assert all(np.array_equal(picture, results[0][0]) for pair in results for picture in pair)
 
     @pytest.mark.parametrize("preset", PRESETS)
     def test_a_legend_is_heeded_by_strong_alone(self, preset):
-        legend = chosen_augmentation(preset, 64, info={"legend": LEGEND}).legend
+        legend = build_augmentation(preset, 64, info={"legend": LEGEND}).palette
         assert legend == (tuple(map(tuple, LEGEND.values())) if preset == "strong" else ())
 
-    def test_a_legend_without_colours_is_refused_where_it_is_heeded(self):
+    def test_a_legend_without_colors_is_refused_where_it_is_heeded(self):
         with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
-            chosen_augmentation("strong", 64, info={"legend": {"land": "red"}})
+            build_augmentation("strong", 64, info={"legend": {"land": "red"}})
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_flat_colours_are_mixed_as_the_paper_does_but_for_strong_with_a_legend(self, preset):
+    def test_flat_colors_are_mixed_as_the_paper_does_but_for_strong_with_a_legend(self, preset):
         a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
-        flat = {tuple(colour) for colour in LEGEND.values()}
+        flat = {tuple(color) for color in LEGEND.values()}
         for info, mixed in (({"legend": LEGEND}, preset != "strong"), ({}, True)):
-            moved, _ = PairTransform(chosen_augmentation(preset, 64, colour=0.0, info=info))(a, a, (0, 0, 0))
-            assert ({tuple(colour) for colour in moved.reshape(-1, 3).tolist()} - flat != set()) == mixed
+            moved, _ = PairTransform(build_augmentation(preset, 64, color=0.0, info=info))(a, a, (0, 0, 0))
+            assert ({tuple(color) for color in moved.reshape(-1, 3).tolist()} - flat != set()) == mixed
 
 
 class TestStrong:
@@ -303,7 +303,7 @@ class TestStrong:
         height, width = (data.draw(st.integers(60, 140)) for _ in range(2))
         load_size = data.draw(st.sampled_from([None, 0, 48]))  # the preset's, their own scale, no room to cut
         first, second = data.draw(kinds), data.draw(kinds)
-        augmentation = chosen_augmentation("strong", 48, load_size=load_size, colour=0.0, info={})
+        augmentation = build_augmentation("strong", 48, load_size=load_size, color=0.0, info={})
         moved = PairTransform(augmentation)
         key = tuple(data.draw(st.integers(0, 2**32)) for _ in range(3))
         # A disc that nothing cuts off: around the place in the middle of the result.
@@ -318,22 +318,22 @@ class TestStrong:
         assert np.hypot(*(found - 24)) < 2
 
     @given(index=st.integers(0, 10**6), size=st.integers(90, 130))
-    def test_pictures_in_flat_colours_move_like_photographs_and_get_no_other_colours(self, index, size):
-        transform = PairTransform(chosen_augmentation("strong", 64, info={"legend": LEGEND}))
+    def test_pictures_in_flat_colors_move_like_photographs_and_get_no_other_colors(self, index, size):
+        transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
         rng = np.random.default_rng(index)
         shape = disc(size, size, size / 2, size / 2, size / 5)
         source = drawn(shape, 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
         source[rng.random((size, size)) < 0.1] = (10, 20, 30)  # lines and letters
-        map_before = {tuple(colour) for colour in source.reshape(-1, 3).tolist()}
+        map_before = {tuple(color) for color in source.reshape(-1, 3).tolist()}
         moved, photo = transform(source, drawn(shape, 5, np.uint16), (0, 0, index))
-        assert {tuple(colour) for colour in moved.reshape(-1, 3).tolist()} <= map_before
+        assert {tuple(color) for color in moved.reshape(-1, 3).tolist()} <= map_before
         lake = (moved == LEGEND["lake"]).all(axis=2)
         ground = (moved == LEGEND["land"]).all(axis=2)
         bright = photo[:, :, 4] > 32768
         assert (lake & ~bright).sum() + (ground & bright).sum() < 0.05 * lake.size  # half a pixel along the disc's edge
 
     def test_nearest_neighbours_are_off_to_all_sides_alike(self):
-        transform = PairTransform(chosen_augmentation("strong", 64, info={"legend": LEGEND}))
+        transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
         shape = disc(130, 130, 65, 65, 30)
         source, target = drawn(shape, 3, np.uint8, (LEGEND["land"], LEGEND["lake"])), drawn(shape, 1, np.float32)
         apart = []
@@ -343,8 +343,8 @@ class TestStrong:
             apart.append([places[lake].mean() for places in np.indices(lake.shape)] - middle(photo))
         assert np.abs(np.mean(apart, axis=0)).max() < 0.05
 
-    def test_two_pictures_in_flat_colours_stay_equal(self):
-        transform = PairTransform(chosen_augmentation("strong", 64, info={"legend": LEGEND}))
+    def test_two_pictures_in_flat_colors_stay_equal(self):
+        transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
         a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
         for index in range(20):
             source, target = transform(a, a, (0, 0, index))
@@ -353,12 +353,12 @@ class TestStrong:
 
     def test_half_are_turned_zoomed_and_shifted_within_their_limits(self):
         """An affine map is fitted to where pixels come from."""
-        augmentation = chosen_augmentation("strong", 64, load_size=64, flip=False, info={})
+        augmentation = build_augmentation("strong", 64, load_size=64, flip=False, info={})
         places = np.moveaxis(np.indices((64, 64), dtype=np.float32), 0, 2)
         inner = np.indices((24, 24)).reshape(2, -1).T + 20.0  # what is reflected at the borders follows no affine map
         turns, zooms, shifts = [], [], []
         for index in range(300):
-            moved = PictureTransform(augmentation)(places, (0, 0, index))[20:44, 20:44].reshape(-1, 2)
+            moved = ImageTransform(augmentation)(places, (0, 0, index))[20:44, 20:44].reshape(-1, 2)
             (a, b), (c, d), _ = fit = np.linalg.lstsq(np.c_[inner, np.ones(len(inner))], moved, rcond=None)[0]
             assert np.abs(np.c_[inner, np.ones(len(inner))] @ fit - moved).max() < 0.1
             turns.append(np.degrees(np.arctan2(b - c, a + d)))
@@ -375,17 +375,17 @@ class TestStrong:
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     def test_borders_are_reflected_and_not_filled(self, dtype):
-        augmentation = chosen_augmentation("strong", 64, load_size=64, info={})
+        augmentation = build_augmentation("strong", 64, load_size=64, info={})
         picture = np.full((64, 64, 5), 0.5 * FULL_RANGE[np.dtype(dtype)]).astype(dtype)
         for index in range(40):
-            moved = PictureTransform(augmentation)(picture, (0, 0, index))
+            moved = ImageTransform(augmentation)(picture, (0, 0, index))
             assert np.abs(moved.astype(float) - picture).max() <= 1e-6 * FULL_RANGE[np.dtype(dtype)] + (
                 dtype != np.float32
             )
 
-    def test_colour_changes_the_source_alone_and_a_little(self):
+    def test_color_changes_the_source_alone_and_a_little(self):
         transform = PairTransform(
-            replace(chosen_augmentation("strong", 32, load_size=32, info={}), motion=None, flip=False)
+            replace(build_augmentation("strong", 32, load_size=32, info={}), jitter=None, flip=False)
         )
         picture = np.random.default_rng(0).integers(60, 190, (32, 32, 3), dtype=np.uint8)
         changes = []
@@ -400,27 +400,27 @@ class TestStrong:
         ("channels", "dtype", "legend"),
         [(5, np.uint8, {}), (3, np.uint16, {}), (3, np.float32, {}), (3, np.uint8, {"grey": [9, 9, 9]})],
     )
-    def test_colour_is_left_out_where_it_has_no_meaning(self, channels, dtype, legend):
-        augmentation = replace(chosen_augmentation("strong", 32, load_size=32, info={"legend": legend}), motion=None)
+    def test_color_is_left_out_where_it_has_no_meaning(self, channels, dtype, legend):
+        augmentation = replace(build_augmentation("strong", 32, load_size=32, info={"legend": legend}), jitter=None)
         picture = np.full((32, 32, channels), 9, dtype)
         for index in range(10):
             source, _ = PairTransform(augmentation)(picture, picture, (0, 0, index))
             assert np.array_equal(source, picture)
-        assert not PairTransform(augmentation).changes_colour(picture)
+        assert not PairTransform(augmentation).changes_color(picture)
 
-    def test_colour_that_the_user_asked_for_is_still_refused(self):
-        transform = PairTransform(chosen_augmentation("strong", 32, colour=0.1, info={}))
+    def test_color_that_the_user_asked_for_is_still_refused(self):
+        transform = PairTransform(build_augmentation("strong", 32, color=0.1, info={}))
         with pytest.raises(UserError, match="--color works on 8-bit"):
             transform(np.zeros((32, 32, 5), np.uint8), np.zeros((32, 32, 5), np.uint8), (0, 0, 0))
 
     @pytest.mark.parametrize("legend", [{}, LEGEND])
     def test_what_a_store_keeps_gives_the_same(self, legend):
-        transform = PairTransform(chosen_augmentation("strong", 32, info={"legend": legend}))
+        transform = PairTransform(build_augmentation("strong", 32, info={"legend": legend}))
         a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
         b = np.random.default_rng(0).random((90, 80, 2), np.float32)
         for index in range(10):
             at_once = transform(a, b, (0, 0, index))
-            kept = transform(transform.scaled(a), transform.scaled(b), (0, 0, index))
+            kept = transform(transform.resize(a), transform.resize(b), (0, 0, index))
             assert all(np.array_equal(x, y) for x, y in zip(at_once, kept, strict=True))
 
     def test_a_large_picture_is_cut_before_it_is_turned_and_all_of_it_is_seen(self, monkeypatch):
@@ -432,7 +432,7 @@ class TestStrong:
             return apply(affine, picture, **arguments)
 
         monkeypatch.setattr(Affine, "apply", spy)
-        transform = PictureTransform(chosen_augmentation("strong", 16, load_size=0, info={}))
+        transform = ImageTransform(build_augmentation("strong", 16, load_size=0, info={}))
         places = np.moveaxis(np.indices((90, 70), dtype=np.float32), 0, 2)
         seen = [transform(places, (0, 0, index)).reshape(-1, 2) for index in range(300)]
         assert turned == {(32, 32)}
@@ -442,7 +442,7 @@ class TestStrong:
 
 class Pairs(Dataset):
     def __init__(self):
-        self.transform = PairTransform(chosen_augmentation("strong", 16, info={}))
+        self.transform = PairTransform(build_augmentation("strong", 16, info={}))
 
     def __getitem__(self, key):
         a = np.random.default_rng(key[1]).integers(0, 256, (24, 24, 3), dtype=np.uint8)

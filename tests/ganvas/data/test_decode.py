@@ -14,14 +14,14 @@ import tifffile
 from PIL import Image, ImageCms
 
 from ganvas.data.decode import read_basic
-from ganvas.data.images import read_image, read_picture, write_picture
+from ganvas.data.images import read_image, read_raster, write_raster
 from ganvas.data.tiff import PROFILE, is_color_managed
 from ganvas.errors import UserError
 from ganvas.files import open_regular, read_json
 from ganvas.inference.images import from_pillow
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
-READERS = {"all": read_picture, "the ONNX runner's": read_basic}
+READERS = {"all": read_raster, "the ONNX runner's": read_basic}
 
 
 def chunk(name, content):
@@ -61,7 +61,7 @@ def test_a_transparent_gray_becomes_white(tmp_path, bits, reader):
     (tmp_path / "x.png").write_bytes(content)
     if reader == "all":
         assert np.array_equal(read_image(tmp_path / "x.png"), expected)
-        found = read_picture(tmp_path / "x.png", keep_alpha=True)
+        found = read_raster(tmp_path / "x.png", keep_alpha=True)
         assert found.conversions == ("transparency",)
     else:
         found = read_basic(tmp_path / "x.png")
@@ -93,7 +93,7 @@ def test_colors_and_alpha_of_png(tmp_path, bits, color_type, orientation):
     content = png(values, bits, color_type, key)
     exif = chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation]) + bytes(7))
     (tmp_path / "x.png").write_bytes(content[:33] + exif + content[33:])
-    found = read_picture(tmp_path / "x.png", keep_alpha=True)
+    found = read_raster(tmp_path / "x.png", keep_alpha=True)
     if color_type == 2:
         opaque = (values != values[1, 2]).any(axis=2, keepdims=True) * top
         values = np.concatenate([values, opaque], axis=2)
@@ -174,7 +174,7 @@ def test_animations_are_told(tmp_path):
     frames = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
     for name, kind in (("x.gif", "GIF"), ("x.webp", "WEBP"), ("x.png", "PNG")):
         frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:], lossless=True)
-        assert "animation" in read_picture(tmp_path / name).conversions
+        assert "animation" in read_raster(tmp_path / name).conversions
 
 
 # --- what is opened ---------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_broken_metadata_make_a_picture_or_a_message(tmp_path, kind, bits):
             (tmp_path / "x").write_bytes(content)
         else:
             Image.fromarray(RGB).save(tmp_path / "x", kind, exif=bytes(damaged))
-        for reader in [read_picture] if bits == 16 else READERS.values():
+        for reader in [read_raster] if bits == 16 else READERS.values():
             try:
                 assert sorted(reader(tmp_path / "x").array.shape) == [3, 6, 9]
             except UserError as error:
@@ -345,15 +345,15 @@ def profile(space=b"RGB ", name=b"Display P3"):
 def test_a_profile_is_kept_where_colors_are_of_its_space(tmp_path, suffix, kind):
     given = profile()
     Image.fromarray(RGB).save(tmp_path / "source.png", icc_profile=given)
-    source = read_picture(tmp_path / "source.png")
+    source = read_raster(tmp_path / "source.png")
     assert source.tags.values[PROFILE][2] == given
-    picture = type(source)(source.array.astype(kind), source.tags, source.holes)
+    picture = type(source)(source.array.astype(kind), source.tags, source.nodata_mask)
     for channels, kept in ((3, given), (1, None)):
-        part = type(source)(picture.array[:, :, :channels], source.tags, source.holes)
-        write_picture(tmp_path / f"x{suffix}", part) if (suffix, channels) != (".webp", 1) else None
+        part = type(source)(picture.array[:, :, :channels], source.tags, source.nodata_mask)
+        write_raster(tmp_path / f"x{suffix}", part) if (suffix, channels) != (".webp", 1) else None
         if (suffix, channels) == (".webp", 1):
             continue
-        found = read_picture(tmp_path / f"x{suffix}").tags.values.get(PROFILE, (7, 0, None))[2]
+        found = read_raster(tmp_path / f"x{suffix}").tags.values.get(PROFILE, (7, 0, None))[2]
         assert found == kept
     assert np.array_equal(read_image(tmp_path / "source.png"), RGB)
 
@@ -369,4 +369,4 @@ def test_a_profile_is_kept_where_colors_are_of_its_space(tmp_path, suffix, kind)
 )
 def test_profiles_other_than_srgb_are_told(tmp_path, content, is_told):
     Image.fromarray(RGB).save(tmp_path / "x.png", icc_profile=content)
-    assert is_color_managed(read_picture(tmp_path / "x.png").tags) is is_told
+    assert is_color_managed(read_raster(tmp_path / "x.png").tags) is is_told

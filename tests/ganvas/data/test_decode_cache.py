@@ -1,4 +1,4 @@
-"""The store of decoded images: what goes in comes out, in every process, and nothing stays behind."""
+"""The cache of decoded images: what goes in comes out, in every process, and nothing stays behind."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.data.decode_cache import PREFIX, identity, kept, temporary_store
+from ganvas.data.decode_cache import PREFIX, file_key, get_or_decode, temporary_decode_cache
 from ganvas.files import HOST
 
 
@@ -43,11 +43,11 @@ def test_all_types_and_shapes_come_out_as_they_went_in(records):
     given_pictures = {
         str(key): [picture(key, shape, dtype) for shape, dtype in kinds] for key, kinds in enumerate(records)
     }
-    with temporary_store(10**6) as store:
+    with temporary_decode_cache(10**6) as cache:
         for key, pictures in given_pictures.items():
-            assert store.get(key) is None
-            store.add(key, pictures)
-        for reader in (store, pickle.loads(pickle.dumps(store))):
+            assert cache.get(key) is None
+            cache.add(key, pictures)
+        for reader in (cache, pickle.loads(pickle.dumps(cache))):
             for key, pictures in given_pictures.items():
                 found = reader.get(key)
                 for one, other in zip(pictures, found, strict=True):
@@ -57,21 +57,21 @@ def test_all_types_and_shapes_come_out_as_they_went_in(records):
 
 
 def test_nobody_can_change_what_is_kept():
-    with temporary_store(10**6) as store:
-        store.add("x", [picture(0)])
-        (found,) = store.get("x")
+    with temporary_decode_cache(10**6) as cache:
+        cache.add("x", [picture(0)])
+        (found,) = cache.get("x")
         with pytest.raises(ValueError, match="read-only"):
             found[:] = 0
 
 
 def test_the_file_never_grows_beyond_its_capacity_and_smaller_pictures_still_fit(tmp_path):
-    with temporary_store(10_000) as store:
-        store.add("large", [picture(0, (50, 50, 3))])  # 7,500 bytes
-        store.add("too large", [picture(1, (50, 50, 3))])
-        store.add("small", [picture(2, (10, 10, 3))])
-        assert store.get("too large") is None
-        assert np.array_equal(store.get("small")[0], picture(2, (10, 10, 3)))
-        assert np.array_equal(store.get("large")[0], picture(0, (50, 50, 3)))
+    with temporary_decode_cache(10_000) as cache:
+        cache.add("large", [picture(0, (50, 50, 3))])  # 7,500 bytes
+        cache.add("too large", [picture(1, (50, 50, 3))])
+        cache.add("small", [picture(2, (10, 10, 3))])
+        assert cache.get("too large") is None
+        assert np.array_equal(cache.get("small")[0], picture(2, (10, 10, 3)))
+        assert np.array_equal(cache.get("large")[0], picture(0, (50, 50, 3)))
         (folder,) = left_behind(tmp_path)
         assert sum(file.stat().st_size for file in folder.iterdir()) == 10_000
 
@@ -79,7 +79,7 @@ def test_the_file_never_grows_beyond_its_capacity_and_smaller_pictures_still_fit
 def test_half_of_what_is_free_on_the_disk_is_left_to_others(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=6001))
     for wanted, given_size in ((10**30, 3000), (3001, 3000), (2000, 2000)):
-        with temporary_store(wanted):
+        with temporary_decode_cache(wanted):
             (folder,) = left_behind(tmp_path)
             assert (folder / "log").stat().st_size == given_size
 
@@ -91,8 +91,8 @@ def test_what_is_kept_is_not_made_again():
         made.append(1)
         return [picture(3)]
 
-    with temporary_store(10**6) as store:
-        results = [kept(each, "key", make) for each in (store, store, None)]
+    with temporary_decode_cache(10**6) as cache:
+        results = [get_or_decode(each, "key", make) for each in (cache, cache, None)]
     assert len(made) == 2
     assert all(np.array_equal(result[0], picture(3)) for result in results)
 
@@ -101,22 +101,22 @@ def test_a_changed_file_has_another_identity_and_a_lost_one_too(tmp_path):
     file = tmp_path / "x"
     file.write_bytes(b"12")
     os.utime(file, ns=(1, 1))
-    seen = {identity(file)}
+    seen = {file_key(file)}
     os.utime(file, ns=(1, 2))
-    seen.add(identity(file))
+    seen.add(file_key(file))
     file.write_bytes(b"123")
     os.utime(file, ns=(1, 2))
-    seen.add(identity(file))
+    seen.add(file_key(file))
     file.unlink()
-    seen.add(identity(file))
+    seen.add(file_key(file))
     assert len(seen) == 4
 
 
-def fill(store, first, barrier):
+def fill(cache, first, barrier):
     barrier.wait()
     for number in range(first, first + 60):
         key = number % 80
-        (found,) = kept(store, str(key), lambda key=key: [picture(key, (20, 20, 3))])
+        (found,) = get_or_decode(cache, str(key), lambda key=key: [picture(key, (20, 20, 3))])
         assert np.array_equal(found, picture(key, (20, 20, 3)))
 
 
@@ -124,29 +124,29 @@ def fill(store, first, barrier):
 @pytest.mark.slow
 def test_processes_fill_one_store_together(tmp_path, method):
     context = multiprocessing.get_context(method)
-    with temporary_store(10**6) as store:
-        store.add("before", [picture(99)])  # what the parent has open, its children get
+    with temporary_decode_cache(10**6) as cache:
+        cache.add("before", [picture(99)])  # what the parent has open, its children get
         barrier = context.Barrier(3)
-        processes = [context.Process(target=fill, args=(store, 20 * i, barrier)) for i in range(3)]
+        processes = [context.Process(target=fill, args=(cache, 20 * i, barrier)) for i in range(3)]
         for process in processes:
             process.start()
         for process in processes:
             process.join()
             assert process.exitcode == 0
         for key in range(80):
-            assert np.array_equal(store.get(str(key))[0], picture(key, (20, 20, 3)))
-        assert store._end <= 64 + 81 * (1200 + 16 + 3 * 64)  # no image was written twice
+            assert np.array_equal(cache.get(str(key))[0], picture(key, (20, 20, 3)))
+        assert cache._end <= 64 + 81 * (1200 + 16 + 3 * 64)  # no image was written twice
 
 
 ENDLESS = """
 import sys, tempfile
 import numpy as np
-from ganvas.data.decode_cache import PictureStore, temporary_store
+from ganvas.data.decode_cache import DecodeCache, temporary_decode_cache
 tempfile.tempdir = sys.argv[1]
-with temporary_store(10**8, lambda name: sys.argv[2]) as store:
+with temporary_decode_cache(10**8, lambda name: sys.argv[2]) as cache:
     print("ready", flush=True)
     for number in range(10**6):
-        store.add(str(number), [np.full((50, 50, 3), number % 256, np.uint8)])
+        cache.add(str(number), [np.full((50, 50, 3), number % 256, np.uint8)])
 """
 
 
@@ -161,30 +161,30 @@ def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_c
     )
     victim.stdout.readline()
     time.sleep(0.2)
-    with temporary_store(10**8, lambda _: name) as store:  # another process of the same run
+    with temporary_decode_cache(10**8, lambda _: name) as cache:  # another process of the same run
         victim.send_signal(signal.SIGKILL)
         victim.communicate()
-        store.add("mine", [picture(0)])
-        assert np.array_equal(store.get("mine")[0], picture(0))
+        cache.add("mine", [picture(0)])
+        assert np.array_equal(cache.get("mine")[0], picture(0))
         found = 0
-        while (pictures := store.get(str(found))) is not None:
+        while (pictures := cache.get(str(found))) is not None:
             assert (pictures[0] == found % 256).all()
             found += 1
         assert found > 0
     # It was the victim's to remove.
     assert [folder.name for folder in left_behind(tmp_path)] == [name]
-    with temporary_store(1000):
+    with temporary_decode_cache(1000):
         assert (tmp_path / name).exists()  # young folders are left alone: their owner may be about to lock them
     monkeypatch.setattr("ganvas.files.YOUNG", 0)
-    with temporary_store(1000):
+    with temporary_decode_cache(1000):
         assert not (tmp_path / name).exists()
 
 
 def test_the_store_of_a_living_run_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("ganvas.files.YOUNG", 0)
-    with temporary_store(10**6) as first:
+    with temporary_decode_cache(10**6) as first:
         first.add("x", [picture(1)])
-        with temporary_store(10**6) as second:
+        with temporary_decode_cache(10**6) as second:
             assert second.get("x") is None
             assert len(left_behind(tmp_path)) == 2
         assert np.array_equal(first.get("x")[0], picture(1))
@@ -193,26 +193,26 @@ def test_the_store_of_a_living_run_is_left_alone(tmp_path, monkeypatch):
 
 
 def test_processes_of_one_run_agree_on_a_store(tmp_path):
-    with temporary_store(10**6, lambda _: f"{PREFIX}ours") as first:
+    with temporary_decode_cache(10**6, lambda _: f"{PREFIX}ours") as first:
         first.add("x", [picture(1)])
-        with temporary_store(10**6, lambda _: f"{PREFIX}ours") as second:
+        with temporary_decode_cache(10**6, lambda _: f"{PREFIX}ours") as second:
             assert np.array_equal(second.get("x")[0], picture(1))
         assert np.array_equal(first.get("x")[0], picture(1))  # only its maker removes it
     assert left_behind(tmp_path) == []
 
 
 def test_a_full_disk_or_a_lost_folder_ends_only_the_keeping(tmp_path, monkeypatch):
-    with temporary_store(10**6) as store:
-        store.add("x", [picture(1)])
+    with temporary_decode_cache(10**6) as cache:
+        cache.add("x", [picture(1)])
 
         def full(*arguments):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(store, "_append", full)
-            store.add("y", [picture(2)])
-        assert store.get("y") is None
-        assert np.array_equal(store.get("x")[0], picture(1))
-    with temporary_store(10**6, lambda _: "no/such/folder") as store:
-        store.add("x", [picture(1)])
-        assert store.get("x") is None
+            patch.setattr(cache, "_append", full)
+            cache.add("y", [picture(2)])
+        assert cache.get("y") is None
+        assert np.array_equal(cache.get("x")[0], picture(1))
+    with temporary_decode_cache(10**6, lambda _: "no/such/folder") as cache:
+        cache.add("x", [picture(1)])
+        assert cache.get("x") is None

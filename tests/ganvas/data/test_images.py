@@ -15,18 +15,18 @@ from PIL import Image
 
 from ganvas.data import images
 from ganvas.data.images import (
-    Picture,
-    for_the_eye,
-    holds,
-    holds_all,
-    marked,
-    plain_picture,
+    Raster,
+    apply_nodata,
+    format_preserves,
+    format_supports,
+    plain_raster,
     read_image,
-    read_picture,
+    read_raster,
     to_array,
+    to_display,
     to_tensor,
     write_image,
-    write_picture,
+    write_raster,
 )
 from ganvas.data.listing import list_images
 from ganvas.data.tiff import Tags
@@ -63,13 +63,13 @@ def test_a_name_that_tells_another_format_matters_not(tmp_path, kind, suffix):
 def test_pixels_without_data_are_marked_as_the_format_can(suffix, channels, valid, hole):
     picture = np.full((4, 5, channels), 9, np.uint8)
     picture[1, 1] = [0, 0, 255, 0][:channels]
-    holes = np.zeros((4, 5), bool)
-    holes[2, 3] = True
-    found, tags = marked(suffix, picture, holes, Tags({42113: (2, 2, "0")}, 0.0))
+    mask = np.zeros((4, 5), bool)
+    mask[2, 3] = True
+    found, tags = apply_nodata(suffix, picture, mask, Tags({42113: (2, 2, "0")}, 0.0))
     assert found[1, 1].tolist() == valid
     assert found[2, 3].tolist() == hole
     assert (found == 9).sum() == (picture == 9).sum() - (found[2, 3] == 0).sum()
-    assert tags.no_data == 0
+    assert tags.nodata == 0
     assert picture[2, 3, 0] == 9
 
 
@@ -82,7 +82,7 @@ def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, kind, suffix
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".webp"])
-def test_colour_without_loss(tmp_path, suffix):
+def test_color_without_loss(tmp_path, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
     path = save(tmp_path / f"x{suffix}", RGB, **options)
     assert np.array_equal(read_image(path, 3), RGB)
@@ -123,24 +123,24 @@ def deep_gray_with_alpha(picture):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_alpha_is_kept_where_it_is_counted(tmp_path, suffix, kind, colours):
-    picture = np.random.default_rng(9).integers(0, FULL[kind] + 1, (6, 9, colours + 1)).astype(kind)
+@pytest.mark.parametrize("colors", [1, 3])
+def test_alpha_is_kept_where_it_is_counted(tmp_path, suffix, kind, colors):
+    picture = np.random.default_rng(9).integers(0, FULL[kind] + 1, (6, 9, colors + 1)).astype(kind)
     if suffix == ".tif":
-        tifffile.imwrite(tmp_path / "x.tif", picture, photometric=["minisblack", "rgb"][colours // 3], extrasamples=[2])
-    elif colours == 1 and kind == np.uint16:
+        tifffile.imwrite(tmp_path / "x.tif", picture, photometric=["minisblack", "rgb"][colors // 3], extrasamples=[2])
+    elif colors == 1 and kind == np.uint16:
         (tmp_path / "x.png").write_bytes(deep_gray_with_alpha(picture))
     else:
         write_image(tmp_path / "x.png", picture)
-    assert np.array_equal(read_image(tmp_path / f"x{suffix}", colours + 1), picture)
+    assert np.array_equal(read_image(tmp_path / f"x{suffix}", colors + 1), picture)
     alpha = picture[..., -1:] / FULL[kind]
     expected = picture[..., :-1] * alpha + FULL[kind] * (1 - alpha)
     composed = read_image(tmp_path / f"x{suffix}")
-    assert composed.shape == (6, 9, colours)
+    assert composed.shape == (6, 9, colors)
     assert np.abs(composed - expected).max() <= 0.5 + 1e-6
 
 
-def test_colours_that_were_multiplied_by_alpha_are_not_multiplied_again(tmp_path):
+def test_colors_that_were_multiplied_by_alpha_are_not_multiplied_again(tmp_path):
     picture = np.array([[[50, 0, 100, 100]]], np.uint8)
     tifffile.imwrite(tmp_path / "x.tif", picture, photometric="rgb", extrasamples=[1])
     assert read_image(tmp_path / "x.tif")[0, 0].tolist() == [50 + 155, 155, 100 + 155]
@@ -182,7 +182,7 @@ ORIENTED = {  # EXIF 2.32, tag 0x0112: where the first row and first column of t
 
 
 @pytest.mark.parametrize("tag", ORIENTED)
-def test_exif_orientation_is_applied_to_deep_colour(tmp_path, tag):
+def test_exif_orientation_is_applied_to_deep_color(tmp_path, tag):
     deep = np.random.default_rng(5).integers(0, 65536, (6, 9, 3), dtype=np.uint16)
     exif = Image.Exif()
     exif[0x0112] = tag
@@ -232,7 +232,7 @@ def test_sixteen_bits_are_kept(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bit_colour_round_trip(tmp_path, suffix):
+def test_sixteen_bit_color_round_trip(tmp_path, suffix):
     deep = np.random.default_rng(2).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
     write_image(tmp_path / f"x{suffix}", deep)
     read = read_image(tmp_path / f"x{suffix}", 3)
@@ -307,7 +307,7 @@ def test_more_pixels_than_pillow_thinks_safe(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
-def test_the_limit_holds_for_deep_colour(tmp_path, monkeypatch, kind):
+def test_the_limit_holds_for_deep_color(tmp_path, monkeypatch, kind):
     picture = np.zeros((6, 9, 3), kind)
     write_image(tmp_path / "x.tif", picture)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 54)
@@ -336,14 +336,14 @@ def whole_files(tmp_path_factory):
     """A good file of each kind, to be damaged."""
     folder = tmp_path_factory.mktemp("whole")
     for suffix in (".png", ".jpg", ".webp", ".bmp", ".tif"):
-        write_image(folder / f"colour{suffix}", RGB)
+        write_image(folder / f"color{suffix}", RGB)
     write_image(folder / "deep.png", RGB.astype(np.uint16) * 257)
     write_image(folder / "deep.tif", RGB.astype(np.uint16) * 257)
     write_image(folder / "float.tif", RGB.astype(np.float32) / 255)
     return {path.name: path for path in list_images(folder)}
 
 
-KINDS = ["colour.png", "colour.jpg", "colour.webp", "colour.bmp", "colour.tif", "deep.png", "deep.tif", "float.tif"]
+KINDS = ["color.png", "color.jpg", "color.webp", "color.bmp", "color.tif", "deep.png", "deep.tif", "float.tif"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on damaged metadata
@@ -399,15 +399,15 @@ def test_channels_that_the_format_does_not_hold_are_refused(tmp_path, suffix, ch
 )
 def test_what_formats_hold(suffix, kind, channels, somehow, exactly):
     picture = np.zeros((2, 2, channels), kind)
-    assert holds(suffix, picture, exactly=False) == somehow
-    assert holds(suffix, picture, exactly=True) == exactly
+    assert format_supports(suffix, picture, exactly=False) == somehow
+    assert format_supports(suffix, picture, exactly=True) == exactly
 
 
 @pytest.mark.parametrize(("suffix", "most"), [(".webp", 16383), (".jpg", 65500)])
 def test_formats_hold_sides_up_to_a_length(tmp_path, suffix, most):
     for length, is_held in ((most, True), (most + 1, False)):
         for shape in ((1, length, 3), (length, 1, 3)):
-            assert holds(suffix, np.zeros(shape, np.uint8), exactly=True) == is_held
+            assert format_supports(suffix, np.zeros(shape, np.uint8), exactly=True) == is_held
     write_image(tmp_path / f"x{suffix}", np.zeros((1, most, 3), np.uint8))
     with pytest.raises(UserError, match=rf"{most + 1} pixels in a row; {most} are the most"):
         write_image(tmp_path / f"y{suffix}", np.zeros((1, most + 1, 3), np.uint8))
@@ -431,19 +431,22 @@ def test_formats_hold_sides_up_to_a_length(tmp_path, suffix, most):
 )
 def test_formats_hold_alpha_as_what_it_is(tmp_path, suffix, channels, alpha, is_held):
     array = np.random.default_rng(5).integers(1, 256, (4, 5, channels), dtype=np.uint8)
-    picture = Picture(array, Tags(), np.zeros((4, 5), bool), alpha)
-    assert holds_all(suffix, picture) == is_held
+    picture = Raster(array, Tags(), np.zeros((4, 5), bool), alpha)
+    assert format_preserves(suffix, picture) == is_held
     if is_held and suffix != ".webp":
-        write_picture(tmp_path / f"x{suffix}", picture)
-        again = read_picture(tmp_path / f"x{suffix}", keep_alpha=True)
+        write_raster(tmp_path / f"x{suffix}", picture)
+        again = read_raster(tmp_path / f"x{suffix}", keep_alpha=True)
         assert again.alpha == alpha
         assert np.array_equal(again.array, array)
 
 
 def test_tiff_alone_holds_pixels_without_data():
-    picture = Picture(RGB, Tags({}, 0.0), np.zeros(RGB.shape[:2], bool))
-    assert [suffix for suffix in (".png", ".npy", ".tif", ".tiff") if holds_all(suffix, picture)] == [".tif", ".tiff"]
-    assert holds_all(".png", plain_picture(RGB))
+    picture = Raster(RGB, Tags({}, 0.0), np.zeros(RGB.shape[:2], bool))
+    assert [suffix for suffix in (".png", ".npy", ".tif", ".tiff") if format_preserves(suffix, picture)] == [
+        ".tif",
+        ".tiff",
+    ]
+    assert format_preserves(".png", plain_raster(RGB))
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
@@ -453,12 +456,12 @@ def test_alpha_is_kept_when_it_is_asked_for(tmp_path, mode):
         Image.fromarray(RGB[:, :, 0] % 4).convert("P").save(tmp_path / "x.png", transparency=2)
     else:
         whole.convert(mode).save(tmp_path / "x.png")
-    kept = read_picture(tmp_path / "x.png", keep_alpha=True)
+    kept = read_raster(tmp_path / "x.png", keep_alpha=True)
     with Image.open(tmp_path / "x.png") as file:
         expected = np.asarray(file.convert("RGBA" if mode == "P" else mode))
     assert kept.alpha == "straight"
     assert np.array_equal(kept.array, expected)
-    assert read_picture(tmp_path / "x.png").alpha == "none"
+    assert read_raster(tmp_path / "x.png").alpha == "none"
 
 
 ANY = [(suffix, kind, channels) for suffix in (".tif", ".npy") for kind in FULL for channels in (1, 2, 3, 4, 5, 13)]
@@ -614,11 +617,11 @@ def test_float_range_and_clipping():
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_for_the_eye(channels):
-    shown = for_the_eye(np.full((4, 5, channels), 65535, np.uint16))
+    shown = to_display(np.full((4, 5, channels), 65535, np.uint16))
     assert (shown.shape, shown.dtype) == ((4, 5, 3), np.uint8)
     assert shown.min() == 255
 
 
 def test_the_eye_sees_a_range_of_its_own_from_black_to_white():
     heights = np.array([[-500, -100, 2150, 4500, 8900, 9999, np.nan]], np.float32)[:, :, None]
-    assert for_the_eye(heights, (-100, 8900))[0, :, 0].tolist() == [0, 0, 64, 130, 255, 255, 3]
+    assert to_display(heights, (-100, 8900))[0, :, 0].tolist() == [0, 0, 64, 130, 255, 255, 3]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_scripts.tools.check.command import inspect
 from ganvas.data.layout import find_layout, layouts_of, splits
-from ganvas.data.listing import describe_unread, list_folder, list_images, namesakes
+from ganvas.data.listing import describe_unread, images_with_stem, list_folder, list_images
 from ganvas.data.paired import find_pairs, find_stacked_pairs
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
@@ -163,8 +163,8 @@ class TestNamesInTwoEncodings:
             write(tmp_path / "train" / folder, f"{name}.png")
         (pair,) = find_stacked_pairs(tmp_path, "train", ["radar", "sun"], "b")
         assert [path.name for path in pair.more] == [f"{self.NFD}.png"]
-        assert namesakes(tmp_path / "train" / "sun", self.NFC) == [f"{self.NFD}.png"]
-        assert namesakes(tmp_path / "train" / "radar", self.NFD) == [f"{self.NFC}.png"]
+        assert images_with_stem(tmp_path / "train" / "sun", self.NFC) == [f"{self.NFD}.png"]
+        assert images_with_stem(tmp_path / "train" / "radar", self.NFD) == [f"{self.NFC}.png"]
 
     def test_two_of_one_folder_are_refused_and_the_message_says_why(self, tmp_path):
         write(tmp_path / "train", f"{self.NFC}.png", f"{self.NFD}.png")

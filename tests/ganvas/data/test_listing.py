@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.data.listing import Files, Names, is_picture, namesakes, picture_names, stem
+from ganvas.data.listing import Files, Names, image_names, images_with_stem, is_image_name, stem
 from ganvas.data.paired import find_pairs
 from ganvas.errors import UserError
 
@@ -56,14 +56,14 @@ def test_names_that_are_no_text_come_back(tmp_path):
     ],
 )
 def test_what_is_a_picture(name, expected):
-    assert is_picture(name) == expected
+    assert is_image_name(name) == expected
 
 
 def test_pictures_are_listed_in_the_order_of_their_names(tmp_path):
     for name in ("b.png", "a-b.png", "a.jpg", ".hidden.png", "B.png", "notes.txt"):
         (tmp_path / name).touch()
-    assert picture_names(tmp_path) == ["B.png", "a-b.png", "a.jpg", "b.png"]
-    assert sorted(picture_names(tmp_path), key=stem) == ["B.png", "a.jpg", "a-b.png", "b.png"]
+    assert image_names(tmp_path) == ["B.png", "a-b.png", "a.jpg", "b.png"]
+    assert sorted(image_names(tmp_path), key=stem) == ["B.png", "a.jpg", "a-b.png", "b.png"]
 
 
 class Entry:
@@ -122,7 +122,7 @@ def test_a_long_folder_opens_within_ten_seconds_and_500_mb_a_million(many_names,
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(pairs) == MANY
-    assert pairs[1234].name == "picture-0001234"
+    assert pairs[1234].name == "image-0001234"
     assert peak < 500e6 * MANY / 1e6
     assert held < 60 * MANY  # 19 bytes a name and 8 for its place, in two folders twice
 
@@ -178,20 +178,20 @@ def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
 def test_a_folder_that_is_named_like_a_picture_is_none(tmp_path):
     (tmp_path / "x.png").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")  # listed, so that whoever reads it says so
-    assert picture_names(tmp_path) == ["gone.png"]
+    assert image_names(tmp_path) == ["gone.png"]
 
 
 def test_namesakes_are_found_whatever_the_case_of_their_suffix(tmp_path):
     for name in ("x.TIF", "x.b.Png", "x-1.png", "y.jpg", "y.PNG", "z.txt", ".x.png"):
         (tmp_path / name).touch()
-    found = {wanted: namesakes(tmp_path, wanted) for wanted in ("x", "x.b", "x-1", "y", "z", "", "w")}
+    found = {wanted: images_with_stem(tmp_path, wanted) for wanted in ("x", "x.b", "x-1", "y", "z", "", "w")}
     assert {wanted: names for wanted, names in found.items() if names} == {
         "x": ["x.TIF"],
         "x.b": ["x.b.Png"],
         "x-1": ["x-1.png"],
         "y": ["y.PNG", "y.jpg"],
     }
-    assert namesakes(tmp_path / "nowhere", "x") == namesakes(tmp_path / "x.TIF", "x") == []
+    assert images_with_stem(tmp_path / "nowhere", "x") == images_with_stem(tmp_path / "x.TIF", "x") == []
 
 
 def test_looking_for_many_names_lists_the_folder_once_until_it_changes(tmp_path, monkeypatch):
@@ -199,11 +199,11 @@ def test_looking_for_many_names_lists_the_folder_once_until_it_changes(tmp_path,
         (tmp_path / f"{number}.PNG").touch()
     listed, scandir = [], os.scandir
     monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
-    assert all(namesakes(tmp_path, str(number)) == [f"{number}.PNG"] for number in range(100))
-    assert namesakes(tmp_path, "missing") == []
+    assert all(images_with_stem(tmp_path, str(number)) == [f"{number}.PNG"] for number in range(100))
+    assert images_with_stem(tmp_path, "missing") == []
     assert listed == [tmp_path]
     (tmp_path / "missing.tif").touch()
     later = tmp_path.stat().st_mtime_ns + 10**9  # the clock of some systems ticks in seconds
     os.utime(tmp_path, ns=(later, later))
-    assert namesakes(tmp_path, "missing") == ["missing.tif"]
+    assert images_with_stem(tmp_path, "missing") == ["missing.tif"]
     assert listed == [tmp_path, tmp_path]

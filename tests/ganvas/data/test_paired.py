@@ -10,7 +10,7 @@ from PIL import Image
 
 from ganvas.data import shards
 from ganvas.data.augment import Augmentation
-from ganvas.data.decode_cache import temporary_store
+from ganvas.data.decode_cache import temporary_decode_cache
 from ganvas.data.images import write_image
 from ganvas.data.layout import splits
 from ganvas.data.paired import PairedDataset, dataset_info, domain_names, find_pairs
@@ -102,8 +102,8 @@ def test_alpha_is_a_channel_where_it_is_counted_and_composed_elsewhere(tmp_path,
     for picture, wanted, given in zip(
         found, (source, target), pictures[:: 1 if direction == "a2b" else -1], strict=True
     ):
-        colours, alpha = given[..., :-1].astype(float), given[..., -1:] / 255
-        expected = given if wanted == C else colours * alpha + 255 * (1 - alpha)
+        colors, alpha = given[..., :-1].astype(float), given[..., -1:] / 255
+        expected = given if wanted == C else colors * alpha + 255 * (1 - alpha)
         assert picture.shape == (6, 9, wanted)
         assert np.abs(picture - expected).max() <= 0.5 + 1e-9
 
@@ -141,13 +141,13 @@ def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tm
 def decoded(monkeypatch):
     """Names of the files that are decoded from here on."""
     files = []
-    original = shards.read_picture
+    original = shards.read_raster
 
     def read(path, *rest, **options):
         files.append(path.stem)
         return original(path, *rest, **options)
 
-    monkeypatch.setattr(shards, "read_picture", read)
+    monkeypatch.setattr(shards, "read_raster", read)
     return files
 
 
@@ -158,8 +158,8 @@ def test_a_store_changes_nothing_and_lets_each_file_be_decoded_once(tmp_path, de
     for i in range(3):
         both = np.concatenate([A[i], B[i]], axis=1).astype(depth) / (256 if depth == np.float32 else 1)
         np.save(tmp_path / "train" / f"{i}.npy", both.astype(depth))
-    with temporary_store(10**7) as store:
-        kept, anew = (PairedDataset(tmp_path, "train", augmentation=augmentation, store=s) for s in (store, None))
+    with temporary_decode_cache(10**7) as cache:
+        kept, anew = (PairedDataset(tmp_path, "train", augmentation=augmentation, cache=s) for s in (cache, None))
         for epoch in range(3):
             for i in range(3):
                 one, other = kept[epoch, i], anew[epoch, i]
@@ -172,8 +172,8 @@ def test_what_does_not_fit_into_the_store_is_decoded_each_time(tmp_path, decoded
     (tmp_path / "train").mkdir()
     for i, size in enumerate([(2, 1), (200, 100), (200, 100), (400, 100), (2, 1)]):
         Image.new("RGB", size).save(tmp_path / "train" / f"{i}.png")
-    with temporary_store(100_000) as store:  # one of 60,000 bytes and the small ones
-        data = PairedDataset(tmp_path, "train", augmentation=None, store=store)
+    with temporary_decode_cache(100_000) as cache:  # one of 60,000 bytes and the small ones
+        data = PairedDataset(tmp_path, "train", augmentation=None, cache=cache)
         for _ in range(3):
             for i in range(5):
                 data[0, i]
@@ -182,8 +182,8 @@ def test_what_does_not_fit_into_the_store_is_decoded_each_time(tmp_path, decoded
 
 def test_a_file_that_changed_is_decoded_anew_and_one_that_vanished_is_an_error(tmp_path, decoded):
     root = write("folders", tmp_path)
-    with temporary_store(10**7) as store:
-        data = PairedDataset(root, "train", augmentation=None, store=store)
+    with temporary_decode_cache(10**7) as cache:
+        data = PairedDataset(root, "train", augmentation=None, cache=cache)
         before = data[0, 1]["target"]
         changed = root / "trainB" / "1.bmp"
         Image.fromarray(B[2]).save(changed)  # of the same size
@@ -198,7 +198,7 @@ def test_a_file_that_changed_is_decoded_anew_and_one_that_vanished_is_an_error(t
 def test_directions_and_channels_do_not_share_what_is_kept(tmp_path):
     root = write("side by side", tmp_path)
     Image.fromarray(A[0][..., 0]).save(root / "train" / "0.png")
-    with temporary_store(10**7) as store:
+    with temporary_decode_cache(10**7) as cache:
         options = [
             {"direction": "a2b"},
             {"direction": "b2a"},
@@ -206,7 +206,7 @@ def test_directions_and_channels_do_not_share_what_is_kept(tmp_path):
         ]
         shapes = []
         for each in options:
-            kept, anew = (PairedDataset(root, "train", augmentation=None, store=s, **each)[0, 0] for s in (store, None))
+            kept, anew = (PairedDataset(root, "train", augmentation=None, cache=s, **each)[0, 0] for s in (cache, None))
             assert torch.equal(kept["source"], anew["source"])
             assert torch.equal(kept["target"], anew["target"])
             shapes.append([kept[name].shape[0] for name in ("source", "target")])
@@ -293,7 +293,7 @@ def test_two_layouts_at_once_are_refused(tmp_path, layouts):
         ('{"domains": {"a": "two\\nlines"}}', "in one line"),
         ('{"domains": {"a": "' + "x" * 201 + '"}}', "at most 200 characters"),
         ('{"name": {}}', "name is {}"),
-        ('{"license": 5}', "license is 5"),
+        ('{"licence": 5}', "licence is 5"),
         ("[" * 100_000, "nested too deeply"),
         ('{"legend": ' + "9" * 5000 + "}", "a number has 5000 digits"),
     ],

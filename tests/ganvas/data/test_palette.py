@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from ganvas.data.palette import is_flat, legend_of
+from ganvas.data.palette import is_flat, parse_palette
 from ganvas.errors import UserError
 
 LAND, LAKE = (242, 239, 228), (110, 165, 225)
 
 
-def test_colours_come_by_name_and_none_are_needed():
-    assert legend_of({"legend": {"land": list(LAND), "lake": LAKE}}) == {"land": LAND, "lake": LAKE}
-    assert legend_of({"name": "maps"}) == legend_of({"legend": {}}) == {}
+def test_colors_come_by_name_and_none_are_needed():
+    assert parse_palette({"legend": {"land": list(LAND), "lake": LAKE}}) == {"land": LAND, "lake": LAKE}
+    assert parse_palette({"name": "maps"}) == parse_palette({"legend": {}}) == {}
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_colours_come_by_name_and_none_are_needed():
         [1],
     ],
 )
-def test_what_is_no_colours_by_name_is_refused(legend):
+def test_what_is_no_colors_by_name_is_refused(legend):
     with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
-        legend_of({"legend": legend})
+        parse_palette({"legend": legend})
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6])
-def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colours(share):
+def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colors(share):
     picture = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
     picture[: round(100 * share)] = LAND
     assert is_flat(picture, [LAND]) == (share > 0.5)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from ganvas.data.images import read_picture, require_range
+from ganvas.data.images import read_raster, require_range
 from ganvas.data.sentinels import find_sentinels, number, range_without, rounded_range
 from ganvas.errors import UserError
 
@@ -119,7 +119,7 @@ class TestMessages:
 def test_a_broken_link_says_where_it_points(tmp_path):
     (tmp_path / "x.png").symlink_to("gone/y.png")
     with pytest.raises(UserError, match=r"x\.png: is a broken symbolic link to gone/y\.png"):
-        read_picture(tmp_path / "x.png")
+        read_raster(tmp_path / "x.png")
     (tmp_path / "folder").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"y\.png: lies behind .*folder, a broken symbolic link to nowhere"):
-        read_picture(tmp_path / "folder" / "y.png")
+        read_raster(tmp_path / "folder" / "y.png")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ganvas.data import shards as shards_module
 from ganvas.data.augment import Augmentation
-from ganvas.data.decode_cache import temporary_store
+from ganvas.data.decode_cache import temporary_decode_cache
 from ganvas.data.layout import splits
 from ganvas.data.paired import PairedDataset, find_pairs
 from ganvas.errors import UserError
@@ -83,8 +83,8 @@ def test_shards_give_the_bytes_that_files_give(root, tmp_path):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number}.{kind}").write_bytes(encoded(value, kind=kind))
     options = {"augmentation": Augmentation(6, 4)}
-    with temporary_store(10**6) as store:
-        sharded = PairedDataset(root, "train", **options, store=store)
+    with temporary_decode_cache(10**6) as cache:
+        sharded = PairedDataset(root, "train", **options, cache=cache)
         files = PairedDataset(tmp_path / "files", "train", **options)
         for _ in range(2):
             for index in range(3):

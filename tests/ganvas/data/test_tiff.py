@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import Affine, from_origin
 
-from ganvas.data.images import read_image, read_picture, write_image, write_picture
+from ganvas.data.images import read_image, read_raster, write_image, write_raster
 from ganvas.data.tiff import Tags
 from ganvas.errors import UserError
 
 BANDS = np.random.default_rng(0).integers(1, 4000, (6, 9, 5), dtype=np.uint16)
 
 
-def geotiff(path, bands, no_data=None, **options):
+def geotiff(path, bands, nodata=None, **options):
     H, W, C = bands.shape
-    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": no_data}
+    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": nodata}
     with rasterio.open(path, "w", height=H, width=W, count=C, dtype=bands.dtype, **where, **options) as file:
         file.write(np.moveaxis(bands, 2, 0))
         file.set_band_description(1, "blue")
@@ -41,7 +41,7 @@ def test_what_geographic_programs_write(tmp_path, options):
 
 
 def test_the_geographic_reference_is_kept(tmp_path):
-    source = read_picture(geotiff(tmp_path / "x.tif", BANDS, no_data=65535))
+    source = read_raster(geotiff(tmp_path / "x.tif", BANDS, nodata=65535))
     write_image(tmp_path / "y.tif", source.array[..., :3], source.tags)
     with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(tmp_path / "y.tif") as after:
         assert (after.count, after.dtypes[0]) == (3, "uint16")
@@ -56,7 +56,7 @@ def test_statistics_of_the_old_pixels_are_not_kept(tmp_path):
     with rasterio.open(path, "r+") as file:
         file.update_tags(1, STATISTICS_MAXIMUM="3999", STATISTICS_MEAN="2000", WAVELENGTH="490 nm")
         file.update_tags(SENSOR="eye")
-    source = read_picture(path)
+    source = read_raster(path)
     write_image(tmp_path / "y.tif", source.array // 2, source.tags)
     with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(tmp_path / "y.tif") as after:
         assert before.tags(1)["STATISTICS_MAXIMUM"] == "3999"
@@ -79,7 +79,7 @@ def test_resolution_and_description_are_kept(tmp_path):
         metadata=None,
         extratags=[(315, 2, None, "A. Painter", True)],
     )
-    source = read_picture(tmp_path / "x.tif")
+    source = read_raster(tmp_path / "x.tif")
     write_image(tmp_path / "y.tif", source.array, source.tags)
     with tifffile.TiffFile(tmp_path / "x.tif") as before, tifffile.TiffFile(tmp_path / "y.tif") as after:
         for code in (270, 282, 283, 296, 305, 306, 315):
@@ -121,7 +121,7 @@ def test_damaged_tags_are_left_out_and_the_others_kept(tmp_path, code, kind, val
     with tifffile.TiffFile(tmp_path / "x.tif", mode="r+b") as file:
         before = {tag.code for tag in file.pages.first.tags}
         file.pages.first.tags[code].overwrite(value, dtype=kind)
-    source = read_picture(tmp_path / "x.tif")
+    source = read_raster(tmp_path / "x.tif")
     write_image(tmp_path / "y.tif", source.array, source.tags.scaled(scale, scale))
     with tifffile.TiffFile(tmp_path / "y.tif") as file:
         after = {tag.code for tag in file.pages.first.tags}
@@ -147,7 +147,7 @@ def test_text_in_any_letters_and_dates_of_any_form_are_kept(tmp_path):
         file.update_tags(SENSOR=TEXT, TIFFTAG_IMAGEDESCRIPTION=TEXT, TIFFTAG_SOFTWARE=TEXT, TIFFTAG_DATETIME="2020")
         file.update_tags(TIFFTAG_ARTIST=TEXT, TIFFTAG_COPYRIGHT=TEXT)
         file.set_band_description(1, TEXT)
-    write_picture(tmp_path / "y.tif", read_picture(path))
+    write_raster(tmp_path / "y.tif", read_raster(path))
     with rasterio.open(path) as before, rasterio.open(tmp_path / "y.tif") as after:
         assert before.tags().items() <= after.tags().items()
         assert sorted(after.tags().values()).count(TEXT) == 5
@@ -158,7 +158,7 @@ def test_text_in_any_letters_and_dates_of_any_form_are_kept(tmp_path):
 
 def test_text_of_the_old_windows_letters_is_kept(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], metadata=None, description=TEXT.encode("cp1252"))
-    write_picture(tmp_path / "y.tif", read_picture(tmp_path / "x.tif"))
+    write_raster(tmp_path / "y.tif", read_raster(tmp_path / "x.tif"))
     with tifffile.TiffFile(tmp_path / "y.tif") as file:
         assert file.pages.first.description == TEXT
 
@@ -171,9 +171,9 @@ LAYOUTS = {"imagej": {"imagej": True}, "ome": {"ome": True}, "tifffile": {}}
 def test_a_description_of_the_old_layout_is_not_kept(tmp_path, layout, channels):
     options = LAYOUTS[layout]
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), metadata={"axes": "CYX"}, **options)
-    source = read_picture(tmp_path / "x.tif")
+    source = read_raster(tmp_path / "x.tif")
     write_image(tmp_path / "y.tif", source.array[..., :channels], source.tags)
-    again = read_picture(tmp_path / "y.tif")
+    again = read_raster(tmp_path / "y.tif")
     assert np.array_equal(again.array, BANDS[..., :channels])
     write_image(tmp_path / "z.tif", again.array, again.tags)
     assert np.array_equal(tifffile.imread(tmp_path / "z.tif"), BANDS[..., :channels].squeeze())
@@ -181,7 +181,7 @@ def test_a_description_of_the_old_layout_is_not_kept(tmp_path, layout, channels)
 
 def test_a_description_beside_that_of_the_layout_is_kept(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), description="left lung", metadata={"axes": "CYX"})
-    source = read_picture(tmp_path / "x.tif")
+    source = read_raster(tmp_path / "x.tif")
     write_image(tmp_path / "y.tif", source.array[..., :3], source.tags)
     with tifffile.TiffFile(tmp_path / "y.tif") as file:
         assert file.pages.first.description == "left lung"
@@ -211,17 +211,17 @@ def test_thousands_of_channels_are_no_safe_picture(tmp_path, monkeypatch):
             tmp_path / "x.tif", pixels, planarconfig="contig", compression="zlib", photometric="minisblack"
         )
         if is_safe:
-            assert read_picture(tmp_path / "x.tif").array.shape == pixels.shape
+            assert read_raster(tmp_path / "x.tif").array.shape == pixels.shape
             continue
         with pytest.raises(UserError, match="too many pixels to be a safe image"):
-            read_picture(tmp_path / "x.tif")
+            read_raster(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize("scale", [1, 0.5])
 def test_a_cameras_coefficients_stay_at_their_scale(tmp_path, scale):
     camera = tuple(np.linspace(0, 1, 92))
     tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], metadata=None, extratags=[(50844, 12, 92, camera, True)])
-    tags = read_picture(tmp_path / "x.tif").tags.scaled(scale, scale)
+    tags = read_raster(tmp_path / "x.tif").tags.scaled(scale, scale)
     write_image(tmp_path / "y.tif", BANDS[..., :1], tags)
     with tifffile.TiffFile(tmp_path / "y.tif") as file:
         assert file.pages.first.tags.valueof(50844) == (camera if scale == 1 else None)
@@ -234,33 +234,33 @@ def test_a_stack_in_time_or_depth_is_no_picture(tmp_path, axes):
         read_image(tmp_path / "x.tif")
 
 
-@pytest.mark.parametrize(("kind", "no_data"), [(np.uint16, 65535), (np.float32, -9999), (np.float32, np.nan)])
-def test_pixels_without_data_get_the_least_value_and_are_told(tmp_path, kind, no_data):
+@pytest.mark.parametrize(("kind", "nodata"), [(np.uint16, 65535), (np.float32, -9999), (np.float32, np.nan)])
+def test_pixels_without_data_get_the_least_value_and_are_told(tmp_path, kind, nodata):
     bands = BANDS.astype(kind)
-    bands[2, 3, 1] = no_data
-    picture = read_picture(geotiff(tmp_path / "x.tif", bands, no_data=no_data))
-    assert np.argwhere(picture.holes).tolist() == [[2, 3]]
+    bands[2, 3, 1] = nodata
+    picture = read_raster(geotiff(tmp_path / "x.tif", bands, nodata=nodata))
+    assert np.argwhere(picture.nodata_mask).tolist() == [[2, 3]]
     assert np.isfinite(picture.array).all()
-    valid = ~picture.holes
+    valid = ~picture.nodata_mask
     assert np.array_equal(picture.array[valid], bands[valid])
     assert (picture.array[2, 3] == bands[valid].min()).all()
 
 
 def test_a_picture_without_any_data(tmp_path):
-    picture = read_picture(geotiff(tmp_path / "x.tif", np.full((6, 9, 2), 7, np.uint16), no_data=7))
-    assert picture.holes.all()
+    picture = read_raster(geotiff(tmp_path / "x.tif", np.full((6, 9, 2), 7, np.uint16), nodata=7))
+    assert picture.nodata_mask.all()
     assert (picture.array == 0).all()
 
 
-@pytest.mark.parametrize("no_data", ["-9999", "nothing"])
-def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, no_data):
-    tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], extratags=[(42113, 2, None, no_data, True)])
-    assert not read_picture(tmp_path / "x.tif").holes.any()
+@pytest.mark.parametrize("nodata", ["-9999", "nothing"])
+def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, nodata):
+    tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], extratags=[(42113, 2, None, nodata, True)])
+    assert not read_raster(tmp_path / "x.tif").nodata_mask.any()
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
-    ("kind", "no_data", "written"),
+    ("kind", "nodata", "written"),
     [
         (np.uint16, 65535, 65535),
         (np.uint8, 65535, 0),
@@ -277,22 +277,22 @@ def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, no_data):
         (np.uint8, -np.inf, 0),
     ],
 )
-def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data, written):
-    holes = np.zeros((6, 9), bool)
-    holes[1, 2] = True
-    source = Tags({42113: (2, 6, str(no_data))}, float(no_data))
-    picture, tags = source.punched(np.full((6, 9, 2), 3, kind), holes)
+def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, nodata, written):
+    mask = np.zeros((6, 9), bool)
+    mask[1, 2] = True
+    source = Tags({42113: (2, 6, str(nodata))}, float(nodata))
+    picture, tags = source.apply_nodata(np.full((6, 9, 2), 3, kind), mask)
     write_image(tmp_path / "x.tif", picture, tags)
-    assert np.array_equal(read_picture(tmp_path / "x.tif").holes, holes)
+    assert np.array_equal(read_raster(tmp_path / "x.tif").nodata_mask, mask)
     with rasterio.open(tmp_path / "x.tif") as file:
         found, band = file.nodata, file.read(1)
     assert found == written or np.isnan([found, written]).all()
-    assert np.array_equal(band, np.where(holes, found, 3).astype(kind), equal_nan=kind == np.float32)
+    assert np.array_equal(band, np.where(mask, found, 3).astype(kind), equal_nan=kind == np.float32)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
-    ("kind", "no_data", "moved"),
+    ("kind", "nodata", "moved"),
     [
         (np.uint8, 0, 1),
         (np.uint8, 255, 254),
@@ -304,55 +304,55 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, no_data
         (np.float32, 1, 1),
     ],
 )
-def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind, no_data, moved):
+def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind, nodata, moved):
     """Networks give any value; gdalwarp does the same."""
-    holes = np.zeros((6, 9), bool)
-    holes[1, 2] = True
+    mask = np.zeros((6, 9), bool)
+    mask[1, 2] = True
     values = np.full((6, 9, 2), 3, kind)
-    values[4, 5, 1] = no_data if moved is not None else 0  # 0 marks where the type does not hold the value
-    if kind == np.float32 and no_data:
-        values[4, 6, 1] = np.nextafter(kind(no_data), kind(0))  # which other programs take for the mark
-    picture, tags = Tags({42113: (2, 6, str(no_data))}, float(no_data)).punched(values, holes)
+    values[4, 5, 1] = nodata if moved is not None else 0  # 0 marks where the type does not hold the value
+    if kind == np.float32 and nodata:
+        values[4, 6, 1] = np.nextafter(kind(nodata), kind(0))  # which other programs take for the mark
+    picture, tags = Tags({42113: (2, 6, str(nodata))}, float(nodata)).apply_nodata(values, mask)
     assert np.isfinite(picture).all()
     write_image(tmp_path / "x.tif", picture, tags)
-    again = read_picture(tmp_path / "x.tif")
-    assert np.array_equal(again.holes, holes)
+    again = read_raster(tmp_path / "x.tif")
+    assert np.array_equal(again.nodata_mask, mask)
     assert again.array[4, 5] == pytest.approx([3, 1 if moved is None else moved], rel=2e-6, abs=1e-6)
-    assert (again.array[~holes] == 3).sum() == (6 * 9 - 1) * 2 - (values != 3).sum()
+    assert (again.array[~mask] == 3).sum() == (6 * 9 - 1) * 2 - (values != 3).sum()
     with rasterio.open(tmp_path / "x.tif") as file:
-        assert np.array_equal(file.read_masks(2) == 0, holes)
+        assert np.array_equal(file.read_masks(2) == 0, mask)
 
 
-@pytest.mark.parametrize("no_data", [-1.7976931348623157e308, 1.7976931348623157e308])
-def test_holes_of_doubles_stay_holes(tmp_path, no_data):
+@pytest.mark.parametrize("nodata", [-1.7976931348623157e308, 1.7976931348623157e308])
+def test_holes_of_doubles_stay_holes(tmp_path, nodata):
     """The largest double is what geographic programs mark them with; images become float32."""
     heights = BANDS[..., :1].astype(np.float64) - BANDS[2, 3, 0]  # 0 is a height like others
-    heights[4, 5] = no_data
-    first = read_picture(geotiff(tmp_path / "x.tif", heights, no_data=no_data))
-    write_picture(tmp_path / "y.tif", first)
-    second = read_picture(tmp_path / "y.tif")
-    assert np.argwhere(first.holes).tolist() == np.argwhere(second.holes).tolist() == [[4, 5]]
+    heights[4, 5] = nodata
+    first = read_raster(geotiff(tmp_path / "x.tif", heights, nodata=nodata))
+    write_raster(tmp_path / "y.tif", first)
+    second = read_raster(tmp_path / "y.tif")
+    assert np.argwhere(first.nodata_mask).tolist() == np.argwhere(second.nodata_mask).tolist() == [[4, 5]]
     assert np.array_equal(second.array, first.array)
     with rasterio.open(tmp_path / "y.tif") as file:
-        assert np.array_equal(file.read_masks(1) == 0, first.holes)
+        assert np.array_equal(file.read_masks(1) == 0, first.nodata_mask)
 
 
-@pytest.mark.parametrize("no_data", [0, 255])
-def test_alpha_is_neither_marked_nor_moved(tmp_path, no_data):
+@pytest.mark.parametrize("nodata", [0, 255])
+def test_alpha_is_neither_marked_nor_moved(tmp_path, nodata):
     picture = np.full((6, 9, 4), 9, np.uint8)
     picture[:, :5, 3], picture[:, 5:, 3] = 0, 255
-    picture[1, 2, :3] = picture[3, 8, :3] = no_data
-    options = {"extrasamples": ["unassalpha"], "extratags": [(42113, 2, None, str(no_data), True)]}
+    picture[1, 2, :3] = picture[3, 8, :3] = nodata
+    options = {"extrasamples": ["unassalpha"], "extratags": [(42113, 2, None, str(nodata), True)]}
     tifffile.imwrite(tmp_path / "x.tif", picture, photometric="rgb", metadata=None, **options)
-    first = read_picture(tmp_path / "x.tif", keep_alpha=True)
-    assert np.argwhere(first.holes).tolist() == [[1, 2], [3, 8]]
-    write_picture(tmp_path / "y.tif", first)
+    first = read_raster(tmp_path / "x.tif", keep_alpha=True)
+    assert np.argwhere(first.nodata_mask).tolist() == [[1, 2], [3, 8]]
+    write_raster(tmp_path / "y.tif", first)
     assert np.array_equal(tifffile.imread(tmp_path / "y.tif"), picture)
 
 
 def test_a_picture_that_names_no_such_value_is_not_punched():
     picture = np.full((6, 9, 2), 3, np.uint8)
-    assert Tags().punched(picture, np.ones((6, 9), bool))[0] is picture
+    assert Tags().apply_nodata(picture, np.ones((6, 9), bool))[0] is picture
 
 
 ALPHAS = [
@@ -367,19 +367,19 @@ ALPHAS = [
 def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channels):
     picture = (np.random.default_rng(1).random((6, 9, channels)) * (1 if kind == np.float32 else 255)).astype(kind)
     write_image(tmp_path / "x.tif", picture, alpha=alpha)
-    again = read_picture(tmp_path / "x.tif", keep_alpha=True)
+    again = read_raster(tmp_path / "x.tif", keep_alpha=True)
     assert again.alpha == alpha
     assert np.array_equal(again.array, picture)
-    composed = read_picture(tmp_path / "x.tif")
+    composed = read_raster(tmp_path / "x.tif")
     assert composed.alpha == "none"
     assert composed.array.shape[2] == channels - (alpha != "none")
     # TIFF 6.0, Sec. 18: 0 is unspecified, 1 multiplied into the colors, 2 not.
     samples = {"none": 0, "premultiplied": 1, "straight": 2}
-    colours = 3 if channels == (3 if alpha == "none" else 4) else 1
+    colors = 3 if channels == (3 if alpha == "none" else 4) else 1
     with tifffile.TiffFile(tmp_path / "x.tif") as file:
-        assert file.pages.first.photometric == (2 if colours == 3 else 1)
+        assert file.pages.first.photometric == (2 if colors == 3 else 1)
         told = [int(sample) for sample in file.pages.first.extrasamples]
-    assert told == ([0] * (channels - colours - 1) + [samples[alpha]] if channels > colours else [])
+    assert told == ([0] * (channels - colors - 1) + [samples[alpha]] if channels > colors else [])
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(2, "LA"), (4, "RGBA")])
@@ -397,8 +397,8 @@ def test_an_opaque_picture_is_not_without_data(tmp_path):
     picture[..., 3] = 255
     picture[1, 2, 0] = 255
     write_image(tmp_path / "x.tif", picture, Tags({42113: (2, 4, "255")}, 255.0), "straight")
-    again = read_picture(tmp_path / "x.tif", keep_alpha=True)
-    assert np.argwhere(again.holes).tolist() == [[1, 2]]
+    again = read_raster(tmp_path / "x.tif", keep_alpha=True)
+    assert np.argwhere(again.nodata_mask).tolist() == [[1, 2]]
     assert (again.array[..., 3] == 255).all()
     assert (again.array[..., :3] == 200).all()
 
@@ -406,8 +406,8 @@ def test_an_opaque_picture_is_not_without_data(tmp_path):
 def test_a_picture_is_written_with_all_that_was_read(tmp_path):
     bands = BANDS.copy()
     bands[2, 3] = 65535
-    first = read_picture(geotiff(tmp_path / "x.tif", bands, no_data=65535))
-    write_picture(tmp_path / "y.tif", first)
+    first = read_raster(geotiff(tmp_path / "x.tif", bands, nodata=65535))
+    write_raster(tmp_path / "y.tif", first)
     with rasterio.open(tmp_path / "x.tif") as before, rasterio.open(tmp_path / "y.tif") as after:
         assert np.array_equal(before.read(), after.read())
         assert (before.crs, before.transform, before.nodata) == (after.crs, after.transform, after.nodata)
@@ -425,7 +425,7 @@ def test_the_place_on_earth_stays_at_another_scale(tmp_path_factory, width, heig
         file.write(np.moveaxis(BANDS, 2, 0))
         if points:
             file.update_tags(AREA_OR_POINT="Point")
-    tags = read_picture(folder / "x.tif").tags
+    tags = read_raster(folder / "x.tif").tags
     write_image(folder / "y.tif", np.zeros((height, width, 1), np.uint8), tags.scaled(width / 9, height / 6))
     with rasterio.open(folder / "x.tif") as before, rasterio.open(folder / "y.tif") as after:
         assert after.tags().get("AREA_OR_POINT") == before.tags().get("AREA_OR_POINT")
@@ -437,7 +437,7 @@ def test_the_place_on_earth_stays_at_another_scale(tmp_path_factory, width, heig
 
 def test_resolution_follows_the_scale(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], resolution=(300, 150), resolutionunit="INCH", metadata=None)
-    tags = read_picture(tmp_path / "x.tif").tags
+    tags = read_raster(tmp_path / "x.tif").tags
     write_image(tmp_path / "y.tif", BANDS[:3, :3, :1], tags.scaled(1 / 3, 1 / 2))
     with Image.open(tmp_path / "y.tif") as file:
         assert file.info["dpi"] == pytest.approx((100, 75))

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from ganvas.data.decode import read_basic
-from ganvas.data.images import read_image, read_picture
+from ganvas.data.images import read_image, read_raster
 from ganvas.data.tiff_check import check_tiff
 from ganvas.data.windows import open_windows
 from ganvas.errors import UserError
@@ -246,7 +246,7 @@ def test_text_is_read_in_linear_time(tmp_path):
         tifffile.imwrite(
             tmp_path / "x.tif", GRAY, metadata=None, description=text, extratags=[(42112, 2, None, text, True)]
         )
-        read_picture(tmp_path / "x.tif")
+        read_raster(tmp_path / "x.tif")
         assert time.process_time() - began < 5  # quadratic patterns took minutes
 
 
@@ -254,7 +254,7 @@ def test_long_tags_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("ganvas.data.tiff.LONGEST_TAG", 100)
     tags = [(315, 2, None, "A" * 200, True), (33432, 2, None, "B" * 50, True)]
     tifffile.imwrite(tmp_path / "x.tif", GRAY, metadata=None, extratags=tags)
-    assert read_picture(tmp_path / "x.tif").tags.values.keys() & {315, 33432} == {33432}
+    assert read_raster(tmp_path / "x.tif").tags.values.keys() & {315, 33432} == {33432}
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -343,14 +343,14 @@ def test_where_zero_is_white(tmp_path, kind, black, options):
         assert read_basic(tmp_path / "x.tif").array[0, :, 0].tolist() == expected[0].tolist()
 
 
-@pytest.mark.parametrize(("kind", "no_data", "inverted"), [(np.uint16, 7, 65528), (np.float32, 0.1, 0.9)])
-def test_pixels_without_data_where_zero_is_white(tmp_path, kind, no_data, inverted):
-    stored = np.array([[0, no_data, 1]], kind)
-    tags = [(42113, 2, None, str(no_data), True)]
+@pytest.mark.parametrize(("kind", "nodata", "inverted"), [(np.uint16, 7, 65528), (np.float32, 0.1, 0.9)])
+def test_pixels_without_data_where_zero_is_white(tmp_path, kind, nodata, inverted):
+    stored = np.array([[0, nodata, 1]], kind)
+    tags = [(42113, 2, None, str(nodata), True)]
     tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", metadata=None, extratags=tags)
-    picture = read_picture(tmp_path / "x.tif")
-    assert picture.holes.tolist() == [[False, True, False]]
-    assert float(picture.tags.values[42113][2]) == pytest.approx(inverted) == picture.tags.no_data
+    picture = read_raster(tmp_path / "x.tif")
+    assert picture.nodata_mask.tolist() == [[False, True, False]]
+    assert float(picture.tags.values[42113][2]) == pytest.approx(inverted) == picture.tags.nodata
 
 
 def cmyk(path, inks, **options):
@@ -364,7 +364,7 @@ def test_cmyk_keeps_its_depth(tmp_path, kind, planar):
     top = np.iinfo(kind).max
     inks = np.random.default_rng(5).integers(0, top + 1, (6, 9, 4)).astype(kind)
     stored = inks if planar == "contig" else np.moveaxis(inks, 2, 0)
-    found = read_picture(cmyk(tmp_path / "x.tif", stored, planarconfig=planar))
+    found = read_raster(cmyk(tmp_path / "x.tif", stored, planarconfig=planar))
     expected = (1 - inks[:, :, :3] / top) * (1 - inks[:, :, 3:] / top) * top
     assert found.array.dtype == kind
     assert np.abs(found.array - expected).max() <= 0.5 + 1e-6
@@ -374,7 +374,7 @@ def test_cmyk_keeps_its_depth(tmp_path, kind, planar):
 @pytest.mark.parametrize(("sample", "name"), [(1, "premultiplied"), (2, "straight")])
 def test_cmyk_with_alpha(tmp_path, sample, name):
     pixel = np.array([[[0, 100, 50, 0, 128]]], np.uint8)
-    found = read_picture(cmyk(tmp_path / "x.tif", pixel, extrasamples=[sample], planarconfig="contig"), keep_alpha=True)
+    found = read_raster(cmyk(tmp_path / "x.tif", pixel, extrasamples=[sample], planarconfig="contig"), keep_alpha=True)
     share = 128 / 255
     inks = pixel[0, 0, :3] / (share if sample == 1 else 1)
     colors = (255 - inks) * (share if sample == 1 else 1)

@@ -70,9 +70,9 @@ def test_each_picture_has_its_own_augmentation_and_the_key_repeats_it(tmp_path):
         assert data[0, 0][domain].shape == (3, 16, 16)
 
 
-def test_gray_pictures_among_coloured_ones_are_repeated(root):
+def test_gray_pictures_among_colored_ones_are_repeated(root):
     Image.new("L", (20, 20), 77).save(root / "trainA" / "a010.png")
-    sample = UnpairedDataset(root, "train", augmentation=None).prepared("a", 1)
+    sample = UnpairedDataset(root, "train", augmentation=None).tensor("a", 1)
     assert sample.shape == (3, 20, 20)
     assert value(sample) == 77
 

@@ -6,9 +6,9 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganvas.data.images import Picture, read_picture
+from ganvas.data.images import Raster, read_raster
 from ganvas.data.tiff import Tags
-from ganvas.data.windows import TiffWindows, WholePicture, is_read_by_windows, write_bands
+from ganvas.data.windows import LoadedRaster, TiffWindows, supports_windows, write_bands
 from ganvas.errors import UserError
 
 H, W = 90, 70
@@ -29,7 +29,7 @@ def noise(kind="uint8", C=3):
 
 def windows(path, channels=3, rows=H):
     file = tifffile.TiffFile(path)
-    assert is_read_by_windows(file)
+    assert supports_windows(file)
     return file, TiffWindows(path, file, channels, rows)
 
 
@@ -43,7 +43,7 @@ def test_a_window_is_what_the_whole_picture_has_there(tmp_path_factory, layout, 
         picture = noise(kind)
         stored = np.moveaxis(picture, 2, 0) if "planes" in layout else picture
         tifffile.imwrite(path, stored, photometric="rgb", **LAYOUTS[layout])
-    whole = WholePicture(read_picture(path, 3))
+    whole = LoadedRaster(read_raster(path, 3))
     top, left, high, wide = window
     place = top, left, min(high, H - top), min(wide, W - left)
     file, pixels = windows(path)
@@ -79,13 +79,13 @@ def test_pixels_without_data_and_alpha_are_as_when_read_whole(tmp_path, extra):
     samples = {} if extra == "none" else {"extrasamples": [extra]}
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, picture, photometric="rgb", extratags=[(42113, 2, 4, "255", True)], **samples)
-    whole = read_picture(path, 3)
+    whole = read_raster(path, 3)
     file, pixels = windows(path)
     with file:
         found = pixels.read(0, 0, H, W)
     assert np.array_equal(found.array, whole.array)
-    assert np.array_equal(found.holes, whole.holes)
-    assert found.holes.sum() == 57 * 15
+    assert np.array_equal(found.nodata_mask, whole.nodata_mask)
+    assert found.nodata_mask.sum() == 57 * 15
 
 
 def test_what_cannot_be_read_by_windows_says_so(tmp_path):
@@ -97,7 +97,7 @@ def test_what_cannot_be_read_by_windows_says_so(tmp_path):
         path = tmp_path / f"{name}.tif"
         tifffile.imwrite(path, np.moveaxis(array, 2, 0) if name == "pages" else array, **options)
         with tifffile.TiffFile(path) as file:
-            assert not is_read_by_windows(file)
+            assert not supports_windows(file)
 
 
 def test_a_damaged_file_is_one_message(tmp_path):
@@ -122,7 +122,7 @@ def test_bands_of_any_height_make_the_picture(tmp_path_factory, C, kind, cuts):
     picture = np.random.default_rng(1).integers(0, 250, (530, 270, C)).astype(kind)
     path = tmp_path_factory.mktemp("bands") / "x.tif"
     write_bands(path, np.split(picture, sorted(cuts)), picture.shape, picture.dtype, Tags())
-    assert np.array_equal(read_picture(path).array, picture)
+    assert np.array_equal(read_raster(path).array, picture)
     with tifffile.TiffFile(path) as file:
         assert file.pages.first.tile == (256, 256)
 
@@ -145,7 +145,7 @@ def test_on_a_full_disk_there_is_one_message_and_what_was_there_stays(tmp_path):
 
 def test_a_decoded_picture_gives_windows_too():
     picture = noise()
-    whole = WholePicture(Picture(picture, Tags(), picture[..., 0] > 100))
+    whole = LoadedRaster(Raster(picture, Tags(), picture[..., 0] > 100))
     window = whole.read(3, 4, 10, 20)
     assert np.array_equal(window.array, picture[3:13, 4:24])
-    assert np.array_equal(window.holes, picture[3:13, 4:24, 0] > 100)
+    assert np.array_equal(window.nodata_mask, picture[3:13, 4:24, 0] > 100)

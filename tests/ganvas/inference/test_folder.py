@@ -10,7 +10,7 @@ from torch import nn
 
 from ganvas.data.images import read_image, write_image
 from ganvas.errors import UserError
-from ganvas.files import cannot_write
+from ganvas.files import write_error
 from ganvas.inference import folder, translator
 from ganvas.inference.batches import in_batches
 from ganvas.inference.folder import find_jobs, translate_jobs
@@ -184,7 +184,7 @@ def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(pictures, t
 
     def write(path, picture, tags):
         if len(written) == 2:
-            raise cannot_write(path, OSError(errno.ENOSPC, "No space left on device"))
+            raise write_error(path, OSError(errno.ENOSPC, "No space left on device"))
         written.append(path)
         write_image(path, picture, tags)
 

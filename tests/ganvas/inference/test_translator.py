@@ -10,7 +10,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 from torch import nn
 
-from ganvas.data.augment import Augmentation, PictureTransform
+from ganvas.data.augment import Augmentation, ImageTransform
 from ganvas.data.images import read_image, to_array, write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.resize import resize
@@ -369,8 +369,8 @@ class TestLegend:
         how = Preprocessing(3, 3, 32, True, legend=self.COLOURS)
         model = Translator(ModelConfig("pix2pix", {"a2b": SPEC}, how), {"a2b": nn.Identity()})
         found = to_array(model.prepare(picture).values, np.uint8)
-        whole = Augmentation(32, 32, flip=False, legend=self.COLOURS)
-        np.testing.assert_array_equal(found, PictureTransform(whole)(picture, (0,)))
+        whole = Augmentation(32, 32, flip=False, palette=self.COLOURS)
+        np.testing.assert_array_equal(found, ImageTransform(whole)(picture, (0,)))
         assert {tuple(colour) for colour in found.reshape(-1, 3).tolist()} == set(self.COLOURS)
 
     def test_other_pictures_and_models_without_a_legend_are_interpolated(self):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas.data.images import read_image, read_picture, write_image
+from ganvas.data.images import read_image, read_raster, write_image
 from ganvas.errors import UserError
 from ganvas.inference.web.safe_reading import ReadLimits, SafeReader
 
@@ -33,8 +33,8 @@ def test_an_image_is_the_same_after_it_was_written_again(reader, tmp_path, name)
     found = reader.read(tmp_path / name, tmp_path / "out")
     assert found.size == (30, 40)
     for channels in (None, image.shape[2]):
-        expected = read_picture(tmp_path / name, channels)
-        np.testing.assert_array_equal(read_picture(found.path, channels).array, expected.array)
+        expected = read_raster(tmp_path / name, channels)
+        np.testing.assert_array_equal(read_raster(found.path, channels).array, expected.array)
     with Image.open(found.preview) as preview:
         assert (preview.size, preview.mode, preview.format) == ((40, 30), "RGB", "PNG")
 
