@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_scripts.arguments import parse_arguments
 from data_scripts.sets.catalog import OTHERS, format_size
-from ganvas.files import write_error, move_into_place
+from ganvas.files import move_into_place, write_error
 from ganvas.log import logger
 
 
