@@ -1,10 +1,10 @@
-"""Why does tutorial 004's DCGAN draw ones only? Train it, ours, and it with one thing changed at a time; count classes.
+"""Why does tutorial 004's DCGAN draw only ones? Train it, ours, and it with one change at a time; count classes.
 
     python -m benchmarks.collapse --out runs/collapse
 
-Runs are trained one after the other by ``dcgan train`` (what is finished is kept, what was stopped goes on), then the
-generator of every checkpoint draws 2,000 images, a classifier of real digits sorts them, and the figure shows class
-coverage and the entropy of the histogram against steps. All of it takes a day on two cores; ``--only`` picks runs.
+Runs are trained one after the other by ``dcgan train`` (finished ones are kept, stopped ones resumed). Then the
+generator of every checkpoint draws 2,000 images, a classifier of real digits labels them, and the figure shows class
+coverage and the entropy of the labels over the steps. It takes a day on two cores; ``--only`` selects runs.
 """
 
 import math
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.kill_and_resume import has_begun
+from benchmarks.common import has_begun
 from dcgan.classifier import Judge, cached_classifier
 from dcgan.data import load_pictures
 from dcgan.evaluate import coverage_and_entropy
@@ -25,12 +25,12 @@ from dcgan.model import load_sampler
 from ganvas.console import run_command
 from ganvas.files import read_json, write_json
 
-PICTURES = 2000
+SAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Options:
-    """Train, measure and draw."""
+    """Train, measure and plot."""
 
     out: Path
     """Folder of the runs, collapse.json and collapse.png."""
@@ -41,24 +41,24 @@ class Options:
     steps: int = 20_000
     """Steps of the document's system."""
     ours_steps: int = 12_500
-    """Steps of ours; 12,500 take about as long as the document's 20,000."""
+    """Steps of ours; they take about as long as the document's 20,000."""
     ablation_steps: int = 6_000
     """Steps of the runs with one change."""
     seeds: int = 3
     """Seeds of the document's system and ours."""
     precision: str | None = None
-    """Precision of all runs; by default each preset's own."""
+    """Precision of all runs; the preset's by default."""
     threads: int | None = None
     """CPU threads of each run."""
     only: str | None = None
-    """Train only the runs of these names, with commas between: document-*,signed."""
+    """Runs to train, separated by commas: document-*,signed."""
     draw_only: bool = False
-    """Train nothing; measure and draw what is there."""
+    """Train nothing; measure and plot the existing runs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: what it is called, how it is trained, how long."""
+    """One run: its name, its arguments and its length."""
 
     name: str
     arguments: tuple[str, ...]
@@ -66,7 +66,7 @@ class Plan:
     seed: int = 0
 
 
-# Changes from the document's system, one each but for the last: three of what ours does otherwise, at once.
+# Changes from the document's system, one each, and at last three of ours at once.
 ABLATIONS = {
     "signed": ("--pixel-range", "signed"),
     "start-normal": ("--start", "normal"),
@@ -78,18 +78,18 @@ ABLATIONS = {
     "signed-normal-norm": ("--pixel-range", "signed", "--start", "normal", "--norm", "batch"),
 }
 OTHERS = {
-    # What cures the document's system must harm ours when it is taken away.
+    # A change that cures the document's system has to harm ours when it is reverted.
     "momentum-ours": ("--preset", "dcgan", "--beta1", "0.9"),
     # Tutorial 002's slide: without batch norm only 0 and 1 are written.
     "mlp": ("--preset", "mlp"),
     "mlp-no-norm": ("--preset", "mlp", "--norm", "none"),
 }
-COLOURS = {"document": "firebrick", "ours": "navy"}
-CHANGED_COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is red, too
+COLORS = {"document": "firebrick", "ours": "navy"}
+CHANGE_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is red too
 
 
 def plans(options: Options) -> list[Plan]:
-    """List all runs: the document's, ours in about the same time, and the changes."""
+    """List all runs: the document's, ours, and the changes."""
     document = ("--preset", "dcgan-5x5")
     found = [Plan(f"document-{seed}", document, options.steps, seed) for seed in range(options.seeds)]
     found += [Plan(f"ours-{seed}", ("--preset", "dcgan"), options.ours_steps, seed) for seed in range(options.seeds)]
@@ -98,38 +98,36 @@ def plans(options: Options) -> list[Plan]:
 
 
 def train(plan: Plan, options: Options) -> None:
-    """Train a run, or go on with it; every 40th part of it leaves a checkpoint."""
+    """Train or resume a run, with 40 checkpoints."""
     run = options.out / plan.name
-    resume = has_begun(run)
-    every = max(1, plan.steps // 40)
-    command = [sys.executable, "-m", "dcgan", "train", "--out", str(run)]
-    command += ["--resume"] if resume else [*plan.arguments, "--data", options.data, "--seed", str(plan.seed)]
-    command += ["--steps", str(plan.steps), "--save-every-steps", str(every), "--keep-checkpoints", "1000"]
-    if options.data_root is not None and not resume:
-        command += ["--data-root", str(options.data_root)]
-    for name in ("precision", "threads"):
-        if getattr(options, name) is not None:
-            command += [f"--{name}", str(getattr(options, name))]
-    subprocess.run(command, check=True)
+    settings: dict[str, object] = {"out": run, "steps": plan.steps, "save-every-steps": max(1, plan.steps // 40)}
+    settings |= {"keep-checkpoints": 1000, "precision": options.precision, "threads": options.threads}
+    if has_begun(run):
+        arguments: tuple[str, ...] = ("--resume",)
+    else:
+        arguments = plan.arguments
+        settings |= {"data": options.data, "data-root": options.data_root, "seed": plan.seed}
+    flags = [text for name, value in settings.items() if value is not None for text in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-m", "dcgan", "train", *arguments, *flags], check=True)
 
 
 def measure(run: Path, judge: Judge, known: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Count the classes that each checkpoint's generator draws; what is ``known`` is not measured again."""
+    """Count the classes that each checkpoint's generator draws; ``known`` ones are not measured again."""
     done = {record["step"]: record for record in known}
     for folder in sorted((run / "checkpoints").glob("step-*")):
         step = int(folder.name.removeprefix("step-"))
         if step in done:
             continue
-        coverage, entropy = coverage_and_entropy(load_sampler(folder).sample(PICTURES, seed=0), judge)
+        coverage, entropy = coverage_and_entropy(load_sampler(folder).sample(SAMPLES, seed=0), judge)
         done[step] = {"step": step, "coverage": coverage, "entropy": entropy}
     return [done[step] for step in sorted(done)]
 
 
-def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """Draw coverage and entropy against steps: the document's system and ours, the changes, and the others."""
+def plot(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Plot coverage and entropy over steps: the document's system and ours, the changes, and the others."""
     from matplotlib.figure import Figure
 
-    seeds = [name for name in curves if name.rpartition("-")[0] in COLOURS]
+    seeds = [name for name in curves if name.rpartition("-")[0] in COLORS]
     groups = {
         "the tutorial's system and ours, each seed": seeds,
         "the tutorial's system (red), changed": [name for name in curves if name in (*ABLATIONS, "document-0")],
@@ -137,27 +135,25 @@ def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Non
     }
     figure = Figure(figsize=(15, 7), layout="constrained")
     axes = figure.subplots(2, len(groups), sharex="col", squeeze=False)
-    for column, (title, names) in enumerate(groups.items()):
+    for (top, bottom), (title, names) in zip(axes.T, groups.items(), strict=True):
         # The changed systems are trained for fewer steps: their column ends there.
         end = max((c["step"] for n in names if n not in seeds for c in curves[n]), default=math.inf)
         for i, name in enumerate(names):
             records = [c for c in curves[name] if c["step"] <= end]
             group, _, seed = name.rpartition("-")
             label = name if name not in seeds else group if seed == "0" else None  # one for all seeds
-            colour = COLOURS[group] if name in seeds else CHANGED_COLOURS[i % len(CHANGED_COLOURS)]
-            for row, key in enumerate(("coverage", "entropy")):
-                axes[row][column].plot(
-                    [c["step"] for c in records], [c[key] for c in records], label=label, color=colour
-                )
-        axes[0][column].set(title=title, ylim=(0, 10.5), ylabel="classes with 2% or more")
-        axes[1][column].set(xlabel="steps", ylim=(0, 3.5), ylabel="entropy of the classes, bits")
-        axes[1][column].axhline(math.log2(10), color="gray", linewidth=0.8)
-        axes[0][column].legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.03))
+            color = COLORS[group] if name in seeds else CHANGE_COLORS[i % len(CHANGE_COLORS)]
+            for axis, key in ((top, "coverage"), (bottom, "entropy")):
+                axis.plot([c["step"] for c in records], [c[key] for c in records], label=label, color=color)
+        top.set(title=title, ylim=(0, 10.5), ylabel="classes with 2% or more")
+        top.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.03))
+        bottom.set(xlabel="steps", ylim=(0, 3.5), ylabel="entropy of the classes, bits")
+        bottom.axhline(math.log2(10), color="gray", linewidth=0.8)
     figure.savefig(path, dpi=90)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark; give the exit code."""
+    """Run the benchmark; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.collapse", args=arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     only = None if options.only is None else options.only.split(",")
@@ -167,13 +163,13 @@ def main(arguments: list[str]) -> int:
     training_set, test_set = (load_pictures(options.data, split, root=options.data_root) for split in ("train", "test"))
     judge = cached_classifier(training_set, test_set)
     record = options.out / "collapse.json"
-    known = read_json(record, "what was measured") if record.exists() else {}
-    if known.get("judge") != judge.digest:  # another judge's classes are others
+    known = read_json(record, "the measurements") if record.exists() else {}
+    if known.get("judge") != judge.digest:  # measured by another classifier
         known = {}
-    there = [plan.name for plan in plans(options) if (options.out / plan.name / "model").is_dir()]
-    curves = {name: measure(options.out / name, judge, known.get("curves", {}).get(name, [])) for name in there}
+    trained = [plan.name for plan in plans(options) if (options.out / plan.name / "model").is_dir()]
+    curves = {name: measure(options.out / name, judge, known.get("curves", {}).get(name, [])) for name in trained}
     write_json(record, {"judge": judge.digest, "curves": curves})
-    draw(curves, options.out / "collapse.png")
+    plot(curves, options.out / "collapse.png")
     for name, records in curves.items():
         last, least = records[-1], min(r["coverage"] for r in records)
         figures = f"coverage {last['coverage']:2} (least {least}), entropy {last['entropy']:.2f}"

@@ -1,23 +1,23 @@
-"""All presets on the same footing: the same images seen, the same judge, one table.
+"""All presets compared: the same number of images seen, the same classifier, one table.
 
     python -m benchmarks.digits --out runs/digits
 
-Trains each preset on as many images (its own batch size and rates, the schedule cut to that length), evaluates it
-with 10,000 samples, draws a grid. What is finished is not trained again, what was stopped goes on. About an hour on two
-cores.
+Trains each preset (with its own batch size, rates and a schedule of that length), evaluates it with 10,000 samples and
+draws a grid. Finished runs are kept, stopped ones resumed. About an hour on two cores.
 """
 
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from benchmarks.kill_and_resume import has_begun, steps_done
+from benchmarks.common import has_begun, steps_done, table
 from dcgan.config import PRESETS, Preset, preset
 from ganvas.console import run_command
 from ganvas.files import write_json
@@ -53,15 +53,15 @@ class Options:
     pictures: int = 120_000
     """Images that each preset sees."""
     samples: int = 10_000
-    """Images that each draws to be evaluated."""
+    """Images that each draws for its evaluation."""
     precision: str | None = None
-    """Precision of all; by default each preset's own: the tutorials' fp32, and ours whatever is fastest."""
+    """Precision of all; the preset's by default."""
     threads: int | None = None
     """CPU threads."""
 
 
 def evaluate(name: Preset, options: Options) -> dict[str, Any]:
-    """Train a preset to its end, draw from it, evaluate it."""
+    """Train a preset, draw from it, evaluate it."""
     run = options.out / name
     root = ["--data-root", str(options.data_root)] if options.data_root else []
     steps = math.ceil(options.pictures / preset(name).data.batch_size)
@@ -85,18 +85,19 @@ def _dcgan(*arguments: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark; give the exit code."""
+    """Run the benchmark; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.digits", args=arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     records = {name: evaluate(name, options) for name in PRESETS}
-    print("| preset | minutes | " + " | ".join(COLUMNS.values()) + " |")
-    print("| --- " * (len(COLUMNS) + 2) + "|")
-    rows = [(name, f"{record['minutes']:.1f}", record["metrics"]) for name, record in records.items()]
-    for name, minutes, metrics in [*rows, ("real test images", "", records[PRESETS[0]]["ceiling"])]:
-        cells = [f"{metrics[key]['mean']:.4g}" if key in metrics else "" for key in COLUMNS]
-        print(f"| {name} | {minutes} | " + " | ".join(cells) + " |")
-    write_json(options.out / "digits.json", records)  # once the figures are shown
+    rows = [[name, f"{record['minutes']:.1f}", *_cells(record["metrics"])] for name, record in records.items()]
+    rows.append(["real test images", "", *_cells(records[PRESETS[0]]["ceiling"])])
+    print(table(("preset", "minutes", *COLUMNS.values()), rows))
+    write_json(options.out / "digits.json", records)
     return 0
+
+
+def _cells(metrics: Mapping[str, Any]) -> list[str]:
+    return [f"{metrics[key]['mean']:.4g}" if key in metrics else "" for key in COLUMNS]
 
 
 if __name__ == "__main__":

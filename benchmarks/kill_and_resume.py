@@ -1,11 +1,11 @@
-"""Exactness of --resume: kill one run at random instants, resume it each time, compare it with a run never killed.
+"""Exactness of --resume: kill a run at random instants, resume it each time, compare it with one never killed.
 
     python -m benchmarks.kill_and_resume --data datasets/earth128 --kills 20
     python -m benchmarks.kill_and_resume --model cyclegan --data datasets/earth64-unpaired --kills 20
     python -m benchmarks.kill_and_resume --model dcgan --data mnist5k --kills 20
 
-Real processes, SIGKILL, a small network. Ends with 0 when model.safetensors has the same bytes after all the kills,
-else with 1.
+Real processes, SIGKILL, a small network. Exit code 0 when model.safetensors has the same bytes after all the kills,
+else 1.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from typing import Literal
 
 import tyro
 
+from benchmarks.common import has_begun, steps_done
 from ganvas.console import run_command
 
 
@@ -28,13 +29,13 @@ class Options:
     """Kill and resume a run."""
 
     data: str
-    """The data, as the model's command takes it."""
+    """Dataset, as for the model's command."""
     model: Literal["pix2pix", "cyclegan", "dcgan"] = "pix2pix"
-    """Which model."""
+    """Model."""
     kills: int = 20
-    """How often the run is killed."""
+    """Number of kills."""
     steps: int = 600
-    """Length of the run."""
+    """Length of the run, steps."""
     seed: int = 0
     """Seed of the instants."""
 
@@ -48,39 +49,22 @@ NETWORKS = {
 
 
 def command(options: Options, run: Path, *, resume: bool) -> list[str]:
-    """Give the command line of the training."""
+    """Return the command line of the training."""
     train = [sys.executable, "-m", options.model, "train", "--out", str(run)]
     if resume:
         return [*train, "--resume"]
     often = "--threads 1 --save-every-steps 10 --log-every-steps 5 --sample-every-steps 50"
-    return [
-        *train,
-        "--data",
-        options.data,
-        "--steps",
-        str(options.steps),
-        *NETWORKS[options.model].split(),
-        *often.split(),
-    ]
-
-
-def has_begun(run: Path) -> bool:
-    """Return whether a training has begun here, so that it is to be resumed."""
-    return (run / "config.json").is_file()
-
-
-def steps_done(run: Path) -> int:
-    """Give the newest checkpoint's step."""
-    return max((int(p.name.removeprefix("step-")) for p in (run / "checkpoints").glob("step-*")), default=0)
+    length = ["--data", options.data, "--steps", str(options.steps)]
+    return [*train, *length, *NETWORKS[options.model].split(), *often.split()]
 
 
 def digest(run: Path) -> str:
-    """Give the digest of a run's model."""
+    """Return the digest of a run's model."""
     return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def start(options: Options, run: Path) -> subprocess.Popen[str]:
-    """Start or resume the training, and wait until it trains: imports take seconds, and nothing can be lost in them."""
+    """Start or resume the training, and wait until it trains: a kill during the imports would prove nothing."""
     line = command(options, run, resume=has_begun(run))
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -96,23 +80,19 @@ def finish(process: subprocess.Popen[str]) -> None:
     Raises:
         RuntimeError: It failed.
     """
-    _, said = process.communicate()
+    _, err = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"the training failed with exit code {process.returncode}:\n{said}")
+        raise RuntimeError(f"the training failed with exit code {process.returncode}:\n{err}")
 
 
 def kill_at_random(options: Options, run: Path, seconds: float) -> int:
-    """Kill a training that takes ``seconds`` again and again, until it was killed often enough or is done.
-
-    Returns:
-        How often it was killed.
-    """
-    chance = random.Random(options.seed)
+    """Kill and resume a training of so many seconds until it was killed often enough or is done; return the kills."""
+    rng = random.Random(options.seed)
     kills = 0
     while kills < options.kills and steps_done(run) < options.steps:
         process = start(options, run)
-        # Three quarters of the time in all, so that the last kill comes before the end.
-        time.sleep(chance.uniform(0, 1.5 * seconds / options.kills))
+        # Three quarters of the duration in all, so that the last kill comes before the end.
+        time.sleep(rng.uniform(0, 1.5 * seconds / options.kills))
         if process.poll() is not None:
             finish(process)
             continue
@@ -124,7 +104,7 @@ def kill_at_random(options: Options, run: Path, seconds: float) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the check; give the exit code."""
+    """Run the check; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.kill_and_resume", args=arguments)
     with tempfile.TemporaryDirectory() as folder:
         unbroken, killed = Path(folder) / "unbroken", Path(folder) / "killed"
@@ -138,7 +118,7 @@ def main(arguments: list[str]) -> int:
         same = digest(killed) == digest(unbroken)
         print(f"killed {kills} times: {digest(killed)[:16]}, {'the same bytes' if same else 'DIFFERENT BYTES'}")
     if kills < options.kills:
-        print(f"It ended before kill {kills + 1}: give more --steps.")
+        print(f"The run ended before kill {kills + 1}: use more --steps.")
     return 0 if same and kills == options.kills else 1
 
 

@@ -1,10 +1,10 @@
-"""Safety of the downloads: kill one at a random instant, look at what it left, kill the next, let a third one finish.
+"""Safety of the downloads: kill one at a random instant, check what it left, kill the next, let a third one finish.
 
     python -m benchmarks.kill_download --kills 100
 
 zip and tar.gz in turn, with and without a digest. Real processes, SIGKILL, a server on this machine that sends at a
-steady pace. Ends with 0 when no kill left a dataset half done and each set was finished clean: every image right,
-nothing left over. Else with 1.
+steady pace. Exit code 0 when no kill left a partial dataset and each set was finished correctly, with nothing left
+over; else 1.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from data_scripts.sets.published import fetch
 from ganvas.console import run_command
 
 PATHS: Mapping[Layout, str] = {"unpaired": "/set.zip", "paired": "/set.tar.gz"}  # on the server
-PIECES = 100  # in which a server sends the archive
+BLOCKS = 100  # in which a server sends the archive
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,31 @@ class Options:
     """Kill downloads."""
 
     kills: int = 100
-    """How many, two for each dataset."""
+    """Number of kills, two for each dataset."""
     pictures: int = 200
     """Files in each archive."""
     seconds: float = 1.0
-    """How long the server takes to send it."""
+    """Duration of a download."""
     seed: int = 0
     """Seed of the instants."""
 
 
-def make_pictures(layout: Layout, count: int) -> dict[str, bytes]:
-    """Make files that do not shrink, 4 kB each, in the folders of a layout."""
-    chance, folders = random.Random(0), FOLDERS[layout]
-    return {f"{folders[number % len(folders)]}/{number}.jpg": chance.randbytes(4096) for number in range(count)}
+def make_files(layout: Layout, count: int) -> dict[str, bytes]:
+    """Make incompressible files of 4 kB in the folders of a layout."""
+    rng, folders = random.Random(0), FOLDERS[layout]
+    return {f"{folders[number % len(folders)]}/{number}.jpg": rng.randbytes(4096) for number in range(count)}
 
 
-def pack(layout: Layout, pictures: Mapping[str, bytes]) -> bytes:
-    """Pack files as the authors of the published sets did: pairs as tar.gz, two domains as zip."""
+def pack(layout: Layout, files: Mapping[str, bytes]) -> bytes:
+    """Pack files as the published sets are: pairs as tar.gz, two domains as zip."""
     file = io.BytesIO()
     if layout == "unpaired":
         with zipfile.ZipFile(file, "w") as packed:
-            for name, content in pictures.items():
+            for name, content in files.items():
                 packed.writestr(f"set/{name}", content)
     else:
         with tarfile.open(fileobj=file, mode="w:gz") as tar:
-            for name, content in pictures.items():
+            for name, content in files.items():
                 member = tarfile.TarInfo(f"set/{name}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -74,11 +74,11 @@ def pack(layout: Layout, pictures: Mapping[str, bytes]) -> bytes:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Sends files, or the rest of them, at a steady pace.
+    """A server that sends files, or the rest of them, at a steady pace.
 
     Args:
         contents: The files by path, "/set.zip".
-        seconds: How long it takes to send one.
+        seconds: Duration of a download.
     """
 
     def __init__(self, contents: Mapping[str, bytes], seconds: float) -> None:
@@ -86,19 +86,19 @@ class Server(http.server.ThreadingHTTPServer):
         self.contents, self.seconds, self.sent = contents, seconds, 0
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Pass over clients that were killed."""
+        """Ignore clients that were killed."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers one request."""
+    """Handler of one request."""
 
     server: Server
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
-        """Send what was asked for."""
+        """Send a file from the requested byte on."""
         content = self.server.contents[self.path]
         first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
         self.send_response(206 if first else 200)
@@ -107,11 +107,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("ETag", '"1"')
         self.send_header("Content-Length", str(len(content) - first))
         self.end_headers()
-        step = -(-len(content) // PIECES)
+        step = -(-len(content) // BLOCKS)
         for place in range(first, len(content), step):
             self.wfile.write(content[place : place + step])
             self.server.sent += len(content[place : place + step])
-            time.sleep(self.server.seconds / PIECES)
+            time.sleep(self.server.seconds / BLOCKS)
 
 
 @contextlib.contextmanager
@@ -141,7 +141,7 @@ def finish(wanted: PublishedSet, out: Path) -> None:
 
 
 def fresh_processes() -> SpawnContext | ForkServerContext:
-    """Give a way to start processes that share nothing with this one, as quickly as the system can."""
+    """Return the fastest way to start processes that share nothing with this one."""
     if os.name == "nt":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -150,7 +150,7 @@ def fresh_processes() -> SpawnContext | ForkServerContext:
 
 
 def kill(wanted: PublishedSet, out: Path, after: float) -> str:
-    """Kill a process that fetches the set, so many seconds after it began; tell what it was doing."""
+    """Kill a process that fetches the set, so many seconds after it began; return what it was doing."""
     context = fresh_processes()
     begun = context.Event()
     victim = context.Process(target=begin, args=(wanted, out, begun))
@@ -167,13 +167,13 @@ def kill(wanted: PublishedSet, out: Path, after: float) -> str:
     return "downloading" if any(aside.glob("*.part")) else "between"
 
 
-def files(out: Path) -> dict[str, bytes]:
-    """Read all images."""
+def read_files(out: Path) -> dict[str, bytes]:
+    """Read all files."""
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.jpg")}
 
 
 def offered(server: Server, layout: Layout, *, has_digest: bool) -> PublishedSet:
-    """Describe the set that a server has."""
+    """Describe the set that a server offers."""
     path = PATHS[layout]
     archive = server.contents[path]
     return PublishedSet(
@@ -188,34 +188,34 @@ def offered(server: Server, layout: Layout, *, has_digest: bool) -> PublishedSet
 
 
 def main(arguments: list[str]) -> int:
-    """Run the check; give the exit code."""
+    """Run the check; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.kill_download", args=arguments)
-    expected = {layout: make_pictures(layout, options.pictures) for layout in PATHS}
+    expected = {layout: make_files(layout, options.pictures) for layout in PATHS}
     archives = {path: pack(layout, expected[layout]) for layout, path in PATHS.items()}
-    chance, found, faults = random.Random(options.seed), Counter[str](), 0
+    rng, states, faults = random.Random(options.seed), Counter[str](), 0
     with serving(archives, options.seconds) as server, tempfile.TemporaryDirectory() as folder:
         sets = [offered(server, layout, has_digest=has_digest) for has_digest in (True, False) for layout in PATHS]
         began = time.monotonic()
         finish(sets[0], Path(folder) / "unbroken" / "set")
-        whole = time.monotonic() - began
-        print(f"unbroken: {options.pictures} files, {sets[0].size / 1e6:.1f} MB, {whole:.2f} s")
+        duration = time.monotonic() - began
+        print(f"unbroken: {options.pictures} files, {sets[0].size / 1e6:.1f} MB, {duration:.2f} s")
         server.sent, size = 0, 0
         for number in range(options.kills // 2):
             wanted = sets[number % len(sets)]
-            pictures, out = expected[wanted.layout], Path(folder) / str(number) / "set"
-            half_done = False
+            files, out = expected[wanted.layout], Path(folder) / str(number) / "set"
+            partial = False
             for _ in range(2):
-                found[kill(wanted, out, chance.uniform(0, whole))] += 1
-                half_done |= out.exists() and files(out) != pictures
+                states[kill(wanted, out, rng.uniform(0, duration))] += 1
+                partial |= out.exists() and read_files(out) != files
             finish(wanted, out)
             left = sorted(path.name for path in out.parent.iterdir() if path != out)
-            wrong = files(out) != pictures
+            wrong = read_files(out) != files
             size += wanted.size
-            if half_done or wrong or left:
+            if partial or wrong or left:
                 faults += 1
-                print(f"set {number}, {wanted.layout}, digest {wanted.digest}: {half_done=}, {wrong=}, {left=}")
-    print(f"{found.total()} kills: " + ", ".join(f"{count} {what}" for what, count in found.most_common()))
-    print(f"sent {server.sent / size:.2f} times what the archives hold; {faults} faults")
+                print(f"set {number}, {wanted.layout}, digest {wanted.digest}: {partial=}, {wrong=}, {left=}")
+    print(f"{states.total()} kills: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
+    print(f"sent {server.sent / size:.2f} times the size of the archives; {faults} faults")
     return 1 if faults else 0
 
 

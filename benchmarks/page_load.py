@@ -1,12 +1,12 @@
-"""How the page answers many visitors at once, some of them hostile.
+"""Latency of the web page with many visitors, some of them hostile.
 
     python -m benchmarks.page_load                   a small model of its own, on this machine
     python -m benchmarks.page_load --model RUN       another model
     python -m benchmarks.page_load --rounds 5 --json
 
-Starts the page at a free port of 127.0.0.1 and talks to nothing else. Each good client uploads an image, waits for its
-translation and downloads it, a number of times; its latency is that of all three together. This is done twice: without
-hostile clients, and with two more, from other loopback addresses where the system has them (Linux):
+Starts the page at a free port of 127.0.0.1. Each good client repeatedly uploads an image, waits for its translation and
+downloads it; its latency is that of all three together. This is measured without and with two hostile clients, from
+other loopback addresses where the system has them (Linux):
 
 - one sends slow bodies and does not read large answers, on 60 connections;
 - one sends huge JSON, and uploads TIFF files whose chain of pages points to itself.
@@ -18,6 +18,7 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import os
 import secrets
 import socket
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from benchmarks.common import table
 from ganvas.console import run_command
 
 ROOT = Path(__file__).parents[1]
@@ -52,11 +54,11 @@ class Options:
     """Measure the page's latency under load."""
 
     model: Path | None = None
-    """A run or model folder of pix2pix; by default a small network is made."""
+    """A run or model folder of pix2pix; a small network by default."""
     good: int = 14
     """Good clients."""
     rounds: int = 10
-    """Images that each of them sends."""
+    """Images per client."""
     json: bool = False
     """Print one JSON object."""
 
@@ -66,11 +68,11 @@ class Latency:
     """Latencies of the good clients.
 
     Attributes:
-        answered: Images that came back.
-        unanswered: Images that did not.
-        median: In seconds, and so the others.
-        p95: The 95th percentile.
-        largest: The largest.
+        answered: Translated images.
+        unanswered: Images without an answer.
+        median: Seconds.
+        p95: 95th percentile, seconds.
+        largest: Seconds.
     """
 
     answered: int
@@ -84,8 +86,8 @@ class Client:
     """A visitor of the page.
 
     Args:
-        port: Of the page, at 127.0.0.1.
-        source: The visitor's own address.
+        port: The page's, at 127.0.0.1.
+        source: The visitor's address.
     """
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
@@ -95,7 +97,7 @@ class Client:
         """Send a request and return the answer's body.
 
         Raises:
-            OSError: The answer is an error, or there is none.
+            OSError: The answer is an error, or missing.
         """
         with contextlib.closing(self._connection()) as connection:
             connection.request(method, path, body, {"Content-Type": kind} if body else {})
@@ -115,10 +117,10 @@ class Client:
         return str(found)
 
     def translate(self, path: str) -> dict[str, Any]:
-        """Have an upload translated; return the page's last message.
+        """Translate an upload; return the page's last message.
 
         Raises:
-            OSError: It ends without an answer.
+            OSError: There is no answer.
         """
         session = secrets.token_hex(6)
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -146,7 +148,7 @@ class Client:
         return self.request("GET", f"/gradio_api/file={path}")
 
     def open(self) -> socket.socket:
-        """Open a connection for requests that no browser sends."""
+        """Open a raw connection."""
         return socket.create_connection(("127.0.0.1", self._port), 10, (self._source, 0))
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -179,7 +181,7 @@ def image_file(number: int) -> bytes:
 
 
 def looping_tiff() -> bytes:
-    """Return a TIFF whose second page is followed on its own: what walks its chain never ends."""
+    """Return a TIFF whose second page links to itself."""
     tags = [(256, 4, 4), (257, 4, 4), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (279, 4, 16)]
     page = struct.pack("<H", len(tags)) + b"".join(
         struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags
@@ -195,97 +197,96 @@ def slow_bodies(client: Client, stop: threading.Event) -> None:
     head = b"POST /gradio_api/upload?upload_id=a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"
     head += b"Content-Type: multipart/form-data; boundary=a\r\n\r\n--a\r\n"
     head += b'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-    open_ones: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     while not stop.wait(1):
-        while len(open_ones) < SLOW_CONNECTIONS:
+        while len(sockets) < SLOW_CONNECTIONS:
             try:
-                open_ones.append(client.open())
-                open_ones[-1].sendall(head if len(open_ones) % 2 else b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                sockets.append(client.open())
+                sockets[-1].sendall(head if len(sockets) % 2 else b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             except OSError:
                 break
-        for one in list(open_ones):
+        for connection in list(sockets):
             try:
-                one.sendall(b"-")
+                connection.sendall(b"-")
             except OSError:
-                one.close()
-                open_ones.remove(one)
-    for one in open_ones:
-        one.close()
+                connection.close()
+                sockets.remove(connection)
+    for connection in sockets:
+        connection.close()
 
 
 def huge_and_hanging(client: Client, stop: threading.Event) -> None:
     """Send huge JSON, and files that hang their reader."""
     part = b"[" * 65536
-    head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {HUGE_BYTES}\r\n"
-    chunked = head.replace(f"Content-Length: {HUGE_BYTES}", "Transfer-Encoding: chunked")
+    chunk = f"{len(part):x}\r\n".encode() + part + b"\r\n"
+    head = b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    bodies = ((f"Content-Length: {HUGE_BYTES}".encode(), part), (b"Transfer-Encoding: chunked", chunk))
     while not stop.is_set():
-        for one in (head, chunked):
+        for length, block in bodies:
             with contextlib.suppress(OSError), client.open() as connection:
-                connection.sendall(f"{one}Content-Type: application/json\r\n\r\n".encode())
+                connection.sendall(head + length + b"\r\n\r\n")
                 for _ in range(HUGE_BYTES // len(part)):
                     if stop.is_set():
                         return
-                    framed = part if one is head else f"{len(part):x}\r\n".encode() + part + b"\r\n"
-                    connection.sendall(framed)
+                    connection.sendall(block)
         with contextlib.suppress(OSError):
             client.translate(client.upload("loop.tif", looping_tiff()))
         stop.wait(0.2)
 
 
+def send_images(port: int, number: int, rounds: int) -> list[float]:
+    """Have images translated, one after the other; return their latencies, infinite where there was no answer."""
+    client, latencies = Client(port), []
+    for turn in range(rounds):
+        began = time.perf_counter()
+        try:
+            answer = client.translate(client.upload(f"{number}.png", image_file(number * rounds + turn)))
+            if not answer["success"] or not client.download(answer["outputs"]):
+                raise OSError(str(answer))
+            latencies.append(time.perf_counter() - began)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            print(f"client {number}: {error}", file=sys.stderr)
+            latencies.append(math.inf)
+    return latencies
+
+
 def measure(port: int, good: int, rounds: int, hostile: bool) -> Latency:
-    """Let the clients do their work; return the good ones' latencies."""
+    """Run the clients; return the latencies of the good ones."""
     stop = threading.Event()
-    attacks: list[Callable[[Client, threading.Event], None]] = [slow_bodies, huge_and_hanging] if hostile else []
-    others = [f"127.0.0.{number}" if sys.platform == "linux" else "127.0.0.1" for number in (2, 3)]
-    threads = [
-        threading.Thread(target=attack, args=(Client(port, address), stop), daemon=True)
-        for attack, address in zip(attacks, others, strict=False)
-    ]
-    for thread in threads:
-        thread.start()
-
-    def work(number: int) -> list[float | None]:
-        client, found = Client(port), list[float | None]()
-        for turn in range(rounds):
-            began = time.perf_counter()
-            try:
-                answer = client.translate(client.upload(f"{number}.png", image_file(number * rounds + turn)))
-                if not answer["success"] or not client.download(answer["outputs"]):
-                    raise OSError(str(answer))
-                found.append(time.perf_counter() - began)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                print(f"client {number}: {error}", file=sys.stderr)
-                found.append(None)
-        return found
-
+    attacks = [(slow_bodies, "127.0.0.2"), (huge_and_hanging, "127.0.0.3")] if hostile else []
+    threads = []
+    for attack, address in attacks:
+        client = Client(port, address if sys.platform == "linux" else "127.0.0.1")
+        threads.append(threading.Thread(target=attack, args=(client, stop), daemon=True))
+        threads[-1].start()
     with ThreadPoolExecutor(good) as pool:
-        latencies = [latency for found in pool.map(work, range(good)) for latency in found]
+        found = list(pool.map(lambda number: send_images(port, number, rounds), range(good)))
     stop.set()
     for thread in threads:
         thread.join(ANSWER_SECONDS)
-    answered = sorted(latency for latency in latencies if latency is not None)
+    latencies = [latency for each in found for latency in each]
+    answered = sorted(latency for latency in latencies if latency < math.inf)
     if not answered:
-        return Latency(0, len(latencies), *[float("inf")] * 3)
-    p95 = answered[max(0, -(-len(answered) * 95 // 100) - 1)]
-    lost = len(latencies) - len(answered)
-    return Latency(len(answered), lost, statistics.median(answered), p95, answered[-1])
+        return Latency(0, len(latencies), math.inf, math.inf, math.inf)
+    p95 = answered[math.ceil(0.95 * len(answered)) - 1]
+    return Latency(len(answered), len(latencies) - len(answered), statistics.median(answered), p95, answered[-1])
 
 
 def small_model(folder: Path) -> Path:
-    """Write a model that has learned nothing; its network is small, so that the page is what is measured."""
+    """Write an untrained model with a small network, so that the page is what is measured."""
     from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model
 
     arguments = {"in_channels": 3, "out_channels": 3, "base_channels": 8, "num_blocks": 2}
     spec = NetworkSpec("resnet", arguments, "a", "b")
     config = ModelConfig("pix2pix", {"a2b": spec}, Preprocessing(3, 3, image_size=SIDE, resized=True))
-    save_model(folder, config, {"a2b": build_generator(spec)}, "# A card\n")
+    save_model(folder, config, {"a2b": build_generator(spec)}, "# Card\n")
     return folder
 
 
 def run(options: Options) -> dict[str, Latency]:
     """Measure without and with hostile clients."""
     with tempfile.TemporaryDirectory() as folder, served(options.model or small_model(Path(folder) / "model")) as port:
-        measure(port, 1, 1, hostile=False)  # what is prepared at the first image
+        measure(port, 1, 1, hostile=False)  # the first image pays for the set-up
         return {
             name: measure(port, options.good, options.rounds, hostile=name == "with two hostile clients")
             for name in ("good clients alone", "with two hostile clients")
@@ -299,10 +300,12 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps({name: asdict(latency) for name, latency in results.items()} | {"cpus": os.cpu_count()}))
         return 0
+    rows = [
+        (name, each.answered, each.unanswered, *(f"{value:.2f}" for value in (each.median, each.p95, each.largest)))
+        for name, each in results.items()
+    ]
     print(f"{options.good} good clients, {options.rounds} images of {SIDE}x{SIDE} each; seconds")
-    print(f"{'':26}{'answered':>10}{'unanswered':>12}{'median':>9}{'95%':>9}{'largest':>9}")
-    for name, one in results.items():
-        print(f"{name:26}{one.answered:10}{one.unanswered:12}{one.median:9.2f}{one.p95:9.2f}{one.largest:9.2f}")
+    print(table(("clients", "answered", "unanswered", "median", "95%", "largest"), rows))
     return 0
 
 

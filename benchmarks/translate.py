@@ -1,12 +1,12 @@
-"""Images a second of a whole folder: a plain loop, translate_folder, and ONNX Runtime, in one process and in turn.
+"""Images a second of a folder: a plain loop, translate_folder, and ONNX Runtime, in one process and in turn.
 
     python -m benchmarks.translate                              200 images of 256x256, U-Net 256 and ResNet 9
     python -m benchmarks.translate --count 20 --repeats 3
 
-The plain loop is what one writes after reading a tutorial: load with Pillow, one image at a time, float32, contiguous
-memory, save. All read the same PNG files and write PNG files. Weights are random, so that the images mean nothing and
-the time is that of trained ones; batch norms have statistics as if trained. Prints images/s (medians), their ratios
-to the plain loop with a 95% interval over the repeats, and how far each is from the plain loop's images.
+The plain loop is a tutorial's: load with Pillow, one image at a time, float32, contiguous memory, save. All read the
+same PNG files and write PNG files. Weights are random; batch norms have statistics as if trained. Prints images/s
+(medians), their ratios to the plain loop with a 95% interval over the repeats, and the difference from the plain loop's
+images.
 """
 
 import copy
@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ import tyro
 from PIL import Image
 from torch import nn
 
-from benchmarks.train_step import ratio_interval
+from benchmarks.common import compare, photo, show_ratio, table
 from ganvas.console import run_command
 from ganvas.device import Precision
 from ganvas.errors import UserError
@@ -41,7 +41,7 @@ SPECS: Mapping[str, NetworkSpec] = {
     "unet": NetworkSpec("unet", {}, "A", "B"),
     "resnet": NetworkSpec("resnet", {}, "A", "B"),
 }
-Way = Callable[[Path, Path], object]  # from a folder into a folder
+Method = Callable[[Path, Path], object]  # from a folder into a folder
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,25 @@ class Options:
     """Measure the translation of a folder."""
 
     model: Literal["both", "unet", "resnet"] = "both"
-    """Which networks, both of their published sizes."""
+    """Networks, of their published sizes."""
     count: int = 200
-    """Pictures."""
+    """Images."""
     size: int = 256
     """Pixels a side."""
     repeats: int = 5
-    """Measured turns, in each of which all take the whole folder; at least 3. One before them does not count."""
+    """Measured turns, after one that does not count; at least 3."""
     precision: Precision = "auto"
-    """Of translate_folder."""
+    """Precision of translate_folder."""
     json: bool = False
     """Print one JSON object."""
 
 
-def draw_pictures(folder: Path, count: int, size: int) -> Path:
-    """Write PNG files with the detail of photographs: coarse blobs, fine texture, a little noise."""
+def draw_images(folder: Path, count: int, size: int) -> Path:
+    """Write PNG files."""
     folder.mkdir(parents=True)
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(count):
-        picture = np.zeros((size, size, 3))
-        for cells, weight in ((4, 0.5), (16, 0.3), (64, 0.15)):
-            coarse = Image.fromarray(chance.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-            picture += weight * np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
-        picture += chance.normal(0, 4, picture.shape)
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number:04d}.png")
+        photo(rng, size, size).save(folder / f"{number:04d}.png")
     return folder
 
 
@@ -88,14 +83,14 @@ def make_network(spec: NetworkSpec) -> nn.Module:
     return network.eval()
 
 
-def plain_loop(network: nn.Module) -> Way:
-    """Give the textbook way."""
+def plain_loop(network: nn.Module) -> Method:
+    """Return the textbook method."""
 
     def translate(source: Path, target: Path) -> None:
         target.mkdir()
         for path in sorted(source.iterdir()):
-            picture = np.array(Image.open(path).convert("RGB"))
-            x = torch.from_numpy(picture).permute(2, 0, 1)[None].float().contiguous() / 127.5 - 1
+            image = np.array(Image.open(path).convert("RGB"))
+            x = torch.from_numpy(image).permute(2, 0, 1)[None].float().contiguous() / 127.5 - 1  # [1, 3, H, W]
             with torch.no_grad():
                 y = network(x)[0]
             values = ((y + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
@@ -104,14 +99,14 @@ def plain_loop(network: nn.Module) -> Way:
     return translate
 
 
-def ours(network: nn.Module, spec: NetworkSpec, size: int, precision: Precision) -> Translator:
-    """Make a model of ganvas of a network."""
+def our_translator(network: nn.Module, spec: NetworkSpec, size: int, precision: Precision) -> Translator:
+    """Build ganvas's translator for a network."""
     config = ModelConfig("pix2pix", {"a2b": spec}, Preprocessing(3, 3, size, resized=False))
     return Translator(config, {"a2b": network}, precision=precision)
 
 
-def by_onnx(model: Path) -> Way:
-    """Give the way of ``python -m ganvas.inference.onnx``."""
+def onnx_loop(model: Path) -> Method:
+    """Return the method of ``python -m ganvas.inference.onnx``."""
     from ganvas.inference.onnx import OnnxTranslator, read, write
 
     translator = OnnxTranslator(model)
@@ -124,95 +119,84 @@ def by_onnx(model: Path) -> Way:
     return translate
 
 
-def measure(ways: Mapping[str, Way], source: Path, work: Path, repeats: int) -> dict[str, object]:
-    """Measure all ways in turn, each on the whole folder.
+def measure(methods: Mapping[str, Method], source: Path, work: Path, repeats: int) -> dict[str, dict[str, float]]:
+    """Measure all methods in turn.
 
     Args:
-        ways: By name; the first is what the others are compared with.
+        methods: By name; the others are compared with the first.
         source: The images.
-        work: A folder for the results, which are removed.
-        repeats: Turns that count; one before them does not.
+        work: A folder for the results.
+        repeats: Turns that count, after one that does not.
     """
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(repeats + 1):
-        for name, way in ways.items():
+        for name, method in methods.items():
             shutil.rmtree(work / name, ignore_errors=True)
             began = time.perf_counter()
-            way(source, work / name)
+            method(source, work / name)
             times[name].append(time.perf_counter() - began)
-    plain, *_ = ways
-    result: dict[str, object] = {}
+    plain, *_ = methods
+    result = {}
     for name, seconds in times.items():
-        ratios = [a / b for a, b in zip(times[plain][1:], seconds[1:], strict=True)]
-        low, high = ratio_interval(ratios)
-        difference, largest = _apart(work / plain, work / name)
-        result[name] = {
-            "pictures_per_second": len(list(source.iterdir())) / statistics.median(seconds[1:]),
-            "ratio": statistics.median(ratios),
-            "ratio_low": low,
-            "ratio_high": high,
-            "mean_difference": difference,
-            "largest_difference": largest,
-        }
+        rate = len(list(source.iterdir())) / statistics.median(seconds[1:])
+        mean, largest = _difference(work / plain, work / name)
+        result[name] = {"images_per_second": rate, "mean_difference": mean, "largest_difference": largest}
+        result[name] |= compare(times[plain][1:], seconds[1:])
     return result
 
 
-def _apart(one: Path, other: Path) -> tuple[float, int]:
-    """Give the mean and the largest difference of the images of two folders, in 255ths."""
-    apart = [
+def _difference(one: Path, other: Path) -> tuple[float, int]:
+    """Return the mean and the largest difference of the images of two folders, in 255ths."""
+    differences = [
         np.abs(np.asarray(Image.open(path)).astype(int) - np.asarray(Image.open(other / path.name)))
         for path in sorted(one.iterdir())
     ]
-    return float(np.mean(apart)), int(np.max(apart))
+    return float(np.mean(differences)), int(np.max(differences))
 
 
-def measure_model(name: str, options: Options, work: Path, source: Path) -> dict[str, object]:
-    """Measure one network every way; ONNX Runtime only where it is installed."""
+def measure_model(name: str, options: Options, work: Path, source: Path) -> dict[str, dict[str, float]]:
+    """Measure one network with every method; ONNX Runtime only where it is installed."""
     spec = SPECS[name]
     network = make_network(spec)
-    translator = ours(copy.deepcopy(network), spec, options.size, options.precision)
-    ways: dict[str, Way] = {"plain": plain_loop(network), "translate_folder": translator.translate_folder}
+    translator = our_translator(copy.deepcopy(network), spec, options.size, options.precision)
+    methods: dict[str, Method] = {"plain": plain_loop(network), "translate_folder": translator.translate_folder}
     exported = work / f"{name}.onnx"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             export_translator(translator, exported)
-        ways["onnx"] = by_onnx(exported)
+        methods["onnx"] = onnx_loop(exported)
     except UserError as error:
         print(error, file=sys.stderr)
-    return {"model": name, **measure(ways, source, work, options.repeats)}
+    return measure(methods, source, work, options.repeats)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark; give the exit code."""
+    """Run the benchmark; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.translate", args=arguments)
     if options.repeats < 3 or options.count < 1:
-        raise UserError("--repeats: at least 3, fewer say nothing on a noisy machine; --count: at least 1.")
+        raise UserError("--repeats has to be at least 3, and --count at least 1.")
     names = list(SPECS) if options.model == "both" else [options.model]
     with tempfile.TemporaryDirectory() as folder:
-        source = draw_pictures(Path(folder) / "source", options.count, options.size)
-        results = [measure_model(name, options, Path(folder), source) for name in names]
-    record = {"threads": torch.get_num_threads(), "count": options.count, "size": options.size, "results": results}
-    print(json.dumps(record) if options.json else describe(record, results))
+        source = draw_images(Path(folder) / "source", options.count, options.size)
+        results = {name: measure_model(name, options, Path(folder), source) for name in names}
+    about = {"threads": torch.get_num_threads(), "count": options.count, "size": options.size}
+    if options.json:
+        print(json.dumps(about | {"results": results}))
+        return 0
+    print(f"{options.count} images of {options.size} pixels, {about['threads']} threads")
+    print(describe(results))
     return 0
 
 
-def describe(record: Mapping[str, object], results: list[dict[str, object]]) -> str:
-    """Make the table."""
-    lines = [
-        f"{record['count']} images of {record['size']} pixels, {record['threads']} threads",
-        "| model | way | images/s | ratio [95%] | mean difference | largest |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for result in results:
-        for way, row in result.items():
-            if isinstance(row, dict):
-                lines.append(
-                    f"| {result['model']} | {way} | {row['pictures_per_second']:.2f} | {row['ratio']:.2f} "
-                    f"[{row['ratio_low']:.2f}, {row['ratio_high']:.2f}] | {row['mean_difference']:.3f} "
-                    f"| {row['largest_difference']} |"
-                )
-    return "\n".join(lines)
+def describe(results: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:
+    """Format the table."""
+    rows = [
+        (model, name, f"{row['images_per_second']:.2f}", show_ratio(row), f"{row['mean_difference']:.3f}",
+         row["largest_difference"])
+        for model, methods in results.items() for name, row in methods.items()
+    ]  # fmt: skip
+    return table(("model", "method", "images/s", "ratio [95%]", "mean difference", "largest"), rows)
 
 
 if __name__ == "__main__":

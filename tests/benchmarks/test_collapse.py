@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.collapse import ABLATIONS, Options, draw, plans
+from benchmarks.collapse import ABLATIONS, Options, plans, plot
 from dcgan.__main__ import Train
 from dcgan.config import PRESETS, DcganConfig, check, preset
 from ganvas.cli.train import parse_train
@@ -61,7 +61,7 @@ def test_the_other_runs_have_their_controls(tmp_path):
 
 def test_the_figure(tmp_path):
     curve = [{"step": step, "coverage": 10 - step // 500, "entropy": 3.3 - step / 1000} for step in range(0, 3000, 500)]
-    draw(
+    plot(
         {"document-0": curve, "document-1": curve, "ours-0": curve, "signed": curve, "mlp-no-norm": curve},
         tmp_path / "x.png",
     )

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks import kill_download
-from benchmarks.kill_download import PATHS, files, finish, main, make_pictures, offered, pack, serving
+from benchmarks.kill_download import PATHS, finish, main, make_files, offered, pack, read_files, serving
 from data_scripts.sets.catalog import FOLDERS
 
 pytestmark = pytest.mark.slow
@@ -22,17 +22,17 @@ def test_killed_downloads_are_finished_clean(monkeypatch, capfd):
 
 @pytest.mark.parametrize(("layout", "magic"), [("unpaired", b"PK"), ("paired", b"\x1f\x8b")])
 def test_both_kinds_of_archive_are_fetched(layout, magic, tmp_path):
-    pictures = make_pictures(layout, 9)
-    archive = pack(layout, pictures)
+    files = make_files(layout, 9)
+    archive = pack(layout, files)
     assert archive.startswith(magic)
     with serving({PATHS[layout]: archive}, 0.0) as server:
         wanted = offered(server, layout, has_digest=False)
         finish(wanted, tmp_path / "set")
-    assert files(tmp_path / "set") == pictures
-    assert {name.partition("/")[0] for name in pictures} == set(FOLDERS[layout])
+    assert read_files(tmp_path / "set") == files
+    assert {name.partition("/")[0] for name in files} == set(FOLDERS[layout])
 
 
-def test_what_a_kill_left_half_done_is_a_fault(monkeypatch, capfd):
+def test_a_partial_dataset_is_a_fault(monkeypatch, capfd):
     def kill(wanted, out, after):
         (out / "train").mkdir(parents=True, exist_ok=True)
         return "done"
@@ -41,5 +41,5 @@ def test_what_a_kill_left_half_done_is_a_fault(monkeypatch, capfd):
     monkeypatch.setattr(kill_download, "finish", lambda wanted, out: None)
     assert main(["--kills", "4", "--pictures", "4", "--seconds", "0"]) == 1
     out = capfd.readouterr().out
-    assert out.count("half_done=True, wrong=True") == 2
+    assert out.count("partial=True, wrong=True") == 2
     assert out.endswith(" 2 faults\n")

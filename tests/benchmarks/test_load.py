@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks import load
-from benchmarks.load import PlainPairs, draw_pairs, measure, measure_listing, our_batches, plain_batches
+from benchmarks.load import PlainPairs, draw_pairs, measure_listing, our_batches, plain_batches, summarize, time_passes
 from ganvas.data.decode_cache import temporary_decode_cache
 
 
@@ -45,29 +45,20 @@ def test_the_plain_loader_keeps_its_pairs_aligned_and_moves_them(tmp_path):
     assert not all(torch.equal(pair["source"], seen[0]["source"]) for pair in seen)
 
 
-def test_rates_and_ratios_are_medians_over_the_turns(pairs, monkeypatch):
-    warm_up = [(9.0, 9.0), (9.0, 9.0)]
-    turns = [(2.0, 4.0), (1.0, 0.5), (4.0, 4.0), (2.0, 0.5), (8.0, 4.0), (2.0, 0.25)]  # plain and ours, thrice
-    seconds = iter(warm_up + turns)
-    monkeypatch.setattr(load, "_timed", lambda batches, pairs: next(seconds))
-    result = measure(pairs, 2, 3, 0)
-    assert result["plain_cold_pairs_per_second"] == 2 / 4
-    assert result["plain_warm_pairs_per_second"] == 2 / 4
-    assert result["cold_pairs_per_second"] == 2 / 2
-    assert result["warm_pairs_per_second"] == 2 / 0.5
-    assert (result["cold_ratio"], result["warm_ratio"]) == (2, 8)
-    assert result["cold_low"] == 2
-    assert result["warm_high"] == 16
+def test_rates_and_ratios_are_medians_over_the_turns():
+    plain, ours = [(2.0, 4.0), (4.0, 4.0), (8.0, 4.0)], [(1.0, 0.5), (2.0, 0.5), (2.0, 0.25)]  # cold and warm seconds
+    result = summarize(plain, ours, 2)
+    assert (result["cold"]["plain"], result["cold"]["ganvas"], result["cold"]["ratio"]) == (2 / 4, 2 / 2, 2)
+    assert (result["warm"]["plain"], result["warm"]["ganvas"], result["warm"]["ratio"]) == (2 / 4, 2 / 0.5, 8)
 
 
 def test_the_first_pass_is_timed_apart_from_the_others(monkeypatch):
     clock = iter([10.0, 14.0, 15.0, 18.0])
     monkeypatch.setattr(load.time, "perf_counter", lambda: next(clock))
     batches = [{"source": torch.empty(1, 3, 256, 256)}] * 6
-    assert load._timed(batches, 2) == (4, 2)
+    assert time_passes(batches, 2) == (4, 2)
 
 
-@pytest.mark.slow
 def test_both_loaders_keep_their_processes_from_pass_to_pass(pairs, monkeypatch):
     begun = []
     original = multiprocessing.Process.start

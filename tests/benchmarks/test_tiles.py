@@ -5,7 +5,7 @@ import pytest
 import rasterio
 import tifffile
 
-from benchmarks.tiles import compare, draw_picture, draw_worlds, model, peak_bytes, small_networks
+from benchmarks.tiles import compare, draw_waves, draw_worlds, make_translator, peak_bytes, small_networks
 from data_scripts.sets.earth_world import draw_map
 from ganvas.data.images import read_raster
 from ganvas.inference.tiling.plan import Tiling
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_picture_has_its_size_and_place_and_grows_brighter_to_the_east(tmp_path):
-    path = draw_picture(tmp_path / "x.tif", 300, 520)
+    path = draw_waves(tmp_path / "x.tif", 300, 520)
     picture = tifffile.imread(path)
     assert (picture.shape, picture.dtype, picture.min() > 0) == ((300, 520, 3), np.uint8, True)
     assert 20 < picture[:, 260:].mean() - picture[:, :260].mean() < 50
@@ -33,13 +33,13 @@ def test_the_world_is_drawn_side_by_side(tmp_path):
 
 def test_the_models_translate_and_memory_is_told_in_bytes():
     for network, statistics in small_networks().values():
-        translated = model(network, statistics).translate(np.full((32, 32, 3), 9, np.uint8))
+        translated = make_translator(network, statistics).translate(np.full((32, 32, 3), 9, np.uint8))
         assert (translated.shape, translated.dtype) == ((32, 32, 3), np.uint8)
     assert 10**8 < peak_bytes() < 10**10
 
 
 def test_shared_statistics_come_nearer_to_the_whole_picture_than_each_tiles_own(tmp_path):
-    rows = list(compare(draw_picture(tmp_path / "x.tif", 150, 150), Tiling(96, 32)))
+    rows = list(compare(draw_waves(tmp_path / "x.tif", 150, 150), Tiling(96, 32)))
     assert len(rows) == 4 * len(small_networks())
     for whole, some, every, own in zip(*[iter(rows)] * 4, strict=True):
         assert [row["statistics"] for row in (whole, some, every, own)] == ["no tiles", "some", "all", "each its own"]

@@ -8,22 +8,25 @@ import torch
 from PIL import Image
 
 from benchmarks import translate
-from benchmarks.translate import SPECS, by_onnx, describe, draw_pictures, make_network, measure, ours, plain_loop
+from benchmarks.translate import (
+    SPECS,
+    describe,
+    draw_images,
+    make_network,
+    measure,
+    onnx_loop,
+    our_translator,
+    plain_loop,
+)
 from ganvas.inference.export.program import export_translator
 from ganvas.models.folder import NetworkSpec, build_generator
 
 SMALL = NetworkSpec("unet", {"base_channels": 4, "num_levels": 4}, "A", "B")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Such small networks are slower with more, and much slower when tests share the processor."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return draw_pictures(tmp_path_factory.mktemp("translate") / "source", 3, 64)
+    return draw_images(tmp_path_factory.mktemp("translate") / "source", 3, 64)
 
 
 def read(folder):
@@ -49,10 +52,10 @@ def test_all_ways_draw_the_same(pictures, tmp_path):
     plain_loop(network)(pictures, tmp_path / "plain")
     expected = read(tmp_path / "plain")
     assert min(picture.std() for picture in expected) > 1
-    translator = ours(copy.deepcopy(network), SMALL, 64, "fp32")
+    translator = our_translator(copy.deepcopy(network), SMALL, 64, "fp32")
     translator.translate_folder(pictures, tmp_path / "ours")
     export_translator(translator, tmp_path / "x.onnx")
-    by_onnx(tmp_path / "x.onnx")(pictures, tmp_path / "onnx")
+    onnx_loop(tmp_path / "x.onnx")(pictures, tmp_path / "onnx")
     for way in ("ours", "onnx"):
         for one, other in zip(read(tmp_path / way), expected, strict=True):
             assert np.abs(one - other).max() <= 1
@@ -72,10 +75,9 @@ def test_rates_ratios_and_differences_are_those_of_the_turns(pictures, tmp_path,
         return way
 
     result = measure({"plain": copied(0), "other": copied(3)}, pictures, tmp_path, 3)
-    assert result["plain"]["pictures_per_second"] == 3 / 6
-    assert result["other"]["pictures_per_second"] == 3 / 2
+    assert result["plain"]["images_per_second"] == 3 / 6
+    assert result["other"]["images_per_second"] == 3 / 2
     assert (result["other"]["ratio"], result["other"]["ratio_low"], result["other"]["ratio_high"]) == (3, 2, 4)
     assert (result["other"]["mean_difference"], result["other"]["largest_difference"]) == (3, 3)
     assert (result["plain"]["ratio"], result["plain"]["largest_difference"]) == (1, 0)
-    table = describe({"count": 3, "size": 64, "threads": 1}, [{"model": "unet", **result}])
-    assert "| unet | other | 1.50 | 3.00 [2.00, 4.00] | 3.000 | 3 |" in table
+    assert "| unet | other | 1.50 | 3.00 [2.00, 4.00] | 3.000 | 3 |" in describe({"unet": result})
