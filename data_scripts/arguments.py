@@ -22,5 +22,5 @@ def parse_arguments(command: str, options: type[Options], argv: Sequence[str]) -
     """
     import tyro
 
-    flags = (tyro.conf.FlagCreatePairsOff,)  # --json, and no --no-json
+    flags = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)  # neither --no-json nor "None" among choices
     return validate(tyro.cli(options, prog=f"python -m data_scripts {command}", args=list(argv), config=flags))

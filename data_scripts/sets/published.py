@@ -97,7 +97,7 @@ def fetch(
         if counts is None:
             logger.info("%s, %s: %s", dataset.name, format_size(dataset.size), dataset.license)
             ready = archive or _download_archive(dataset, aside, mirror, retry, allow_http)
-            counts = _unpack(dataset, ready, out, is_private_folder=archive is None)
+            counts = _unpack(dataset, ready, out, is_downloaded=archive is None)
         shutil.rmtree(aside, ignore_errors=True)  # a process that waits for the lock will find the dataset complete
     return counts
 
@@ -178,7 +178,7 @@ def _require_space(folder: Path, size: int) -> None:
         )
 
 
-def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_private_folder: bool) -> dict[str, int]:
+def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_downloaded: bool) -> dict[str, int]:
     """Unpack an archive into ``out`` if it holds the dataset; remove a bad archive that we downloaded."""
     try:
         with new_folder(out) as folder:
@@ -195,7 +195,7 @@ def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_private_folde
             }
             write_json(folder / "dataset.json", description)
     except BadArchive as error:
-        if not is_private_folder:
+        if not is_downloaded:
             raise
         archive.unlink()
         raise BadArchive(f"{error} It was removed; run this again to download it again.") from None

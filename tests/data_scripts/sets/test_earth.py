@@ -3,10 +3,9 @@
 import errno
 import json
 import re
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_scripts.__main__ import main
 from data_scripts.sets import earth, earth_places, earth_world
 from data_scripts.sets.earth import EarthConfig, make_earth
 from data_scripts.sets.earth_world import Square, World
@@ -30,27 +30,28 @@ Box = tuple[float, float, float, float]  # south, north, west, east in degrees
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    with earth.progress_bar() as progress:
-        maps = earth_world.read_world(("map", "terrain"), WIDTH, progress)
+    maps = earth_world.read_world(("map", "terrain"), WIDTH)
     satellite = earth_world.read_raster(earth_world.basemap_folder() / "bmng.jpg", WIDTH)
     return World({**maps.layers, "satellite": satellite}, maps.land)
 
 
-@pytest.fixture
-def drawn_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare a test the drawing of the world."""
-    monkeypatch.setattr(earth, "read_world", lambda domains, width, progress: world)
+@pytest.fixture(scope="module")
+def drawn_before(world: World) -> Iterator[None]:
+    """Draw the world once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(earth, "read_world", lambda domains, width: world)
+        yield
 
 
 @pytest.fixture(scope="module")
-def paired(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("paired")  # there already, and empty
+def paired(drawn_before: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("paired")  # exists, and is empty
     make_earth(EarthConfig(out, size=SIZE), WIDTH)
     return out
 
 
 @pytest.fixture(scope="module")
-def unpaired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpaired(drawn_before: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unpaired") / "new" / "earth"
     make_earth(EarthConfig(out, size=SIZE, unpaired=True), WIDTH)
     return out
@@ -149,11 +150,11 @@ def test_satellite_coincides_with_the_map(world: World) -> None:
         ("land", 66.5, -179.0),
     ],
 )
-def test_colours_of_known_places(world: World, name: str, latitude: float, longitude: float) -> None:
+def test_colors_of_known_places(world: World, name: str, latitude: float, longitude: float) -> None:
     row, column = round((90 - latitude) * DEGREE), round((longitude + 180) * DEGREE)
     around = world.layers["map"][row - 1 : row + 2, column - 1 : column + 2].reshape(-1, 3)
     nearest = [
-        min(earth_world.LEGEND, key=lambda key: sum((pixel - np.array(earth_world.LEGEND[key])) ** 2))
+        min(earth_world.PALETTE, key=lambda key: sum((pixel - np.array(earth_world.PALETTE[key])) ** 2))
         for pixel in around
     ]
     assert Counter(nearest).most_common(1)[0][0] == name
@@ -175,7 +176,7 @@ def test_fills_are_exact(paired: Path) -> None:
     for path in (paired / "test").glob("*.png"):
         pixels, times = np.unique(halves(path)[0].reshape(-1, 3), axis=0, return_counts=True)
         counts.update({tuple(map(int, pixel)): int(number) for pixel, number in zip(pixels, times, strict=True)})
-    shares = {name: counts[tuple(colour)] / counts.total() for name, colour in legend.items()}
+    shares = {name: counts[tuple(color)] / counts.total() for name, color in legend.items()}
     assert 0.3 < shares["land"] < 0.95 and 0.05 < shares["water"] < 0.6 and 0 < shares["lake"] < 0.1
     assert sum(shares.values()) > 0.4  # the rest are lines
 
@@ -247,7 +248,7 @@ def test_tiles_have_land_and_avoid_the_poles(paired: Path, world: World) -> None
     assert 0.25 <= min(shares) < 0.30 and max(shares) == 1
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
     blocks, splits = earth_places.split_paired(world, SIZE, seed)
     assert set(blocks) != set(earth_places.split_paired(world, SIZE, 0)[0])
@@ -257,7 +258,7 @@ def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
     assert min(one.gap(other, WIDTH) for one in blocks for other in blocks if one != other) >= DEGREE
 
 
-@pytest.mark.parametrize("size", [16, 20, 44, 68])
+@pytest.mark.parametrize("size", [16, 44, 68])
 def test_all_sizes_hold_the_same_places_out(world: World, size: int) -> None:
     blocks, splits = earth_places.split_paired(world, size, 0)
     assert blocks == earth_places.split_paired(world, SIZE, 0)[0]
@@ -366,23 +367,22 @@ def test_unpaired_pictures_are_of_one_domain(unpaired: Path, world: World) -> No
 # --- limit and seed --------------------------------------------------------------------------------------------------
 
 
-def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        make_earth(EarthConfig(tmp_path / name, size=SIZE, limit=12, seed=3), WIDTH)
-    first = contents(tmp_path / "first")
-    assert first == contents(tmp_path / "second")
-    assert len(first) > 12 + 2
-
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_before")
-def test_another_seed_gives_other_pictures(tmp_path: Path) -> None:
+def test_the_bytes_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(earth, "read_world", earth_world.read_world)
+        make_earth(EarthConfig(tmp_path / "drawn again", size=SIZE, limit=12, seed=3), WIDTH)
     for seed in (3, 4):
         make_earth(EarthConfig(tmp_path / str(seed), size=SIZE, limit=12, seed=seed), WIDTH)
-    assert contents(tmp_path / "3").keys() != contents(tmp_path / "4").keys()
+    first = contents(tmp_path / "3")
+    assert len(first) > 12 + 2
+    assert first == contents(tmp_path / "drawn again")
+    assert first.keys() != contents(tmp_path / "4").keys()
 
 
 @pytest.mark.parametrize("split_world", [earth_places.split_paired, earth_places.split_unpaired])
-@pytest.mark.parametrize("limit", [2, 7, 60])
+@pytest.mark.parametrize("limit", [2, 60])
 def test_limited_tiles_stay_spread(world: World, split_world: SplitWorld, limit: int) -> None:
     whole = split_world(world, SIZE, 0)[1]
     kept = earth_places.limit_tiles(world, whole, limit, 0)
@@ -419,7 +419,7 @@ def test_picture_of_the_splits(paired: Path, world: World) -> None:
         south, north, west, east = boxes_in(paired / split)[0]
         row, column = round((65 - (south + north) / 2) * DEGREE), round(((west + east) / 2 + 180) * DEGREE)
         below = world.layers["map"][row + 25 * DEGREE, column].astype(int)
-        half_tinted = (below + earth.SPLIT_COLOURS[split]) / 2
+        half_tinted = (below + earth.SPLIT_COLORS[split]) / 2
         np.testing.assert_allclose(picture[row, column], half_tinted, atol=2)
 
 
@@ -437,7 +437,7 @@ def test_second_run_leaves_the_data_set_alone(paired: Path, capsys: pytest.Captu
 def test_other_settings_are_refused(paired: Path, options: dict[str, int]) -> None:
     [(name, value)] = options.items()
     with pytest.raises(
-        UserError, match=rf"other settings .*{name} \w+ instead of {value}\); remove it or name another"
+        UserError, match=rf"other settings .*{name} \w+ instead of {value}\)\. Remove it or choose another"
     ):
         make_earth(EarthConfig(paired, **{"size": SIZE, **options}), WIDTH)
 
@@ -454,7 +454,7 @@ def test_missing_pictures_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["notes.txt", "dataset.json"])
 def test_foreign_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("[1]")
-    with pytest.raises(UserError, match="is no Earth dataset"):
+    with pytest.raises(UserError, match="not an Earth dataset"):
         make_earth(EarthConfig(tmp_path), WIDTH)
     assert (tmp_path / name).read_text() == "[1]"
 
@@ -475,14 +475,14 @@ def test_file_as_folder_is_refused(tmp_path: Path) -> None:
 def test_broken_run_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, seen_as: type[BaseException]
 ) -> None:
-    write_pictures = earth.write_pictures
+    write_images = earth.write_images
 
     def write_and_fail(folder: Path, *args: object) -> None:
-        write_pictures(folder, *args)
+        write_images(folder, *args)
         assert list(folder.glob("train/*.png"))
         raise failure
 
-    monkeypatch.setattr(earth, "write_pictures", write_and_fail)
+    monkeypatch.setattr(earth, "write_images", write_and_fail)
     with pytest.raises(seen_as):
         make_earth(EarthConfig(tmp_path / "earth", size=SIZE, limit=3), WIDTH)
     assert list(tmp_path.iterdir()) == []
@@ -511,23 +511,18 @@ def test_split_without_tiles_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--size", "15"], "--size is 15; allowed are 16 to 512"),
-        (["--size", "513"], "--size is 513"),
-        (["--limit", "0"], "--limit is 0"),
-        (["--seed", "-1"], "--seed is -1"),
+        (["--size", "15"], "size is 15"),
+        (["--size", "513"], "size is 513"),
+        (["--limit", "0"], "limit is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--layers", "map:moon"], "satellite:terrain"),
     ],
 )
-def test_bad_values_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        earth.main(["--out", str(tmp_path / "earth"), *options])
+def test_bad_values_are_refused(in_process, tmp_path: Path, options: list[str], message: str) -> None:
+    code, _, err = in_process(main)("earth", "--out", tmp_path / "earth", *options)
+    assert code == 2
+    assert message in err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_unknown_layers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        earth.main(["--out", str(tmp_path / "earth"), "--layers", "map:moon"])
-    assert stopped.value.code == 2
-    assert "satellite:terrain" in capsys.readouterr().err
 
 
 def test_layers_follow_the_options() -> None:
@@ -538,6 +533,7 @@ def test_layers_follow_the_options() -> None:
 
 
 def test_missing_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earth, "read_world", earth_world.read_world)
     monkeypatch.setitem(sys.modules, "mpl_toolkits.basemap", None)
     with pytest.raises(UserError, match=r"pip install 'ganvas\[datasets\]'"):
         make_earth(EarthConfig(tmp_path / "earth"), WIDTH)
@@ -545,20 +541,7 @@ def test_missing_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_damaged_basemap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earth, "read_world", earth_world.read_world)
     monkeypatch.setattr(earth_world, "basemap_folder", lambda: tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"basemap's data in .*nowhere can't be read"):
+    with pytest.raises(UserError, match=r"basemap's data in .*nowhere cannot be read"):
         make_earth(EarthConfig(tmp_path / "earth"), WIDTH)
-
-
-@pytest.mark.slow
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys\nfrom data_scripts.sets.earth import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as stopped:\n    assert stopped.code == 0\n"
-        "heavy = {'numpy', 'PIL', 'matplotlib', 'mpl_toolkits', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path(earth.__file__).parents[2]
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--unpaired" in done.stdout
