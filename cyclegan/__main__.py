@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -10,8 +11,10 @@ import tyro
 
 from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
 from ganvas.cli.convert import ExportOptions, ImportBothOptions, run_export, run_import_both
+from ganvas.cli.evaluate import EvaluateOptions, run_evaluate
 from ganvas.cli.push import PushOptions, run_push
 from ganvas.cli.receptive_field import ReceptiveFieldOptions
+from ganvas.cli.receptive_field import run as run_receptive_field
 from ganvas.cli.serve import ServeOptions, run_serve
 from ganvas.cli.train import parse_train
 from ganvas.cli.translate import TranslateOptions, run_translate
@@ -48,20 +51,9 @@ class Translate:
 class Evaluate:
     """Score both directions: cycle and identity L1, patch statistics, and, where there are pairs, L1, PSNR, SSIM."""
 
-    model: tyro.conf.Positional[Path]
-    """A run, a checkpoint or a model folder."""
-    data: Path
-    """The dataset."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which of its splits."""
+    options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]
     limit: int | None = None
     """At most so many images of each domain, evenly over it."""
-    sheet: Path | None = None
-    """Write a contact sheet (source, translated, cycled back; the truth where there are pairs) to this PNG."""
-    device: Device = "auto"
-    """Where to compute."""
-    json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +89,18 @@ def _run(arguments: list[str]) -> int:
         return _train(arguments[1:])
     command = parse_command("cyclegan", COMMANDS, arguments)
     if isinstance(command, Report):
+        from ganvas.evaluation.labels import PAIRED_LABELS, MetricLabel
         from ganvas.evaluation.report.writer import write_report
 
-        print(write_report(command.run))
+        labels = {"cycle_l1": MetricLabel("Cycle L1", "lower"), "identity_l1": MetricLabel("Identity L1", "lower")}
+        print(write_report(command.run, PAIRED_LABELS | labels))
         return 0
     if isinstance(command, Translate):
         return run_translate(command.options, kind="cyclegan", direction=command.direction)
     if isinstance(command, Evaluate):
-        from cyclegan.evaluate import run_evaluate
+        from cyclegan.evaluate import evaluate
 
-        return run_evaluate(command)
+        return run_evaluate(command.options, partial(evaluate, limit=command.limit), sheet_rows=4)
     if isinstance(command, ExportOptions):
         return run_export(command)
     if isinstance(command, ImportBothOptions):
@@ -118,9 +112,10 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ServeOptions):
         return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):
-        from cyclegan.evaluate import run_receptive_field
+        from cyclegan.networks import receptive_field_networks
 
-        return run_receptive_field(command)
+        run_receptive_field(command, receptive_field_networks)
+        return 0
     raise AssertionError(f"{type(command).__name__} has no function that runs it")
 
 

@@ -1,6 +1,7 @@
 """From options to networks: the one place that knows both."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from cyclegan.config import CycleGanConfig, channels
 from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.nn.patchgan import make_discriminator
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, make_discriminator
+from ganvas.nn.resnet import ResNetGenerator
 
 NAMES = ("G_ab", "G_ba", "D_a", "D_b")
 DIRECTIONS: dict[str, Literal["a2b", "b2a"]] = {"G_ab": "a2b", "G_ba": "b2a"}
@@ -57,3 +59,16 @@ def build_networks(config: CycleGanConfig, specs: dict[str, NetworkSpec]) -> dic
     for network in networks.values():
         initialize_weights(network, config.model.start, generator=chance)
     return networks
+
+
+def receptive_field_networks(num_layers: int) -> Mapping[str, nn.Module]:
+    """Build the discriminator of one domain and the ResNet generator without weights.
+
+    0 layers make the pixel discriminator.
+    """
+    with torch.device("meta"):
+        if num_layers:
+            discriminator: nn.Module = PatchDiscriminator(3, num_layers=num_layers, norm="instance")
+        else:
+            discriminator = PixelDiscriminator(3, norm="instance")
+        return {"discriminator": discriminator, "generator": ResNetGenerator()}

@@ -145,9 +145,10 @@ def _run(arguments: list[str]) -> int:
         return _train(arguments[1:])
     command = parse_command("dcgan", COMMANDS, arguments)
     if isinstance(command, Report):
+        from dcgan.labels import LABELS
         from ganvas.evaluation.report.writer import write_report
 
-        print(write_report(command.run))
+        print(write_report(command.run, LABELS))
         return 0
     if isinstance(command, Sample):
         from dcgan.sample import run_sample

@@ -20,6 +20,7 @@ from torch import Tensor
 from dcgan.classifier import Judge, cached_classifier
 from dcgan.config import DataConfig, DcganConfig
 from dcgan.data import Pictures, choose, load_pictures
+from dcgan.labels import LABELS
 from dcgan.measures import (
     checkerboard_energy,
     class_coverage,
@@ -34,7 +35,6 @@ from ganvas.data.images import write_image
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
-from ganvas.evaluation.report.writer import METRICS
 from ganvas.evaluation.results import EVALUATION, keep_with_run
 from ganvas.files import read_json
 from ganvas.models.folder import CONFIG, find_model, local_model
@@ -285,10 +285,10 @@ def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
     for name in columns:
         table.add_column(name, justify="right")
     for name in result["metrics"]:
-        metric = METRICS[name]
+        metric = LABELS[name]
         better = f" ({metric.better} is better)" if metric.better else ""
         cells = (_cell(scores.get(name), metric.decimals) for scores in columns.values())
-        table.add_row(f"{metric.label}{better}", *cells)
+        table.add_row(f"{metric.text}{better}", *cells)
     console = Console(highlight=False, markup=False)
     console.print(table)
     classifier = result["classifier"]

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from ganvas.cli.convert import ExportOptions, ImportOptions, run_export, run_import
+from ganvas.cli.evaluate import EvaluateOptions, run_evaluate
 from ganvas.cli.push import PushOptions, run_push
 from ganvas.cli.receptive_field import ReceptiveFieldOptions
+from ganvas.cli.receptive_field import run as run_receptive_field
 from ganvas.cli.serve import ServeOptions, run_serve
 from ganvas.cli.train import parse_train
 from ganvas.cli.translate import TranslateOptions, run_translate
@@ -50,20 +52,9 @@ class Translate:
 class Evaluate:
     """Score a model on held-out pairs: L1, PSNR and SSIM with 95% intervals, and the distance of patch statistics."""
 
-    model: tyro.conf.Positional[Path]
-    """A run, a checkpoint or a model folder."""
-    data: Path
-    """The dataset of pairs."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which of its splits."""
-    sheet: Path | None = None
-    """Write a contact sheet (source, output, target) to this PNG."""
+    options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]
     out: Path | None = None
     """Write every translated image to this folder."""
-    device: Device = "auto"
-    """Where to compute."""
-    json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +90,17 @@ def _run(arguments: list[str]) -> int:
         return _train(arguments[1:])
     command = parse_command("pix2pix", COMMANDS, arguments)
     if isinstance(command, Report):
+        from ganvas.evaluation.labels import PAIRED_LABELS
         from ganvas.evaluation.report.writer import write_report
 
-        print(write_report(command.run))
+        print(write_report(command.run, PAIRED_LABELS))
         return 0
     if isinstance(command, Translate):
         return run_translate(command.options, kind="pix2pix", paper=command.paper, seed=command.seed)
     if isinstance(command, Evaluate):
-        from pix2pix.evaluate import run_evaluate
+        from pix2pix.evaluate import evaluate
 
-        return run_evaluate(command)
+        return run_evaluate(command.options, evaluate, sheet_rows=8, out=command.out)
     if isinstance(command, ExportOptions):
         return run_export(command)
     if isinstance(command, ImportOptions):
@@ -120,9 +112,10 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ServeOptions):
         return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):
-        from pix2pix.evaluate import run_receptive_field
+        from pix2pix.networks import receptive_field_networks
 
-        return run_receptive_field(command)
+        run_receptive_field(command, receptive_field_networks)
+        return 0
     raise AssertionError(f"{type(command).__name__} has no function that runs it")
 
 

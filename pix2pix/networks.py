@@ -1,13 +1,15 @@
 """From options to networks: the one place that knows both."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.nn.patchgan import make_discriminator
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, make_discriminator
+from ganvas.nn.unet import UNetGenerator
 from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig, channels
 
 
@@ -42,3 +44,10 @@ def build_networks(spec: NetworkSpec, config: Pix2PixConfig) -> tuple[nn.Module,
     for network in (G, D):
         initialize_weights(network, config.model.start, generator=chance)
     return G, D
+
+
+def receptive_field_networks(num_layers: int) -> Mapping[str, nn.Module]:
+    """Build D, which sees source and target, and the U-Net without weights; 0 layers make the pixel discriminator."""
+    with torch.device("meta"):
+        discriminator = PatchDiscriminator(6, num_layers=num_layers) if num_layers else PixelDiscriminator(6)
+        return {"discriminator": discriminator, "generator": UNetGenerator()}

@@ -146,7 +146,7 @@ READERS: dict[str, Reader] = {
     "onnx": _onnx_image,
     "onnx model": _onnx_model,
     "read": lambda folder, name: read_raster(folder / name, keep_alpha=True),
-    "report": lambda folder, name: write_report(folder),
+    "report": lambda folder, name: write_report(folder, {}),
     "sample": _sample,
     "shards": _shards,
     "tensors": lambda folder, name: load_tensors(folder / name),

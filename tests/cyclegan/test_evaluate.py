@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cyclegan.evaluate import evaluate
 from ganvas.data.images import read_image, to_array, to_tensor
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
-from ganvas.inference.translator import load
+from ganvas.inference.translator import Translator, load
 
 
 def test_translate_a_folder_each_way(cyclegan, trained, domains, tmp_path):
@@ -92,6 +94,32 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
     assert cyclegan("report", tmp_path / "run")[0] == 0
     assert "colors matched" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_python_returns_what_json_prints(cyclegan, trained, domains):
+    _, out, _ = cyclegan("evaluate", trained, "--data", domains, "--json", "--limit", 2)
+    assert evaluate(trained, data=domains, limit=2) == json.loads(out)
+
+
+@pytest.mark.parametrize("sizes", [(20,) * 12, (20, 28) * 6])
+def test_memory_does_not_grow_with_the_number_of_images(trained, own_domains, monkeypatch, sizes):
+    write_pairs(own_domains, sizes, sizes)
+    held, most = [], []
+
+    def watched(function, of):
+        def call(*arguments):
+            result = function(*arguments)
+            held.append(weakref.ref(of(result)))
+            most.append(sum(reference() is not None for reference in held))
+            return result
+
+        return call
+
+    monkeypatch.setattr(Translator, "read", watched(Translator.read, lambda image: image.array))
+    monkeypatch.setattr(Translator, "translate_exactly", watched(Translator.translate_exactly, lambda image: image))
+    assert evaluate(trained, data=own_domains)["pictures"] == 24
+    assert len(most) > 24 * 5
+    assert max(most) <= 8  # of one image and of the one before
 
 
 def write_pairs(root, sizes_a, sizes_b):
@@ -206,7 +234,7 @@ def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_p
     assert "is a model of pix2pix. Use the command pix2pix with it." in err
 
 
-@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "cyclegan.evaluate.write_image"])
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.images.write_image"])
 def test_figures_are_printed_before_a_full_disk_is_told(cyclegan, trained, domains, tmp_path, full_disk, writer):
     full_disk(writer)
     code, out, err = cyclegan("evaluate", trained, "--data", domains, "--json", "--sheet", tmp_path / "sheet.png")

@@ -16,8 +16,8 @@ from dcgan.classifier import cached_classifier, train_classifier
 from dcgan.config import DcganConfig
 from dcgan.data import Pictures, load_pictures
 from dcgan.evaluate import coverage_and_entropy, measure
+from dcgan.labels import LABELS
 from dcgan.model import DigitModelConfig, build, save_sampler
-from ganvas.evaluation.report.writer import METRICS
 from ganvas.files import write_json
 from ganvas.options import to_json
 
@@ -83,7 +83,7 @@ def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
 
 
 def test_every_figure_has_a_name_for_people(shapes):
-    assert set(METRICS) >= ALWAYS | {"label_fidelity"}
+    assert set(LABELS) >= ALWAYS | {"label_fidelity"}
 
 
 def test_more_pictures_of_the_same_kind_score_near_the_ceiling(shapes):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import cv2
@@ -14,10 +15,14 @@ from PIL import Image
 
 import ganvas
 from ganvas.data.images import read_image, write_image
+from ganvas.data.paired import PairedDataset
 from ganvas.files import sha256
+from ganvas.inference.translator import Translator
 from ganvas.models.folder import load_model
+from pix2pix.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
+PALETTE = {"land": [240, 240, 220], "water": [140, 200, 240]}
 
 
 def pixels(path):
@@ -195,55 +200,84 @@ def test_evaluate_equals_an_independent_computation(pix2pix, trained, pairs, tmp
     assert json.loads((trained / "evaluation.json").read_text()) == result
 
 
+def test_python_returns_what_json_prints(pix2pix, trained, pairs):
+    _, out, _ = pix2pix("evaluate", trained, "--data", pairs, "--json")
+    assert evaluate(trained, data=pairs) == json.loads(out)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(trained, own_pairs, monkeypatch):
+    for number in range(10):
+        shutil.copy(own_pairs / "test" / "0.png", own_pairs / "test" / f"copy-{number}.png")
+    (own_pairs / "dataset.json").write_text(json.dumps({"legend": PALETTE}))
+    held, most = [], []
+
+    def watched(function):
+        def call(*arguments):
+            results = function(*arguments)
+            for result in results if isinstance(results, tuple) else [results]:
+                held.append(weakref.ref(result))
+            most.append(sum(reference() is not None for reference in held))
+            return results
+
+        return call
+
+    monkeypatch.setattr(PairedDataset, "pair", watched(PairedDataset.pair))
+    monkeypatch.setattr(Translator, "translate_exactly", watched(Translator.translate_exactly))
+    assert evaluate(trained, data=own_pairs)["pictures"] == 13
+    assert len(most) == 3 * 13
+    assert max(most) <= 6  # source, target and output of one pair, and of the one before
+
+
 def test_evaluate_beside_the_trivial_baseline(pix2pix, trained, own_pairs):
-    legend = {"land": [240, 240, 220], "water": [140, 200, 240]}
-    (own_pairs / "dataset.json").write_text(json.dumps({"name": "blobs", "legend": legend}))
+    (own_pairs / "dataset.json").write_text(json.dumps({"name": "blobs", "legend": PALETTE}))
     code, out, err = pix2pix("evaluate", trained, "--data", own_pairs, "--json")
     assert code == 0, err
     result = json.loads(out)
+    medians = []
+    for path in sorted((own_pairs / "test").iterdir()):
+        both = pixels(path).astype(int)
+        medians.append((np.abs(both[:, :32, None] - list(PALETTE.values())).sum(axis=3).argmin(axis=2), both[:, 32:]))
+    classes, targets = (np.concatenate(each) for each in zip(*medians, strict=True))
+    painted = np.zeros(targets.shape)
+    for number in range(2):
+        painted[classes == number] = np.rint(np.median(targets[classes == number], axis=0))
+    assert result["baseline"]["l1"]["mean"] == pytest.approx(np.abs(painted - targets).mean() / 127.5, abs=1e-6)
     # The targets are two flat colors with noise of at most 20 of 255 around them.
     assert 0 < result["baseline"]["l1"]["mean"] < 2 * 20 / 255
     gap = result["metrics"]["l1"]["mean"] - result["baseline"]["l1"]["mean"]
     assert result["l1_minus_baseline"]["mean"] == pytest.approx(gap)
 
 
-def test_a_model_of_another_kind_is_not_scored(pix2pix, trained, pairs, tmp_path):
+@pytest.mark.parametrize("command", ["evaluate", "translate"])
+def test_a_model_of_another_kind_is_refused(pix2pix, trained, pairs, tmp_path, command):
     shutil.copytree(trained / "model", tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "cyclegan"}))
-    code, _, err = pix2pix("evaluate", tmp_path / "model", "--data", pairs)
+    places = {"evaluate": ["--data", pairs], "translate": [pairs, tmp_path / "out"]}[command]
+    code, _, err = pix2pix(command, tmp_path / "model", *places)
     assert code == 2
     assert "is a model of cyclegan. Use the command cyclegan with it." in err
 
 
-def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(pix2pix, trained, pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr("pix2pix.evaluate.load_model", None)  # calling it would be another error
-    code, _, err = pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path / "sheet.txt")
-    assert code == 2
-    assert "sheet.txt: .txt is no image format" in err
-
-
-def test_a_model_of_another_kind_is_not_translated(pix2pix, trained, maps, tmp_path):
-    shutil.copytree(trained / "model", tmp_path / "model")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "cyclegan"}))
-    code, _, err = pix2pix("translate", tmp_path / "model", maps, tmp_path / "out")
-    assert code == 2
-    assert "is a model of cyclegan. Use the command cyclegan with it." in err
-
-
-@pytest.mark.parametrize("option", ["--sheet", "--out"])
-def test_a_bad_place_is_refused_before_the_work(pix2pix, trained, pairs, tmp_path, monkeypatch, option):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sheet", "sheet.txt"], "sheet.txt: .txt is no image format"),
+        (["--sheet", "file/sheet.png"], "sheet.png: "),
+        (["--sheet", "."], ""),
+        (["--out", "file/sheet.png"], "sheet.png: "),
+        (["--out", "out.png"], "out.png"),
+    ],
+)
+def test_a_bad_place_is_refused_before_the_work(pix2pix, pairs, tmp_path, monkeypatch, options, message):
     monkeypatch.setattr("pix2pix.evaluate.load_model", None)  # calling it would be another error
     (tmp_path / "file").touch()
-    code, _, err = pix2pix("evaluate", trained, "--data", pairs, option, tmp_path / "file" / "sheet.png")
+    code, _, err = pix2pix("evaluate", tmp_path, "--data", pairs, options[0], tmp_path / options[1])
     assert code == 2
-    assert "sheet.png: " in err
-    assert pix2pix("evaluate", trained, "--data", pairs, "--out", tmp_path / "out.png")[0] == 2
-    assert pix2pix("evaluate", trained, "--data", pairs, "--sheet", tmp_path)[0] == 2
+    assert message in err
 
 
-@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "pix2pix.evaluate.write_image"])
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.images.write_image"])
 @pytest.mark.parametrize("options", [["--json"], []])
 def test_figures_are_printed_before_a_full_disk_is_told(pix2pix, trained, pairs, tmp_path, full_disk, writer, options):
     full_disk(writer)
@@ -263,8 +297,7 @@ def test_one_image_has_no_interval(pix2pix, trained, own_pairs, legend):
     for path in sorted((own_pairs / "test").iterdir())[1:]:
         path.unlink()
     if legend:
-        colours = {"land": [240, 240, 220], "sea": [140, 200, 240]}
-        (own_pairs / "dataset.json").write_text(json.dumps({"legend": colours}))
+        (own_pairs / "dataset.json").write_text(json.dumps({"legend": PALETTE}))
     code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
     assert code == 0, err
     result = json.loads(out)

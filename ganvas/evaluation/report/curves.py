@@ -1,28 +1,24 @@
-"""Curves over training steps as inline SVG: no script, no network, readable on a phone and on a dark page.
-
-Colors and fonts come from the page's style sheet (`ganvas.evaluation.report.page`) through class names.
-"""
+"""Curves over training steps, as coordinates for an inline SVG: no script, no network, readable on a phone."""
 
 import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
 WIDTH, HEIGHT = 440, 240  # of the drawing in its own units: a font of 12 stays readable at 350 pixels
 TOP, RIGHT, BOTTOM = 10, 14, 38  # margins in the same units; the left one follows the labels
-MOST_POINTS = 240  # a curve of more is drawn as means of neighbors, with their range behind
-COLOURS = 6  # of the style sheet; the next series starts again with the first
+MAX_POINTS = 240  # a curve of more is drawn as means of neighbors, with their range behind
+NUM_COLORS = 6  # of the style sheet; the next series starts again with the first
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve.
+    """One logged value.
 
     Attributes:
-        name: As the log calls it.
+        name: Its name in the log.
         steps: [T] rising.
         values: [T]; a value that is not finite leaves a gap.
     """
@@ -33,61 +29,81 @@ class Series:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """A range of values and the stretch of the drawing that it covers."""
+class Curve:
+    """A series as the template draws it.
 
-    low: float
-    high: float
-    start: float
-    end: float
+    Attributes:
+        name: Its name in the legend.
+        latest: The last finite value, formatted.
+        color: Class of the style sheet.
+        lines: SVG paths, one for each stretch without a gap.
+        ranges: SVG paths of the bands behind.
+        end: Where the last value lies.
+    """
 
-    def place(self, values: np.ndarray) -> np.ndarray:
-        """Map values to the drawing."""
-        return self.start + (values - self.low) / (self.high - self.low) * (self.end - self.start)
+    name: str
+    latest: str
+    color: str
+    lines: list[str]
+    ranges: list[str]
+    end: tuple[float, float]
 
 
-def chart(title: str, series: Sequence[Series]) -> str:
-    """Draw a figure with title, legend with the latest values, axes and curves.
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of curves with a title, a legend and axes; ticks are a coordinate and a label each.
+
+    ``data`` is JSON of the numbers, for a script that shows the values under the pointer.
+    """
+
+    title: str
+    curves: list[Curve]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    left: float
+    data: str
+    right: float = WIDTH - RIGHT
+    top: float = TOP
+    bottom: float = HEIGHT - BOTTOM
+    width: float = WIDTH
+    height: float = HEIGHT
+
+
+def chart(title: str, series: Sequence[Series]) -> Chart:
+    """Lay out a chart.
 
     Args:
         title: What is drawn, with its unit.
-        series: At least one curve; each with a finite value.
-
-    Returns:
-        An HTML ``figure``, all text escaped. Its ``data-curves`` holds the numbers for a script that shows them.
+        series: At least one, each with a finite value.
     """
-    curves = [_thinned(each) for each in series]
-    steps = np.concatenate([each.steps for each in curves])
-    values = np.concatenate([edge[np.isfinite(edge)] for each in curves for edge in (each.low, each.high)])
+    thinned = [_thin(each) for each in series]
+    steps = np.concatenate([each.steps for each in thinned])
+    values = np.concatenate([edge[np.isfinite(edge)] for each in thinned for edge in (each.low, each.high)])
     y_ticks = ticks(*_y_range(values))
     y_labels = labels(y_ticks)
-    left = 14 + 7 * max(len(label) for label in y_labels)
+    left = 14.0 + 7 * max(len(label) for label in y_labels)
     x = _Axis(*_x_range(steps), left, WIDTH - RIGHT)
     y = _Axis(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
-
-    drawing = [
-        *_grid(x, y, y_ticks, y_labels),
-        *(part for i, each in enumerate(curves) for part in _curve(i, each, x, y)),
-    ]
-    legend = "".join(
-        f'<li><span class="swatch s{i % COLOURS}"></span>{escape(each.name)} <b>{short(_last(each.mean))}</b></li>'
-        for i, each in enumerate(curves)
-    )
-    return (
-        f'<figure class="chart" data-curves="{escape(json.dumps(_numbers(curves, x)))}">'
-        f'<figcaption>{escape(title)}</figcaption><ul class="legend">{legend}</ul>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}, by step">{"".join(drawing)}'
-        f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/></svg></figure>'
+    x_ticks = ticks(x.low, x.high, about=4)
+    # Steps are not stretched to round numbers, so that the curve fills the width.
+    x_marks = [(tick, label) for tick, label in zip(x_ticks, labels(x_ticks), strict=True) if x.low <= tick <= x.high]
+    return Chart(
+        title,
+        [_curve(f"s{number % NUM_COLORS}", each, x, y) for number, each in enumerate(thinned)],
+        [(x.place(tick), label) for tick, label in x_marks],
+        [(y.place(tick), label) for tick, label in zip(y_ticks, y_labels, strict=True)],
+        left,
+        json.dumps({"x": [x.low, x.high, x.start, x.end], "series": [_numbers(each) for each in thinned]}),
     )
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Give round numbers, 1, 2 or 5 times a power of ten apart, the first <= ``low`` and the last >= ``high``.
+    """Return round numbers, 1, 2 or 5 times a power of ten apart, the first <= ``low`` and the last >= ``high``.
 
     Args:
         low: Finite.
         high: Finite and greater than ``low``.
-        about: Spaces between them that are aimed at.
+        about: Intervals between them to aim at.
     """
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
@@ -97,7 +113,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def labels(values: Sequence[float]) -> list[str]:
-    """Write evenly spaced numbers with as many digits as tell them apart: 0.05, 10k, 1.5e-4."""
+    """Format evenly spaced numbers with as many digits as distinguish them: 0.05, 10k, 1.5e-4."""
     largest, step = max(abs(value) for value in values), values[1] - values[0]
     for least, size, suffix in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if largest >= least:
@@ -109,7 +125,7 @@ def labels(values: Sequence[float]) -> list[str]:
 
 
 def short(value: float) -> str:
-    """Write one number with four digits that count."""
+    """Format a number with four significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("e-0", "e-")
 
 
@@ -119,8 +135,22 @@ def _decimals(step: float) -> int:
 
 
 @dataclass(frozen=True)
+class _Axis:
+    """A range of values and the stretch of the drawing that it covers."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        """Map a value to the drawing."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+
+@dataclass(frozen=True)
 class _Thinned:
-    """A curve of few points: each the mean and the range of as many neighbors."""
+    """A series of few points: each the mean and the range of equally many neighbors, [T] each."""
 
     name: str
     steps: np.ndarray
@@ -129,9 +159,9 @@ class _Thinned:
     high: np.ndarray
 
 
-def _thinned(series: Series) -> _Thinned:
-    """Put neighbors together where there are more points than a drawing can show."""
-    count = min(MOST_POINTS, len(series.steps))
+def _thin(series: Series) -> _Thinned:
+    """Join neighbors where there are more points than a drawing can show."""
+    count = min(MAX_POINTS, len(series.steps))
     buckets = [values[np.isfinite(values)] for values in np.array_split(series.values, count)]
     mean, low, high = np.array(
         [(values.mean(), values.min(), values.max()) if values.size else (np.nan,) * 3 for values in buckets]
@@ -142,13 +172,13 @@ def _thinned(series: Series) -> _Thinned:
 def _x_range(steps: np.ndarray) -> tuple[float, float]:
     low, high = float(steps.min()), float(steps.max())
     if low == high or low <= 0.2 * high:
-        low = 0.0  # a run from the start begins at 0
-    return low, max(high, low + 4)  # four steps at least, for whole numbers on the axis
+        low = 0.0  # the run is drawn from its start
+    return low, max(high, low + 4)  # at least four steps, for integers on the axis
 
 
 def _y_range(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    if high - low <= 1e-4 * max(abs(low), abs(high)):  # equal as far as digits are shown
+    if high - low <= 1e-4 * max(abs(low), abs(high)):  # equal in the digits that are shown
         reach = abs(high) * 0.1 or 1.0
         return low - reach, high + reach
     if 0 <= low < 0.4 * high:
@@ -156,54 +186,30 @@ def _y_range(values: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def _grid(x: _Axis, y: _Axis, y_ticks: Sequence[float], y_labels: Sequence[str]) -> Iterable[str]:
-    """Draw grid lines, ticks and labels."""
-    bottom = HEIGHT - BOTTOM
-    for at, label in zip(y.place(np.array(y_ticks)), y_labels, strict=True):
-        yield f'<line class="grid" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        yield f'<text x="{x.start - 7:.1f}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
-    x_ticks = ticks(x.low, x.high, about=4)
-    for at, tick, label in zip(x.place(np.array(x_ticks)), x_ticks, labels(x_ticks), strict=True):
-        if x.low <= tick <= x.high:  # steps are not stretched to round numbers: the curve fills the width
-            yield f'<line class="tick" x1="{at:.1f}" x2="{at:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
-            yield f'<text x="{at:.1f}" y="{bottom + 17}" text-anchor="middle">{label}</text>'
-    yield f'<line class="axis" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{bottom}" y2="{bottom}"/>'
-    yield f'<text x="{(x.start + x.end) / 2:.1f}" y="{HEIGHT - 5}" text-anchor="middle">step</text>'
-
-
-def _curve(index: int, series: _Thinned, x: _Axis, y: _Axis) -> Iterable[str]:
-    """Draw the range behind, the line, and a dot at its end; a line for each stretch without a gap."""
-    colour = f"s{index % COLOURS}"
-    at, mean, low, high = x.place(series.steps), y.place(series.mean), y.place(series.low), y.place(series.high)
+def _curve(color: str, series: _Thinned, x: _Axis, y: _Axis) -> Curve:
+    """Draw a line and, where values were joined, a band behind it."""
+    lines, ranges = [], []
     finite = np.flatnonzero(np.isfinite(series.mean))
     for stretch in np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1):
-        if (low[stretch] - high[stretch] > 0.5).any():
-            there_and_back = [
-                *zip(at[stretch], high[stretch], strict=True),
-                *zip(at[stretch][::-1], low[stretch][::-1], strict=True),
-            ]
-            yield f'<path class="range {colour}" d="M{_points(there_and_back)}Z"/>'
-        yield f'<path class="curve {colour}" d="M{_points(zip(at[stretch], mean[stretch], strict=True))}"/>'
-    yield f'<circle class="end {colour}" cx="{at[finite[-1]]:.1f}" cy="{mean[finite[-1]]:.1f}" r="3"/>'
+        at = [x.place(step) for step in series.steps[stretch]]
+        mean, low, high = (
+            [y.place(value) for value in values[stretch]] for values in (series.mean, series.low, series.high)
+        )
+        if any(bottom - top > 0.5 for bottom, top in zip(low, high, strict=True)):  # y points down
+            outline = [*zip(at, high, strict=True), *zip(at[::-1], low[::-1], strict=True)]
+            ranges.append(f"{_path(outline)}Z")
+        lines.append(_path(zip(at, mean, strict=True)))
+    latest = float(series.mean[finite[-1]])
+    return Curve(series.name, short(latest), color, lines, ranges, (at[-1], mean[-1]))
 
 
-def _points(pairs: Iterable[tuple[float, float]]) -> str:
-    return "L".join(f"{a:.1f} {b:.1f}" for a, b in pairs)
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _last(values: np.ndarray) -> float:
-    return float(values[np.isfinite(values)][-1])
-
-
-def _numbers(curves: Sequence[_Thinned], x: _Axis) -> dict[str, object]:
-    """Give what a script needs to show values under the pointer; JSON has no NaN, so a gap is null."""
+def _numbers(series: _Thinned) -> dict[str, object]:
+    """Return a series for the script; JSON has no NaN, so a gap is null."""
     return {
-        "x": [x.low, x.high, round(x.start, 1), x.end],
-        "series": [
-            {
-                "steps": [round(step) for step in each.steps.tolist()],
-                "values": [short(value) if math.isfinite(value) else None for value in each.mean.tolist()],
-            }
-            for each in curves
-        ],
+        "steps": [round(step) for step in series.steps.tolist()],
+        "values": [short(value) if math.isfinite(value) else None for value in series.mean.tolist()],
     }

@@ -1,12 +1,11 @@
-"""What the tests of evaluation share: a run as training leaves it, with every file that the report reads."""
+"""A run as training leaves it, with every file that the report reads."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ganvas.evaluation.sheet import contact_sheet
@@ -86,24 +85,14 @@ def _log(steps: int) -> list[dict[str, float]]:
 
 
 def _sheet(step: int) -> np.ndarray:
-    rng = np.random.default_rng(step)
-    return contact_sheet([[rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)]] * 2, ["a", "b", "c"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small images gain nothing from threads, which on a busy machine wait for one another most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    return contact_sheet([[np.full((96, 96, 3), step % 256, np.uint8)] * 3] * 2, ["a", "b", "c"])
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Give a function that writes a run folder; ``steps=0`` has just begun, ``pictures`` are its sample sheets."""
+    """Return a function that writes a run folder; one of 0 steps has just begun."""
 
-    def make(*, steps: int = 1200, pictures: Callable[[int], np.ndarray] = _sheet, evaluated: bool = True) -> Path:
+    def make(*, steps: int = 1200, samples: bool = False, evaluated: bool = True) -> Path:
         run = tmp_path / "earth & 'demo'"
         (run / "samples").mkdir(parents=True)
         (run / "model").mkdir()
@@ -111,8 +100,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         if steps:
             (run / "model/config.json").write_text(json.dumps(MODEL))
             (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in _log(steps)))
-        for step in range(100, steps + 1, 100):
-            Image.fromarray(pictures(step)).save(run / f"samples/step-{step:08d}.png")
+        for step in range(100, steps + 1, 100) if samples else ():
+            Image.fromarray(_sheet(step)).save(run / f"samples/step-{step:08d}.png")
         if evaluated:
             (run / "evaluation.json").write_text(json.dumps(EVALUATION))
         return run

@@ -12,38 +12,46 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from ganvas.evaluation import metrics
-from ganvas.evaluation.metrics import bootstrap_interval, l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.metrics import (
+    PAIRED_METRICS,
+    PatchSampler,
+    bootstrap_interval,
+    l1,
+    patch_count,
+    patch_distance,
+    psnr,
+    sliced_wasserstein,
+    ssim,
+)
 
-PER_PICTURE = [l1, psnr, ssim]
 
-
-def random_pictures(*shape, seed=0):
+def random_images(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def normal_pictures(*shape, seed=0):
+def normal_images(*shape, seed=0):
     """Independent normal pixels, deviation 0.25."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / 4
 
 
-def blurred(pictures: Tensor, sigma: float) -> Tensor:
-    return torch.from_numpy(gaussian_filter(pictures.numpy(), sigma=(0, 0, sigma, sigma), mode="mirror"))
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    return torch.from_numpy(gaussian_filter(images.numpy(), sigma=(0, 0, sigma, sigma), mode="mirror"))
 
 
 # --- each image with its target ---
 
 
 def test_l1_and_psnr_equal_their_formulas():
-    output, target = random_pictures(3, 2, 9, 14), random_pictures(3, 2, 9, 14, seed=1)
+    output, target = random_images(3, 2, 9, 14), random_images(3, 2, 9, 14, seed=1)
     difference = (output - target).numpy().astype(np.float64).reshape(3, -1)
 
     np.testing.assert_allclose(l1(output, target), np.abs(difference).mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(psnr(output, target), 10 * np.log10(4 / np.square(difference).mean(axis=1)), rtol=1e-5)
 
 
-def test_psnr_of_equal_pictures_is_finite():
-    pictures = random_pictures(2, 3, 8, 8)
-    assert psnr(pictures, pictures).tolist() == [100, 100]
+def test_psnr_of_equal_images_is_finite():
+    images = random_images(2, 3, 8, 8)
+    assert psnr(images, images).tolist() == [100, 100]
 
 
 def reference_ssim(output: np.ndarray, target: np.ndarray) -> float:
@@ -56,21 +64,21 @@ def reference_ssim(output: np.ndarray, target: np.ndarray) -> float:
 @pytest.mark.parametrize("size", [(11, 11), (24, 37)])
 @pytest.mark.parametrize("offset", [-0.6, 0.0, 0.6])
 def test_ssim_equals_scikit_image(size, offset):
-    target = 0.4 * random_pictures(2, 2, *size) + offset
-    output = target + 0.1 * random_pictures(2, 2, *size, seed=1)
+    target = 0.4 * random_images(2, 2, *size) + offset
+    output = target + 0.1 * random_images(2, 2, *size, seed=1)
     expected = [reference_ssim(*pair) for pair in zip(output.numpy(), target.numpy(), strict=True)]
     np.testing.assert_allclose(ssim(output, target), expected, atol=1e-4)
 
 
 def test_ssim_of_one_texture_on_either_side_of_zero_is_near_one():
     """On [-1, 1] itself the luminance term would turn negative where two means differ in sign."""
-    texture = 0.2 * random_pictures(1, 1, 32, 32)
+    texture = 0.2 * random_images(1, 1, 32, 32)
     texture -= texture.mean()
     assert 0.98 < ssim(texture + 0.05, texture - 0.05).item() < 1
 
 
-def test_ssim_mirrors_pictures_smaller_than_the_window():
-    output, target = random_pictures(1, 1, 3, 20), random_pictures(1, 1, 3, 20, seed=1)
+def test_ssim_mirrors_images_smaller_than_the_window():
+    output, target = random_images(1, 1, 3, 20), random_images(1, 1, 3, 20, seed=1)
     rows = [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
 
     assert ssim(output, target).item() == pytest.approx(ssim(output[:, :, rows], target[:, :, rows]).item(), abs=1e-6)
@@ -82,22 +90,22 @@ def test_ssim_of_single_pixels_is_the_luminance_term():
     assert ssim(output, target).item() == pytest.approx((2 * 0.75 * 0.625 + c1) / (0.75**2 + 0.625**2 + c1), abs=1e-4)
 
 
-@pytest.mark.parametrize("metric", PER_PICTURE)
-def test_a_picture_scores_alike_alone_and_among_others(metric):
-    output, target = random_pictures(4, 3, 16, 16), random_pictures(4, 3, 16, 16, seed=1)
+@pytest.mark.parametrize("metric", PAIRED_METRICS.values())
+def test_a_image_scores_alike_alone_and_among_others(metric):
+    output, target = random_images(4, 3, 16, 16), random_images(4, 3, 16, 16, seed=1)
     alone = [metric(output[i : i + 1], target[i : i + 1]).item() for i in range(4)]
     np.testing.assert_allclose(metric(output, target), alone, rtol=1e-5)
 
 
-@pytest.mark.parametrize("metric", PER_PICTURE)
+@pytest.mark.parametrize("metric", PAIRED_METRICS.values())
 def test_half_precision_is_compared_in_full(metric):
-    output, target = random_pictures(1, 1, 16, 16).bfloat16(), random_pictures(1, 1, 16, 16, seed=1).bfloat16()
+    output, target = random_images(1, 1, 16, 16).bfloat16(), random_images(1, 1, 16, 16, seed=1).bfloat16()
     scores = metric(output, target)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, metric(output.float(), target.float()))
 
 
-@pytest.mark.parametrize("metric", PER_PICTURE)
+@pytest.mark.parametrize("metric", PAIRED_METRICS.values())
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 3, 8, 8), (3, 8, 8)])
 def test_shapes_that_would_broadcast_are_refused(metric, shape):
     with pytest.raises(ValueError, match=r"output is \(2, 3, 8, 8\)"):
@@ -110,14 +118,14 @@ def test_shapes_that_would_broadcast_are_refused(metric, shape):
 @settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(7, 40), st.integers(7, 40), st.integers(0, 2**32))
 def test_equal_sets_have_no_distance(count, channels, height, width, seed):
-    pictures = random_pictures(count, channels, height, width, seed=seed)
-    assert sliced_wasserstein(pictures, pictures, seed=seed, patches_per_picture=8, directions=8).mean == 0
+    images = random_images(count, channels, height, width, seed=seed)
+    assert sliced_wasserstein(images, images, seed=seed, patches_per_image=8, directions=8).mean == 0
 
 
 def test_levels_end_at_16_pixels():
     def sizes(height, width):
-        pictures = random_pictures(1, 1, height, width)
-        return list(sliced_wasserstein(pictures, pictures, patches_per_picture=1, directions=1).levels)
+        images = random_images(1, 1, height, width)
+        return list(sliced_wasserstein(images, images, patches_per_image=1, directions=1).levels)
 
     assert sizes(128, 128) == ["128x128", "64x64", "32x32", "16x16"]
     assert sizes(33, 70) == ["33x70", "17x35"]
@@ -126,7 +134,7 @@ def test_levels_end_at_16_pixels():
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (60, 40)])
-def test_flat_pictures_reduce_to_one_dimension(sizes):
+def test_flat_images_reduce_to_one_dimension(sizes):
     """Patches of flat images lie on a line, where the distance is known.
 
     A direction w of the unit sphere in 49 dimensions sees the line shortened by |sum of w| / 7, on average
@@ -140,44 +148,44 @@ def test_flat_pictures_reduce_to_one_dimension(sizes):
     shortened = math.exp(math.lgamma(24.5) - math.lgamma(25)) / math.sqrt(math.pi)
     expected = 7 * shortened * wasserstein_distance(first, second) / second.std()
 
-    measured = sliced_wasserstein(output, target, patches_per_picture=4, directions=4096).mean
+    measured = sliced_wasserstein(output, target, patches_per_image=4, directions=4096).mean
     assert 0.96 * expected < measured < 1.04 * expected
 
 
 @pytest.mark.parametrize(("contrast", "expected"), [(0.0, 1.0), (0.5, 0.5), (2.0, 1.0)])
 def test_contrast_counts_in_the_target_s_deviations(contrast, expected):
     """Projections of independent normal pixels are normal: |contrast - 1| sqrt(2 / pi) deviations of transport."""
-    target = normal_pictures(200, 1, 16, 16)
-    output = contrast * normal_pictures(200, 1, 16, 16, seed=1)
+    target = normal_images(200, 1, 16, 16)
+    output = contrast * normal_images(200, 1, 16, 16, seed=1)
 
     expected *= math.sqrt(2 / math.pi)
-    measured = sliced_wasserstein(output, target, patches_per_picture=32).mean
+    measured = sliced_wasserstein(output, target, patches_per_image=32).mean
     assert measured == pytest.approx(expected, rel=0.03)
 
 
-def test_distance_grows_with_blur_and_is_largest_for_flat_pictures():
-    target = blurred(normal_pictures(24, 3, 64, 64), 0.7)
+def test_distance_grows_with_blur_and_is_largest_for_flat_images():
+    target = blurred(normal_images(24, 3, 64, 64), 0.7)
     flat = target.mean(dim=(2, 3), keepdim=True).expand_as(target)
     candidates = [target, *(blurred(target, sigma) for sigma in (0.5, 1.0, 2.0, 4.0)), flat]
 
-    distances = [sliced_wasserstein(candidate, target, patches_per_picture=32) for candidate in candidates]
+    distances = [sliced_wasserstein(candidate, target, patches_per_image=32) for candidate in candidates]
     for before, after in pairwise(distances):
         assert after.mean > before.mean + 0.02
         assert after.levels["64x64"] > before.levels["64x64"]
 
 
-def test_other_sharp_pictures_are_closer_than_blurred_own_ones():
+def test_other_sharp_images_are_closer_than_blurred_own_ones():
     """What L1 prefers, this metric must not."""
-    pictures = blurred(normal_pictures(80, 3, 64, 64), 0.7)
-    target, other = pictures[:40], pictures[40:]
+    images = blurred(normal_images(80, 3, 64, 64), 0.7)
+    target, other = images[:40], images[40:]
     smooth = blurred(target, 1.5)
 
     assert l1(smooth, target).mean() < 0.8 * l1(other, target).mean()
     assert sliced_wasserstein(other, target).mean < 0.25 * sliced_wasserstein(smooth, target).mean
 
 
-def test_order_of_the_pictures_does_not_matter():
-    target = blurred(normal_pictures(60, 3, 64, 64), 0.7)
+def test_order_of_the_images_does_not_matter():
+    target = blurred(normal_images(60, 3, 64, 64), 0.7)
     output = blurred(target, 1.0)
     shuffled = output[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
 
@@ -186,16 +194,16 @@ def test_order_of_the_pictures_does_not_matter():
 
 def test_distance_is_symmetric_between_sets_of_equal_statistics():
     # Contrast grows to the right; an odd width, so that halving takes the same columns of the mirrored images.
-    pictures = random_pictures(6, 2, 41, 41) * torch.linspace(0.1, 1, 41)
-    mirrored = pictures.flip(-1)
-    there, back = sliced_wasserstein(pictures, mirrored), sliced_wasserstein(mirrored, pictures)
+    images = random_images(6, 2, 41, 41) * torch.linspace(0.1, 1, 41)
+    mirrored = images.flip(-1)
+    there, back = sliced_wasserstein(images, mirrored), sliced_wasserstein(mirrored, images)
 
     assert there.mean > 0.01
     assert there.mean == pytest.approx(back.mean, rel=1e-4)
 
 
 def test_a_shift_in_brightness_is_seen_at_the_coarsest_level_only():
-    target = random_pictures(4, 1, 64, 64) / 4
+    target = random_images(4, 1, 64, 64) / 4
     levels = sliced_wasserstein(target + 0.1, target).levels
 
     assert levels["64x64"] < 1e-5
@@ -203,14 +211,14 @@ def test_a_shift_in_brightness_is_seen_at_the_coarsest_level_only():
     assert levels["16x16"] > 0.1
 
 
-def test_rounding_in_flat_pictures_is_no_distance():
+def test_rounding_in_flat_images_is_no_distance():
     flat = torch.zeros(4, 3, 32, 32)
-    rounded = flat + 1e-6 * random_pictures(4, 3, 32, 32)
+    rounded = flat + 1e-6 * random_images(4, 3, 32, 32)
     assert sliced_wasserstein(rounded, flat).mean < 1e-3
 
 
 def test_seed_decides_the_result_to_the_bit_and_changes_it_little():
-    target = blurred(normal_pictures(30, 3, 64, 64), 0.7)
+    target = blurred(normal_images(30, 3, 64, 64), 0.7)
     output = blurred(target, 1.0)
     first = sliced_wasserstein(output, target, seed=3)
     distances = [sliced_wasserstein(output, target, seed=seed).mean for seed in range(4)]
@@ -221,7 +229,7 @@ def test_seed_decides_the_result_to_the_bit_and_changes_it_little():
 
 
 def test_mean_is_over_the_levels():
-    result = sliced_wasserstein(random_pictures(2, 1, 64, 64), random_pictures(3, 1, 64, 64, seed=1))
+    result = sliced_wasserstein(random_images(2, 1, 64, 64), random_images(3, 1, 64, 64, seed=1))
     assert result.mean == pytest.approx(sum(result.levels.values()) / 3)
 
 
@@ -238,6 +246,79 @@ def test_mean_is_over_the_levels():
 def test_sets_that_cannot_be_compared_are_refused(first, second, message):
     with pytest.raises(ValueError, match=message):
         sliced_wasserstein(torch.zeros(first), torch.zeros(second))
+
+
+def distance_of_all(output, target, seed=0, directions=128):
+    """The sliced Wasserstein distance by level, of two sets that are held at once: the formula without streaming."""
+    count, distances = 128 * min(len(output), len(target)), []
+    for level, (a, b) in enumerate(zip(pyramid(output), pyramid(target), strict=True)):
+        rng = np.random.default_rng([seed, level])
+        top, left = rng.random((2, count))
+        deviation, mean = torch.std_mean(b, dim=(0, 2, 3), correction=0, keepdim=True)
+        points = []
+        for band in (a, b):
+            band = (band - mean) / deviation.clamp(min=1 / 255)
+            N, _, H, W = band.shape
+            places = np.stack([np.arange(count) * N // count, top * (H - 6), left * (W - 6)], axis=1).astype(int)
+            points.append(torch.stack([band[i, :, y : y + 7, x : x + 7].flatten() for i, y, x in places]))
+        vectors = torch.from_numpy(rng.standard_normal((directions, points[0].shape[1]), dtype=np.float32))
+        vectors /= vectors.norm(dim=1, keepdim=True)
+        x, y = ((vectors @ each.T).sort(dim=1).values for each in points)
+        distances.append(float((x - y).abs().mean()))
+    return distances
+
+
+def pyramid(x):
+    while min(x.shape[-2:]) >= 32:
+        smaller = binomial(x)[..., ::2, ::2]
+        spread = torch.zeros_like(x)
+        spread[..., ::2, ::2] = smaller
+        yield x - 4 * binomial(spread)
+        x = smaller
+    yield x
+
+
+def binomial(x):
+    kernel = torch.tensor([1, 4, 6, 4, 1]) / 16
+    weight = (kernel[:, None] * kernel).expand(x.shape[1], 1, 5, 5)
+    return torch.nn.functional.conv2d(
+        torch.nn.functional.pad(x, (2, 2, 2, 2), mode="reflect"), weight, groups=x.shape[1]
+    )
+
+
+def sampled(images, count, batch=1):
+    sampler = PatchSampler(len(images), count)
+    for part in images.split(batch):
+        sampler.add(part)
+    return sampler
+
+
+@pytest.mark.parametrize(("sizes", "batch"), [((5, 5), 1), ((7, 3), 1), ((3, 8), 2)])
+def test_a_set_that_passes_by_has_the_distance_of_one_that_is_held(sizes, batch):
+    output, target = random_images(sizes[0], 3, 64, 70), normal_images(sizes[1], 3, 64, 70) + 0.2
+    count = patch_count(*sizes)
+    streamed = patch_distance(sampled(output, count, batch), sampled(target, count, batch))
+    assert list(streamed.levels) == ["64x70", "32x35", "16x18"]
+    np.testing.assert_allclose(list(streamed.levels.values()), distance_of_all(output, target), rtol=0, atol=1e-6)
+    assert streamed == sliced_wasserstein(output, target)
+
+
+def test_patches_of_a_large_set_are_bounded_and_come_from_all_images(monkeypatch):
+    monkeypatch.setattr(metrics, "MAX_PATCHES", 100)
+    images = torch.arange(60.0).view(-1, 1, 1, 1).expand(-1, 1, 16, 16) / 60
+    sampler = sampled(images, patch_count(60, 80))
+    (level,) = sampler.levels
+    assert len(level.patches) == 100
+    assert level.patches[:, 0, 0, 0].unique().tolist() == images[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("shapes", [[(3, 16, 16), (3, 16, 17)], [(3, 6, 16), (3, 6, 16)], [(3, 16, 16), (1, 16, 16)]])
+def test_images_of_several_shapes_or_below_a_patch_have_no_distance(shapes):
+    sampler, other = PatchSampler(2, 256), sampled(random_images(2, 3, 16, 16), 256)
+    for shape in shapes:
+        sampler.add(torch.zeros(1, *shape))
+    assert patch_distance(sampler, other) is None
+    assert patch_distance(other, sampler) is None
 
 
 # --- intervals ---

@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.evaluation.report.curves import HEIGHT, WIDTH, Series, chart, labels, ticks
+from ganvas.evaluation.report.curves import HEIGHT, WIDTH, Series, labels, ticks
+from ganvas.evaluation.report.curves import chart as lay_out
+from ganvas.evaluation.report.writer import TEMPLATES
 
 numbers = st.floats(-1e9, 1e9)
 
 
 def series(values, name="loss", every=10):
     return Series(name, np.arange(1, len(values) + 1) * every, np.array(values, dtype=float))
+
+
+def chart(title, series):
+    return TEMPLATES.get_template("chart.html").render(chart=lay_out(title, series))
 
 
 def parsed(html):

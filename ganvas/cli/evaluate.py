@@ -1,0 +1,139 @@
+"""The command ``evaluate``: prints what a module's `evaluate` returns. Nothing heavy is imported before parsing."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from ganvas.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ganvas.evaluation.results import EvaluatedImage
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How every translator is evaluated."""
+
+    model: tyro.conf.Positional[Path]
+    """A run, a checkpoint or a model folder."""
+    data: Path
+    """The dataset."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which of its splits."""
+    sheet: Path | None = None
+    """Write a contact sheet of sources, translations and targets to this PNG."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+
+
+def run_evaluate(
+    options: EvaluateOptions, evaluate: Callable[..., dict[str, Any]], *, sheet_rows: int, out: Path | None = None
+) -> int:
+    """Evaluate a model, print the scores, and write the files that were asked for.
+
+    Args:
+        options: The command's options.
+        evaluate: The module's function, such as `pix2pix.evaluate.evaluate`.
+        sheet_rows: Most rows of the sheet, of each direction.
+        out: Folder for the translations.
+
+    Raises:
+        UserError: As ``evaluate``, or a file cannot be written; then the scores have been printed.
+    """
+    from ganvas.data.encoding import require_output_folder
+    from ganvas.data.images import require_image_suffix
+    from ganvas.evaluation.results import keep_with_run
+    from ganvas.files import require_writable
+    from ganvas.log import logger
+
+    if options.sheet is not None:
+        require_image_suffix(options.sheet)
+        require_writable(options.sheet)
+    if out is not None:
+        require_output_folder(out)
+    images = _Images(0 if options.sheet is None else sheet_rows, out)
+    result = evaluate(options.model, data=options.data, split=options.split, device=options.device, on_image=images.add)
+    if notes := result.get("notes"):
+        logger.info("\n".join(notes))
+    if options.json:
+        print(json.dumps(result))
+    else:
+        _print_scores(result, options.data)
+    images.finish(options.sheet)
+    keep_with_run(options.model, result)
+    return 0
+
+
+class _Images:
+    """Collects the rows of a sheet and writes translations to files, image by image.
+
+    The first failure to write is raised at the end: a full disk must not cost the scores, which take long.
+
+    Args:
+        sheet_rows: Rows of the sheet, of each direction.
+        folder: Where translations are written; None for nowhere.
+    """
+
+    def __init__(self, sheet_rows: int, folder: Path | None) -> None:
+        self._sheet_rows, self._folder = sheet_rows, folder
+        self._titles: list[str] = []
+        self._rows: list[list[np.ndarray]] = []
+        self._failure: UserError | None = None
+
+    def add(self, image: "EvaluatedImage") -> None:
+        import numpy as np
+
+        from ganvas.data.images import to_array, write_image
+        from ganvas.evaluation.sheet import evenly
+
+        if image.index in evenly(image.count, self._sheet_rows):
+            self._titles = [title for title, _ in image.columns]
+            self._rows.append([to_array(shown, np.uint8) for _, shown in image.columns])
+        if self._folder is not None and image.file is not None and self._failure is None:
+            name, pixels = image.file
+            try:
+                write_image(self._folder / name, pixels)
+            except UserError as error:
+                self._failure = error
+
+    def finish(self, sheet: Path | None) -> None:
+        """Raise the failure, if there was one; write the sheet."""
+        from ganvas.data.images import write_image
+        from ganvas.evaluation.sheet import contact_sheet
+
+        if self._failure is not None:
+            raise self._failure
+        if sheet is not None:
+            write_image(sheet, contact_sheet(self._rows, self._titles))
+
+
+def _print_scores(result: Mapping[str, Any], data: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ganvas.data.paired import dataset_info, domain_names
+    from ganvas.evaluation.results import format_score
+
+    a, b = domain_names(dataset_info(data))
+    title = f"{result['pictures']} images of {result['split']}; a is {a}, b is {b}"
+    table = Table("metric", title=title, title_justify="left")
+    columns = {"model": result["metrics"], "median colors": result.get("baseline")}
+    columns = {name: scores for name, scores in columns.items() if scores}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for metric in result["metrics"]:
+        table.add_row(metric, *(format_score(scores[metric]) for scores in columns.values()))
+    console = Console(markup=False)
+    console.print(table)
+    for name, scores in result.get("baselines", {}).items():
+        console.print(f"{name}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items()))
+    if "l1_minus_baseline" in result:
+        console.print(f"L1 minus the baseline's, by image: {format_score(result['l1_minus_baseline'])}")

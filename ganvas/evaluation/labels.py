@@ -1,0 +1,27 @@
+"""How metrics are shown in tables and reports. Free of torch, since a report needs no network."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class MetricLabel:
+    """How a metric is shown.
+
+    Attributes:
+        text: Its name, with its unit.
+        better: Which values are better; "" where neither is.
+        decimals: Digits after the point.
+    """
+
+    text: str
+    better: Literal["lower", "higher", ""] = ""
+    decimals: int = 4
+
+
+PAIRED_LABELS = {
+    "l1": MetricLabel("L1", "lower"),
+    "psnr": MetricLabel("PSNR, dB", "higher", 2),
+    "ssim": MetricLabel("SSIM", "higher"),
+    "sliced_wasserstein": MetricLabel("Sliced Wasserstein distance", "lower"),
+}
