@@ -26,7 +26,7 @@ class ImagePool(nn.Module):
         self.register_buffer("pictures", torch.zeros(size, *shape))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
         self._count: int | None = None  # ``filled`` on the host, so that no step waits for the device
-        self.register_load_state_dict_post_hook(_forget_count)
+        self.register_load_state_dict_post_hook(_forget_count)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def forward(self, fresh: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ class OutputConv2d(nn.Conv2d):
         return F.pixel_shuffle(F.conv2d(x, weight, bias, stride=2), 2)
 
     def _fills_kernels(self, x: Tensor) -> bool:
-        if _is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]  # sizes are no numbers then
+        if _is_exporting() or torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]  # sizes are no numbers then
             return False
         outputs = [side - k + 1 for side, k in zip(x.shape[-2:], self.kernel_size, strict=True)]
         is_even = all(side % 2 == 0 for side in outputs)

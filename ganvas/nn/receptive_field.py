@@ -331,7 +331,7 @@ class _Picture(Tensor):
         if func == Tensor.device.__get__:
             return torch.device("cpu")  # so that positions computed beside the image have values
         kwargs = kwargs or {}
-        result = super().__torch_function__(func, types, args, kwargs)
+        result = super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
         if isinstance(result, _Picture):
             _follow(func.__name__.strip("_"), result, args, kwargs)
         return result

@@ -25,7 +25,7 @@ class Ema(nn.Module):
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._count = 0  # on the host, so that no step waits for the device
-        self.register_load_state_dict_post_hook(_count_again)
+        self.register_load_state_dict_post_hook(_count_again)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:

@@ -220,7 +220,7 @@ def _quantize(path: Path, what: Exportable) -> None:
     """Turn convolutions to whole numbers: weights by channel, activations by the range they have on real inputs."""
     from onnxruntime import quantization
 
-    class Sources(quantization.CalibrationDataReader):
+    class Sources(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.left = iter(what.real)
 

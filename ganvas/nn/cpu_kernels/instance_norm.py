@@ -32,7 +32,7 @@ def instance_norm(x: Tensor, eps: float) -> Tensor:
     Statistics and gradients of half-precision maps are computed in float32. Can be differentiated twice.
     """
     # A compiler makes kernels of its own, and an exported file has to hold a function that other runtimes know.
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
     if traced or not x.numel() or not x.is_contiguous(memory_format=torch.channels_last):
         return _group_norm(x, eps)
     return _InstanceNorm.apply(x, eps)
