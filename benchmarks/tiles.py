@@ -28,7 +28,7 @@ from torch import nn
 
 from data_scripts.sets.earth_world import WORLD_WIDTH, draw_map
 from ganvas.console import run_command
-from ganvas.data.images import read_image
+from ganvas.data.decode import read_image
 from ganvas.errors import UserError
 from ganvas.inference.tiling.plan import Plan, Tiling
 from ganvas.inference.tiling.seams import seam_measure

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from cyclegan.baseline import DomainColors, match_colors
-from ganvas.data.images import to_array, to_tensor
 from ganvas.data.listing import Files, describe_unread
+from ganvas.data.tensors import to_array, to_tensor
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.device import choose_device
 from ganvas.errors import UserError

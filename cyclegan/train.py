@@ -21,11 +21,11 @@ from ganvas.data.arrays import image_dtype
 from ganvas.data.augment import Augmentation, build_augmentation, preset_palette
 from ganvas.data.channels import Channels, find_channels
 from ganvas.data.decode_cache import DecodeCache
-from ganvas.data.images import to_array
 from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
 from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.skip import SkipCounter, SkippingDataset, read_many, read_or_next
+from ganvas.data.tensors import to_array
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
 from ganvas.device import choose_precision
 from ganvas.evaluation.metrics import l1, sliced_wasserstein

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcgan.config import NAMES, SHUFFLED
+from ganvas.data.decode import read_image
 from ganvas.data.digits import Split, load_idx_pair
-from ganvas.data.images import read_image
 from ganvas.data.listing import describe_empty, list_folder
 from ganvas.data.resize import resize
 from ganvas.errors import UserError

@@ -30,8 +30,8 @@ from dcgan.measures import (
     within_class_diversity,
 )
 from dcgan.model import DigitModelConfig, load_sampler, require_seed
-from ganvas.data.encoding import require_output_folder
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
+from ganvas.data.formats import require_output_folder
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall

@@ -19,7 +19,7 @@ from dcgan.config import Preset
 from dcgan.layers import SameConv2d, SameConvTranspose2d
 from dcgan.networks import DOCUMENT_SIZE, Discriminator, Generator, build_networks
 from ganvas.cli.receptive_field import ReceptiveFieldOptions, print_table, run, table_as_json
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.nn.layers import DownBlock

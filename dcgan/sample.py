@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dcgan.grid import grid
 from dcgan.model import DigitModelConfig, Sampler, load_sampler, require_seed
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.files import write_error, write_file

@@ -21,8 +21,8 @@ from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, save_sample
 from dcgan.networks import init_weights
 from dcgan.step import DcganStep
 from dcgan.validation import PixelFrechet
-from ganvas.data.images import to_display
 from ganvas.data.listing import describe_unread
+from ganvas.data.tensors import to_display
 from ganvas.device import choose_precision
 from ganvas.errors import UserError
 from ganvas.losses import lowest_gan_loss_d

@@ -13,8 +13,8 @@ from data_scripts.sets.unpack import unpack
 from data_scripts.tools.check.command import inspect
 from dcgan.model import load_sampler
 from ganvas.data.augment import Augmentation, build_augmentation
+from ganvas.data.decode import read_raster
 from ganvas.data.digits import load_idx_pair
-from ganvas.data.images import read_raster
 from ganvas.data.paired import PairedDataset, dataset_info
 from ganvas.data.palette import parse_palette
 from ganvas.data.unpaired import UnpairedDataset

@@ -32,7 +32,7 @@ from ganvas.messages import describe_missing, join_first
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.images import Raster
+    from ganvas.data.raster import Raster
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ def side_by_side(a: Path, b: Path) -> Raster:
     """
     import numpy as np
 
-    from ganvas.data.images import Raster, read_raster
+    from ganvas.data.decode import read_raster
+    from ganvas.data.raster import Raster
 
     pictures = [read_raster(path, keep_alpha=True) for path in (a, b)]
     alphas = {picture.alpha for picture in pictures} - {"none"}

@@ -88,7 +88,7 @@ def draw_edges(photo: np.ndarray, *, low: float, high: float, blur: float) -> np
     import cv2
 
     from ganvas.data.arrays import TOLERANCE
-    from ganvas.data.images import to_display
+    from ganvas.data.tensors import to_display
 
     if photo.dtype == "float32" and not (photo.min() >= -TOLERANCE and photo.max() <= 1 + TOLERANCE):
         raise UserError(

@@ -20,7 +20,7 @@ from ganvas.errors import UserError
 from ganvas.files import new_folder, read_regular, recover_folder, write_error, write_json
 
 if TYPE_CHECKING:
-    from ganvas.data.images import Raster
+    from ganvas.data.raster import Raster
 
 Format = Literal["png", "tif", "jpg", "webp"]
 DESCRIPTION = "dataset.json"
@@ -132,7 +132,7 @@ def _as_any_system(name: str) -> str:
 
 def suffix_for(picture: Raster, suffix: str) -> str:
     """Give the suffix if its format holds all of a image, else ".tif", which does."""
-    from ganvas.data.images import format_preserves
+    from ganvas.data.encode import format_preserves
 
     return suffix if format_preserves(suffix, picture) else ".tif"
 
@@ -232,7 +232,7 @@ class _Writer:
         return Outcome(made=bool(outputs))
 
     def _put(self, path: Path, content: Raster | bytes) -> None:
-        from ganvas.data.images import write_raster
+        from ganvas.data.encode import write_raster
 
         if not isinstance(content, bytes):
             write_raster(path, content)

@@ -33,7 +33,7 @@ from ganvas.messages import join_first
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.images import Raster
+    from ganvas.data.raster import Raster
 
 Share = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -104,7 +104,8 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
 
 def _made(path: Path, recipe: Recipe) -> Raster | None:
     """Read a photograph and make A of it."""
-    from ganvas.data.images import plain_raster, read_image
+    from ganvas.data.decode import read_image
+    from ganvas.data.raster import Raster
 
     photo = read_image(path)
     if photo.shape[2] not in (1, 3):
@@ -113,7 +114,7 @@ def _made(path: Path, recipe: Recipe) -> Raster | None:
         made = recipe.make(photo)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return None if made is None else plain_raster(made)
+    return None if made is None else Raster.from_array(made)
 
 
 def flat_name(folder: Path, path: Path) -> str:

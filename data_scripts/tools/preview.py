@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: No dataset, a image that cannot be read, a value out of range, a place that cannot be written.
     """
     options = validate(tyro.cli(PreviewOptions, prog="python -m data_scripts preview", args=list(argv)))
-    from ganvas.data.images import write_image
+    from ganvas.data.encode import write_image
     from ganvas.data.paired import dataset_info
     from ganvas.evaluation.sheet import contact_sheet
 
@@ -135,7 +135,7 @@ def _names_differ(root: Path, split: str) -> bool:
 
 def _draw_domains(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
     """Draw images of both domains, before and after."""
-    from ganvas.data.images import read_image
+    from ganvas.data.decode import read_image
     from ganvas.data.unpaired import find_domains
 
     transform = ImageTransform(augmentation)
@@ -189,7 +189,7 @@ def _open_pairs(root: Path, split: str) -> PairedDataset:
 
 def _channels(file: Path | Member) -> int:
     """Tell the channels with which a training reads a image: gray ones are read as color ones."""
-    from ganvas.data.images import read_image
+    from ganvas.data.decode import read_image
 
     found = read_image(file) if isinstance(file, Path) else file.read().array
     return 3 if found.shape[2] == 1 else found.shape[2]
@@ -205,7 +205,7 @@ def _before_and_after(
 
 def _visible(picture: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Bring a image that is not 8-bit to 8 bits, by the range of another's values."""
-    from ganvas.data.images import to_array, to_tensor
+    from ganvas.data.tensors import to_array, to_tensor
 
     if picture.dtype == "uint8":
         return picture
@@ -373,7 +373,7 @@ def overlay(pictures: Sequence[np.ndarray], grids: Sequence[np.ndarray]) -> np.n
     """
     import numpy as np
 
-    from ganvas.data.images import to_display
+    from ganvas.data.tensors import to_display
 
     ground = SHADE * np.mean([to_display(picture).mean(axis=2) for picture in pictures], axis=0)
     red, cyan = (ground + (255 - ground) * grid for grid in grids)

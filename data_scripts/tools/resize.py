@@ -37,8 +37,8 @@ from ganvas.files import read_regular
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.images import Raster
     from ganvas.data.palette import Color
+    from ganvas.data.raster import Raster
 
 MOST = 32768  # pixels a side
 CHANNELS_AT_ONCE = 4  # that OpenCV averages by area
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
     size = parse_size(options.size, options.shorter, options.longer)
     out = require_room(options.out, [options.folder], overwrite=options.overwrite)
     pictures = find_pictures(options.folder)
-    from ganvas.data.images import allow_huge_images, read_raster
+    from ganvas.data.decode import allow_huge_images, read_raster
 
     colours = _legend(options.folder)
 
@@ -168,7 +168,7 @@ def resized(picture: Raster, width: int, height: int, *, nearest: bool, colours:
     """
     import numpy as np
 
-    from ganvas.data.images import Raster
+    from ganvas.data.raster import Raster
 
     H, W, _ = picture.array.shape
     parts = _parts(picture.array, nearest=nearest, colours=colours)

@@ -25,7 +25,7 @@ from data_scripts.tools.folder_ops import (
 from ganvas.errors import UserError
 
 if TYPE_CHECKING:
-    from ganvas.data.images import Raster
+    from ganvas.data.raster import Raster
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,9 @@ def read_halves(path: Path) -> tuple[Raster, Raster]:
     Raises:
         UserError: It cannot be read, or its width is odd.
     """
-    from ganvas.data.images import Raster, read_raster
+    from ganvas.data.decode import read_raster
     from ganvas.data.paired import split_halves
+    from ganvas.data.raster import Raster
 
     both = read_raster(path, keep_alpha=True)
     tags, middle = both.tags.nodata_only(), both.array.shape[1] // 2

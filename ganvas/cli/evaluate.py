@@ -48,8 +48,8 @@ def run_evaluate(
     Raises:
         UserError: As ``evaluate``, or a file cannot be written; then the scores have been printed.
     """
-    from ganvas.data.encoding import require_output_folder
-    from ganvas.data.images import require_image_suffix
+    from ganvas.data.encode import require_image_suffix
+    from ganvas.data.formats import require_output_folder
     from ganvas.evaluation.results import keep_with_run
     from ganvas.files import require_writable
     from ganvas.log import logger
@@ -91,7 +91,8 @@ class _Images:
     def add(self, image: "EvaluatedImage") -> None:
         import numpy as np
 
-        from ganvas.data.images import to_array, write_image
+        from ganvas.data.encode import write_image
+        from ganvas.data.tensors import to_array
         from ganvas.evaluation.sheet import evenly
 
         if image.index in evenly(image.count, self._sheet_rows):
@@ -106,7 +107,7 @@ class _Images:
 
     def finish(self, sheet: Path | None) -> None:
         """Raise the failure, if there was one; write the sheet."""
-        from ganvas.data.images import write_image
+        from ganvas.data.encode import write_image
         from ganvas.evaluation.sheet import contact_sheet
 
         if self._failure is not None:

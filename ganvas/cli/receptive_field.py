@@ -67,7 +67,8 @@ def run(
     Raises:
         UserError: An option is out of its range, or a image cannot be read, is too small, or cannot be written.
     """
-    from ganvas.data.images import read_image, write_image
+    from ganvas.data.decode import read_image
+    from ganvas.data.encode import write_image
     from ganvas.nn.receptive_field import trace
 
     choice = _choose_layers(options, strided_only)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from ganvas.data.images import to_display
+from ganvas.data.tensors import to_display
 
 _Color = tuple[int, int, int]
 

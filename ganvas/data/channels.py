@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganvas.data.images import ChannelsError
+from ganvas.data.decode import ChannelsError
 from ganvas.data.shards import Member, read_file
 from ganvas.errors import UserError, WriteError
 from ganvas.messages import join_first
@@ -93,6 +93,6 @@ def add_option_to_errors(option: str) -> Iterator[None]:
         yield
     except ChannelsError as error:
         raise UserError(
-            f"{error.path}: has {error.found} channels, {error.wanted} are expected. Convert the file, or train with "
+            f"{error.path}: has {error.found} channels, {error.expected} are expected. Convert the file, or train with "
             f"{option} {error.found}."
         ) from None

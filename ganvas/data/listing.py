@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from ganvas.data.encoding import IMAGE_SUFFIXES
+from ganvas.data.formats import IMAGE_SUFFIXES
 from ganvas.errors import UserError
 from ganvas.messages import describe_missing, join_first
 

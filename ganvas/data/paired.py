@@ -15,18 +15,13 @@ import torch
 from ganvas.data.arrays import composite_over_white
 from ganvas.data.augment import Augmentation, PairTransform
 from ganvas.data.channels import add_option_to_errors
+from ganvas.data.decode import fit_channels, read_stacked
 from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
-from ganvas.data.images import (
-    Raster,
-    ValueRange,
-    fit_channels,
-    read_stacked,
-    require_range,
-    to_tensor,
-)
 from ganvas.data.layout import ANY_LAYOUT, find_layout, require_both, split_folder
 from ganvas.data.listing import Files, describe_empty, image_names, require_unique_stems, stem
+from ganvas.data.raster import Raster
 from ganvas.data.shards import Member, Members, find_members, read_file
+from ganvas.data.tensors import ValueRange, require_range, to_tensor
 from ganvas.errors import UserError
 from ganvas.files import read_json
 from ganvas.messages import join_first
@@ -208,7 +203,7 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         direction: "a2b" makes A the source, "b2a" B.
         source_channels: Channels of the source images.
         target_channels: Channels of the target images.
-        source_range: The values of the source that become -1 and 1, as in `ganvas.data.images.to_tensor`.
+        source_range: The values of the source that become -1 and 1, as in `ganvas.data.tensors.to_tensor`.
         target_range: The same of the target.
         sources: Folders of a split whose images are stacked into the channels of the source; empty for the usual
             layouts.

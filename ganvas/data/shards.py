@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from ganvas.data.images import Raster, decode_raster, read_raster
+from ganvas.data.decode import decode_raster, read_raster
 from ganvas.data.listing import Names, is_image_name, stem
+from ganvas.data.raster import Raster
 from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
 from ganvas.files import open_regular, read_json, write_file

@@ -12,11 +12,12 @@ import torch
 
 from ganvas.data.augment import Augmentation, ImageTransform
 from ganvas.data.channels import add_option_to_errors
+from ganvas.data.decode import read_image
 from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
-from ganvas.data.images import ValueRange, read_image, require_range, to_tensor
 from ganvas.data.layout import TWO_FOLDERS, find_layout, require_both
 from ganvas.data.listing import Files, describe_empty, image_names, stem
 from ganvas.data.paired import dataset_info
+from ganvas.data.tensors import ValueRange, require_range, to_tensor
 from ganvas.errors import UserError
 
 OPTIONS = {"a": "--channels-a", "b": "--channels-b"}
@@ -75,7 +76,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         augmentation: What is done to each image on its own; None gives whole images as they are.
         channels_a: Channels of domain a.
         channels_b: Channels of domain b.
-        range_a: The values of domain a that become -1 and 1, as in `ganvas.data.images.to_tensor`.
+        range_a: The values of domain a that become -1 and 1, as in `ganvas.data.tensors.to_tensor`.
         range_b: The same of domain b.
         seed: Of partners and augmentation.
         cache: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ganvas.data.images import to_display
+from ganvas.data.tensors import to_display
 
 _PAPER = (226, 227, 229)
 _INK = (38, 40, 44)

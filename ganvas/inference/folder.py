@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ganvas.data.encoding import IMAGE_SUFFIXES, require_file_name, require_output_folder
-from ganvas.data.images import Raster
+from ganvas.data.formats import IMAGE_SUFFIXES, require_file_name, require_output_folder
 from ganvas.data.listing import describe_empty, list_folder
-from ganvas.data.tiff import Tags
+from ganvas.data.raster import Raster
+from ganvas.data.tiff_tags import Tags
 from ganvas.errors import UserError, WriteError
 from ganvas.files import require_writable
 from ganvas.inference.batches import in_batches

@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 from ganvas.data.arrays import Alpha, composite_over_white
-from ganvas.data.decode import decoding, pillow_pixels
+from ganvas.data.decode_basic import pillow_pixels
+from ganvas.data.decode_errors import decoding
 from ganvas.errors import UserError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

@@ -20,8 +20,8 @@ from PIL import Image
 
 from ganvas.console import run_command
 from ganvas.data.arrays import TOLERANCE, require_trained_range, to_model_input
-from ganvas.data.decode import read_basic
-from ganvas.data.encoding import ENCODING, IMAGE_SUFFIXES, require_file_name, require_output_folder
+from ganvas.data.decode_basic import read_basic
+from ganvas.data.formats import ENCODING, IMAGE_SUFFIXES, require_file_name, require_output_folder
 from ganvas.data.listing import describe_empty, describe_unread, list_folder
 from ganvas.data.palette import is_color, is_flat
 from ganvas.data.resize import resize

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganvas.data.images import read_image
+from ganvas.data.decode import read_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import find_domains
 from ganvas.files import read_json

@@ -15,22 +15,16 @@ from torch import Tensor, nn
 
 from ganvas.console import DIRECTIONS
 from ganvas.data.arrays import ImageDtype, require_trained_range, to_model_input
-from ganvas.data.decode import profile_fits
-from ganvas.data.images import (
-    Raster,
-    apply_nodata,
-    format_supports,
-    read_raster,
-    read_stacked,
-    require_range,
-    to_array,
-    to_tensor,
-    write_image,
-)
+from ganvas.data.decode import read_raster, read_stacked
+from ganvas.data.decode_basic import profile_fits
+from ganvas.data.encode import format_supports, write_image
 from ganvas.data.listing import images_with_stem
+from ganvas.data.nodata import apply_nodata
 from ganvas.data.palette import is_flat
+from ganvas.data.raster import Raster
 from ganvas.data.resize import resize
-from ganvas.data.tiff import Tags
+from ganvas.data.tensors import require_range, to_array, to_tensor
+from ganvas.data.tiff_tags import Tags
 from ganvas.device import Precision, has_native_bf16
 from ganvas.errors import UserError
 from ganvas.inference.batches import MAX_BATCH, in_batches

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from ganvas.data.arrays import ImageDtype
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.data.palette import Color, is_color
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_consistently, read_json, sha256, write_file, write_json

@@ -8,7 +8,7 @@ from benchmarks.collapse import ABLATIONS, Options, plans, plot
 from dcgan.__main__ import Train
 from dcgan.config import PRESETS, DcganConfig, check, preset
 from ganvas.cli.train import parse_train
-from ganvas.data.images import read_image
+from ganvas.data.decode import read_image
 from ganvas.options import to_json
 from ganvas.training.config import flatten
 

@@ -7,7 +7,7 @@ import tifffile
 
 from benchmarks.tiles import compare, draw_waves, draw_worlds, make_translator, peak_bytes, small_networks
 from data_scripts.sets.earth_world import draw_map
-from ganvas.data.images import read_raster
+from ganvas.data.decode import read_raster
 from ganvas.inference.tiling.plan import Tiling
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from cyclegan.evaluate import evaluate
-from ganvas.data.images import read_image, to_array, to_tensor
+from ganvas.data.decode import read_image
+from ganvas.data.tensors import to_array, to_tensor
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.inference.translator import Translator, load
 
@@ -234,7 +235,7 @@ def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_p
     assert "is a model of pix2pix. Use the command pix2pix with it." in err
 
 
-@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.images.write_image"])
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.encode.write_image"])
 def test_figures_are_printed_before_a_full_disk_is_told(cyclegan, trained, domains, tmp_path, full_disk, writer):
     full_disk(writer)
     code, out, err = cyclegan("evaluate", trained, "--data", domains, "--json", "--sheet", tmp_path / "sheet.png")

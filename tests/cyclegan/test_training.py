@@ -12,7 +12,8 @@ from cyclegan.__main__ import Train
 from cyclegan.config import CycleGanConfig, preset
 from cyclegan.train import CycleGan
 from ganvas.cli.train import parse_train
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.metrics import sliced_wasserstein
 from ganvas.files import sha256

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.files import sha256
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures, to_network, to_uint8
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from dcgan.config import PRESETS
 from dcgan.networks import build_networks
 from dcgan.receptive_fields import times_read, times_written, uneven_layers
-from ganvas.data.images import read_image
+from ganvas.data.decode import read_image
 from ganvas.nn.receptive_field import measured_field, trace
 
 CONVOLUTIONAL = [preset for preset in PRESETS if preset not in ("mlp", "conditional")]

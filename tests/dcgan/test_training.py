@@ -13,7 +13,8 @@ from dcgan.config import PRESETS, DcganConfig
 from dcgan.data import Pictures
 from dcgan.model import load_sampler
 from dcgan.train import Dcgan
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.files import sha256
 from ganvas.models.tensors import load_tensors
 from ganvas.training.config import HardwareConfig

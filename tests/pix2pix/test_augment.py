@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.files import sha256
 
 LEGEND = {"ground": [140, 200, 240], "blob": [240, 240, 220]}  # the colors of the sources

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganvas.data.images import to_tensor
+from ganvas.data.tensors import to_tensor
 from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from pix2pix.baseline import MedianColors

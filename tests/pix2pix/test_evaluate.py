@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 import ganvas
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.files import sha256
 from ganvas.inference.translator import Translator
@@ -277,7 +278,7 @@ def test_a_bad_place_is_refused_before_the_work(pix2pix, pairs, tmp_path, monkey
     assert message in err
 
 
-@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.images.write_image"])
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.encode.write_image"])
 @pytest.mark.parametrize("options", [["--json"], []])
 def test_figures_are_printed_before_a_full_disk_is_told(pix2pix, trained, pairs, tmp_path, full_disk, writer, options):
     full_disk(writer)

@@ -10,7 +10,8 @@ import tifffile
 from rasterio.transform import from_origin
 
 import ganvas
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 
 SIZES = ["--image-size", "32", "--load-size", "0", "--levels", "4", "--patch-layers", "1"]
 SMALL = [*SIZES, "--base-channels", "4", "--discriminator-channels", "4"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 import ganvas
 from data_scripts.__main__ import main as data_scripts
-from ganvas.data.images import read_image
+from ganvas.data.decode import read_image
 from ganvas.files import sha256
 from ganvas.models.folder import load_model
 from ganvas.models.tensors import load_tensors

@@ -119,7 +119,7 @@ class Picture:
         low: Least value but for sentinels, in the file's own units, as is the following. Above ``high`` if there is
             none.
         high: Greatest value.
-        conversions: What is converted or left out when it is read: see `ganvas.data.images.Image`; and "profile".
+        conversions: What is converted or left out when it is read: see `ganvas.data.raster.Raster`; and "profile".
         has_colour: Whether any pixel's channels differ.
         digest: Of the pixels.
         is_drawn: Whether it, or one of its halves, is in flat colors of the legend.
@@ -383,10 +383,11 @@ def _look(place: Place, views: np.ndarray, legend: Sequence[Color]) -> Picture:
     import numpy as np
 
     from data_scripts.tools.check.duplicates import view
-    from ganvas.data.images import read_raster, require_range
+    from ganvas.data.decode import read_raster
     from ganvas.data.palette import is_flat
     from ganvas.data.sentinels import find_sentinels, range_without
-    from ganvas.data.tiff import is_color_managed
+    from ganvas.data.tensors import require_range
+    from ganvas.data.tiff_tags import is_color_managed
 
     try:
         picture = read_raster(place.path)
@@ -598,7 +599,7 @@ def _sentinels(pictures: Mapping[str, list[Picture]]) -> list[Sentinel]:
 
 def _sentinel_words(sentinels: Iterable[Sentinel], *, known: bool) -> Iterable[str]:
     """Describe marks of missing data, known ones or borders of zeros, and how to name them in the files."""
-    from ganvas.data.encoding import TIFF_SUFFIXES
+    from ganvas.data.formats import TIFF_SUFFIXES
     from ganvas.data.sentinels import number
 
     for each in sentinels:

@@ -18,7 +18,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from ganvas.data.decode import open_pillow
+from ganvas.data.decode_basic import open_pillow
 from ganvas.errors import UserError
 from ganvas.evaluation.labels import MetricLabel
 from ganvas.evaluation.report.curves import MAX_POINTS, Chart, Series, chart, short

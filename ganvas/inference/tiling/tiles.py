@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganvas.data.encoding import TIFF_SUFFIXES
-from ganvas.data.images import Raster, apply_nodata, format_supports, to_tensor, write_image
-from ganvas.data.tiff import Tags
+from ganvas.data.encode import format_supports, write_image
+from ganvas.data.formats import TIFF_SUFFIXES
+from ganvas.data.nodata import apply_nodata
+from ganvas.data.raster import Raster
+from ganvas.data.tensors import to_tensor
+from ganvas.data.tiff_tags import Tags
 from ganvas.data.windows import LoadedRaster, TiffWindows, open_windows, write_bands
 from ganvas.errors import UserError
 from ganvas.inference.tiling.blend import Band, Tile, blend

@@ -25,11 +25,12 @@ from fastapi import FastAPI
 from PIL import Image
 
 from ganvas.cli.serve import ServeOptions
-from ganvas.data.encoding import TIFF_SUFFIXES
-from ganvas.data.images import ValueRange, write_image
+from ganvas.data.encode import write_image
+from ganvas.data.formats import TIFF_SUFFIXES
 from ganvas.data.layout import splits
 from ganvas.data.paired import dataset_info
 from ganvas.data.palette import Color, parse_palette
+from ganvas.data.tensors import ValueRange
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.run_data import data_of_run, some_sources
 from ganvas.inference.tiling.plan import Tiling, grid_of

@@ -20,8 +20,10 @@ from typing import Any
 
 from PIL import Image
 
-from ganvas.data.encoding import FORMATS
-from ganvas.data.images import ValueRange, read_image, read_raster, to_display, write_raster
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.encode import write_raster
+from ganvas.data.formats import FORMATS
+from ganvas.data.tensors import ValueRange, to_display
 from ganvas.errors import UserError, WriteError
 
 SHOWN_SIDE = 1024  # pixels; the preview of a larger image is scaled down

@@ -7,8 +7,9 @@ import pytest
 
 from data_scripts.__main__ import main
 from data_scripts.tools.combine import side_by_side
-from ganvas.data.images import read_image, read_raster, write_image
-from ganvas.data.tiff import Tags
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.encode import write_image
+from ganvas.data.tiff_tags import Tags
 from ganvas.errors import UserError
 
 

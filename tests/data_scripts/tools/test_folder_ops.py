@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from data_scripts.tools.folder_ops import by_name, find_pictures, in_parallel, require_room, suffix_for, write_folder
-from ganvas.data.images import Raster, plain_raster
-from ganvas.data.tiff import Tags
+from ganvas.data.raster import Raster
+from ganvas.data.tiff_tags import Tags
 from ganvas.errors import UserError
 from ganvas.files import HOST
 from ganvas.messages import join_first
 
-GRAY = plain_raster(np.zeros((2, 3, 1), np.uint8))
+GRAY = Raster.from_array(np.zeros((2, 3, 1), np.uint8))
 
 
 @pytest.fixture

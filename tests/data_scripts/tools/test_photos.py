@@ -15,7 +15,8 @@ from data_scripts.__main__ import main
 from data_scripts.tools.edges import draw_edges
 from data_scripts.tools.grayscale import luminance
 from data_scripts.tools.photos import split_of
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.data.layout import splits
 from ganvas.data.paired import PairedDataset, find_pairs
 

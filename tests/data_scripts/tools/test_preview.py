@@ -6,8 +6,10 @@ import pytest
 
 from data_scripts.__main__ import main
 from ganvas.data.augment import ImageTransform, build_augmentation
-from ganvas.data.images import read_image, to_array, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
+from ganvas.data.tensors import to_array
 from ganvas.evaluation import sheet
 
 LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}

@@ -16,7 +16,8 @@ from rasterio.transform import from_origin
 
 from data_scripts.__main__ import main
 from data_scripts.tools.resize import Size, parse_size, scaled
-from ganvas.data.images import read_image, read_raster, write_image
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 
 

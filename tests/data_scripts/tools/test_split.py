@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data_scripts.__main__ import main
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.data.paired import find_pairs
 
 

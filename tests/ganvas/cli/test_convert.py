@@ -10,7 +10,7 @@ from torch import nn
 
 import ganvas
 from cyclegan.__main__ import main as cyclegan_main
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.inference.export import program as export
 from ganvas.inference.export.program import Differences
 from ganvas.inference.onnx import OnnxTranslator

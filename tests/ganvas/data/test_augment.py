@@ -15,6 +15,7 @@ from scipy.stats import chi2_contingency, chisquare
 from torch.utils.data import DataLoader, Dataset
 
 from ganvas.data import augment
+from ganvas.data.arrays import FULL_RANGE
 from ganvas.data.augment import (
     PRESETS,
     Augmentation,
@@ -23,7 +24,6 @@ from ganvas.data.augment import (
     PairTransform,
     build_augmentation,
 )
-from ganvas.data.images import FULL_RANGE
 from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.errors import UserError
 

@@ -13,9 +13,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from ganvas.data.decode import read_basic
-from ganvas.data.images import read_image, read_raster, write_raster
-from ganvas.data.tiff import PROFILE, is_color_managed
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.decode_basic import read_basic
+from ganvas.data.encode import write_raster
+from ganvas.data.tiff_tags import PROFILE, is_color_managed
 from ganvas.errors import UserError
 from ganvas.files import open_regular, read_json
 from ganvas.inference.images import from_pillow
@@ -258,8 +259,8 @@ HEADERS = {
     "parentheses": (b"(" * 5000, "cannot be decoded"),
     "an empty type": (b"{'descr': ({},), 'fortran_order': False, 'shape': (2, 2)}", "cannot be decoded"),
     "objects": (b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}", "type object"),
-    "more than there is": (b"{'descr': '<f8', 'fortran_order': False, 'shape': (9000, 9000)}", "cut off"),
-    "channels without end": (b"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2, %d)}" % 10**12, "cut off"),
+    "more than there is": (b"{'descr': '<f8', 'fortran_order': False, 'shape': (9000, 9000)}", "truncated"),
+    "channels without end": (b"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2, %d)}" % 10**12, "truncated"),
     "no header": (b"", "cannot be decoded"),
     "a long header": (
         b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1)}".ljust(20_000),

@@ -13,23 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganvas.data import images
-from ganvas.data.images import (
-    Raster,
-    apply_nodata,
-    format_preserves,
-    format_supports,
-    plain_raster,
-    read_image,
-    read_raster,
-    to_array,
-    to_display,
-    to_tensor,
-    write_image,
-    write_raster,
-)
+from ganvas.data import encode
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.encode import format_preserves, format_supports, write_image, write_raster
 from ganvas.data.listing import list_images
-from ganvas.data.tiff import Tags
+from ganvas.data.nodata import apply_nodata
+from ganvas.data.raster import Raster
+from ganvas.data.tensors import to_array, to_display, to_tensor
+from ganvas.data.tiff_tags import Tags
 from ganvas.errors import UserError
 
 FULL = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}
@@ -446,7 +437,7 @@ def test_tiff_alone_holds_pixels_without_data():
         ".tif",
         ".tiff",
     ]
-    assert format_preserves(".png", plain_raster(RGB))
+    assert format_preserves(".png", Raster.from_array(RGB))
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
@@ -489,7 +480,7 @@ def test_a_write_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path, mo
         path.write_bytes(b"half a image")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(images, "_encode", full)
+    monkeypatch.setattr(encode, "_encode", full)
     with pytest.raises(UserError, match="No space left"):
         write_image(tmp_path / "x.png", RGB // 2)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]

@@ -11,7 +11,7 @@ from PIL import Image
 from ganvas.data import shards
 from ganvas.data.augment import Augmentation
 from ganvas.data.decode_cache import temporary_decode_cache
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.data.layout import splits
 from ganvas.data.paired import PairedDataset, dataset_info, domain_names, find_pairs
 from ganvas.errors import UserError

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from ganvas.data.images import read_raster, require_range
+from ganvas.data.decode import read_raster
 from ganvas.data.sentinels import find_sentinels, number, range_without, rounded_range
+from ganvas.data.tensors import require_range
 from ganvas.errors import UserError
 
 HEIGHTS = 500 + 900 * np.random.default_rng(0).random((30, 40, 1), dtype=np.float32)

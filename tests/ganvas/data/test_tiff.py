@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import Affine, from_origin
 
-from ganvas.data.images import read_image, read_raster, write_image, write_raster
-from ganvas.data.tiff import Tags
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.encode import write_image, write_raster
+from ganvas.data.nodata import set_nodata
+from ganvas.data.tiff_tags import Tags
 from ganvas.errors import UserError
 
 BANDS = np.random.default_rng(0).integers(1, 4000, (6, 9, 5), dtype=np.uint16)
@@ -281,7 +283,7 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, nodata,
     mask = np.zeros((6, 9), bool)
     mask[1, 2] = True
     source = Tags({42113: (2, 6, str(nodata))}, float(nodata))
-    picture, tags = source.apply_nodata(np.full((6, 9, 2), 3, kind), mask)
+    picture, tags = set_nodata(np.full((6, 9, 2), 3, kind), mask, source)
     write_image(tmp_path / "x.tif", picture, tags)
     assert np.array_equal(read_raster(tmp_path / "x.tif").nodata_mask, mask)
     with rasterio.open(tmp_path / "x.tif") as file:
@@ -312,7 +314,7 @@ def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind,
     values[4, 5, 1] = nodata if moved is not None else 0  # 0 marks where the type does not hold the value
     if kind == np.float32 and nodata:
         values[4, 6, 1] = np.nextafter(kind(nodata), kind(0))  # which other programs take for the mark
-    picture, tags = Tags({42113: (2, 6, str(nodata))}, float(nodata)).apply_nodata(values, mask)
+    picture, tags = set_nodata(values, mask, Tags({42113: (2, 6, str(nodata))}, float(nodata)))
     assert np.isfinite(picture).all()
     write_image(tmp_path / "x.tif", picture, tags)
     again = read_raster(tmp_path / "x.tif")
@@ -352,7 +354,7 @@ def test_alpha_is_neither_marked_nor_moved(tmp_path, nodata):
 
 def test_a_picture_that_names_no_such_value_is_not_punched():
     picture = np.full((6, 9, 2), 3, np.uint8)
-    assert Tags().apply_nodata(picture, np.ones((6, 9), bool))[0] is picture
+    assert set_nodata(picture, np.ones((6, 9), bool), Tags())[0] is picture
 
 
 ALPHAS = [

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ganvas.data.decode import read_basic
-from ganvas.data.images import read_image, read_raster
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.decode_basic import read_basic
 from ganvas.data.tiff_check import check_tiff
 from ganvas.data.windows import open_windows
 from ganvas.errors import UserError
@@ -251,7 +251,7 @@ def test_text_is_read_in_linear_time(tmp_path):
 
 
 def test_long_tags_are_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganvas.data.tiff.LONGEST_TAG", 100)
+    monkeypatch.setattr("ganvas.data.tiff_tags.MAX_TAG_BYTES", 100)
     tags = [(315, 2, None, "A" * 200, True), (33432, 2, None, "B" * 50, True)]
     tifffile.imwrite(tmp_path / "x.tif", GRAY, metadata=None, extratags=tags)
     assert read_raster(tmp_path / "x.tif").tags.values.keys() & {315, 33432} == {33432}

@@ -6,8 +6,9 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganvas.data.images import Raster, read_raster
-from ganvas.data.tiff import Tags
+from ganvas.data.decode import read_raster
+from ganvas.data.raster import Raster
+from ganvas.data.tiff_tags import Tags
 from ganvas.data.windows import LoadedRaster, TiffWindows, supports_windows, write_bands
 from ganvas.errors import UserError
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.files import write_error
 from ganvas.inference import folder, translator

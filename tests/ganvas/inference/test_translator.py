@@ -11,9 +11,11 @@ from rasterio.transform import from_origin
 from torch import nn
 
 from ganvas.data.augment import Augmentation, ImageTransform
-from ganvas.data.images import read_image, to_array, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.resize import resize
+from ganvas.data.tensors import to_array
 from ganvas.errors import UserError
 from ganvas.inference import translator as translator_module
 from ganvas.inference.translator import Translator

@@ -21,7 +21,7 @@ from huggingface_hub import constants
 import ganvas
 from dcgan.__main__ import main as dcgan_main
 from dcgan.model import DigitModelConfig, build, load_sampler, save_sampler
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.models import hub
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator, save_model

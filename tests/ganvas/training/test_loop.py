@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ganvas.data.images import read_image
+from ganvas.data.decode import read_image
 from ganvas.errors import UserError, WriteError
 from ganvas.training import checkpoint as checkpoint_module
 from ganvas.training.checkpoint import Checkpoint, environment, list_checkpoints, load_checkpoint, save_checkpoint

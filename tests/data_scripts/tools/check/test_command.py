@@ -13,7 +13,7 @@ from PIL import Image
 from rasterio.rio.main import main_group
 
 from data_scripts.__main__ import main
-from ganvas.data.images import write_image
+from ganvas.data.encode import write_image
 
 ROOT = Path(__file__).parents[4]
 

@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ganvas.data.images import read_image, to_array, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
+from ganvas.data.tensors import to_array
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.export import program as export
 from ganvas.inference.export.program import export_translator

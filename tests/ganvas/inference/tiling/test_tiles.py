@@ -16,7 +16,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 from torch import nn
 
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.tiling import tiles
 from ganvas.inference.tiling.plan import Plan, Tiling

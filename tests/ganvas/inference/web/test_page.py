@@ -23,7 +23,8 @@ from PIL import Image
 
 from benchmarks.page_load import Client
 from cyclegan.__main__ import main as cyclegan
-from ganvas.data.images import read_image, write_image
+from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.tiling.tiles import translate_tiled
 from ganvas.inference.translator import load

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas.data.images import read_image, read_raster, write_image
+from ganvas.data.decode import read_image, read_raster
+from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.inference.web.safe_reading import ReadLimits, SafeReader
 

@@ -1,0 +1,129 @@
+"""One `UserError` for whatever a decoder raises, and plain descriptions of unsupported files."""
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from ganvas.data.tiff_check import BITS, PHOTOMETRIC, SAMPLES, Directory, jpeg_frame
+from ganvas.errors import UserError
+from ganvas.messages import describe_missing
+
+CONVERT = "Convert it to PNG or JPEG."
+BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"jpx ": "JPEG 2000"} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
+)
+SIGNATURES = {  # of common formats that are not supported
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
+    b"\xff\x0a": "a JPEG XL image",
+    b"8BPS": "a Photoshop document",
+    b"gimp xcf": "a GIMP document",
+    b"\x76\x2f\x31\x01": "an OpenEXR image",
+    b"#?RADIANCE": "a Radiance HDR image",
+    b"%PDF": "a PDF document",
+    b"%!PS": "a PostScript document",
+    b"\xc5\xd0\xd3\xc6": "a PostScript document",
+    **{b"P%d" % number: "a PNM image (PBM, PGM or PPM)" for number in range(1, 8)},
+    b"icns": "an Apple icon",
+    b"\0\0\1\0": "a Windows icon",
+}
+
+
+class FormatError(ValueError):
+    """A file that is not a supported image; the text describes it and what to do."""
+
+
+@contextlib.contextmanager
+def decoding(path: Path | str) -> Iterator[None]:
+    """Turn every error of opening and decoding a file into a `UserError` that names it.
+
+    Raises:
+        UserError: The block raised any exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: {describe_missing(Path(path), 'image')}.") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path}: has too many pixels to be a safe image ({error}). Scale it down first: python -m "
+            "data_scripts resize --huge."
+        ) from None
+    except FormatError as error:
+        raise UserError(f"{path}: {error}") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: is no image that can be read. Remove it, or save it again as PNG or JPEG.") from None
+    except OSError as error:
+        if error.errno is None:  # raised by Pillow
+            raise _decode_error(path, str(error)) from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, SyntaxError) as error:
+        raise _decode_error(path, str(error)) from None
+    except Exception as error:  # a damaged file makes a decoder raise anything
+        raise _decode_error(path, f"{type(error).__name__}: {error}") from None
+
+
+def _decode_error(path: Path | str, reason: str) -> UserError:
+    reason = " ".join(reason.split())
+    return UserError(f"{path}: cannot be decoded ({reason[:200]}). Remove it, or save it again.")
+
+
+def describe_pages(sizes: list[tuple[int, int]]) -> str:
+    """Describe a TIFF whose pages are not one image.
+
+    Args:
+        sizes: Width and height of each page.
+    """
+    shown = ", ".join(f"{width}x{height}" for width, height in sizes[:4]) + (", …" if len(sizes) > 4 else "")
+    return (
+        f"holds {len(sizes)} pages ({shown}) that are not the channels of one image: only gray pages of one size and "
+        "type are joined. Save each page to a file of its own."
+    )
+
+
+def describe_unsupported(head: bytes, file: BinaryIO) -> str | None:
+    """Describe a file that Pillow cannot or may not open, and what to do; None for unknown formats.
+
+    Args:
+        head: Its first bytes.
+        file: Open for reading.
+    """
+    if not head:
+        return "is an empty file. Copy or download it again."
+    if head[4:8] == b"ftyp" and head[8:12] in BRANDS:
+        name = BRANDS[head[8:12]]
+        return f"is {'an' if name == 'AVIF' else 'a'} {name} image, which is not supported. {CONVERT}"
+    for signature, name in SIGNATURES.items():
+        if head.startswith(signature):
+            return f"is {name}, which is not supported. {CONVERT}"
+    text = head.lower()
+    if b"<svg" in text:
+        return f"is an SVG drawing, which is not supported. {CONVERT}"
+    if text.lstrip().startswith((b"<!doctype html", b"<html")):
+        return "is a web page (HTML) and not an image, probably from a failed download. Download it again."
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer and not the image itself. Fetch it: git lfs pull."
+    if head.startswith(b"\xff\xd8\xff"):
+        with contextlib.suppress(ValueError, IndexError, struct.error):
+            file.seek(0)
+            bits, *_ = jpeg_frame(file.read())
+            if bits != 8:
+                return f"is a JPEG of {bits} bits a sample, which is not supported. Convert it to 16-bit PNG or TIFF."
+    return None
+
+
+def describe_unsupported_tiff(page: Directory) -> str:
+    """Describe a TIFF that neither tifffile nor Pillow decodes."""
+    bits = page.numbers(BITS, (1,))
+    shown = bits[0] if len(set(bits)) == 1 else "/".join(map(str, bits[:8]))
+    return (
+        f"is a TIFF of a kind that is not supported (photometric {page.number(PHOTOMETRIC, 0)}, "
+        f"{page.number(SAMPLES, 1)} samples of {shown} bits). Save it as grayscale or RGB with 8 or 16 bits a sample."
+    )
