@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-all lint bench clean
+.PHONY: demo test test-fast test-all lint docs bench clean
 
 $(READY): pyproject.toml setup.py
 	@$(PYTHON) -c '$(FITS)' >/dev/null 2>&1 || { \
@@ -52,6 +52,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.train_step --model pix2pix --image-size 256 --batch-size 1,4
