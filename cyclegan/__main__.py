@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
-from ganvas.cli.convert import ExportOptions, ImportBothOptions, run_export, run_import_both
+from ganvas.cli.convert import ExportOptions, ImportBothOptions, run_export, run_import
 from ganvas.cli.evaluate import EvaluateOptions, run_evaluate
 from ganvas.cli.push import PushOptions, run_push
 from ganvas.cli.receptive_field import ReceptiveFieldOptions
@@ -104,11 +104,9 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ExportOptions):
         return run_export(command)
     if isinstance(command, ImportBothOptions):
-        return run_import_both(command)
+        return run_import(command, kind="cyclegan")
     if isinstance(command, PushOptions):
-        from ganvas.models.folder import load_model
-
-        return run_push(command, load_model)
+        return run_push(command)
     if isinstance(command, ServeOptions):
         return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):

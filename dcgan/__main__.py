@@ -165,7 +165,7 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, PushOptions):
         from dcgan.model import load_sampler
 
-        return run_push(command, load_sampler)
+        return run_push(command, load=load_sampler, task="unconditional-image-generation")
     if isinstance(command, ReceptiveField):
         from dcgan.receptive_fields import run_receptive_field
 

@@ -42,7 +42,7 @@ def exportable(sampler: Sampler) -> Exportable:
         example=_inputs(sampler, EXAMPLE),
         random=[_inputs(sampler, count) for count in (1, 2, max(COMPARED, config.num_classes))],
         real=[],  # noise is all that it is ever given
-        about={
+        metadata={
             "kind": config.kind,
             "latent": LATENTS[config.latent],
             "latent_dim": config.latent_dim,

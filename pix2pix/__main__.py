@@ -104,11 +104,9 @@ def _run(arguments: list[str]) -> int:
     if isinstance(command, ExportOptions):
         return run_export(command)
     if isinstance(command, ImportOptions):
-        return run_import(command)
+        return run_import(command, kind="pix2pix")
     if isinstance(command, PushOptions):
-        from ganvas.models.folder import load_model
-
-        return run_push(command, load_model)
+        return run_push(command)
     if isinstance(command, ServeOptions):
         return run_serve(command)
     if isinstance(command, ReceptiveFieldOptions):

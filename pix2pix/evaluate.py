@@ -122,7 +122,7 @@ def _score_pairs(
         if baseline is not None:
             scores["baseline"].add(to_tensor(baseline.predict(source)), target)
         columns = ((spec.source, to_tensor(source, how.source_range)), ("output", output), (spec.target, target))
-        image = translator.as_picture(output, source.dtype)
+        image = translator.to_image(output, source.dtype)
         suffix = ".png" if format_supports(".png", image, exactly=how.target_range is not None) else ".tif"
         on_image(EvaluatedImage(index, count, columns, (f"{pairs.name(index)}{suffix}", image)))
     return scores

@@ -267,16 +267,11 @@ class TestSampler:
 def test_push_shares_the_runs_model_and_refuses_a_checkpoint(runs, in_process, monkeypatch, module, form):
     pushed = {}
 
-    def push(name, files, private):
-        pushed.update(
-            {
-                file: content if isinstance(content, bytes) else Path(content).read_bytes()
-                for file, content in files.items()
-            }
-        )
+    def upload(name, folder, files, private):
+        pushed.update({file: (folder / file).read_bytes() for file in files if (folder / file).exists()})
         return "address"
 
-    monkeypatch.setattr("ganvas.models.push.push", push)
+    monkeypatch.setattr("ganvas.models.push.upload", upload)
     run = runs[module]
     code, _, err = in_process(COMMANDS[module])("push", run.path(form), "me/model")
     if form == "checkpoint":

@@ -12,6 +12,7 @@ from benchmarks.fuzzing.corpus import SMALL_RESNET
 from data_scripts.sets.unpack import unpack
 from data_scripts.tools.check.command import inspect
 from dcgan.model import load_sampler
+from ganvas.cli.translate import translate_files
 from ganvas.data.augment import Augmentation, build_augmentation
 from ganvas.data.decode import read_raster
 from ganvas.data.digits import load_idx_pair
@@ -24,7 +25,6 @@ from ganvas.inference import onnx
 from ganvas.inference.run_data import data_of_run
 from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.tiling.tiles import open_source
-from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
 from ganvas.inference.upstream.weights import load_upstream, read_upstream
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator

@@ -1,7 +1,7 @@
-"""A network made ready to translate fast: another copy of its modules, the same function of pictures.
+"""A faster equivalent of a trained network, for inference.
 
-Batch norm with running statistics is a scale and a shift of each channel, which the convolution before it takes over.
-In bfloat16 the weights are cast once. The network itself and its file stay as they are.
+Batch norm with running statistics is an affine map of each channel, so it is folded into the convolution before it. In
+bfloat16 the weights are cast once. The original network is not changed.
 """
 
 import copy
@@ -18,28 +18,28 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def optimized_for_inference(network: nn.Module, *, bf16: bool = False) -> nn.Module:
-    """Give the same function of [N, C, H, W], faster.
+    """Return a faster network that computes the same function of [N, C, H, W].
 
     Args:
-        network: In eval mode but for dropout that is wanted; what is not changed is shared with it.
-        bf16: Convolve in bfloat16. It takes bfloat16 then, and still gives float32: the last convolution's output is
-            widened before what follows.
+        network: A network in eval mode, except for dropout that is to stay active. Unchanged tensors are shared.
+        bf16: Convolve in bfloat16. The input is bfloat16 then; the output is float32 all the same, since the last
+            convolution's output is widened.
     """
     tensors = [*network.parameters(), *network.buffers()]
-    network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})  # modules again, tensors shared
+    network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})  # copies modules, shares tensors
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
-            _fold(module)
+            _fold_batch_norms(module)
         for name, child in list(module.named_children()):
             if isinstance(child, BatchNorm2d) and child.statistics == "picture":
-                setattr(module, name, _OwnStatistics(child))
+                setattr(module, name, _PerImageNorm(child))
     if bf16:
-        _cast(network)
+        _cast_convolutions(network)
     return network
 
 
 class _Shift(nn.Module):
-    """What is left of a batch norm whose scale went into a layer that small maps pass as a matrix product."""
+    """The shift of a folded batch norm, for layers whose matrix form takes no bias."""
 
     shift: Tensor  # [C, 1, 1]
 
@@ -48,12 +48,12 @@ class _Shift(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shift the channels of [N, C, H, W], in place."""
+        """Shift the channels of [N, C, H, W] in place."""
         return x.add_(self.shift)
 
 
-class _OwnStatistics(nn.Module):
-    """Batch norm by each image's own statistics as `ganvas.nn.cpu_kernels.instance_norm` computes them on a CPU."""
+class _PerImageNorm(nn.Module):
+    """Batch norm by each image's own statistics, on a CPU with the kernel of instance norm."""
 
     def __init__(self, norm: BatchNorm2d) -> None:
         super().__init__()
@@ -68,14 +68,13 @@ class _OwnStatistics(nn.Module):
         return torch.addcmul(shift, instance_norm(x, norm.eps), scale).to(x.dtype)
 
 
-def _fold(sequence: nn.Sequential) -> None:
+def _fold_batch_norms(sequence: nn.Sequential) -> None:
     """Fold each batch norm of running statistics into the convolution before it."""
     for index, (before, norm) in enumerate(pairwise(list(sequence)), start=1):
-        layer = _last(before)
+        layer = _last_layer(before)
         if not (isinstance(norm, BatchNorm2d) and norm.statistics == "running" and isinstance(layer, Convolution)):
             continue
         assert norm.running_mean is not None and norm.running_var is not None
-        transposed = isinstance(layer, nn.ConvTranspose2d)
         weight, bias = fuse_conv_bn_weights(
             layer.weight,
             layer.bias,
@@ -84,7 +83,7 @@ def _fold(sequence: nn.Sequential) -> None:
             norm.eps,
             norm.weight,
             norm.bias,
-            transpose=transposed,
+            transpose=isinstance(layer, nn.ConvTranspose2d),
         )
         layer.weight = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last))
         if isinstance(layer, DownConv2d | UpConv2d) and layer.bias is None:
@@ -94,14 +93,14 @@ def _fold(sequence: nn.Sequential) -> None:
             sequence[index] = nn.Identity()
 
 
-def _last(module: nn.Module) -> nn.Module:
+def _last_layer(module: nn.Module) -> nn.Module:
     while isinstance(module, nn.Sequential):
         module = module[-1]
     return module
 
 
-def _cast(network: nn.Module) -> None:
-    """Cast convolutions and what is added after them; norms keep float32."""
+def _cast_convolutions(network: nn.Module) -> None:
+    """Cast convolutions and the shifts after them to bfloat16; norms stay in float32."""
     layers = [module for module in network.modules() if isinstance(module, Convolution)]
     for layer in layers:
         layer.weight = nn.Parameter(layer.weight.detach().bfloat16())
@@ -111,8 +110,4 @@ def _cast(network: nn.Module) -> None:
         if isinstance(module, _Shift):
             module.shift = module.shift.bfloat16()
     if layers:
-        layers[-1].register_forward_hook(_widened)
-
-
-def _widened(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    return output.float()
+        layers[-1].register_forward_hook(lambda layer, inputs, output: output.float())

@@ -1,4 +1,4 @@
-"""The dataset that a run learned from: images to try its model on, and to compare an export on."""
+"""The dataset of a run: example images for the page, and images to compare an export on."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from ganvas.models.hub import hub_name
 
 
 def data_of_run(model: Path) -> Path | None:
-    """Give the dataset that a run's config names; None of a model that lies in no run.
+    """Return the dataset that a run's config names, or None if the model is not part of a run.
 
     Args:
         model: A run, a checkpoint or a model folder; or hub:OWNER/NAME.
 
     Raises:
-        UserError: There is no model, or the run's config cannot be read.
+        UserError: There is no model, or the run's config is unreadable.
     """
     if hub_name(model) is not None:
         return None
@@ -29,21 +29,21 @@ def data_of_run(model: Path) -> Path | None:
     return Path(name) if isinstance(name, str) and name else None
 
 
-def some_sources(config: ModelConfig, way: str, data: Path, split: str, count: int) -> list[np.ndarray]:
-    """Read sources of a direction, [H, W, C] each: at most ``count``, evenly over a split of a dataset.
+def sample_sources(config: ModelConfig, direction: str, data: Path, split: str, count: int) -> list[np.ndarray]:
+    """Read at most ``count`` source images [H, W, C] of a direction, spread evenly over a split.
 
     Raises:
-        UserError: The dataset is not what the model was trained on, or a image cannot be read.
+        UserError: The dataset does not match the model, or an image is unreadable.
     """
-    how = config.preprocessing_of(way)
-    if config.kind == "cyclegan":
-        files = find_domains(data, split)[way == "b2a"]
-        return [read_image(files[index], how.source_channels) for index in _evenly(len(files), count)]
+    how = config.preprocessing_of(direction)
+    if config.is_bidirectional:
+        files = find_domains(data, split)[direction == "b2a"]
+        return [read_image(files[index], how.source_channels) for index in _spread(len(files), count)]
     pairs = PairedDataset(
         data,
         split,
         augmentation=None,
-        direction="b2a" if way == "b2a" else "a2b",
+        direction="b2a" if direction == "b2a" else "a2b",
         source_channels=how.source_channels,
         target_channels=how.target_channels,
         source_range=how.source_range,
@@ -51,8 +51,8 @@ def some_sources(config: ModelConfig, way: str, data: Path, split: str, count: i
         sources=how.source_folders,
         target=how.target_folder,
     )
-    return [pairs.pair(index)[0] for index in _evenly(len(pairs), count)]
+    return [pairs.pair(index)[0] for index in _spread(len(pairs), count)]
 
 
-def _evenly(there: int, wanted: int) -> range:
-    return range(0, there, max(1, -(-there // wanted)))
+def _spread(length: int, count: int) -> range:
+    return range(0, length, max(1, -(-length // count)))

@@ -1,8 +1,7 @@
-"""A trained model as a function from picture to picture."""
+"""A trained model as a function of images."""
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, overload
@@ -27,63 +26,43 @@ from ganvas.data.tensors import require_range, to_array, to_tensor
 from ganvas.data.tiff_tags import Tags
 from ganvas.device import Precision, has_native_bf16
 from ganvas.errors import UserError
-from ganvas.inference.batches import MAX_BATCH, in_batches
-from ganvas.inference.folder import find_jobs, translate_jobs
+from ganvas.inference.batches import MAX_BATCH, Source, in_batches
+from ganvas.inference.folder import translate_jobs
 from ganvas.inference.images import from_pillow, to_pillow
+from ganvas.inference.jobs import Jobs, find_jobs
 from ganvas.inference.optimize import optimized_for_inference
-from ganvas.models.folder import TRANSLATORS, ModelConfig, load_model
+from ganvas.models.folder import ModelConfig, load_model
 from ganvas.nn.layers import set_norm_statistics
 
 Given = TypeVar("Given", Image.Image, np.ndarray)
 
-# Our choice: four images of 256x256. On a CPU larger batches gave no more images a second, and take more memory.
+# Our choice: four images of 256x256. On a CPU larger batches are not faster, and take more memory.
 BATCH_PIXELS = 4 * 256 * 256
 
 
-@dataclass(frozen=True)
-class Source:
-    """A image as the network sees it, and what its translation is to be.
-
-    Attributes:
-        values: [C, H, W] in [-1, 1], scaled where the training scaled.
-        size: Height and width of the image.
-        kind: Type of the image.
-        bf16: Whether it is translated in bfloat16.
-    """
-
-    values: Tensor
-    size: tuple[int, int]
-    kind: DTypeLike
-    bf16: bool
-
-    @property
-    def batch_key(self) -> Hashable:
-        """Sources that are alike in this may go through the network together."""
-        return tuple(self.values.shape), self.bf16
-
-
 class Translator:
-    """One model, ready to translate; deterministic unless ``paper`` is set.
+    """A model that translates images; deterministic unless ``paper`` is set.
 
     Args:
-        config: What the model folder says of the model.
+        config: The model's config.
         generators: Its networks by direction, "a2b" and "b2a".
-        direction: Which of them translates; may be left out where there is one. "AtoB" and "BtoA" are understood, too.
-        device: Where it runs; "cpu", "cuda", "mps".
-        size: "trained" scales a image to the size of the training images before the network and back after it,
-            where the training did; "native" never scales.
-        precision: What convolutions compute in. "auto" is bfloat16 for images of 8 bits whose translations have 8
-            bits too, on a CPU that multiplies it natively; else float32.
-        paper: Translate as the paper does at test time: dropout on, and each image's own statistics in batch norm
-            (Isola et al. 2017, Sec. 3.4). The noise is drawn from ``seed`` again for each image.
-        seed: Of the noise.
+        direction: The direction to translate; optional if there is only one. "AtoB" and "BtoA" work too.
+        device: "cpu", "cuda" or "mps".
+        size: "trained" scales images to the size of the training images and back, if the training scaled; "native"
+            never scales.
+        precision: What convolutions compute in. "auto" is bfloat16 for 8-bit images whose translations have 8 bits
+            too, on CPUs with native bfloat16, and float32 otherwise.
+        paper: Translate as the paper does at test time: with dropout, and with each image's own statistics in batch
+            norm (Isola et al. 2017, Sec. 3.4). Dropout is seeded again for each image.
+        seed: Seed of the dropout.
 
     Attributes:
-        direction: Which way it translates.
-        resizes: Whether images are scaled to the training's size and back.
+        direction: The direction, "a2b" or "b2a".
+        network: The generator, in eval mode.
+        resizes: Whether images are scaled to the size of the training images and back.
 
     Raises:
-        UserError: The direction is not in the model.
+        UserError: The model does not have the direction, or has two and none was chosen.
     """
 
     def __init__(
@@ -99,13 +78,13 @@ class Translator:
         seed: int = 0,
     ) -> None:
         if direction is None and len(generators) > 1:
-            raise UserError("this model translates both ways: choose a direction, a2b or b2a.")
+            raise UserError("this model translates in both directions: choose a direction, a2b or b2a.")
         direction = next(iter(generators)) if direction is None else DIRECTIONS.get(direction, direction)
         if direction not in generators:
             raise UserError(f"direction {direction} is not in this model; it has {', '.join(generators)}.")
         self.config, self.direction = config, direction
         self.precision, self.paper, self.seed = precision, paper, seed
-        self.spec = next(spec for way, spec in config.networks.items() if way == direction)
+        self.spec = next(spec for name, spec in config.networks.items() if name == direction)
         self.preprocessing = config.preprocessing_of(direction)
         self.device = torch.device(device)
         self.resizes = size == "trained" and self.preprocessing.resized
@@ -118,118 +97,116 @@ class Translator:
                     module.train()
 
     @overload
-    def translate(self, picture: Given) -> Given: ...
+    def translate(self, image: Given) -> Given: ...
 
     @overload
-    def translate(self, picture: Sequence[Given]) -> list[Given]: ...
+    def translate(self, image: Sequence[Given]) -> list[Given]: ...
 
-    def translate(self, picture: Any) -> Any:
-        """Translate a image, or several; the same kind, size and depth come out.
+    def translate(self, image: Any) -> Any:
+        """Translate one image or several; the type, size and depth stay.
 
-        Gray images are repeated for a model of three channels. Translations have the channels of the model's targets.
+        Grayscale images are repeated for a model of three channels. Translations have the channels of the model's
+        targets.
 
         Args:
             image: A PIL image, or an array [H, W, C] or [H, W], uint8 or uint16 of full range, or float32 in [0, 1];
-                of a model with a range of its own, any type in that range. Or a list of those, of any sizes; or
-                images of one size as one array [N, H, W, C].
+                for a model with a range of its own, any of these dtypes in that range. Or a list of those, of any
+                sizes; or images of one size as one array [N, H, W, C].
 
         Returns:
-            The same kind and size (a PIL image upright, as its EXIF says; [H, W] of one channel stays so), and the same
-                type; of a model with a range of its own, the type it was trained with.
+            The same type and size (a PIL image upright, as its EXIF says; [H, W] stays so if there is one channel) and
+            the same dtype; for a model with a target range, the dtype of its training.
 
         Raises:
             TypeError: Something is neither an image nor an array.
-            ValueError: An array has no pixels, or another shape or type.
-            UserError: A image has another number of channels than the model takes, values that `require_values`
-                refuses, or a translation that is more than Pillow holds.
+            ValueError: An array has no pixels, or another shape or dtype.
+            UserError: An image has the wrong number of channels or values that `require_values` refuses, or its
+                translation does not fit into a PIL image.
         """
-        if isinstance(picture, np.ndarray) and picture.ndim == 4:
-            if not len(picture):
-                raise ValueError(f"the array's shape is {picture.shape}: it holds no image.")
-            return np.stack(self.translate_batch(list(picture)))
-        if isinstance(picture, np.ndarray | Image.Image):
-            return _alike(self.translate_batch([self._as_array(picture)])[0], picture)
-        pictures = _several(picture)
-        outputs = self.translate_batch([self._as_array(one) for one in pictures])
-        return [_alike(output, one) for output, one in zip(outputs, pictures, strict=True)]
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            if not len(image):
+                raise ValueError(f"the array's shape is {image.shape}: it holds no image.")
+            return np.stack(self.translate_batch(list(image)))
+        if isinstance(image, np.ndarray | Image.Image):
+            return _like(image, self.translate_batch([self._as_array(image)])[0])
+        images = _as_list(image)
+        outputs = self.translate_batch([self._as_array(each) for each in images])
+        return [_like(each, output) for each, output in zip(images, outputs, strict=True)]
 
-    def _as_array(self, picture: Image.Image | np.ndarray) -> np.ndarray:
-        """Give a image as [H, W, C]."""
-        if isinstance(picture, Image.Image):
-            return from_pillow(picture, self.preprocessing.source_channels)
-        return picture[:, :, None] if picture.ndim == 2 else picture
+    def _as_array(self, image: Image.Image | np.ndarray) -> np.ndarray:
+        """Convert an image to [H, W, C]."""
+        if isinstance(image, Image.Image):
+            return from_pillow(image, self.preprocessing.source_channels)
+        return image[:, :, None] if image.ndim == 2 else image
 
-    def translate_batch(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Translate arrays [H, W, C] of any sizes; types and ranges are as in `translate`.
+    def translate_batch(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Translate arrays [H, W, C] of any sizes; dtypes and ranges are those of `translate`.
 
         Raises:
             UserError: As `prepare`.
         """
-        sources = [self.prepare(picture) for picture in pictures]
+        sources = [self.prepare(image) for image in images]
         outputs: dict[int, np.ndarray] = {}
-        for numbers in in_batches(
-            range(len(sources)), lambda i: sources[i].batch_key, lambda i: self.max_batch_size(sources[i])
-        ):
-            outputs |= zip(numbers, self.translate_sources([sources[i] for i in numbers]), strict=True)
+        for batch in in_batches(range(len(sources)), sources.__getitem__, self.max_batch_size):
+            outputs |= zip(batch, self.translate_sources([sources[i] for i in batch]), strict=True)
         return [outputs[i] for i in range(len(sources))]
 
-    def prepare(self, picture: np.ndarray) -> Source:
-        """Bring an array [H, W, C] to what the network takes; gray is repeated for a model of three channels.
+    def prepare(self, image: np.ndarray) -> Source:
+        """Convert an array [H, W, C] to the network's input.
 
         Raises:
-            ValueError: It is no array [H, W, C], has no pixels, or another type.
-            UserError: It has another number of channels than the model takes, or as `require_values`.
+            ValueError: It is not [H, W, C], has no pixels, or another dtype.
+            UserError: It has the wrong number of channels, or values that `require_values` refuses.
         """
         how = self.preprocessing
-        picture = to_model_input(picture, how.source_channels, is_stacked=bool(how.source_folders))
-        H, W = picture.shape[:2]
-        self.require_values(picture)
-        values = to_tensor(self.scaled(picture), how.source_range).to(self.device)
-        return Source(values, (H, W), picture.dtype, self._in_bf16(picture.dtype))
+        image = to_model_input(image, how.source_channels, is_stacked=bool(how.source_folders))
+        H, W = image.shape[:2]
+        self.require_values(image)
+        values = to_tensor(self.scaled(image), how.source_range).to(self.device)
+        return Source(values, (H, W), image.dtype, self._uses_bf16(image.dtype))
 
-    def scaled(self, picture: np.ndarray) -> np.ndarray:
-        """Return a source image [H, W, C] at the size that the network was trained with, where the training scaled."""
+    def scaled(self, image: np.ndarray) -> np.ndarray:
+        """Return a source image [H, W, C] at the size of the training images, if the training scaled."""
         if not self.resizes:
-            return picture
+            return image
         size, colors = self.preprocessing.image_size, self.preprocessing.legend
-        return resize(picture, size, size, flat=is_flat(picture, colors))
+        return resize(image, size, size, flat=is_flat(image, colors))
 
-    def _in_bf16(self, source_type: DTypeLike) -> bool:
+    def _uses_bf16(self, dtype: DTypeLike) -> bool:
         if self.precision != "auto":
             return self.precision == "bf16"
+        has_8_bits = np.dtype(dtype) == np.dtype(self._target_dtype(dtype)) == np.uint8
+        return has_8_bits and self.device.type == "cpu" and has_native_bf16("cpu")
+
+    def _target_dtype(self, source_dtype: DTypeLike) -> DTypeLike:
+        """Return the dtype of a translation."""
         how = self.preprocessing
-        target_type = source_type if how.target_range is None else how.target_type
-        small = np.dtype(source_type) == np.uint8 and np.dtype(target_type) == np.uint8
-        return small and self.device.type == "cpu" and has_native_bf16("cpu")
+        return source_dtype if how.target_range is None else how.target_type
 
     def max_batch_size(self, source: Source) -> int:
-        """Tell how many such sources go through the network together; noise is drawn for each image alone."""
+        """Return how many such sources go through the network together; dropout is seeded for each image alone."""
         H, W = source.values.shape[-2:]
         return 1 if self.paper else max(1, min(MAX_BATCH, BATCH_PIXELS // (H * W)))
 
     @torch.inference_mode()
     def translate_sources(self, sources: Sequence[Source]) -> list[np.ndarray]:
-        """Translate sources of one group; give [H, W, C] each. No image's translation depends on the others."""
+        """Translate sources of one batch key; return [H, W, C] each, independent of the others."""
         bf16 = sources[0].bf16
         if bf16 not in self._optimized:
             self._optimized[bf16] = optimized_for_inference(self.network, bf16=bf16)
         x = torch.stack([source.values for source in sources])  # [N, C, H, W]
         x = x.to(torch.bfloat16 if bf16 else torch.float32, memory_format=torch.channels_last)
-        with self._noise():
+        with self._seeded():
             y = self._optimized[bf16](x).float()
         outputs = zip(y.split(1), sources, strict=True)
-        return [self.as_picture(_resized(output[0], *source.size), source.kind) for output, source in outputs]
+        return [self.to_image(_resized(output[0], *source.size), source.dtype) for output, source in outputs]
 
-    def as_picture(self, output: Tensor, source_type: DTypeLike) -> np.ndarray:
-        """Give an output [C, H, W] in [-1, 1] as [H, W, C] of the source's type, or in the model's range and type."""
-        how = self.preprocessing
-        return to_array(output, source_type if how.target_range is None else how.target_type, how.target_range)
+    def to_image(self, output: Tensor, source_dtype: DTypeLike) -> np.ndarray:
+        """Convert an output [C, H, W] in [-1, 1] to [H, W, C] in the source's dtype, or in the model's range."""
+        return to_array(output, self._target_dtype(source_dtype), self.preprocessing.target_range)
 
-    def translate_exactly(self, picture: np.ndarray) -> Tensor:
-        """Translate a source image in float32 throughout, for measurements; ``precision`` is ignored.
-
-        Args:
-            image: [H, W, C_in], as in `translate`.
+    def translate_exactly(self, image: np.ndarray) -> Tensor:
+        """Translate a source image [H, W, C_in] in float32, whatever ``precision`` is, for measurements.
 
         Returns:
             [C_out, H, W] in [-1, 1] on the CPU, not rounded.
@@ -237,103 +214,108 @@ class Translator:
         Raises:
             UserError: As `prepare`.
         """
-        source = self.prepare(picture)
+        source = self.prepare(image)
         return _resized(self.translate_tensor(source.values[None])[0], *source.size)
 
     @torch.inference_mode()
     def translate_tensor(self, source: Tensor) -> Tensor:
-        """Apply the network as it is, in float32: [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] on the CPU.
+        """Apply the original network in float32, without scaling.
 
-        Nothing is scaled, and no batch norm is folded.
+        Args:
+            source: [N, C_in, H, W] in [-1, 1].
+
+        Returns:
+            [N, C_out, H, W] in [-1, 1] on the CPU.
         """
-        with self._noise():
+        with self._seeded():
             y = self.network(source.to(self.device, memory_format=torch.channels_last))
         return y.float().clamp(-1, 1).cpu()
 
     @contextmanager
-    def _noise(self) -> Iterator[None]:
-        """Seed the dropout of ``paper``; the caller's own random numbers go on as if nothing had been drawn."""
+    def _seeded(self) -> Iterator[None]:
+        """Seed the dropout of ``paper``; the caller's random state is restored afterwards."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices, enabled=self.paper):
             if self.paper:
                 torch.manual_seed(self.seed)
             yield
 
-    def translate_folder(
-        self, source: Path | str, target: Path | str, *, overwrite: bool = False, progress: bool = False
-    ) -> list[Path]:
-        """Translate every image of a folder and its subfolders into another folder, under the same names.
+    def translate_folder(self, source: Path | str, target: Path | str, *, overwrite: bool = False) -> list[Path]:
+        """Translate all images of a folder and its subfolders into another folder, under the same names.
 
         Args:
-            source: The folder; or one image.
-            target: The folder for the translations.
-            overwrite: Translate also what is there already. One image on its own is always translated.
-            progress: Show a bar on standard error.
+            source: The folder; or a single image.
+            target: The folder for the translations; or a file, for a single image.
+            overwrite: Translate images again whose translations exist. A single image is always translated.
 
         Returns:
-            The translations' files in the order of their sources, with those that were there already.
+            The files of the translations in the order of their sources, with those that existed already.
 
         Raises:
-            UserError: A folder is missing or empty, or they lie in one another; after all good images are done, some
-                could not be read; the disk is full, and what was done is kept.
+            UserError: A folder is missing or empty, or one contains the other; some images failed (raised after all
+                others are done); or the disk is full (finished translations are kept).
         """
-        jobs = find_jobs(self, Path(source), Path(target), overwrite=overwrite)
-        result = translate_jobs(self, jobs, progress=progress)
-        result.complain()
+        result = translate_jobs(self, self.find_jobs(Path(source), Path(target), overwrite=overwrite))
+        result.raise_failures()
         return result.files
 
+    def find_jobs(self, source: Path, target: Path, *, overwrite: bool = False) -> Jobs:
+        """Pair the images of a folder with the files of their translations, as `translate_folder` does."""
+        folders = self.preprocessing.source_folders
+        return find_jobs(source, target, self.possible_files, source_folders=folders, overwrite=overwrite)
+
     def read(self, source: Path) -> Raster:
-        """Read a source image, or all that make one: those of its name in the folders beside its own.
+        """Read a source image, stacked from all source folders if the model has several.
 
         Raises:
-            UserError: One is missing or cannot be read, or they are not what the model takes.
+            UserError: A file is missing, unreadable, or not what the model takes.
         """
         how = self.preprocessing
         if how.source_folders:
-            beside = [_namesake(source.parent.parent / folder, source.stem) for folder in how.source_folders]
-            picture = read_stacked(beside, how.source_channels)
+            stack = [_same_name(source.parent.parent / folder, source.stem) for folder in how.source_folders]
+            image = read_stacked(stack, how.source_channels)
         else:
-            picture = read_raster(source, how.source_channels)
-        self.require_values(picture.array, source)
-        return picture
+            image = read_raster(source, how.source_channels)
+        self.require_values(image.array, source)
+        return image
 
-    def require_values(self, picture: np.ndarray, path: Path | None = None) -> None:
-        """Refuse a image [H, W, C] whose values the network cannot be given.
+    def require_values(self, image: np.ndarray, path: Path | None = None) -> None:
+        """Check that the values of an image [H, W, C] are finite and in the range of the training.
 
         Args:
-            image: Of any supported type.
-            path: Its file, for the message, where it comes from one.
+            image: The image.
+            path: Its file, for the message.
 
         Raises:
             UserError: As `require_range` and `require_trained_range`.
         """
         how, what = self.preprocessing, "the image" if path is None else f"{path}:"
-        require_range(picture, how.source_range, what)
-        require_trained_range(picture, how.source_range, how.source_type, what)
+        require_range(image, how.source_range, what)
+        require_trained_range(image, how.source_range, how.source_type, what)
 
     def translate_file(self, source: Path, target: Path) -> Path:
-        """Translate one file into another, which keeps size, depth and a TIFF's tags; pixels without data stay so.
+        """Translate a file; size, depth, TIFF tags and pixels without data stay.
 
         Returns:
-            The file written: ``target``, or a TIFF of that name where its format does not hold the image.
+            The file written: ``target``, or a TIFF with that name if the format of ``target`` cannot hold the image.
         """
-        picture = self.read(source)
-        return self.write(target, self.translate_batch([picture.array])[0], picture.tags, picture.nodata_mask)
+        image = self.read(source)
+        return self.write(target, self.translate_batch([image.array])[0], image.tags, image.nodata_mask)
 
-    def write(self, target: Path, output: np.ndarray, tags: Tags, holes: np.ndarray) -> Path:
-        """Write a translation with the tags and holes of its source; give the file, as `translate_file` does."""
-        path = self._held(target, output)
-        write_image(path, *apply_nodata(path.suffix, output, holes, tags))
+    def write(self, target: Path, output: np.ndarray, tags: Tags, nodata_mask: np.ndarray) -> Path:
+        """Write a translation with the tags and nodata pixels of its source; return the file of `translate_file`."""
+        path = self._file_for(target, output)
+        write_image(path, *apply_nodata(path.suffix, output, nodata_mask, tags))
         return path
 
     def possible_files(self, target: Path) -> list[Path]:
-        """List the files that a translation called ``target`` may become; mostly one is known before it is read."""
+        """Return the files that a translation for ``target`` may be written to, before its source is read."""
         how = self.preprocessing
-        kinds = get_args(ImageDtype) if how.target_range is None else (how.target_type,)
-        blanks = (np.zeros((1, 1, how.target_channels), kind) for kind in kinds)
-        return list(dict.fromkeys(self._held(target, blank) for blank in blanks))
+        dtypes = get_args(ImageDtype) if how.target_range is None else (how.target_type,)
+        blanks = (np.zeros((1, 1, how.target_channels), dtype) for dtype in dtypes)
+        return list(dict.fromkeys(self._file_for(target, blank) for blank in blanks))
 
-    def _held(self, target: Path, output: np.ndarray) -> Path:
+    def _file_for(self, target: Path, output: np.ndarray) -> Path:
         exactly = self.preprocessing.target_range is not None
         return target if format_supports(target.suffix, output, exactly=exactly) else target.with_suffix(".tif")
 
@@ -341,7 +323,7 @@ class Translator:
 def load(
     path: Path | str,
     *,
-    kinds: Sequence[str] = TRANSLATORS,
+    kinds: Sequence[str] = (),
     direction: str | None = None,
     device: str = "cpu",
     size: str = "trained",
@@ -349,15 +331,20 @@ def load(
     paper: bool = False,
     seed: int = 0,
 ) -> Translator:
-    """Read a model and make it ready to translate.
+    """Load a model that translates images.
 
     Args:
-        path: A run folder, a checkpoint folder or a model folder; or "hub:OWNER/NAME", a model on the Hugging Face hub.
-        kinds: What the model may be.
-        direction: As in `Translator`, and so the others.
+        path: A run, a checkpoint or a model folder; or "hub:OWNER/NAME", a model on the Hugging Face hub.
+        kinds: Allowed kinds of models; by default all that translate images.
+        direction: As in `Translator`.
+        device: As in `Translator`.
+        size: As in `Translator`.
+        precision: As in `Translator`.
+        paper: As in `Translator`.
+        seed: As in `Translator`.
 
     Raises:
-        UserError: There is no model, it is damaged, or it does not translate in this direction.
+        UserError: The model is missing, damaged or of another kind, or does not have the direction.
     """
     config, generators = load_model(path, kinds)
     return Translator(
@@ -372,21 +359,21 @@ def load(
     )
 
 
-def _several(given: Any) -> list[Image.Image | np.ndarray]:
+def _as_list(given: Any) -> list[Image.Image | np.ndarray]:
     """Return several images as a list.
 
     Raises:
-        TypeError: They are no images, or only one thing that is none.
+        TypeError: Something is not an image.
     """
     is_one = isinstance(given, str | bytes | PathLike | Mapping | Tensor) or not isinstance(given, Iterable)
     images = [given] if is_one else list(given)
-    for one in images:
-        if not isinstance(one, np.ndarray | Image.Image):
-            raise TypeError(_not_an_image(one))
+    for each in images:
+        if not isinstance(each, np.ndarray | Image.Image):
+            raise TypeError(_describe_wrong_type(each))
     return images
 
 
-def _not_an_image(given: object) -> str:
+def _describe_wrong_type(given: object) -> str:
     if isinstance(given, str | PathLike):
         return (
             f"translate takes images, and {given!r} is a path. Open the image first, with PIL.Image.open; or use "
@@ -400,20 +387,20 @@ def _not_an_image(given: object) -> str:
     )
 
 
-def _alike(output: np.ndarray, picture: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-    """Give a translation [H, W, C] as the kind of its source; [H, W] where that had no channels and this has one."""
-    if isinstance(picture, Image.Image):
-        image, profile = to_pillow(output), picture.info.get("icc_profile")
+def _like(image: Image.Image | np.ndarray, output: np.ndarray) -> Image.Image | np.ndarray:
+    """Convert a translation [H, W, C] to the type of its source; to [H, W] if that has no channels and this has one."""
+    if isinstance(image, Image.Image):
+        result, profile = to_pillow(output), image.info.get("icc_profile")
         if profile_fits(profile, output.shape[2] - (output.shape[2] in (2, 4))):
-            image.info["icc_profile"] = profile  # which Pillow saves with it
-        return image
-    return output[:, :, 0] if picture.ndim == 2 and output.shape[2] == 1 else output
+            result.info["icc_profile"] = profile  # saved by Pillow with the image
+        return result
+    return output[:, :, 0] if image.ndim == 2 and output.shape[2] == 1 else output
 
 
-def _namesake(folder: Path, name: str) -> Path:
+def _same_name(folder: Path, name: str) -> Path:
     found = images_with_stem(folder, name)
     if len(found) != 1:
-        raise UserError(f"{folder}: has {len(found)} images called {name}; one is expected, beside the others.")
+        raise UserError(f"{folder}: has {len(found)} images called {name}; expected one, beside the others.")
     return folder / found[0]
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The model folder: its format, its card, and the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""What the model cards of all modules share."""
+"""Parts of model cards that all modules share."""
 
 import json
 from pathlib import PurePosixPath, PureWindowsPath
@@ -9,16 +9,12 @@ from ganvas.options import to_json
 
 
 def sample_line(what: str) -> str:
-    """Show the model folder's sample, Markdown.
-
-    Args:
-        what: What it shows, for those who cannot see it.
-    """
+    """Return Markdown that shows the model folder's sample, with ``what`` as its alternative text."""
     return f"![{what}]({SAMPLE})"
 
 
 def settings(options: object) -> str:
-    """List all options of a training, Markdown; of a folder only the name, since cards are shared."""
+    """Return Markdown that lists all options of a training; folders only by name, since cards are shared."""
     values = json.dumps(_without_folders(to_json(options)), indent=2, ensure_ascii=False)
     return f"## All options of the training\n\n```json\n{values}\n```"
 

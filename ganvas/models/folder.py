@@ -1,14 +1,15 @@
-"""The model folder: what training writes and everything else reads.
+"""The model folder: training writes it, everything else reads it.
 
-    model/config.json          architecture, preprocessing, inference mode, how it was trained
+    model/config.json          architecture, preprocessing, inference mode, training summary
     model/model.safetensors    weights, named NETWORK.PARAMETER
-    model/README.md            the model card
-    model/sample.png           what it draws, where the training had images to show it on
+    model/README.md            model card
+    model/sample.png           sample outputs, where the training had images for them
 
-A model is told by its folder alone: nobody has to repeat the options of its training.
+The folder alone describes the model: no option of the training has to be repeated.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,11 +36,10 @@ from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
 from ganvas.options import STRICT, Channels, FolderName, Name, Range, Side, from_json, to_json
 
-KINDS = ("pix2pix", "cyclegan", "dcgan")
-TRANSLATORS = ("pix2pix", "cyclegan")
+KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
 SAMPLE = "sample.png"
-SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # what goes to the hub and comes from it
+SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # files that are pushed to the hub and fetched from it
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -48,7 +48,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One generator: its architecture, the arguments it was built with, and what it translates."""
+    """One generator: its architecture, the arguments of its constructor, and the names of its two domains."""
 
     __pydantic_config__ = STRICT
 
@@ -59,9 +59,9 @@ class NetworkSpec:
 
 
 class _Arguments(TypedDict, total=False):
-    """What both architectures take.
+    """Arguments of both architectures.
 
-    The limits are far beyond any use: they bound the time that a stranger's config takes before its weights are read.
+    The limits are far beyond any use. They bound the time and memory that an untrusted config can take.
     """
 
     in_channels: Channels
@@ -74,7 +74,7 @@ class _Arguments(TypedDict, total=False):
 
 @with_config(STRICT)
 class UNetArguments(_Arguments, total=False):
-    """The arguments of a U-Net."""
+    """Arguments of a U-Net."""
 
     num_levels: Annotated[int, Field(ge=1, le=16)]
     dropout_levels: Annotated[tuple[Annotated[int, Field(ge=0, le=16)], ...], Field(max_length=16)]
@@ -82,7 +82,7 @@ class UNetArguments(_Arguments, total=False):
 
 @with_config(STRICT)
 class ResNetArguments(_Arguments, total=False):
-    """The arguments of a ResNet."""
+    """Arguments of a ResNet."""
 
     num_blocks: Annotated[int, Field(ge=0, le=256)]
 
@@ -95,22 +95,23 @@ def _color(values: Color) -> Color:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a image goes through before the network.
+    """How images are converted to the network's input and its output back to images.
+
+    Of a bidirectional model, "source" is domain a and "target" domain b.
 
     Attributes:
-        source_channels: Channels of the images that go in; of a cyclegan model, of domain a's.
-        target_channels: Channels of the images that come out; of a cyclegan model, of domain b's.
-        image_size: Pixels a side that the network was trained at.
-        resized: Whether whole images were scaled to that size in training, or pieces cut from them at full scale.
-        source_range: The values that the network sees as -1 and 1; of a cyclegan model, domain a's. None is the whole
-            range of each image's type.
-        target_range: The same of what comes out, or of domain b. None gives images the type of their source.
-        target_type: Type of the target images in training, which translations get where a range is given.
-        source_type: The same of the source images, for a cyclegan model's way back.
-        source_folders: Where several images make one source: their folders' names, in the order of their channels.
+        source_channels: Channels of source images.
+        target_channels: Channels of target images.
+        image_size: Side of the training images in pixels.
+        resized: Whether training scaled images to that size; otherwise it cropped them at their own scale.
+        source_range: Values that the network sees as -1 and 1; None for the full range of each image's dtype.
+        target_range: The same for target images; None gives a translation the dtype and range of its source.
+        target_type: Dtype of the target images in training, which translations get if there is a target range.
+        source_type: Dtype of the source images in training.
+        source_folders: If several images are stacked to one source: their folders, in the order of the channels.
         target_folder: The folder of the targets beside those.
-        legend: Colors of drawn maps and labels: images in these are scaled by nearest neighbors, as in training;
-            empty where it interpolated all.
+        legend: Colors of drawn maps and labels. Images in these colors are scaled by nearest neighbor, as in
+            training; empty if training interpolated all images.
     """
 
     __pydantic_config__ = STRICT
@@ -127,8 +128,8 @@ class Preprocessing:
     target_folder: FolderName = "b"
     legend: Annotated[tuple[Annotated[Color, AfterValidator(_color)], ...], Field(max_length=MAX_COLORS)] = ()
 
-    def backwards(self) -> "Preprocessing":
-        """Give the same of the other direction."""
+    def reversed(self) -> "Preprocessing":
+        """Return the preprocessing of the opposite direction."""
         return replace(
             self,
             source_channels=self.target_channels,
@@ -142,37 +143,42 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The content of config.json.
+    """The config.json of a translator.
 
     Attributes:
-        kind: "pix2pix" or "cyclegan".
+        kind: The command that the model belongs to.
         networks: Generators by direction: "a2b", "b2a".
-        preprocessing: What a image goes through.
-        statistics: What batch norm normalizes by: running averages, or each image's own statistics.
-        training: Step, metrics and data of the training, for people and reports.
+        preprocessing: Conversion of images, described from a to b if the model is bidirectional.
+        statistics: What batch norm normalizes by: "running" averages, or those of each "picture".
+        training: Step, metrics and data of the training, for cards and reports.
         weights_sha256: Digest of the weights that belong to this file.
     """
 
     __pydantic_config__ = STRICT
 
-    kind: Literal["pix2pix", "cyclegan"]
+    kind: Annotated[str, Field(pattern=f"^{KIND.pattern}$")]
     networks: Annotated[dict[Literal["a2b", "b2a"], NetworkSpec], Field(min_length=1)]
     preprocessing: Preprocessing
     statistics: Statistics = "running"
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
 
-    def preprocessing_of(self, way: str) -> Preprocessing:
-        """Give what images of a direction go through; a cyclegan model's is described from a to b."""
-        backwards = self.kind == "cyclegan" and way == "b2a"
-        return self.preprocessing.backwards() if backwards else self.preprocessing
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether the model translates a to b and b to a."""
+        return len(self.networks) > 1
+
+    def preprocessing_of(self, direction: str) -> Preprocessing:
+        """Return the preprocessing of a direction: "a2b" or "b2a"."""
+        is_reverse = self.is_bidirectional and direction == "b2a"
+        return self.preprocessing.reversed() if is_reverse else self.preprocessing
 
 
 def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
-    """Build a generator, its weights still at their start.
+    """Build a generator with freshly initialized weights.
 
     Raises:
-        UserError: The arguments are none of that architecture.
+        UserError: The architecture does not take these arguments.
     """
     where = f"{where}: arguments of the {spec.architecture}"
     if spec.architecture == "unet":
@@ -181,54 +187,47 @@ def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
 
 
 def build_empty(build: Callable[[], Network]) -> Network:
-    """Build a network without memory for its weights, which `load_weights` gives it."""
+    """Build a network on the meta device; `load_weights` allocates its memory."""
     with torch.device("meta"):
         return build()
 
 
 def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
-    """Give what a generator was built with, and the defaults of what was left out."""
-    kind = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
-    return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | spec.arguments
+    """Return the arguments of a generator, with the defaults of those that the spec leaves out."""
+    network = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
+    return {name: one.default for name, one in inspect.signature(network).parameters.items()} | spec.arguments
 
 
 def require_channels(config: ModelConfig, where: str) -> None:
-    """Refuse a generator that takes or gives other channels than the model's images have.
-
-    So the two of a cyclegan model are each other's reverse.
-
-    Args:
-        config: The model's.
-        where: Its files, for the message.
+    """Check that all generators have the channels that the preprocessing describes.
 
     Raises:
-        UserError: There is one.
+        UserError: One differs; the message names ``where``, the model's files.
     """
-    for way, spec in config.networks.items():
-        how, arguments = config.preprocessing_of(way), all_arguments(spec)
+    for direction, spec in config.networks.items():
+        how, arguments = config.preprocessing_of(direction), all_arguments(spec)
         found = arguments["in_channels"], arguments["out_channels"]
         if found != (how.source_channels, how.target_channels):
             raise UserError(
-                f"{where}: the generator {way} translates {found[0]} to {found[1]} channels, but the model's images "
-                f"have {how.source_channels} and {how.target_channels}. Take generators and files of one training."
+                f"{where}: the generator {direction} translates {found[0]} to {found[1]} channels, but the model's "
+                f"images have {how.source_channels} and {how.target_channels}. Use generators of one training."
             )
 
 
 def save_model(
     folder: Path, config: object, networks: Mapping[str, nn.Module], card: str, sample: np.ndarray | None = None
 ) -> None:
-    """Write a model folder whole, in the place of an older one.
+    """Write a model folder atomically; an older one at the same place is replaced.
 
     Args:
-        folder: Where.
-        config: What to write beside the weights: `ModelConfig`, or a module's own class; its ``weights_sha256`` is
-            filled in here.
-        networks: The networks by name; of a translator, by direction as in ``config.networks``.
-        card: The model card, Markdown.
-        sample: What the card shows, uint8 [H, W, 3].
+        folder: The model folder.
+        config: `ModelConfig` or a module's own class; its ``weights_sha256`` is filled in here.
+        networks: Networks by name; of a translator, by direction as in ``config.networks``.
+        card: The model card in Markdown.
+        sample: Sample outputs for the card, uint8 [H, W, 3].
 
     Raises:
-        UserError: The disk is full or the place is not writable; an older model is untouched.
+        UserError: The disk is full or the folder is not writable; an older model is untouched.
     """
     weights = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
     with new_folder(folder) as aside:
@@ -240,22 +239,22 @@ def save_model(
 
 
 def local_model(path: Path | str) -> Path:
-    """Give the place of a model on this machine: a path as it stands; what hub:OWNER/NAME means is fetched.
+    """Return a local path: the path itself, or the folder to which hub:OWNER/NAME is downloaded.
 
     Raises:
-        UserError: There is no such model on the hub, or it cannot be reached.
+        UserError: There is no such model on the hub, or the hub cannot be reached.
     """
     name = hub_name(path)
     return Path(path) if name is None else fetch(name, SHARED)
 
 
 def find_model(path: Path) -> Path:
-    """Return the model folder of a run folder, that of a checkpoint's run, or the folder itself.
+    """Return the model folder of a run or of a checkpoint's run, or the model folder itself.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no model.
     """
-    folders = _places(path)
+    folders = _candidates(path)
     for folder in folders:
         if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
             return folder
@@ -269,32 +268,32 @@ def find_model(path: Path) -> Path:
     raise UserError(f"{path}: holds no model ({CONFIG} and {WEIGHTS}). Give a run whose training has saved one.")
 
 
-def _places(path: Path) -> tuple[Path, ...]:
-    """Return the folders that `find_model` looks into."""
+def _candidates(path: Path) -> tuple[Path, ...]:
+    """Return the folders in which `find_model` looks."""
     if not is_checkpoint(path):
         return path, path / "model"
-    # A link may lead to the checkpoint from elsewhere, or from RUN/checkpoints to another disk.
+    # A symbolic link may point to the checkpoint from elsewhere, or from RUN/checkpoints to another disk.
     paths = path.absolute(), path.resolve()
     models = [each.parent.parent / "model" for each in paths]
     return (next((model for model in models if model.is_dir()), models[0]),)
 
 
 def read_model(path: Path, read: Callable[[], Read]) -> Read:
-    """Return what ``read`` reads of the model of a path, all of one version: a training may be replacing it."""
+    """Return the result of ``read``, repeated while a training replaces the model under it."""
     is_run = not is_checkpoint(path) and path.is_dir() and not (path / WEIGHTS).exists()
-    return read_consistently([path / "model"] if is_run else _places(path)[:1], read)
+    return read_consistently([path / "model"] if is_run else _candidates(path)[:1], read)
 
 
-def load_model(path: Path | str, kinds: Sequence[str] = TRANSLATORS) -> tuple[ModelConfig, dict[str, nn.Module]]:
-    """Read a translator: its config, and its generators in eval mode on the CPU.
+def load_model(path: Path | str, kinds: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, nn.Module]]:
+    """Load a translator: its config, and its generators by direction, in eval mode on the CPU.
 
     Args:
-        path: A run folder (its best model), a checkpoint folder (that step's) or a model folder; or hub:OWNER/NAME.
-        kinds: What it may be.
+        path: A run (its best model), a checkpoint (that step) or a model folder; or hub:OWNER/NAME.
+        kinds: Allowed kinds; by default all that translate images.
 
     Raises:
-        UserError: It is missing or damaged, of another kind, or its weights do not fit its architecture, or that
-            its images.
+        UserError: The model is missing, damaged or of another kind, or its weights, architecture and preprocessing
+            contradict one another.
     """
     path = local_model(path)
     return read_model(path, partial(_load, path, kinds))
@@ -305,38 +304,35 @@ def _load(path: Path, kinds: Sequence[str]) -> tuple[ModelConfig, dict[str, nn.M
     config = at_checkpoint(read_config(folder, ModelConfig, kinds), path)
     weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
-    for way, spec in config.networks.items():
+    for direction, spec in config.networks.items():
         generator = build_empty(partial(build_generator, spec, str(folder / CONFIG)))
-        load_weights(generator, weights[way], str(path))
-        generators[str(way)] = generator.eval()
+        load_weights(generator, weights[direction], str(path))
+        generators[str(direction)] = generator.eval()
     require_channels(config, str(folder / CONFIG))
     return config, generators
 
 
-def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str]) -> Config:
+def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str] = ()) -> Config:
     """Read the config of a model folder.
 
     Args:
-        folder: As `find_model` gives it.
-        config_class: What `save_model` was given.
-        kinds: Values of "kind" that such a model may have.
+        folder: The model folder.
+        config_class: The class that `save_model` was given.
+        kinds: Allowed kinds; by default all that translate images.
 
     Raises:
-        UserError: It is unreadable, or a model of another kind.
+        UserError: The config is unreadable, or describes a model of another kind.
     """
     values = read_json(folder / CONFIG, "a model's config")
     kind = values.get("kind")
-    if kind in KINDS and kind not in kinds:
+    is_other = kind not in kinds if kinds else "networks" not in values  # which every translator has
+    if is_other and isinstance(kind, str) and KIND.fullmatch(kind):
         raise UserError(f"{folder}: is a model of {kind}. Use the command {kind} with it.")
     return from_json(config_class, values, str(folder / CONFIG))
 
 
 def at_checkpoint(config: Config, path: Path) -> Config:
-    """Return the config of a run's model with a checkpoint's own step and mode of batch norm.
-
-    Args:
-        config: A `ModelConfig`, or a module's own class.
-        path: A checkpoint folder; of any other folder, the config is right as it is.
+    """Return a config with the step and the batch norm mode of a checkpoint; unchanged if ``path`` is none.
 
     Raises:
         UserError: The checkpoint is damaged.
@@ -351,20 +347,20 @@ def at_checkpoint(config: Config, path: Path) -> Config:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether a folder is a checkpoint of a training."""
+    """Return whether a folder is a checkpoint."""
     return (path / CHECKPOINT).is_file()
 
 
 def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, dict[str, Tensor]]:
-    """Read the weights of some networks: by network, then by parameter.
+    """Read weights by network and parameter.
 
     Args:
-        path: A run, a checkpoint or a model folder. Of a checkpoint, the running average where one was kept.
-        networks: Their names, as `save_model` was given them.
+        path: A run, a checkpoint (its EMA weights, if it has any) or a model folder.
+        networks: Names of the networks, as given to `save_model`.
         digest: SHA-256 of the model folder's weights.
 
     Raises:
-        UserError: They are missing or damaged.
+        UserError: The weights are missing or damaged.
     """
     if is_checkpoint(path):
         return {network: _from_checkpoint(path, network) for network in networks}
@@ -382,10 +378,10 @@ def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, 
 
 @dataclass(frozen=True)
 class _ModelState:
-    """What a checkpoint says of the model that it is: its files of the model's networks, and its mode of batch norm."""
+    """The part of a checkpoint's state that describes its model: files of the networks and batch norm mode."""
 
     networks: dict[str, str]
-    statistics: Statistics | None = None  # of translators
+    statistics: Statistics | None = None  # translators only
 
 
 @dataclass(frozen=True)
@@ -395,7 +391,7 @@ class _RunState:
 
 @dataclass(frozen=True)
 class _CheckpointInfo:
-    """What is read of checkpoint.json where a checkpoint is used as a model."""
+    """The fields of checkpoint.json that are needed to use a checkpoint as a model."""
 
     step: Annotated[int, Field(ge=0)]
     files: dict[str, str]
@@ -412,7 +408,7 @@ def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
     name = info.state.model_state.networks.get(network, network)
     file = folder / f"{name}.safetensors"
     if not file.is_file() or sha256(file) != info.files.get(file.name):
-        raise UserError(f"{file}: is missing or damaged. Take another checkpoint, or the run's folder.")
+        raise UserError(f"{file}: is missing or damaged. Use another checkpoint, or the run's folder.")
     weights = load_tensors(file)
     if not name.endswith("_ema"):
         return weights
@@ -420,10 +416,10 @@ def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Put weights into a network of the same architecture. One of `build_empty` gets its memory here.
+    """Load weights into a network of the same architecture; a network of `build_empty` gets its memory here.
 
     Raises:
-        UserError: Names, shapes or types differ; the first differences are named.
+        UserError: Names, shapes or dtypes differ; the message lists the first differences.
     """
     expected = network.state_dict()
     wrong = [name for name in expected if name not in weights or not _fits(weights[name], expected[name])]

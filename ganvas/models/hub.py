@@ -1,12 +1,12 @@
-"""Models on the Hugging Face hub: only named files go there and come back, none of them pickled.
+"""Models on the Hugging Face hub. Only named files are uploaded and downloaded, and none of them is a pickle.
 
-The extra ``hub`` brings huggingface_hub, which keeps what was fetched in a cache of its own, and asks again each time
-whether there is a newer one; without a network, what was fetched before is taken.
+huggingface_hub (extra ``hub``) caches what it downloads, and checks each time for a newer version; without a network it
+falls back to its cache.
 """
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +20,20 @@ NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def hub_name(path: Path | str) -> str | None:
-    """Give OWNER/NAME[@REVISION] of hub:OWNER/NAME[@REVISION]; None of any other path."""
+    """Return OWNER/NAME[@REVISION] of hub:OWNER/NAME[@REVISION], and None for any other path."""
     text = path.as_posix() if isinstance(path, Path) else path
     return text.removeprefix(PREFIX) if text.startswith(PREFIX) else None
 
 
 def fetch(name: str, files: Sequence[str]) -> Path:
-    """Fetch files of a repository; give the folder in which they lie.
+    """Download files of a repository and return the folder that holds them.
 
     Args:
-        name: OWNER/NAME, or OWNER/NAME@REVISION: a branch, a tag or a commit.
-        files: Their names. Others are left where they are.
+        name: OWNER/NAME or OWNER/NAME@REVISION, where the revision is a branch, a tag or a commit.
+        files: Names of the files; all others are ignored.
 
     Raises:
-        UserError: huggingface_hub is not installed, there is no such model, or it cannot be reached.
+        UserError: huggingface_hub is not installed, there is no such model, or the hub cannot be reached.
     """
     name, _, revision = name.partition("@")
     api = _api(name)
@@ -43,41 +43,38 @@ def fetch(name: str, files: Sequence[str]) -> Path:
         return Path(api.snapshot_download(name, revision=revision or None, allow_patterns=list(files)))
     except RepositoryNotFoundError:
         raise UserError(
-            f"hub:{name}: there is no such model on {api.endpoint}, or it is private. Look at the name; for a private "
-            "one, log in (hf auth login) or set HF_TOKEN."
+            f"hub:{name}: there is no such model on {api.endpoint}, or it is private. Check the name; for a private "
+            "model, log in (hf auth login) or set HF_TOKEN."
         ) from None
     except RevisionNotFoundError:
         raise UserError(f"hub:{name}@{revision}: the model has no such branch, tag or commit.") from None
-    except Exception as error:  # the exceptions of a network share no class
+    except Exception as error:  # network errors share no class
         raise _unreachable(name, api, error) from None
 
 
-def push(name: str, files: Mapping[str, Path | bytes], *, private: bool) -> str:
-    """Write files to a repository, in one commit; it is made if it is not there.
+def upload(name: str, folder: Path, files: Sequence[str], *, private: bool) -> str:
+    """Upload files of a folder in one commit, create the repository if needed, and return its URL.
 
     Args:
         name: OWNER/NAME.
-        files: Their places or contents, by name.
+        folder: The folder.
+        files: Names of the files; all others are ignored.
         private: Whether a new repository is private.
 
-    Returns:
-        Its address.
-
     Raises:
-        UserError: huggingface_hub is not installed, nobody is logged in, the owner is another, or it cannot be reached.
+        UserError: huggingface_hub is not installed, write access is denied, or the hub cannot be reached.
     """
     api = _api(name)
-    from huggingface_hub import CommitOperationAdd
-
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
     try:
         url = api.create_repo(name, private=private, exist_ok=True)
-        api.create_commit(name, operations, commit_message="A model of ganvas")
-    except Exception as error:  # the exceptions of a network share no class
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message="Upload a model of ganvas"
+        )
+    except Exception as error:  # network errors share no class
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
             raise UserError(
-                f"hub:{name}: {api.endpoint} does not let you write there. Log in (hf auth login) or set HF_TOKEN to a "
-                "token that may write; give your own name or your organisation's as the owner."
+                f"hub:{name}: {api.endpoint} denies write access. Log in (hf auth login) or set HF_TOKEN to a token "
+                "with write access, and use your own name or your organization's as the owner."
             ) from None
         raise _unreachable(name, api, error) from None
     return str(url)
@@ -85,7 +82,7 @@ def push(name: str, files: Mapping[str, Path | bytes], *, private: bool) -> str:
 
 def _api(name: str) -> "HfApi":
     if not NAME.fullmatch(name):
-        raise UserError(f"hub:{name}: is no name on the hub. Give OWNER/NAME.")
+        raise UserError(f"hub:{name}: not a valid name. Give OWNER/NAME.")
     if importlib.util.find_spec("huggingface_hub") is None:
         raise UserError(f"hub:{name}: needs huggingface_hub, which is not installed: pip install 'ganvas[hub]'")
     from huggingface_hub import HfApi
@@ -96,4 +93,4 @@ def _api(name: str) -> "HfApi":
 def _unreachable(name: str, api: "HfApi", error: Exception) -> UserError:
     cause = error.__cause__ or error
     reason = " ".join(str(cause).split()) or type(cause).__name__
-    return UserError(f"hub:{name}: {api.endpoint} cannot be reached, or refuses ({reason}). Try again later.")
+    return UserError(f"hub:{name}: {api.endpoint} cannot be reached or refuses ({reason}). Try again later.")

@@ -1,4 +1,4 @@
-"""A model folder to the Hugging Face hub, whole and with its card, from where ``hub:OWNER/NAME`` fetches it."""
+"""Upload of a model folder with its card to the Hugging Face hub, from where ``hub:OWNER/NAME`` loads it."""
 
 import re
 import shutil
@@ -6,56 +6,54 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ganvas.errors import UserError
-from ganvas.files import encode_text, read_json, temporary_folder
+from ganvas.files import read_json, temporary_folder, write_file
 from ganvas.models.folder import CARD, CONFIG, SHARED, find_model, is_checkpoint, load_model, read_model
-from ganvas.models.hub import push
+from ganvas.models.hub import upload
 
-LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-TASKS = {
-    "pix2pix": "image-to-image",
-    "cyclegan": "image-to-image",
-    "dcgan": "unconditional-image-generation",
-}  # the hub's words
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 def push_to_hub(
     path: Path | str,
     name: str,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     private: bool = False,
     load: Callable[[Path], object] = load_model,
+    task: str = "image-to-image",
 ) -> str:
-    """Share a model on the Hugging Face hub, with its card. "hub:OWNER/NAME" then stands for it everywhere.
+    """Upload a model and its card to the Hugging Face hub; "hub:OWNER/NAME" then works wherever a model is given.
 
     Args:
         path: A run or a model folder.
-        name: OWNER/NAME: you or your organisation, and the model. It is made if it is not there.
-        license: Of the weights, as the hub abbreviates it: "mit", "apache-2.0", "cc-by-4.0" …; the card says it.
+        name: OWNER/NAME: you or your organization, and the model. The repository is created if needed.
+        license: License of the weights as the hub abbreviates it: "mit", "apache-2.0", "cc-by-4.0" …
         private: Whether a new repository is private.
-        load: Reads the model, so that none that is damaged is shared; of a digit model, ``dcgan.model.load_sampler``.
+        load: Loads the model, so that no damaged one is uploaded; for a digit model, ``dcgan.model.load_sampler``.
+        task: The hub's name for what the model does (``pipeline_tag``).
 
     Returns:
-        Its address.
+        The URL of the repository.
 
     Raises:
-        UserError: There is no whole model, it has no card, it is a checkpoint, or the hub does not take it.
+        UserError: The model is missing, damaged or a checkpoint, it has no card, or the hub refuses it.
     """
     path = Path(path)
     if is_checkpoint(path):
         raise UserError(f"{path}: is a checkpoint. Give the run: its model is the best by validation.")
-    if licence is not None and not LICENCE.fullmatch(licence):
-        raise UserError(f"license {licence!r}: give the hub's abbreviation, such as mit or cc-by-4.0.")
-    with temporary_folder("ganvas-push-") as copy:  # a training may replace the model while it is sent
+    if license is not None and not LICENSE.fullmatch(license):
+        raise UserError(f"license {license!r}: give the hub's abbreviation, such as mit or cc-by-4.0.")
+    with temporary_folder("ganvas-push-") as copy:  # a training may replace the model during the upload
         read_model(path, lambda: _copy(find_model(path), copy))
         try:
             load(copy)
         except UserError as error:
             raise UserError(str(error).replace(str(copy), str(find_model(path)))) from None
         kind = read_json(copy / CONFIG, "a model's config")["kind"]
-        card = card_for_hub(_read_card(copy / CARD, find_model(path)), name, kind, licence)
-        files: dict[str, Path | bytes] = {file: copy / file for file in SHARED if (copy / file).is_file()}
-        return push(name, {**files, CARD: encode_text(card)}, private=private)
+        card = _read_card(copy / CARD, find_model(path)).replace('"this folder"', f'"hub:{name}"')
+        card = _with_metadata(card.replace("THIS_FOLDER", f"hub:{name}"), kind, task, license)
+        write_file(copy / CARD, card)
+        return upload(name, copy, SHARED, private=private)
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -70,28 +68,19 @@ def _read_card(path: Path, folder: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = str(error).replace(str(path.parent), str(folder))
-        raise UserError(f"{folder / path.name}: cannot be read ({reason}). Write a card, in Markdown: what it is, "
-                        "what it was trained on and its license. None is shared without.") from None  # fmt: skip
+        raise UserError(
+            f"{folder / path.name}: cannot be read ({reason}). Write a model card in Markdown: what the model does, "
+            "what it was trained on, and its license. Models are not uploaded without one."
+        ) from None
 
 
-def card_for_hub(card: str, name: str, kind: str, licence: str | None) -> str:
-    """Put the hub's metadata before a model card, and the model's name into its examples.
-
-    Args:
-        card: Markdown. One that has metadata already keeps them.
-        name: OWNER/NAME.
-        kind: Of the model: pix2pix, cyclegan or dcgan.
-        license: The hub's abbreviation.
-
-    Raises:
-        UserError: The card has metadata, and a license was given.
-    """
-    card = card.replace('"this folder"', f'"hub:{name}"').replace("THIS_FOLDER", f"hub:{name}")
+def _with_metadata(card: str, kind: str, task: str, license: str | None) -> str:
+    """Put the hub's metadata in front of a card, unless it has its own."""
     if card.startswith("---"):
-        if licence is not None:
-            raise UserError(f"license {licence!r}: the card has metadata already. Write the license there.")
+        if license is not None:
+            raise UserError(f"license {license!r}: the card has metadata already. Write the license there.")
         return card
-    lines = ["library_name: ganvas", f"pipeline_tag: {TASKS[kind]}", f"tags: [ganvas, {kind}]"]
-    if licence is not None:
-        lines.append(f"license: {licence}")
+    lines = ["library_name: ganvas", f"pipeline_tag: {task}", f"tags: [ganvas, {kind}]"]
+    if license is not None:
+        lines.append(f"license: {license}")
     return "\n".join(["---", *lines, "---", "", card])

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors with plain errors. No pickle."""
+"""Reading and writing of tensors as safetensors, without pickle."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +12,14 @@ from ganvas.files import write_error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors; their memory layout is not kept (safetensors knows only the contiguous one).
+    """Write named tensors. Their memory layout is lost: safetensors stores contiguous tensors only.
 
     Raises:
-        UserError: The disk is full, or the place is not writable.
+        UserError: The disk is full, or the file is not writable.
     """
     try:
         path.touch()
-        mode = path.stat().st_mode  # safetensors makes its files private; a model is there to be shared
+        mode = path.stat().st_mode  # safetensors makes its files private
         safetensors.torch.save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path
         )
@@ -37,6 +37,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: is missing. Copy the whole folder again, or take another checkpoint.") from None
+        raise UserError(f"{path}: is missing. Copy the folder again, or use another checkpoint.") from None
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: is damaged ({error}). Take another checkpoint.") from None
+        raise UserError(f"{path}: is damaged ({error}). Use another checkpoint.") from None

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Export to other runtimes: ONNX and torch.export programs."""

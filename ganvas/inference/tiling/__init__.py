@@ -1,1 +1,1 @@
-"""TODO."""
+"""Translation of huge images in overlapping tiles."""

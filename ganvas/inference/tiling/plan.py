@@ -1,9 +1,9 @@
-"""Where the tiles of a huge image lie, and how much each counts where they overlap.
+"""Layout of overlapping tiles, and their blending weights.
 
-A network that halves its maps n times computes the same again only where the image moves by 2^n pixels. So all tiles
-begin on one grid, and that is the grid of the image translated whole: the network mirrors a image out to whole
-squares, half of what is missing before and half after, and so does the plan. Positions here are those of the image
-mirrored out, unless a name or a docstring says otherwise.
+A network that halves its maps n times is equivariant only to shifts by 2^n pixels. So all tiles start on a grid of that
+step, the same grid as that of the untiled image: the network pads an image by reflection to a multiple of the step,
+half of it before and half after, and so does the plan. Positions are those in the padded image, unless stated
+otherwise.
 """
 
 import math
@@ -20,23 +20,23 @@ from ganvas.nn.unet import UNetGenerator
 
 @dataclass(frozen=True)
 class Grid:
-    """How a network divides a image.
+    """The sizes at which a network needs no padding.
 
     Attributes:
-        step: Side of a square: by so many pixels a image may move, and the output moves with it.
-        least: Least side of a image that needs no mirroring; a multiple of ``step``.
+        step: The output shifts with the input for shifts by multiples of this many pixels.
+        min_size: Smallest side without padding; a multiple of ``step``.
     """
 
     step: int = 1
-    least: int = 1
+    min_size: int = 1
 
     def padded(self, length: int) -> int:
-        """Return the pixels of a side with the network's padding."""
-        return max(_whole(length, self.step), self.least)
+        """Return the length of a side in pixels after the network's padding."""
+        return max(_round_up(length, self.step), self.min_size)
 
 
 def grid_of(network: nn.Module) -> Grid:
-    """Find the grid of a network; of one that is neither U-Net nor ResNet, every pixel is a square."""
+    """Return the grid of a U-Net or a ResNet; that of any other network has a step of 1."""
     if isinstance(network, UNetGenerator):
         return Grid(2**network.num_levels, 2**network.num_levels)
     return Grid(4, 8) if isinstance(network, ResNetGenerator) else Grid()
@@ -44,13 +44,13 @@ def grid_of(network: nn.Module) -> Grid:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a image is cut, and where its norm layers' statistics come from.
+    """How to cut an image into tiles and where norm layers get their statistics.
 
     Attributes:
-        tile: Pixels a side; made larger to whole squares of the network's grid.
-        overlap: Pixels that neighbors share at least.
-        exact: Gather the statistics from all tiles until they are settled, not from a sample.
-        shared: Whether tiles share their statistics; without, each has its own, and seams show: for comparison.
+        tile: Side of a tile in pixels; rounded up to the network's grid.
+        overlap: Minimal overlap of neighbors in pixels.
+        exact: Compute the statistics from all tiles until they converge, not from a sample.
+        shared: Share the statistics between tiles. Without, seams are visible; for comparisons.
     """
 
     tile: int = 512
@@ -59,38 +59,38 @@ class Tiling:
     shared: bool = True
 
     def side(self, network: nn.Module) -> int:
-        """Give the pixels a side of a tile in whole squares of the network's grid."""
-        return _whole(self.tile, grid_of(network).step)
+        """Return the side of a tile in pixels, on the network's grid."""
+        return _round_up(self.tile, grid_of(network).step)
 
     def check(self, network: nn.Module) -> None:
-        """Refuse a tile that the network or the overlap does not allow.
+        """Check that the network and the overlap allow this tile.
 
         Raises:
-            UserError: It is smaller than the network's minimum, or leaves no room between two overlaps, or the overlap
-                is negative.
+            UserError: The tile is smaller than the network's minimum or too small for the overlap, or the overlap is
+                negative.
         """
         grid = grid_of(network)
         if self.overlap < 0:
             raise UserError(f"--overlap is {self.overlap}; give 0 or more pixels.")
-        if self.tile < grid.least:
-            raise UserError(f"--tile is {self.tile}; this network needs {grid.least} pixels or more.")
+        if self.tile < grid.min_size:
+            raise UserError(f"--tile is {self.tile}; this network needs {grid.min_size} pixels or more.")
         if self.side(network) - self.overlap < grid.step:
-            least = _whole(self.overlap, grid.step) + grid.step
+            minimum = _round_up(self.overlap, grid.step) + grid.step
             raise UserError(
-                f"--tile is {self.tile}: too small for --overlap {self.overlap}, since this network's tiles lie "
-                f"{grid.step} pixels or a multiple of it apart. Give --tile {least} or more, or a smaller overlap."
+                f"--tile is {self.tile}: too small for --overlap {self.overlap}, since the distance of this network's "
+                f"tiles is a multiple of {grid.step} pixels. Give --tile {minimum} or more, or a smaller overlap."
             )
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one side of a image.
+    """Tiles along one side of an image.
 
     Attributes:
-        length: Pixels of the image.
-        tile: Pixels of a tile, as in `Tiling`.
-        overlap: Pixels that neighbors share at least.
-        grid: The network's.
+        length: Side of the image in pixels.
+        tile: Side of a tile in pixels, as in `Tiling`.
+        overlap: Minimal overlap of neighbors in pixels.
+        grid: The network's grid.
     """
 
     length: int
@@ -99,101 +99,101 @@ class Axis:
     grid: Grid = Grid()
 
     @property
-    def before(self) -> int:
-        """Pixels mirrored out before the image's first, as many as the network would."""
-        return (self.whole - self.length) // 2
-
-    @property
-    def whole(self) -> int:
-        """Pixels of the image mirrored out."""
+    def padded(self) -> int:
+        """Side of the padded image in pixels."""
         return self.grid.padded(self.length)
 
     @property
+    def pad_before(self) -> int:
+        """Pixels of padding before the image, as many as in the network."""
+        return (self.padded - self.length) // 2
+
+    @property
     def size(self) -> int:
-        """Pixels of each tile."""
-        return min(_whole(self.tile, self.grid.step), self.whole)
+        """Side of each tile in pixels."""
+        return min(_round_up(self.tile, self.grid.step), self.padded)
 
     @cached_property
     def starts(self) -> list[int]:
-        """First pixels of the tiles; the last tile is shifted inwards, so that it ends with the image."""
-        return [*range(0, self.whole - self.size, self._apart), self.whole - self.size]
+        """First pixel of each tile; the last tile is shifted so that it ends with the image."""
+        return [*range(0, self.padded - self.size, self._stride), self.padded - self.size]
 
     @cached_property
-    def done(self) -> list[int]:
-        """Pixels of each tile that no later tile reaches, counted from its first."""
+    def finished(self) -> list[int]:
+        """For each tile, the number of its first pixels that no later tile covers."""
         return [*np.diff(self.starts).tolist(), self.size]
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Weights of each tile's pixels: [tiles, size], smooth, of sum 1 at each pixel of the image.
+        """Smooth weights of the pixels of each tile, [tiles, size], with sum 1 at each pixel of the image.
 
-        They are 0 in the outer quarter of what neighbors share: the network's padding shows most there.
+        They are 0 in the outer quarter of an overlap, where the network's padding has the most influence.
         """
         length = self._shared - 2 * self._context
         slope = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(length, 1)) ** 2
         rise = np.concatenate([np.zeros(self._context), slope, np.ones(self._context + self.size)])[: self.size]
         first, last = self.starts[0], self.starts[-1]
         raw = np.stack([np.where(s > first, rise, 1) * np.where(s < last, rise[::-1], 1) for s in self.starts])
-        total = np.zeros(self.whole)
+        total = np.zeros(self.padded)
         for start, row in zip(self.starts, raw, strict=True):
             total[start : start + self.size] += row
         return np.stack([row / total[s : s + self.size] for s, row in zip(self.starts, raw, strict=True)])
 
     def pixels(self, start: int) -> np.ndarray:
-        """Tell which pixel of the image each pixel of a tile shows: [size], mirrored where it lies outside."""
+        """Return the pixel of the unpadded image at each pixel of a tile, [size], reflected outside of the image."""
         period = max(2 * self.length - 2, 1)
-        place = np.arange(start - self.before, start - self.before + self.size) % period
+        place = np.arange(start - self.pad_before, start - self.pad_before + self.size) % period
         return np.minimum(place, period - place)
 
     @property
     def borders(self) -> list[int]:
-        """Pixels of the image at which a tile begins to count or no longer does: where a seam would show."""
+        """Pixels of the unpadded image at which the weights of a tile start or end: where a seam would be visible."""
         begin = {start + self._context for start in self.starts[1:]}
         end = {start + self.size - self._context for start in self.starts[:-1]}
-        return sorted(edge - self.before for edge in begin | end if 0 < edge - self.before < self.length)
+        return sorted(edge - self.pad_before for edge in begin | end if 0 < edge - self.pad_before < self.length)
 
     @property
-    def _apart(self) -> int:
+    def _stride(self) -> int:
         """Pixels from one tile to the next."""
         step = self.grid.step
-        return (_whole(self.tile, step) - self.overlap) // step * step
+        return (_round_up(self.tile, step) - self.overlap) // step * step
 
     @property
     def _shared(self) -> int:
-        """Pixels that neighbors share; the last two may share more."""
-        return _whole(self.tile, self.grid.step) - self._apart
+        """Overlap of neighbors in pixels; that of the last two may be larger."""
+        return _round_up(self.tile, self.grid.step) - self._stride
 
     @property
     def _context(self) -> int:
-        """Pixels at each end of a tile that only its network sees."""
+        """Pixels at each end of a tile that are used only as context, with weight 0."""
         return self._shared // 4
 
 
 @dataclass(frozen=True)
 class Window:
-    """A tile's place: rows from ``top``, columns from ``left``, and the weights of its rows and of its columns."""
+    """A tile: its first row and column, and the weights of its rows and columns."""
 
     top: int
     left: int
-    down: np.ndarray
-    across: np.ndarray
+    row_weights: np.ndarray
+    column_weights: np.ndarray
 
     @property
     def weights(self) -> np.ndarray:
         """Weights of the pixels, [H, W] float32."""
-        return np.outer(self.down, self.across).astype(np.float32)
+        return np.outer(self.row_weights, self.column_weights).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All tiles of a image: those of its rows by those of its columns."""
+    """All tiles of an image, as the product of two axes."""
 
     rows: Axis
     columns: Axis
 
     @classmethod
     def of(cls, height: int, width: int, tiling: Tiling, network: nn.Module) -> "Plan":
-        """Plan a image's tiles.
+        """Plan the tiles of an image.
 
         Raises:
             UserError: As `Tiling.check`.
@@ -205,38 +205,35 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """How many there are."""
+        """Number of tiles."""
         return len(self.rows.starts) * len(self.columns.starts)
 
     def row(self, number: int) -> list[Window]:
-        """List a row of tiles from left to right."""
-        top, down = self.rows.starts[number], self.rows.weights[number]
-        return [
-            Window(top, left, down, across)
-            for left, across in zip(self.columns.starts, self.columns.weights, strict=True)
-        ]
+        """Return a row of tiles from left to right."""
+        top, weights = self.rows.starts[number], self.rows.weights[number]
+        columns = zip(self.columns.starts, self.columns.weights, strict=True)
+        return [Window(top, left, weights, column_weights) for left, column_weights in columns]
 
-    def spread(self, count: int) -> list[Window]:
-        """Choose at most ``count`` tiles, evenly over the image.
+    def sample(self, count: int) -> list[Window]:
+        """Return at most ``count`` tiles, spread evenly over the image.
 
-        Rows alternate in direction, so that every second tile and the others are the two colors of a chessboard.
+        Every second row is reversed, so that tiles with even and with odd index form a checkerboard.
         """
         R, C = len(self.rows.starts), len(self.columns.starts)
         down = min(R, count, max(1, round(math.sqrt(count * R / C))))
         across = min(C, count // down)
         down = min(R, count // across)
         chosen = []
-        for i, number in enumerate(_evenly(R, down)):
+        for i, number in enumerate(_spread(R, down)):
             row = self.row(number)
-            chosen += [row[j] for j in _evenly(C, across)[:: -1 if i % 2 else 1]]
+            chosen += [row[j] for j in _spread(C, across)[:: -1 if i % 2 else 1]]
         return chosen
 
 
-def _whole(length: int, step: int) -> int:
-    """Round up to whole squares."""
+def _round_up(length: int, step: int) -> int:
     return -(-length // step) * step
 
 
-def _evenly(count: int, chosen: int) -> list[int]:
-    """Choose numbers below ``count``, each the middle of its share."""
-    return [(2 * i + 1) * count // (2 * chosen) for i in range(chosen)]
+def _spread(length: int, count: int) -> list[int]:
+    """Return ``count`` numbers below ``length``, each in the middle of an equal share."""
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,9 +1,8 @@
-"""How much a image shows that it was made of tiles.
+"""Measurement of visible seams between tiles.
 
-The measure is the mean step between neighboring pixels across tile borders over the mean step elsewhere, each
-direction by its own steps. 1 is no seam; but networks of stride leave a pattern of their own, whose steps lie at the
-same places of each square of the network's grid as tile borders do. So steps are also compared with those of like
-places only.
+The seam ratio is the mean absolute difference of neighboring pixels across tile borders, over that elsewhere, for
+horizontal and vertical neighbors apart. 1 means no seam. Strided networks have a pattern of their own with the period
+of their grid, on which tile borders lie, so there is also a ratio to differences at the same phase of the grid only.
 
 Letters in shape comments: C channels, H rows, W columns.
 """
@@ -13,31 +12,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PERIOD = 32  # pixels; the pattern of a grid of wider squares is hardly seen in steps from pixel to pixel
+MAX_PERIOD = 32  # pixels; patterns of wider grids hardly show between neighboring pixels
+ELSEWHERE, SAME_PHASE, BORDER = range(3)
 
 
 @dataclass(frozen=True)
 class Borders:
-    """Where tiles begin and end along one side, and the network's grid.
+    """Tile borders along one axis.
 
     Attributes:
-        places: Pixels before which a border lies.
-        step: Side of the grid's squares.
+        places: Pixels that follow a border.
+        step: Step of the network's grid in pixels.
     """
 
     places: list[int]
     step: int = 1
 
-    def kinds(self, first: int, count: int) -> np.ndarray:
-        """Sort the steps into pixels from ``first`` on: 2 across a border, 1 at like places of the grid, else 0."""
-        pixels, period = np.arange(first, first + count), min(self.step, PERIOD)
+    def classify(self, first: int, count: int) -> np.ndarray:
+        """Classify the differences into the pixels from ``first`` on: BORDER, SAME_PHASE or ELSEWHERE."""
+        pixels, period = np.arange(first, first + count), min(self.step, MAX_PERIOD)
         places = np.array(self.places, dtype=int)
-        alike = np.isin(pixels % period, places % period)
-        return np.where(np.isin(pixels, places), 2, alike.astype(int))
+        same_phase = np.isin(pixels % period, places % period)
+        return np.where(np.isin(pixels, places), BORDER, same_phase.astype(int))
 
 
 class SeamMeter:
-    """Measures a image that comes in bands of rows.
+    """Measures seams of an image that comes in bands of rows.
 
     Args:
         rows: Borders between rows.
@@ -46,43 +46,43 @@ class SeamMeter:
 
     def __init__(self, rows: Borders, columns: Borders) -> None:
         self._rows, self._columns = rows, columns
-        self._sums, self._counts = np.zeros((2, 3)), np.zeros((2, 3))  # [direction, kind]
+        self._sums, self._counts = np.zeros((2, 3)), np.zeros((2, 3))  # [axis, class]
         self._top = 0
         self._last: np.ndarray | None = None
 
     def add(self, band: np.ndarray) -> None:
-        """Take the next rows, [rows, W, C]."""
+        """Add the next rows, [rows, W, C]."""
         values = band.astype(np.float32)
         W = values.shape[1]
         across = np.abs(np.diff(values, axis=1)).sum(axis=(0, 2), dtype=float)
-        self._count(1, across, self._columns.kinds(1, W - 1), values[:, 0].size)
+        self._add(1, across, self._columns.classify(1, W - 1), values[:, 0].size)
         joined = values if self._last is None else np.concatenate([self._last, values])
         first = self._top + len(values) - len(joined) + 1
         down = np.abs(np.diff(joined, axis=0)).sum(axis=(1, 2), dtype=float)
-        self._count(0, down, self._rows.kinds(first, len(down)), values[0].size)
+        self._add(0, down, self._rows.classify(first, len(down)), values[0].size)
         self._last, self._top = values[-1:], self._top + len(values)
 
-    def _count(self, direction: int, steps: np.ndarray, kinds: np.ndarray, each: int) -> None:
-        self._sums[direction] += np.bincount(kinds, steps, minlength=3)
-        self._counts[direction] += each * np.bincount(kinds, minlength=3)
+    def _add(self, axis: int, sums: np.ndarray, classes: np.ndarray, count: int) -> None:
+        self._sums[axis] += np.bincount(classes, sums, minlength=3)
+        self._counts[axis] += count * np.bincount(classes, minlength=3)
 
     def ratio(self) -> float:
-        """Give the measure: 1 where there is no seam, no border, or nothing but one flat color."""
-        return self._against([0, 1])
+        """Return the seam ratio; 1 if there are no borders or no differences at all."""
+        return self._ratio_to([ELSEWHERE, SAME_PHASE])
 
     def ratio_on_grid(self) -> float:
-        """Give the measure against steps at the same places of the network's grid."""
-        return self._against([1])
+        """Return the seam ratio to differences at the same phase of the network's grid."""
+        return self._ratio_to([SAME_PHASE])
 
-    def _against(self, kinds: list[int]) -> float:
-        means = self._sums[:, kinds].sum(axis=1) / np.maximum(self._counts[:, kinds].sum(axis=1), 1)
-        expected = float(means @ self._counts[:, 2])
-        found = float(self._sums[:, 2].sum())
+    def _ratio_to(self, classes: list[int]) -> float:
+        means = self._sums[:, classes].sum(axis=1) / np.maximum(self._counts[:, classes].sum(axis=1), 1)
+        expected = float(means @ self._counts[:, BORDER])
+        found = float(self._sums[:, BORDER].sum())
         return found / expected if expected else (math.inf if found else 1.0)
 
 
-def seam_measure(picture: np.ndarray, rows: list[int], columns: list[int]) -> float:
-    """Measure the seams of a whole image [H, W, C], as `SeamMeter` does."""
+def seam_measure(image: np.ndarray, rows: list[int], columns: list[int]) -> float:
+    """Return the seam ratio of an image [H, W, C] with borders at these rows and columns."""
     meter = SeamMeter(Borders(rows), Borders(columns))
-    meter.add(picture)
+    meter.add(image)
     return meter.ratio()

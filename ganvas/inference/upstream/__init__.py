@@ -1,1 +1,1 @@
-"""TODO."""
+"""Weights of pytorch-CycleGAN-and-pix2pix."""

@@ -1,17 +1,16 @@
-"""Weights of pytorch-CycleGAN-and-pix2pix, read and written.
+"""Reading and writing of weights of pytorch-CycleGAN-and-pix2pix, here called upstream.
 
-A .pth file of that tool is a bare table of tensors: the architecture is found from their names and shapes, and the
-tensors get the names that they have here. Nothing in the file is ever run.
+An upstream .pth file is a plain dict of tensors. The architecture is inferred from their names and shapes, and the
+tensors are renamed. No code in the file is ever executed.
 
-In its U-Net each level lies within the next outer one: with P0 = model.model, P1 = P0.1.model and P(i+1) = Pi.3.model,
-level i has its convolution down at Pi.1 and the norm of it at Pi.2, its convolution up at Pi.5 and the norm at Pi.6.
-The outermost has them at P0.0 and P0.3, the innermost the latter at Pi.3 with the norm at Pi.4. The ResNet and the
-discriminators number their layers in order.
+In upstream's U-Net each level is nested in the next outer one. With P0 = model.model, P1 = P0.1.model and
+P(i+1) = Pi.3.model, level i has its down convolution at Pi.1 with its norm at Pi.2, and its up convolution at Pi.5 with
+its norm at Pi.6. The outermost level has them at P0.0 and P0.3; the innermost has the up convolution at Pi.3 with its
+norm at Pi.4. The ResNet and the discriminators number their layers in order.
 """
 
 import io
 import pickle
-import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from ganvas.errors import UserError
 from ganvas.files import write_file
 from ganvas.inference.translator import Translator
+from ganvas.log import logger
 from ganvas.models.folder import (
     ModelConfig,
     NetworkSpec,
@@ -39,18 +39,18 @@ from ganvas.nn.layers import Norm, Statistics
 from ganvas.nn.patchgan import make_discriminator
 
 NetG = Literal["unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
-MOST_LEVELS = 16
+MAX_LEVELS = 16
 TRACKED = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
 class UpstreamNetwork:
-    """A network out of a .pth file.
+    """A network from a .pth file.
 
     Attributes:
-        network: With its weights, in eval mode.
-        name: What that tool calls the network: "unet_256", "resnet_9blocks", "n_layers" or "pixel".
-        description: What was found, for people.
+        network: The network with its weights, in eval mode.
+        name: Upstream's name of the network: "unet_256", "resnet_9blocks", "n_layers" or "pixel".
+        description: A line about the architecture.
     """
 
     network: nn.Module
@@ -60,10 +60,10 @@ class UpstreamNetwork:
 
 @dataclass(frozen=True)
 class UpstreamGenerator(UpstreamNetwork):
-    """A generator out of a .pth file.
+    """A generator from a .pth file.
 
     Attributes:
-        spec: What it was built from.
+        spec: Its architecture and arguments.
         has_unused_averages: Whether the file has running averages of instance norms, which the network does not use.
     """
 
@@ -79,42 +79,42 @@ def load_upstream(
     statistics: Statistics = "picture",
     device: str = "cpu",
 ) -> Translator:
-    """Make a generator of pytorch-CycleGAN-and-pix2pix ready to translate; ``.network`` is the bare module.
+    """Load a generator of pytorch-CycleGAN-and-pix2pix as a translator; its ``.network`` is the bare module.
 
-    What was found in the file is said on standard error.
+    The architecture that was found is logged.
 
     Args:
         path: The .pth file, such as latest_net_G.pth.
-        netG: What that tool calls the architecture, where the guess is to be checked.
-        image_size: Pixels a side that images are scaled to before the network: its --load_size when testing.
-        statistics: What batch norm normalizes by: "image" as the tool does, "running" as it does with --eval.
-        device: Where it runs.
+        netG: Upstream's name of the expected architecture; raises an error if the file has another one.
+        image_size: Side in pixels that images are scaled to: upstream's --load_size at test time.
+        statistics: What batch norm normalizes by: "picture" as upstream by default, "running" as with its --eval.
+        device: Device to translate on.
 
     Raises:
         UserError: As `read_generator`.
     """
     found = read_generator(Path(path), netG, statistics)
-    print(f"{path}: {found.description}", file=sys.stderr)
-    config = describe({"a2b": found.spec}, image_size, statistics)
+    logger.info(f"{path}: {found.description}")
+    config = model_config({"a2b": found.spec}, image_size, statistics, kind="upstream")
     return Translator(config, {"a2b": found.network}, device=device)
 
 
-def describe(
-    generators: dict[Literal["a2b", "b2a"], NetworkSpec], image_size: int, statistics: Statistics
+def model_config(
+    generators: dict[Literal["a2b", "b2a"], NetworkSpec], image_size: int, statistics: Statistics, *, kind: str
 ) -> ModelConfig:
-    """Say of generators of that tool what a model file says: its images are scaled, and have 8 bits."""
-    forth = generators.get("a2b", next(iter(generators.values()))).arguments
+    """Return the config of a model of upstream's generators, whose images are scaled and have 8 bits."""
+    arguments = generators.get("a2b", next(iter(generators.values()))).arguments
     return ModelConfig(
-        kind="pix2pix" if len(generators) == 1 else "cyclegan",
+        kind=kind,
         networks=generators,
-        preprocessing=Preprocessing(forth["in_channels"], forth["out_channels"], image_size, resized=True),
+        preprocessing=Preprocessing(arguments["in_channels"], arguments["out_channels"], image_size, resized=True),
         statistics=statistics,
         training={"data": "unknown", "imported_from": "pytorch-CycleGAN-and-pix2pix"},
     )
 
 
 def read_generator(path: Path, name: str | None = None, statistics: Statistics = "picture") -> UpstreamGenerator:
-    """Read a generator of pytorch-CycleGAN-and-pix2pix.
+    """Read an upstream generator.
 
     Args:
         path: The .pth file.
@@ -122,52 +122,52 @@ def read_generator(path: Path, name: str | None = None, statistics: Statistics =
         statistics: What its norms are to normalize by.
 
     Raises:
-        UserError: As `read_upstream`; or the file holds a discriminator, or instance norms with running averages while
-            those are asked for.
+        UserError: As `read_upstream`; or the file holds a discriminator, or ``statistics`` is "running" and it has
+            running averages of instance norms.
     """
     found = read_upstream(path, name)
     if not isinstance(found, UpstreamGenerator):
-        raise UserError(f"{path}: holds {found.description}, which translates nothing. Take the file of a generator.")
+        raise UserError(f"{path}: is {found.description}, not a generator. Give the file of a generator.")
     if statistics == "running" and found.has_unused_averages:
         raise UserError(
-            f"{path}: --statistics running: its instance norms come with running averages, as PyTorch before 0.4 kept "
-            "them; ganvas has no such norm, and that tool drops them. Leave the option out: each image's own "
-            "statistics are what that tool translates by."
+            f"{path}: --statistics running: its instance norms come with running averages, as PyTorch before 0.4 "
+            "stored them; neither ganvas nor current upstream uses them. Leave out --statistics: upstream translates "
+            "by each image's own statistics."
         )
     return found
 
 
 def read_upstream(path: Path, name: str | None = None) -> UpstreamNetwork:
-    """Read a generator or a discriminator of pytorch-CycleGAN-and-pix2pix.
+    """Read an upstream generator or discriminator.
 
     Args:
         path: The .pth file.
-        name: What that tool calls the network, where the guess is to be checked.
+        name: Upstream's name of the expected network, such as "unet_256"; None accepts any.
 
     Raises:
-        UserError: The file is missing, damaged, carries code, holds another kind of network, or none called ``name``.
+        UserError: The file is missing or damaged, contains code, holds an unknown network, or one of another name.
     """
     weights = _load(path)
     try:
         found = _network(weights, path)
-    except (LookupError, ValueError, TypeError, RuntimeError) as error:  # names that belong to none of its networks
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:  # from names or shapes of no known network
         raise UserError(
             f"{path}: has names of pytorch-CycleGAN-and-pix2pix, but not the tensors of one of its networks ({error}). "
             "Give a file such as latest_net_G.pth as that tool wrote it."
         ) from None
     if name is not None and name != found.name:
-        raise UserError(f"{path}: holds {found.name}, not {name}. Leave the name out, or take another file.")
+        raise UserError(f"{path}: holds {found.name}, not {name}. Leave the name out, or give another file.")
     return found
 
 
 def _network(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork:
-    """Build what the tensors' names tell, and fill it."""
+    """Build the network that the tensors' names imply, and load its weights."""
     if "model.model.0.weight" in weights:
         return _unet(weights, path)
     if _is_convolution(weights, "model.10.conv_block.0"):
         raise UserError(
-            f"{path}: holds a ResNet whose blocks pad with zeros (padding_type='zero'). Only blocks that reflect, as "
-            "that tool's --netG resnet_… builds them, can be read."
+            f"{path}: holds a ResNet whose blocks pad with zeros (padding_type='zero'). Only reflection padding, as "
+            "in that tool's --netG resnet_…, is supported."
         )
     if _is_convolution(weights, "model.10.conv_block.1"):
         return _resnet(weights, path)
@@ -175,18 +175,18 @@ def _network(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork:
         return _discriminator(weights, path)
     raise UserError(
         f"{path}: holds no network of pytorch-CycleGAN-and-pix2pix (it has {', '.join(list(weights)[:3])}, …). "
-        "Its U-Nets, ResNets, PatchGANs and pixel discriminators can be read."
+        "Its U-Nets, ResNets, PatchGANs and pixel discriminators are supported."
     )
 
 
 def write_upstream(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
-    """Write a generator as a .pth file that the tool loads.
+    """Write a generator as a .pth file for upstream.
 
     Returns:
-        The options that the tool loads it with; those that have its defaults for every model are left out.
+        The options with which upstream loads it, without those that are always its defaults.
 
     Raises:
-        UserError: The tool has no such architecture, or the place cannot be written.
+        UserError: Upstream has no such architecture, or the file cannot be written.
     """
     arguments = all_arguments(spec)
     if spec.architecture == "unet":
@@ -200,46 +200,51 @@ def write_upstream(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
             "norm and transposed convolutions; this generator is none of them. Export it to ONNX instead."
         )
     weights = {_renamed(key, modules): value.cpu().clone() for key, value in network.state_dict().items()}
-    content = io.BytesIO()  # torch's own writer may end the process where the disk is full
+    content = io.BytesIO()  # torch's own file writer may abort the process if the disk is full
     torch.save(weights, content)
     write_file(path, content.getvalue())
     return _options(name, arguments)
 
 
 def _options(name: str, arguments: Mapping[str, Any]) -> str:
-    """Give that tool's options for a generator: what depends on its model, and what is not its default."""
+    """Return upstream's options for a generator: those that depend on its model, and those without its defaults."""
     options = f"--netG {name} --norm {arguments['norm']}"
     if not arguments["dropout"]:
         options += " --no_dropout"
-    theirs = {"ngf": ("base_channels", 64), "input_nc": ("in_channels", 3), "output_nc": ("out_channels", 3)}
-    changed = [f" --{option} {arguments[ours]}" for option, (ours, usual) in theirs.items() if arguments[ours] != usual]
-    return options + "".join(changed)
+    for option, argument, default in (
+        ("ngf", "base_channels", 64),
+        ("input_nc", "in_channels", 3),
+        ("output_nc", "out_channels", 3),
+    ):
+        if arguments[argument] != default:
+            options += f" --{option} {arguments[argument]}"
+    return options
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """Read the table of tensors, without the prefix that several GPUs left.
+    """Read the dict of tensors, without the prefix that training on several GPUs leaves.
 
-    No word of torch's own errors is passed on: some advise to run the code in the file.
+    Torch's own error messages are not passed on: some advise to execute the code in the file.
     """
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}. Give a .pth file.")
     if (what := describe_content(path)) is not None:
         raise UserError(f"{path}: {what}")
     try:
-        # Mapped, nothing is copied before shapes are compared; files of old versions cannot be mapped.
+        # Memory mapping copies nothing before shapes are compared; files of old versions do not support it.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: is no plain table of tensors. A file that carries code is refused, and nothing of it was run; a "
-            "damaged one has to be copied again."
+            f"{path}: is not a plain dict of tensors. Files that contain code are refused, and nothing in it was "
+            "executed. If the file is damaged, copy it again."
         ) from None
-    except Exception as error:  # where bytes are damaged, the reader stumbles anywhere: over indices, types, numbers
+    except Exception as error:  # damaged bytes can raise anything: IndexError, TypeError, OverflowError …
         raise UserError(
-            f"{path}: is no plain table of tensors, or a damaged one ({type(error).__name__}). Copy it again, or give "
-            "a file such as latest_net_G.pth as that tool wrote it."
+            f"{path}: is not a plain dict of tensors, or damaged ({type(error).__name__}). Copy it again, or give a "
+            "file such as latest_net_G.pth as that tool wrote it."
         ) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: is no table of tensors. Give a file such as latest_net_G.pth.")
+        raise UserError(f"{path}: is not a dict of tensors. Give a file such as latest_net_G.pth.")
     size = sum(value.numel() * value.element_size() for value in content.values())
     if size > path.stat().st_size:
         raise UserError(
@@ -250,7 +255,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _unet(weights: Mapping[str, Tensor], path: Path) -> UpstreamGenerator:
-    levels = min(max(key.count(".model.") for key in weights), MOST_LEVELS)
+    levels = min(max(key.count(".model.") for key in weights), MAX_LEVELS)
     modules = _unet_modules(levels)
     first, last = weights["model.model.0.weight"], weights.get("model.model.3.weight")
     arguments = {
@@ -259,19 +264,19 @@ def _unet(weights: Mapping[str, Tensor], path: Path) -> UpstreamGenerator:
         "base_channels": first.shape[0],
         "num_levels": levels,
         "norm": _norm(weights, modules["down.1.1"], modules["down.1.2"]),
-        "dropout_levels": list(range(1, max(1, levels - 4))),  # that tool's; only training uses it
+        "dropout_levels": list(range(1, max(1, levels - 4))),  # as upstream; used only in training
     }
     return _generator("unet", arguments, modules, weights, path, f"unet_{2**levels}")
 
 
 def _unet_modules(levels: int) -> dict[str, str]:
-    """Give that tool's name of each module of a U-Net here."""
+    """Return upstream's name of each module of a U-Net."""
     modules, inside = {"down.0.1": "model.model.0", f"up.{levels - 1}.1": "model.model.3"}, "model.model.1.model"
     for level in range(1, levels):
         innermost = level == levels - 1
         up, up_norm = (3, 4) if innermost else (5, 6)
         modules |= {f"down.{level}.1": f"{inside}.1", f"down.{level}.2": f"{inside}.2"}
-        step = levels - 1 - level  # ups are counted from the innermost
+        step = levels - 1 - level  # up layers are numbered from the innermost
         modules |= {f"up.{step}.1": f"{inside}.{up}", f"up.{step}.2": f"{inside}.{up_norm}"}
         inside += ".3.model"
     return modules
@@ -294,7 +299,7 @@ def _resnet(weights: Mapping[str, Tensor], path: Path) -> UpstreamGenerator:
 
 
 def _resnet_modules(blocks: int, with_dropout: bool) -> dict[str, str]:
-    """Give that tool's name of each module of a ResNet here: layers have the same numbers, but in the blocks."""
+    """Return upstream's name of each module of a ResNet: layers have the same numbers, except in the blocks."""
     modules = {f"layers.{n}": f"model.{n}" for n in (1, 2, 4, 5, 7, 8)}
     second = 6 if with_dropout else 5
     for n in range(10, 10 + blocks):
@@ -330,7 +335,7 @@ def _discriminator(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork
     layers = len([n for n in numbers if weights.get(f"{prefix}.{n}.weight", first[0]).ndim == 4]) - 2
     network = build_empty(
         lambda: make_discriminator(
-            kind, first.shape[1], base_channels=first.shape[0], num_layers=min(max(1, layers), MOST_LEVELS), norm=norm
+            kind, first.shape[1], base_channels=first.shape[0], num_layers=min(max(1, layers), MAX_LEVELS), norm=norm
         )
     )
     _fill(network, _discriminator_modules(kind, layers), weights, path, norm)
@@ -341,7 +346,7 @@ def _discriminator(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork
 
 
 def _discriminator_modules(kind: Literal["patch", "pixel"], layers: int) -> dict[str, str]:
-    """Give that tool's name of each module of a discriminator here."""
+    """Return upstream's name of each module of a discriminator."""
     if kind == "pixel":
         return {f"layers.{n}": f"net.{n}" for n in (0, 2, 3, 5)}
     modules = {"layers.0.0": "model.0"}
@@ -356,7 +361,7 @@ def _is_convolution(weights: Mapping[str, Tensor], module: str) -> bool:
 
 
 def _norm(weights: Mapping[str, Tensor], convolution: str, norm: str) -> Norm:
-    """Tell the norm: that tool's batch norm has weights; its convolutions have a bias only before instance norm."""
+    """Infer the norm: upstream's batch norm has weights, and its convolutions have a bias only before instance norm."""
     if f"{norm}.weight" in weights:
         return "batch"
     return "instance" if f"{convolution}.bias" in weights else "none"
@@ -365,23 +370,23 @@ def _norm(weights: Mapping[str, Tensor], convolution: str, norm: str) -> Norm:
 def _fill(
     network: nn.Module, modules: Mapping[str, str], weights: Mapping[str, Tensor], path: Path, norm: Norm
 ) -> None:
-    """Put that tool's tensors into a network of ours.
+    """Load upstream's tensors into a network.
 
-    What it leaves out is zero: the count of batches in old files, and biases where it has none. Old instance norms
-    kept running averages, which that tool does not use; `read_generator` refuses to ask for them.
+    Tensors that upstream lacks are zero: the count of batches in old files, and biases before batch norm. Running
+    averages of instance norms, which old files have, are dropped.
 
     Raises:
-        UserError: Names or shapes do not fit.
+        UserError: Names or shapes differ.
     """
     left = {key: value for key, value in weights.items() if norm != "instance" or key.rpartition(".")[2] not in TRACKED}
-    own = {}
+    found = {}
     for key, value in network.state_dict().items():
         theirs = _renamed(key, modules)
         if theirs in left:
-            own[key] = left.pop(theirs)
+            found[key] = left.pop(theirs)
         elif key.endswith((".bias", ".num_batches_tracked")):
-            own[key] = torch.zeros(value.shape, dtype=value.dtype)
-    load_weights(network, own | left, str(path))
+            found[key] = torch.zeros(value.shape, dtype=value.dtype)
+    load_weights(network, found | left, str(path))
 
 
 def _renamed(key: str, modules: Mapping[str, str]) -> str:

@@ -32,7 +32,7 @@ from ganvas.data.paired import dataset_info
 from ganvas.data.palette import Color, parse_palette
 from ganvas.data.tensors import ValueRange
 from ganvas.errors import UserError, WriteError
-from ganvas.inference.run_data import data_of_run, some_sources
+from ganvas.inference.run_data import data_of_run, sample_sources
 from ganvas.inference.tiling.plan import Tiling, grid_of
 from ganvas.inference.tiling.tiles import translate_tiled
 from ganvas.inference.translator import Translator
@@ -539,7 +539,7 @@ def _examples(config: ModelConfig, data: Path, folder: Path) -> list[Example]:
         return []
     found = []
     for way in config.networks:
-        for number, picture in enumerate(some_sources(config, way, data, there[-1], EXAMPLES)):
+        for number, picture in enumerate(sample_sources(config, way, data, there[-1], EXAMPLES)):
             path = folder / f"{way}-{number}.{'png' if picture.dtype == np.uint8 and picture.shape[2] < 4 else 'tif'}"
             write_image(path, picture)
             found.append(Example(path, way))

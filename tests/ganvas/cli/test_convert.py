@@ -114,7 +114,7 @@ def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
     code, out, err = cyclegan("import", *files, tmp_path / "model")
     assert (code, out) == (2, "")
     assert f"{files[0]}, {files[1]}: the generator b2a translates 3 to 3 channels, but" in err
-    assert "have 1 and 3. Take generators" in err
+    assert "have 1 and 3. Use generators" in err
     assert not (tmp_path / "model").exists()
 
 
@@ -162,8 +162,8 @@ def compared(monkeypatch):
     """Write no file: keep the images that it would have been compared on."""
     kept = []
 
-    def export_translator(translator, path, *, weights, pictures):
-        kept[:] = pictures
+    def export_translator(translator, path, *, weights, images):
+        kept[:] = images
         path.write_bytes(weights.encode())
         return Differences(0.0, 0.0)
 
@@ -255,11 +255,11 @@ def damage(data):
 @pytest.mark.parametrize(
     ("happens", "said"),
     [
-        (lose, "the run's dataset, is not there; --data gives some"),
+        (lose, "the run's dataset, does not exist; use --data"),
         (damage, "the run's data cannot be read: "),
         (lambda data: (data.parent / "run" / "config.json").write_text("{"), "the run's data cannot be read: "),
-        (lambda data: (data.parent / "run" / "config.json").write_text("{}"), "the model lies in no run"),
-        (lambda data: (data.parent / "run" / "config.json").unlink(), "the model lies in no run"),
+        (lambda data: (data.parent / "run" / "config.json").write_text("{}"), "the model is not part of a run"),
+        (lambda data: (data.parent / "run" / "config.json").unlink(), "the model is not part of a run"),
     ],
 )
 def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pairs, compared, happens, said):
@@ -292,16 +292,16 @@ def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pair
         (["export", "MODEL"], "give one output"),
         (["export", "MODEL", "x.onnx", "--peer", "x.pth"], "give one output"),
         (["export", "MODEL", "x.tflite"], "ends with .onnx or .pt2"),
-        (["export", "MODEL", "x.pth"], "are written by --peer x.pth"),
+        (["export", "MODEL", "x.pth"], "use --peer x.pth"),
         (["export", "MODEL", "x.pt2", "--weights", "fp16"], "--weights fp16: is for .onnx"),
         (
             ["export", "MODEL", "x.onnx", "--weights", "int8"],
-            "--weights int8: its scales are chosen by real images. Give a folder of them: the model lies in no run",
+            "--weights int8: needs real images for calibration. Give a folder with --data: the model is not part",
         ),
         (["export", "nowhere", "x.onnx"], "there is no such folder"),
         (["import", "nowhere.pth", "out"], "there is no such file"),
         (["import", "nowhere.pth", "out", "--image-size", "0"], "--image-size 0"),
-        (["import", "nowhere.pth", "MODEL"], "is there already"),
+        (["import", "nowhere.pth", "MODEL"], "exists already"),
     ],
 )
 def test_bad_input(pix2pix, model, tmp_path, monkeypatch, arguments, said):

@@ -45,10 +45,10 @@ class Repeated(nn.Module):
         return x[:, :1].repeat(1, 5, 1, 1)
 
 
-def translator(channels=3, out=None, network=None, kind="pix2pix", direction="a2b", **preprocessing):
+def translator(channels=3, out=None, network=None, direction="a2b", **preprocessing):
     how = Preprocessing(channels, out or channels, 32, False, **preprocessing)
     networks = {direction: network or nn.Identity()}
-    return Translator(ModelConfig(kind, dict.fromkeys(networks, SPEC), how), networks)
+    return Translator(ModelConfig("pix2pix", dict.fromkeys(networks, SPEC), how), networks)
 
 
 def noise(kind, channels, top=None):
@@ -254,12 +254,16 @@ def test_floats_just_beyond_0_to_1_are_what_resampling_leaves():
     assert np.array_equal(translator(1).translate(edges), [[[0], [1]]])
 
 
-def test_the_way_back_has_the_ranges_exchanged():
+def test_ranges_are_exchanged_in_the_reverse_direction_of_a_bidirectional_model():
     ranges = {"source_range": (0, 10), "target_range": (0, 1000), "source_type": "float32", "target_type": "uint16"}
-    back = translator(1, kind="cyclegan", direction="b2a", **ranges)
-    assert np.allclose(back.translate(np.full((2, 2, 1), 500, np.uint16)), 5, atol=1e-5)
-    forth = translator(1, kind="cyclegan", **ranges)
-    assert np.array_equal(forth.translate(np.full((2, 2, 1), 5, np.float32)), np.full((2, 2, 1), 500, np.uint16))
+    how = Preprocessing(1, 1, 32, False, **ranges)
+    networks = {"a2b": nn.Identity(), "b2a": nn.Identity()}
+    config = ModelConfig("cyclegan", dict.fromkeys(networks, SPEC), how)
+    a, b = np.full((2, 2, 1), 5, np.float32), np.full((2, 2, 1), 500, np.uint16)
+    assert np.array_equal(Translator(config, networks, direction="a2b").translate(a), b)
+    assert np.allclose(Translator(config, networks, direction="b2a").translate(b), a, atol=1e-5)
+    # Of one direction, the preprocessing is that direction's, whichever it is.
+    assert np.array_equal(translator(1, direction="b2a", **ranges).translate(a), b)
 
 
 def test_another_tools_words_for_directions_are_understood():

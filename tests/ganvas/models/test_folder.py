@@ -127,7 +127,8 @@ def test_both_directions_in_one_file(tmp_path):
     ("change", "said"),
     [
         ({"format_version": 2}, "format version 2"),
-        ({"kind": "pix3pix"}, "kind is 'pix3pix'"),
+        ({"kind": "pix 3"}, "kind is 'pix 3'"),
+        ({"kind": "dcgan", "networks": None}, "networks is None"),
         ({"wings": 2}, "wings: there is no such option"),
         ({"weights_sha256": "0" * 64}, "is damaged"),
         ({"networks": {"a2b": {**vars(SPEC), "architecture": "transformer"}}}, "architecture is 'transformer'"),

@@ -200,7 +200,7 @@ def noise(shape=(32, 32, 3)):
 
 
 def test_a_model_goes_to_the_hub_and_comes_back(pix2pix, stand_in, model, tmp_path):
-    code, out, err = pix2pix("push", model, "someone/earth", "--licence", "mit", "--json")
+    code, out, err = pix2pix("push", model, "someone/earth", "--license", "mit", "--json")
     assert code == 0, err
     assert json.loads(out) == {"pushed": f"{stand_in.address}/someone/earth"}
     files = stand_in.repositories["someone/earth"]
@@ -217,7 +217,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(pix2pix, stand_in, model, tmp_pa
 
 
 def test_the_card_on_the_hub_has_metadata_and_the_name(pix2pix, stand_in, model):
-    assert pix2pix("push", model / "model", "someone/earth", "--licence", "cc-by-4.0", "--private")[0] == 0
+    assert pix2pix("push", model / "model", "someone/earth", "--license", "cc-by-4.0", "--private")[0] == 0
     card = stand_in.repositories["someone/earth"]["README.md"].decode()
     metadata = "library_name: ganvas\npipeline_tag: image-to-image\ntags: [ganvas, pix2pix]\nlicense: cc-by-4.0"
     assert card == f"---\n{metadata}\n---\n\n" + CARD.replace("this folder", "hub:someone/earth")
@@ -225,9 +225,9 @@ def test_the_card_on_the_hub_has_metadata_and_the_name(pix2pix, stand_in, model)
 
 
 def test_from_python_as_by_the_command(pix2pix, stand_in, model):
-    assert ganvas.push_to_hub(str(model), "someone/earth", licence="mit") == f"{stand_in.address}/someone/earth"
+    assert ganvas.push_to_hub(str(model), "someone/earth", license="mit") == f"{stand_in.address}/someone/earth"
     assert stand_in.private == set()
-    assert pix2pix("push", model, "someone/same", "--licence", "mit")[0] == 0
+    assert pix2pix("push", model, "someone/same", "--license", "mit")[0] == 0
     here, there = (stand_in.repositories[f"someone/{name}"] for name in ("earth", "same"))
     assert {**here, "README.md": here["README.md"].replace(b"someone/earth", b"someone/same")} == there
     assert np.array_equal(ganvas.load("hub:someone/earth").translate(noise()), ganvas.load(model).translate(noise()))
@@ -243,7 +243,7 @@ def test_a_card_with_metadata_keeps_them(pix2pix, stand_in, model):
     (model / "model" / "README.md").write_text(own)
     assert pix2pix("push", model, "someone/earth")[0] == 0
     assert stand_in.repositories["someone/earth"]["README.md"].decode().startswith("---\nlicense: mit\n---\n# map")
-    code, _, err = pix2pix("push", model, "someone/earth", "--licence", "mit")
+    code, _, err = pix2pix("push", model, "someone/earth", "--license", "mit")
     assert (code, "the card has metadata already" in err) == (2, True)
 
 
@@ -305,7 +305,7 @@ def test_a_page_is_served_of_a_model_on_the_hub_and_ends_on_sigterm(stand_in, mo
 
 @pytest.mark.parametrize("name", ["", "earth", "a/b/c", "a b/c", "../x", "someone/"])
 def test_what_is_no_name_asks_nobody(stand_in, name):
-    with pytest.raises(UserError, match=r"is no name on the hub. Give OWNER/NAME"):
+    with pytest.raises(UserError, match=r"not a valid name. Give OWNER/NAME"):
         ganvas.load(f"hub:{name}")
     assert stand_in.asked == []
 
@@ -326,7 +326,7 @@ def test_without_a_network_what_was_fetched_is_taken_and_nothing_else(stand_in, 
 
 def test_a_token_that_may_not_write(pix2pix, stand_in, model, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    one_message(pix2pix("push", model, "someone/earth"), "does not let you write there", "hf auth login")
+    one_message(pix2pix("push", model, "someone/earth"), "denies write access", "hf auth login")
     assert stand_in.repositories == {}
 
 
@@ -369,17 +369,17 @@ def test_weights_with_a_wrong_header(pix2pix, stand_in, model, tmp_path, monkeyp
 def test_what_is_not_shared(pix2pix, in_process, stand_in, model, tmp_path):
     one_message(pix2pix("push", tmp_path / "nowhere", "someone/earth"), "there is no such folder")
     one_message(in_process(dcgan_main)("push", model, "someone/earth"), "is a model of pix2pix")
-    one_message(pix2pix("push", model, "earth"), "is no name on the hub")
-    one_message(pix2pix("push", model, "someone/earth", "--licence", "My own"), "license 'My own': give the hub's")
+    one_message(pix2pix("push", model, "earth"), "not a valid name")
+    one_message(pix2pix("push", model, "someone/earth", "--license", "My own"), "license 'My own': give the hub's")
     checkpoint = model / "checkpoints" / "step-00000001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "checkpoint.json").write_text("{}")
     one_message(pix2pix("push", checkpoint, "someone/earth"), "is a checkpoint")
     card = model / "model" / "README.md"
     card.write_bytes(b"\xff")
-    one_message(pix2pix("push", model, "someone/earth"), f"{card}: cannot be read", "Write a card")
+    one_message(pix2pix("push", model, "someone/earth"), f"{card}: cannot be read", "Write a model card")
     card.unlink()
-    one_message(pix2pix("push", model, "someone/earth"), f"{card}: cannot be read", "Write a card")
+    one_message(pix2pix("push", model, "someone/earth"), f"{card}: cannot be read", "Write a model card")
     (model / "model" / "model.safetensors").write_bytes(b"cut")
     one_message(pix2pix("push", model, "someone/earth"), "is damaged")
     assert stand_in.asked == []

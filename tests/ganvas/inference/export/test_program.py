@@ -23,7 +23,7 @@ from ganvas.data.tensors import to_array
 from ganvas.errors import UserError, WriteError
 from ganvas.inference.export import program as export
 from ganvas.inference.export.program import export_translator
-from ganvas.inference.onnx import OnnxTranslator, _preprocessing, main, read, write
+from ganvas.inference.onnx import OnnxTranslator, _read_preprocessing, main, read, write
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.nn.resnet import ResNetGenerator
@@ -68,14 +68,14 @@ def exported(tmp_path_factory):
         made[name] = (
             model,
             folder / f"{name}.onnx",
-            export_translator(model, folder / f"{name}.onnx", pictures=[photo(40, 60)]),
+            export_translator(model, folder / f"{name}.onnx", images=[photo(40, 60)]),
         )
     for weights in ("fp16", "int8"):
         model, path = made["unet"][0], folder / f"{weights}.onnx"
         made[weights] = (
             model,
             path,
-            export_translator(model, path, weights=weights, pictures=[photo(64, 64, n) for n in range(4)]),
+            export_translator(model, path, weights=weights, images=[photo(64, 64, n) for n in range(4)]),
         )
     return made
 
@@ -146,7 +146,7 @@ def test_a_single_value_that_is_no_number_is_noticed_on_any_input(tmp_path, monk
     monkeypatch.setattr(export, "_onnx_session", wrong)
     monkeypatch.setattr(export, "_write_onnx", lambda what, path: path.write_bytes(b"x"))
     with pytest.raises(UserError, match=f"was not written, since .*{said}"):
-        export_translator(translator(), tmp_path / "x.onnx", weights=weights, pictures=[photo(40, 60), photo(50, 40)])
+        export_translator(translator(), tmp_path / "x.onnx", weights=weights, images=[photo(40, 60), photo(50, 40)])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -198,7 +198,7 @@ def test_every_generator_is_exported_and_compared(tmp_path, architecture, argume
 
 def test_a_program_of_torch(tmp_path):
     model = translator()
-    found = export_translator(model, tmp_path / "x.pt2", pictures=[photo(40, 60)])
+    found = export_translator(model, tmp_path / "x.pt2", images=[photo(40, 60)])
     assert found.largest <= 1e-4
     program = torch.export.load(tmp_path / "x.pt2").module()
     for shape in ((2, 3, 33, 70), (1, 3, 64, 64), (1, 3, 5, 200)):
@@ -255,12 +255,12 @@ def test_scaling_is_the_translators(exported):
 def test_a_map_in_the_legends_colours_is_scaled_by_neighbours_there_too(tmp_path):
     colours = ((242, 239, 228), (150, 200, 235))
     model = translator(legend=colours)
-    export_translator(model, tmp_path / "x.onnx", pictures=[photo(40, 60)])
+    export_translator(model, tmp_path / "x.onnx", images=[photo(40, 60)])
     picture = np.array(colours, dtype=np.uint8)[(photo(100, 75)[:, :, 0] > 127).astype(int)]
     runner = OnnxTranslator(tmp_path / "x.onnx")
     inside = to_array(model.prepare(picture).values, np.uint8)
     assert {tuple(colour) for colour in inside.reshape(-1, 3).tolist()} == set(colours)
-    np.testing.assert_array_equal(runner._scaled(picture), inside)
+    np.testing.assert_array_equal(runner.scaled(picture), inside)
 
 
 def test_one_picture_and_arrays(exported, tmp_path):
@@ -531,15 +531,15 @@ def test_metadata_of_a_stranger_are_checked(change):
         "legend": [[1, 2, 3]],
     }
     path = Path("x.onnx")
-    assert _preprocessing(path, json.dumps({"preprocessing": good})) == good
+    assert _read_preprocessing(path, json.dumps({"preprocessing": good})) == good
     with pytest.raises(UserError, match=r"x\.onnx: its metadata do not say"):
-        _preprocessing(path, json.dumps({"preprocessing": good | change}))
+        _read_preprocessing(path, json.dumps({"preprocessing": good | change}))
 
 
 @pytest.mark.parametrize("about", ["[" * 100_000, '{"preprocessing": {"image_size": ' + "9" * 5000 + "}}"])
 def test_metadata_that_break_a_reader_are_one_message(about):
     with pytest.raises(UserError, match=r"x\.onnx: its metadata do not say"):
-        _preprocessing(Path("x.onnx"), about)
+        _read_preprocessing(Path("x.onnx"), about)
 
 
 @pytest.mark.parametrize("module", ["ganvas.inference.onnx", "ganvas.inference.export.program"])

@@ -18,14 +18,14 @@ GRIDS = (Grid(), Grid(4, 8), Grid(32, 32))
 @st.composite
 def axes(draw):
     grid = draw(st.sampled_from(GRIDS))
-    tile = draw(st.integers(grid.least, 150))
+    tile = draw(st.integers(grid.min_size, 150))
     overlap = draw(st.integers(0, -(-tile // grid.step) * grid.step - grid.step))
     return Axis(draw(st.integers(1, 400)), tile, overlap, grid)
 
 
 @given(axes())
 def test_weights_sum_to_one_and_neighbours_share_what_was_asked_for(axis):
-    total = np.zeros(axis.whole)
+    total = np.zeros(axis.padded)
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         assert (weights >= 0).all()
         total[start : start + axis.size] += weights
@@ -37,20 +37,20 @@ def test_weights_sum_to_one_and_neighbours_share_what_was_asked_for(axis):
 def test_tiles_begin_on_the_grid_and_end_with_the_picture(axis):
     assert axis.starts == sorted(set(axis.starts))
     assert axis.starts[0] == 0
-    assert axis.starts[-1] + axis.size == axis.whole
-    assert all(number % axis.grid.step == 0 for number in (*axis.starts, axis.size, axis.whole))
-    assert sum(axis.done) == axis.whole
+    assert axis.starts[-1] + axis.size == axis.padded
+    assert all(number % axis.grid.step == 0 for number in (*axis.starts, axis.size, axis.padded))
+    assert sum(axis.finished) == axis.padded
 
 
 @given(axes())
 def test_the_picture_is_mirrored_out_as_the_network_would(axis):
     picture = torch.arange(axis.length, dtype=torch.float64).expand(1, 1, 8, -1)
-    padded, _, left = pad_to_multiple(picture, axis.grid.step, at_least=axis.grid.least)
-    assert (padded.shape[3], left) == (axis.whole, axis.before)
+    padded, _, left = pad_to_multiple(picture, axis.grid.step, at_least=axis.grid.min_size)
+    assert (padded.shape[3], left) == (axis.padded, axis.pad_before)
     for start in axis.starts:
         assert axis.pixels(start).tolist() == padded[0, 0, 0, start : start + axis.size].tolist()
-    after = axis.whole - axis.length - axis.before
-    everywhere = reflect_positions(axis.length, axis.before, after, torch.device("cpu"))
+    after = axis.padded - axis.length - axis.pad_before
+    everywhere = reflect_positions(axis.length, axis.pad_before, after, torch.device("cpu"))
     assert {int(pixel) for start in axis.starts for pixel in axis.pixels(start)} == set(everywhere.tolist())
 
 
@@ -59,7 +59,7 @@ def test_borders_are_where_a_tile_begins_or_ceases_to_count():
     assert axis.starts == [0, 448, 512]
     assert axis.borders == [448 + 16 - 12, 512 - 16 - 12, 512 + 16 - 12, 960 - 16 - 12]
     for start, weights in zip(axis.starts, axis.weights, strict=True):
-        counts = np.flatnonzero(weights) + start - axis.before
+        counts = np.flatnonzero(weights) + start - axis.pad_before
         ends = {int(counts[0]), int(counts[-1]) + 1} & set(range(1, 1000))
         assert ends <= set(axis.borders)
 
@@ -99,17 +99,17 @@ def test_by_the_grids_step_the_output_moves_with_the_picture_and_by_half_of_it_i
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 40))
 def test_a_sample_is_spread_over_the_picture(height, width, count):
     plan = Plan.of(height, width, Tiling(64, 16), torch.nn.Identity())
-    sample = plan.spread(count)
+    sample = plan.sample(count)
     places = {(window.top, window.left) for window in sample}
     assert len(places) == len(sample) <= count
     assert len(sample) >= min(count, plan.tiles) / 2
-    assert len(plan.spread(plan.tiles)) == plan.tiles
+    assert len(plan.sample(plan.tiles)) == plan.tiles
 
 
 def test_every_second_tile_of_a_sample_is_of_one_colour_of_a_chessboard():
     plan = Plan.of(1000, 1000, Tiling(100, 0), torch.nn.Identity())
     for count in (16, 25, 100):
-        sample = plan.spread(count)
+        sample = plan.sample(count)
         side = round(count**0.5)
         tops, lefts = (sorted({getattr(window, name) for window in sample}) for name in ("top", "left"))
         assert (len(tops), len(lefts)) == (side, side)

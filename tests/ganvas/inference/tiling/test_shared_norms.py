@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ganvas.inference.tiling.plan import Plan, Tiling
-from ganvas.inference.tiling.shared_norms import SharedNorm, gather, shared_norms
+from ganvas.inference.tiling.shared_norms import SharedNorm, compute_statistics, shared_norms
 from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d, set_norm_statistics
 from ganvas.nn.unet import UNetGenerator
 
@@ -35,7 +35,7 @@ def test_statistics_of_all_tiles_are_those_of_the_whole_map_at_any_resolution():
                 tile = picture[..., window.top : window.top + 32, window.left : window.left + 32]
                 return norm(tile[..., ::scale, ::scale])
 
-            passes, apart = gather([norm], plan.spread(plan.tiles), translate, 1e-5)
+            passes, apart = compute_statistics([norm], plan.sample(plan.tiles), translate, 1e-5)
         assert passes == 1
         assert 0 < apart < 1
         wanted = picture[..., ::scale, ::scale].double().flatten(2)[0]
@@ -54,7 +54,7 @@ def test_a_small_deviation_beside_a_large_mean_is_kept():
     def translate(window):
         norm(picture[..., window.top : window.top + 32, window.left : window.left + 32])
 
-    gather([norm], plan.spread(plan.tiles), translate, 1e-5)
+    compute_statistics([norm], plan.sample(plan.tiles), translate, 1e-5)
     wanted = picture.double().flatten(2)[0]
     assert torch.allclose(norm.mean.double(), wanted.mean(dim=1), rtol=1e-7, atol=0)
     assert torch.allclose(norm.variance.double(), wanted.var(dim=1, correction=0), rtol=1e-4, atol=0)
@@ -70,7 +70,7 @@ def test_a_networks_layers_see_what_they_normalise_by(statistics):
     whole = network(picture)
     plan = Plan.of(64, 64, Tiling(64, 0), network)
     with shared_norms(network) as norms:
-        passes, apart = gather(norms, plan.spread(1), lambda window: network(picture), 1e-5)
+        passes, apart = compute_statistics(norms, plan.sample(1), lambda window: network(picture), 1e-5)
         assert torch.allclose(network(picture), whole, atol=1e-4)
     assert (len(norms), apart) == ((3, 0.0) if statistics == "picture" else (0, 0.0))
     assert passes <= len(norms)
@@ -86,5 +86,5 @@ def test_scale_and_shift_that_were_learned_are_kept():
     expected = norm.eval()(x)
     shared = SharedNorm(norm)
     plan = Plan.of(8, 8, Tiling(8, 0), nn.Identity())
-    gather([shared], plan.spread(1), lambda window: shared(x), 0)
+    compute_statistics([shared], plan.sample(1), lambda window: shared(x), 0)
     assert np.allclose(shared(x), expected, atol=1e-5)

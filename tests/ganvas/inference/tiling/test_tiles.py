@@ -16,6 +16,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 from torch import nn
 
+from ganvas.cli.translate import translate_files
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
 from ganvas.errors import UserError, WriteError
@@ -23,7 +24,6 @@ from ganvas.inference.tiling import tiles
 from ganvas.inference.tiling.plan import Plan, Tiling
 from ganvas.inference.tiling.seams import seam_measure
 from ganvas.inference.tiling.tiles import open_source, translate_tiled
-from ganvas.inference.translate_files import translate_files
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import InstanceNorm2d
@@ -185,7 +185,7 @@ def test_a_picture_that_has_to_be_read_or_written_whole_may_not_be_huge(tmp_path
     write_image(tmp_path / "x.tif", smooth(64, 64))
     model = translator(nn.Identity())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
-    with pytest.raises(UserError, match=r"x\.png: has to be decoded whole.*Save it as TIFF"):
+    with pytest.raises(UserError, match=r"x\.png: this format cannot be read by windows.*Save it as a tiled TIFF"):
         translate_tiled(model, tmp_path / "x.png", tmp_path / "y.tif", Tiling(32, 0))
     with pytest.raises(UserError, match=r"y\.png: 64x64 pixels.*ends in \.tif"):
         translate_tiled(model, tmp_path / "x.tif", tmp_path / "y.png", Tiling(32, 0))
@@ -302,7 +302,7 @@ def test_the_command_prints_one_object_and_nothing_else(tmp_path, in_process):
     [
         (["--tile", "4"], "needs 8 pixels"),
         (["--tile", "16"], "Give --tile 24 or more"),
-        (["--tile", "32", "--paper"], "--paper: its noise would be the same in every tile"),
+        (["--tile", "32", "--paper"], "--paper: all tiles would get the same dropout"),
     ],
 )
 def test_the_command_refuses_tiles_that_do_not_suit(tmp_path, in_process, options, said):

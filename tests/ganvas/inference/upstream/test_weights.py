@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gzip
+import logging
 import os
 import pickle
 import pickletools
@@ -177,7 +178,7 @@ def test_discriminators_compute_the_same(tmp_path, kind, norm):
     x = torch.rand(2, 6, 128, 128) * 2 - 1
     with torch.no_grad():
         assert (found.network(x) - theirs(x)).abs().max() <= 1e-4 * theirs(x).abs().max()
-    with pytest.raises(UserError, match="translates nothing"):
+    with pytest.raises(UserError, match="not a generator"):
         ganvas.load_upstream(tmp_path / "latest_net_D.pth")
 
 
@@ -228,7 +229,7 @@ def test_running_averages_of_instance_norms_are_not_passed_over_in_silence(tmp_p
     with pytest.raises(UserError, match=r"latest_net_G\.pth: --statistics running: its instance norms come with"):
         ganvas.load_upstream(path, image_size=128, statistics="running")
     with pytest.raises(UserError, match="--statistics running"):
-        run_import(ImportOptions(path, tmp_path / "model", statistics="running"))
+        run_import(ImportOptions(path, tmp_path / "model", statistics="running"), kind="pix2pix")
     assert not (tmp_path / "model").exists()
 
 
@@ -333,7 +334,7 @@ def test_code_is_refused_and_never_run(tmp_path):
     torch.save({"model.model.0.weight": Code()}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Code(), protocol=2))
     for name in ("zip", "plain"):
-        with pytest.raises(UserError, match="nothing of it was run"):
+        with pytest.raises(UserError, match="nothing in it was executed"):
             read_upstream(tmp_path / f"{name}.pth")
     assert not Code.place.exists()
 
@@ -374,9 +375,9 @@ def zipped(path):
 
 
 OTHER_KINDS = {
-    "a TorchScript program: code, of which nothing was run": torchscript,
+    "a TorchScript program, which contains code; nothing in it was executed": torchscript,
     "a Git LFS pointer": lfs_pointer,
-    "a web page that": lambda path: path.write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
+    "a web page saved": lambda path: path.write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
     "a safetensors file under another name": lambda path: save_file({"model.1.weight": torch.zeros(2)}, path),
     "a zip archive": zipped,
     "a gzip archive": lambda path: path.write_bytes(gzip.compress(b"weights")),
@@ -400,7 +401,7 @@ def test_advice_of_torch_to_run_code_is_not_passed_on(tmp_path, monkeypatch, err
         raise error("Set weights_only=False if you trust the source of the file.")
 
     monkeypatch.setattr(torch, "load", load)
-    with pytest.raises(UserError, match="no plain table") as refused:
+    with pytest.raises(UserError, match="not a plain dict") as refused:
         read_upstream(saved(tmp_path / "x.pth", resnet(6, "instance")))
     assert not re.search("weights_only|trust", str(refused.value))
 
@@ -424,9 +425,9 @@ def test_what_is_no_such_file(tmp_path):
         torch.save(table, tmp_path / f"{name}.pth")
     expected = dict.fromkeys(odd, "not the tensors of one of its networks") | {
         "nowhere": "no such file",
-        "cut": "no plain table",
-        "text": "no plain table",
-        "list": "no table",
+        "cut": "not a plain dict",
+        "text": "not a plain dict",
+        "list": "not a dict",
         "other": r"holds no network .* \(it has encoder\.weight",
         "more": "another architecture",
     }
@@ -438,11 +439,11 @@ def test_what_is_no_such_file(tmp_path):
         ganvas.load_upstream(good, netG="resnet_9blocks")
 
 
-def test_what_was_found_is_said(tmp_path, capsys):
+def test_the_architecture_is_logged(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     path = saved(tmp_path / "latest_net_G.pth", resnet(6, "instance", channels=(1, 4)))
     ganvas.load_upstream(path)
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", f"{path}: resnet_6blocks, 1 to 4 channels, ngf 4, norm instance\n")
+    assert caplog.messages == [f"{path}: resnet_6blocks, 1 to 4 channels, ngf 4, norm instance"]
 
 
 def test_a_full_disk_is_one_message_and_leaves_what_was_there(tmp_path, monkeypatch):
@@ -502,7 +503,7 @@ def test_a_small_file_of_huge_tensors_is_refused_before_memory_is_taken(tmp_path
     HUGE[kind](tmp_path / "x.pth")
     assert (tmp_path / "x.pth").stat().st_size < 1e6
     before = peak()
-    with pytest.raises(UserError, match=r"x\.pth: (claims tensors of|is no plain table)"):
+    with pytest.raises(UserError, match=r"x\.pth: (claims tensors of|is not a plain dict)"):
         read_upstream(tmp_path / "x.pth")
     assert peak() - before < 200e6
 
