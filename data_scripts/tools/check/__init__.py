@@ -1,1 +1,1 @@
-"""`python -m data_scripts check`: what a dataset holds, and what is wrong with it."""
+"""``python -m data_scripts check``: describe a dataset and report problems."""

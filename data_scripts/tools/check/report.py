@@ -1,33 +1,33 @@
-"""What `check` finds out about a dataset, and how it is put into words."""
+"""The findings of `check`, as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ganvas.messages import join_first
 
 if TYPE_CHECKING:
     from data_scripts.tools.check.duplicates import NearDuplicates
 
-Layouts = Literal["side by side", "paired folders", "unpaired folders", "digits"]
+DatasetLayout = Literal["side by side", "paired folders", "unpaired folders", "digits"]
 
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What one folder of images, or one split of digits, holds; each kind with its count.
+    """The images of one folder, or of one split of digits, counted.
 
     Attributes:
-        images: How many there are, readable or not.
-        sizes: "256x256" and so on.
-        kinds: Depth and colors: "8-bit color".
-        converted: What is converted when it is read: palettes, CMYK, transparency.
-        classes: Digits alone: images of each class.
+        images: All images, readable or not.
+        sizes: By size, such as "256x256".
+        kinds: By depth and colors, such as "8-bit color".
+        converted: By what is converted on reading: palettes, CMYK, transparency.
+        classes: By class, of digits only.
     """
 
-    pictures: int
+    images: int
     sizes: dict[str, int]
     kinds: dict[str, int]
     converted: dict[str, int] = field(default_factory=dict)
@@ -36,19 +36,19 @@ class FolderReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a dataset holds.
+    """The findings about a dataset.
 
     Attributes:
-        layout: How it lies on the disk.
+        layout: How it is stored.
         folders: By name.
         problems: What is wrong, in one sentence each.
-        notes: What is worth knowing and need not be wrong.
-        identical: Groups of images of exactly the same pixels, by name.
-        near_duplicates: Images that show the same, with how sure that is.
-        sources: Of several sources, their folders, and the target's last.
+        notes: What is worth knowing, and need not be wrong.
+        identical: Groups of images of the same pixels, by name.
+        near_duplicates: Images that show the same, with measures of how similar they are.
+        sources: Of several sources, their folders and the target's last.
     """
 
-    layout: Layouts
+    layout: DatasetLayout
     folders: dict[str, FolderReport]
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -57,12 +57,20 @@ class Report:
     sources: list[str] = field(default_factory=list)
 
 
+def to_json(report: Report) -> dict[str, Any]:
+    """Return a report as JSON values."""
+    values = asdict(report)
+    for folder in values["folders"].values():
+        folder["pictures"] = folder.pop("images")  # the key is part of the format
+    return values
+
+
 def describe(root: Path, report: Report) -> list[str]:
-    """Put a report into words, a line each."""
+    """Return a report as lines of text."""
     lines = [f"{root}: {report.layout}"]
     for name, folder in report.folders.items():
-        parts = [counted(part) for part in (folder.sizes, folder.kinds) if part]
-        lines.append("; ".join([f"  {name}: {folder.pictures} images", *parts]))
+        parts = [_describe_counts(counts) for counts in (folder.sizes, folder.kinds) if counts]
+        lines.append("; ".join([f"  {name}: {folder.images} images", *parts]))
         if folder.classes:
             lines.append("    of each class: " + ", ".join(f"{name} {count}" for name, count in folder.classes.items()))
     if report.notes:
@@ -72,8 +80,8 @@ def describe(root: Path, report: Report) -> list[str]:
     return [*lines, f"{len(report.problems)} problems:", *(f"  {problem}" for problem in report.problems)]
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """Name the commonest: "all 256x256", or "256x256 (90), 128x128 (3) and 4 more"."""
+def _describe_counts(counts: Mapping[str, int]) -> str:
+    """Describe the most common: "all 256x256", or "256x256 (90), 128x128 (3) and 4 more"."""
     if len(counts) == 1:
         return f"all {next(iter(counts))}"
     return join_first([f"{name} ({count})" for name, count in counts.items()])

@@ -66,7 +66,7 @@ def test_everything_that_is_wrong_is_said(check, clean):
         "6 problems",
         "train/text.png: is no image",
         "train/cut.jpg: cannot be decoded",
-        "1 images have an odd width and do not split into A and B (train/odd.png)",
+        "1 images have an odd width and do not split into A and B (odd.png)",
         "1 images are 8-bit grayscale among 8-bit color (gray.png)",
         "1 groups of images with the same content across splits (train/0.png = test/copy.png)",
         "1 groups of images with the same content within a split (train/1.png = train/again.png)",

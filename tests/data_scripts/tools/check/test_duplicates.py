@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from data_scripts.tools.check.duplicates import BITS, Sample, code, find_near_duplicates, is_plain, likeness, view
+from data_scripts.tools.check.duplicates import (
+    BITS,
+    Sample,
+    find_near_duplicates,
+    is_plain,
+    likeness,
+    perceptual_hash,
+    thumbnail,
+)
 
 
 def scene(seed, size=128):
@@ -56,7 +64,7 @@ def samples_of(pictures, splits=None, contents=None):
         Sample(str(index), split, (content,), (index,))
         for index, (split, content) in enumerate(zip(splits, contents, strict=True))
     ]
-    return samples, np.stack([view(picture) for picture in pictures])
+    return samples, np.stack([thumbnail(picture) for picture in pictures])
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -107,7 +115,7 @@ def test_of_a_film_every_frame_is_named_but_not_every_pair():
 
 class TestPairs:
     def found(self, *pairs):
-        rows = [view(picture) for pair in pairs for picture in pair]
+        rows = [thumbnail(picture) for pair in pairs for picture in pair]
         samples = [Sample(str(n), "train", (str(n),), (2 * n, 2 * n + 1)) for n in range(len(pairs))]
         return [(each.first, each.second) for each in find_near_duplicates(samples, np.stack(rows))]
 
@@ -126,14 +134,14 @@ class TestPairs:
 
     def test_the_likeness_is_that_of_the_less_alike_picture(self):
         a, b = scene(1), scene(2)
-        rows = np.stack([view(picture) for picture in (a, b, a, framed(b))])
+        rows = np.stack([thumbnail(picture) for picture in (a, b, a, framed(b))])
         samples = [Sample(str(n), "train", (str(n),), (2 * n, 2 * n + 1)) for n in range(2)]
         (found,) = find_near_duplicates(samples, rows)
         assert found.likeness == pytest.approx(likeness(rows[1], rows[3]), abs=1e-3)
         assert found.likeness < likeness(rows[0], rows[2])
 
     def test_a_picture_is_not_compared_with_a_pair(self):
-        rows = np.stack([view(scene(1))] * 3)
+        rows = np.stack([thumbnail(scene(1))] * 3)
         samples = [Sample("0", "train", ("x",), (0,)), Sample("1", "train", ("y",), (1, 2))]
         assert find_near_duplicates(samples, rows) == []
 
@@ -142,16 +150,16 @@ class TestMeasures:
     @hypothesis.given(st.integers(0, 1000), st.integers(0, 1000))
     def test_the_product_of_codes_counts_the_bits_that_differ(self, one, other):
         chance = [np.random.default_rng(seed).integers(0, 256, (64, 64), dtype=np.uint8) for seed in (one, other)]
-        first, second = map(code, chance)
+        first, second = map(perceptual_hash, chance)
         assert set(first.tolist()) == {-1, 1}
         assert (first > 0).sum() == BITS // 2  # the median parts them
         assert (BITS - first @ second) / 2 == (first != second).sum()
 
     def test_likeness_is_near_one_for_a_shift_and_low_for_others(self):
-        one = view(scene(1))
+        one = thumbnail(scene(1))
         assert likeness(one, one) == pytest.approx(1, abs=0.01)
         assert 0.8 <= likeness(one, np.roll(one, (3, 2), axis=(0, 1))) <= 1
-        others = [likeness(one, view(scene(seed))) for seed in range(2, 60)]
+        others = [likeness(one, thumbnail(scene(seed))) for seed in range(2, 60)]
         assert 0 <= min(others) <= max(others) < 0.5
 
     @pytest.mark.parametrize("channels", [1, 2, 3, 5])
@@ -159,7 +167,7 @@ class TestMeasures:
     def test_views_are_means_of_what_they_cover(self, dtype, channels):
         values = np.random.default_rng(1).integers(0, 256, (128, 192, channels)).astype(dtype)
         values[0, 0], values[0, 1] = 0, 255  # all types span the same range
-        seen = view(values)
+        seen = thumbnail(values)
         assert seen.dtype == np.uint8
         expected = values[:, :, :3].astype(float).reshape(64, 2, 64, 3, -1).mean(axis=(1, 3, 4))
         assert np.abs(seen - expected).max() <= 1.01
@@ -168,11 +176,11 @@ class TestMeasures:
         picture = scene(1).astype(np.float32)
         picture[:20, :20] = np.nan
         picture[-1, -1] = np.inf
-        assert not is_plain(view(picture))
-        assert is_plain(view(np.full((9, 9, 1), np.nan, np.float32)))
+        assert not is_plain(thumbnail(picture))
+        assert is_plain(thumbnail(np.full((9, 9, 1), np.nan, np.float32)))
 
     def test_a_sheet_with_a_faint_line_is_not_plain(self):
         sheet = np.full((64, 64, 1), 255, np.uint8)
-        assert is_plain(view(sheet))
+        assert is_plain(thumbnail(sheet))
         sheet[30:32] = 200
-        assert not is_plain(view(sheet))
+        assert not is_plain(thumbnail(sheet))
