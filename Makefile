@@ -1,6 +1,6 @@
-# Two commands for users: `make demo` and `make test`. Each sets up .venv itself when it is missing or stale.
+# `make demo` and `make test` are for users. Every target sets up .venv when it is missing or out of date.
 
-# The first Python that runs and is of a version that all packages support; a name alone may be a broken shim.
+# The first Python that runs and has a version that all packages support; a name may be a broken shim.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c '$(FITS)' >/dev/null 2>&1; then echo $$python; break; fi; done)
@@ -11,14 +11,14 @@ READY := .venv/.ready
 
 $(READY): pyproject.toml setup.py
 	@$(PYTHON) -c '$(FITS)' >/dev/null 2>&1 || { \
-		echo "ganvas needs Python 3.11 to 3.13, and found none. Install one, or name it: make PYTHON=/path/to/python"; \
+		echo "ganvas needs Python 3.11 to 3.13, and none was found. Install one, or set it: make PYTHON=/path/to/python"; \
 		exit 2; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# An interrupted demo goes on where it stopped; `rm -r runs/demo` starts it anew.
+# An interrupted demo is resumed; `rm -r runs/demo` restarts it.
 demo: $(READY)
 	$(BIN)/python -m data_scripts earth --out datasets/earth128 --size 128
 	$(BIN)/python -m pix2pix train --data datasets/earth128 --out runs/demo --preset demo \
@@ -27,12 +27,12 @@ demo: $(READY)
 		--sheet runs/demo/contact-sheet.png --out runs/demo/translated
 	$(BIN)/python -m pix2pix report runs/demo
 	@echo
-	@echo "Maps that the network has never seen, what it made of them, and the truth:"
+	@echo "Held-out maps, the translations and the targets:"
 	@echo "  $(CURDIR)/runs/demo/contact-sheet.png"
 	@echo "Curves and samples: $(CURDIR)/runs/demo/report.html"
-	@echo "Every test map, translated: $(CURDIR)/runs/demo/translated"
+	@echo "All translations: $(CURDIR)/runs/demo/translated"
 	@echo
-	@echo "This is from a few minutes' training of a small network. The full run (256 pixels, 200 epochs; a GPU helps):"
+	@echo "The demo trains a small network for a few minutes. The full run (256 pixels, 200 epochs; a GPU helps):"
 	@echo "  $(BIN)/python -m data_scripts earth --out datasets/earth"
 	@echo "  $(BIN)/pix2pix train --data datasets/earth --out runs/earth --preset maps"
 

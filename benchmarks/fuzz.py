@@ -113,7 +113,7 @@ def fuzz(options: Options) -> Result:
     processes, connections = [], list[Connection]()
     for number in range(workers):
         reading, writing = context.Pipe(duplex=False)
-        processes.append(context.Process(target=_work, args=(writing, options, number, workers), daemon=True))
+        processes.append(context.Process(target=work, args=(writing, options, number, workers), daemon=True))
         processes[-1].start()
         writing.close()
         connections.append(reading)
@@ -136,7 +136,7 @@ def fuzz(options: Options) -> Result:
     return result
 
 
-def _work(connection: Connection, options: Options, number: int, workers: int) -> None:
+def work(connection: Connection, options: Options, number: int, workers: int) -> None:
     """Run every ``workers``-th case, from ``number`` on."""
     from benchmarks.fuzzing.worker import Worker
 

@@ -20,21 +20,22 @@ from ganvas.files import write_error
 
 torch.set_num_threads(1)
 
-# A property's first example pays for imports and for other work on the machine: time limits would only be noise.
+# No deadlines: an example may pay for an import, or for other work on the machine.
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=15)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-
+ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Chromium looks for updates and more on its own; none of that concerns a page.
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-QUIET += ["--disable-background-networking", "--disable-component-update"]
+CHROMIUM_OPTIONS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),  # no look-ups of its own
+]
 
 
 @pytest.fixture(scope="session")
 def published_data():
-    """The folder of published datasets; tests that need it are skipped where it is not."""
+    """The folder of published datasets that GANVAS_DATA names; tests without it are skipped."""
     folder = os.environ.get("GANVAS_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("GANVAS_DATA names no folder of published datasets")
@@ -43,19 +44,19 @@ def published_data():
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium, driven by Playwright; what needs it is skipped where one of them is not."""
+    """Chromium, controlled by Playwright; tests are skipped where either is missing."""
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
 
 
 @pytest.fixture(autouse=True)
 def same_threads():
-    """Undo what ``--threads`` of a command run in this process has set: sums are rounded otherwise after it."""
+    """Undo what ``--threads`` of a command in this process has set: the rounding of sums depends on it."""
     before = torch.get_num_threads()
     yield
     if torch.get_num_threads() != before:
@@ -64,14 +65,14 @@ def same_threads():
 
 @pytest.fixture
 def in_process(capsys):
-    """Make of a module's main a function that gives exit code, standard output and standard error."""
+    """Turn a module's main into a function that returns exit code, standard output and standard error."""
 
     def command_line(main):
         def run(*arguments):
             capsys.readouterr()
             try:
                 code = main([str(argument) for argument in arguments])
-            except SystemExit as end:  # the parser's own
+            except SystemExit as end:  # from the parser
                 code = end.code
             out, err = capsys.readouterr()
             return code, out, err
@@ -83,7 +84,7 @@ def in_process(capsys):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Make a function of a module that writes files fail, as on a full disk."""
+    """Make a function that writes files fail, as on a full disk."""
 
     def fill(function):
         def refuse(path, *_, **__):
@@ -96,39 +97,34 @@ def full_disk(monkeypatch):
 
 @pytest.fixture
 def start_process():
-    """Start a module's command line as a process of its own, to be killed and signalled."""
+    """Start a module's command line as a process of its own."""
 
     def start(module, *arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=Path(__file__).parent.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return start
 
 
 @pytest.fixture
 def killed_and_resumed(start_process):
-    """Kill a training at random instants, resume it each time, and let it end; give the exit code and messages."""
+    """Kill a training at random instants, resume it each time, and let it end; return the exit code and messages."""
 
     def train(module, arguments, run, *, kills, longest):
-        def continued():
-            begun = (run / "config.json").is_file()
-            return ["train", "--out", run, "--resume"] if begun else [*arguments, "--out", run]
+        def start():
+            resume = (run / "config.json").is_file()
+            return start_process(module, *(["train", "--resume"] if resume else arguments), "--out", run)
 
-        chance, killed = random.Random(7), 0
+        rng, killed = random.Random(7), 0
         for _ in range(kills):
-            victim = start_process(module, *continued())
+            victim = start()
             wait_for_step(victim)
-            time.sleep(chance.uniform(0, longest))
+            time.sleep(rng.uniform(0, longest))
             victim.kill()
             victim.communicate()
             killed += victim.returncode == -signal.SIGKILL
         assert killed >= 1
-        last = start_process(module, *continued())
+        last = start()
         _, err = last.communicate(timeout=300)
         return last.returncode, err
 
@@ -136,7 +132,7 @@ def killed_and_resumed(start_process):
 
 
 def wait_for_step(process):
-    """Wait until a process trains; what comes before are imports."""
+    """Wait for the first step of a training, which comes after the imports."""
     for line in process.stderr:
         if line.startswith("step "):
             return

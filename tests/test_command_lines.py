@@ -1,4 +1,4 @@
-"""What all commands have in common: a quick --help, and a quiet end where nobody reads their output."""
+"""What all commands have in common: a fast --help, and a quiet end when their output is not read."""
 
 import ast
 import os
@@ -29,7 +29,7 @@ def run(*arguments, **options):
 @pytest.mark.slow
 @pytest.mark.essential
 def test_help_imports_nothing_heavy(module):
-    """One process for all commands of a module: what any of them has imported stays."""
+    """In one process for all commands of a module."""
     code = f"""
 import contextlib, io, sys
 from {module}.__main__ import main
@@ -50,7 +50,7 @@ for command in ([], *{[[name] for name in COMMANDS[module].split()]}):
 
 @pytest.mark.parametrize("module", COMMANDS)
 @pytest.mark.slow
-def test_the_list_of_commands_is_complete_and_is_made_without_a_parser(module):
+def test_the_list_of_commands_is_complete(module):
     code = (
         f"import runpy, sys; sys.argv = [{module!r}, '--help']\n"
         f"try: runpy.run_module({module!r}, run_name='__main__')\n"
@@ -77,7 +77,7 @@ def test_a_command_that_is_missing_or_wrong(arguments, code, said):
 
 @pytest.fixture
 def unread():
-    """The end of a pipe that nobody reads: each write to it fails, as after `head` has ended."""
+    """A pipe that nobody reads: each write fails, as after `head` has ended."""
     read, write = os.pipe()
     os.close(read)
     yield write
@@ -96,7 +96,7 @@ UNREAD = [
 @pytest.mark.skipif(os.name == "nt", reason="pipes end in other ways")
 @pytest.mark.parametrize("arguments", UNREAD, ids=lambda arguments: " ".join(arguments[1:]))
 @pytest.mark.slow
-def test_a_command_whose_output_nobody_reads_ends_quietly(unread, arguments):
+def test_output_that_is_not_read_ends_quietly(unread, arguments):
     result = run(*arguments, stdout=unread, stderr=subprocess.PIPE, env=BUFFERED)
     assert (result.returncode, result.stderr) == (141, "")  # 128 + SIGPIPE: what a shell reports of `yes | head`
 
@@ -104,7 +104,7 @@ def test_a_command_whose_output_nobody_reads_ends_quietly(unread, arguments):
 @pytest.mark.skipif(os.name == "nt", reason="pipes end in other ways")
 @pytest.mark.parametrize("module", ["pix2pix", "data_scripts"])
 @pytest.mark.slow
-def test_the_same_without_a_buffer_and_for_messages(unread, module):
+def test_unbuffered_output_and_messages_that_are_not_read_end_quietly(unread, module):
     unbuffered = BUFFERED | {"PYTHONUNBUFFERED": "1"}
     result = run("-m", module, "--help", stdout=unread, stderr=subprocess.PIPE, env=unbuffered)
     assert (result.returncode, result.stderr) == (141, "")

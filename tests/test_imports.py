@@ -1,4 +1,4 @@
-"""Who may import whom: data flows one way, and siblings do not know each other."""
+"""Import rules: one direction between the rooms, and none between siblings."""
 
 import ast
 import sys
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = ("pix2pix", "cyclegan", "dcgan", "data_scripts")
 ROOMS = {
-    # Room in ganvas: the rooms it may use. The rest of ganvas (errors, files, options …) is everyone's.
+    # Packages of ganvas and those they may import; modules such as errors and files are for all.
     "nn": {"nn"},
     "data": {"data"},
     "models": {"models", "nn", "data"},
@@ -20,7 +20,7 @@ ROOMS = {
 
 
 def imports(file):
-    """Names of all modules that a file imports, wherever in it."""
+    """Yield the names of all modules that a file imports."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -78,3 +78,19 @@ def test_networks_and_losses_import_only_torch(file):
 def test_options_are_free_of_torch(file):
     heavy = {"torch", "torchvision", "numpy", "albumentations", "lightning_fabric", "PIL"}
     assert not {name.partition(".")[0] for name in imports(ROOT / file)} & heavy
+
+
+PACKAGES = (*MODULES, "ganvas", "benchmarks")
+SOURCES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for package in PACKAGES
+    for file in files(package)
+}
+
+
+def test_no_private_name_is_imported():
+    for file in SOURCES.values():
+        for name in imports(file):
+            parts = name.split(".")
+            if parts[0] in PACKAGES:
+                assert not any(part.startswith("_") and not part.endswith("__") for part in parts), f"{file}: {name}"

@@ -1,4 +1,4 @@
-"""What `pip install .` leaves outside a checkout."""
+"""The package as `pip install .` installs it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ SOURCES = ("ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts", "setup.py",
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder with the package as pip installs it, from a copy: a build leaves files beside its sources."""
+    """A folder with the installed package; built from a copy, as a build leaves files beside the sources."""
     copy, target = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("installed")
     for name in (*SOURCES, "LICENSE", "tests"):
         source = ROOT / name

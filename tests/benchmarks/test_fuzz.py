@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 # A process of its own, since it forks and pytest's has threads. Readers with a fault each take the real ones' place.
 SCRIPT = """
 import json, os, signal, time
-from benchmarks.fuzz import Options, _work
+from benchmarks.fuzz import Options, work
 from benchmarks.fuzzing import worker
 from ganvas.errors import UserError
 
@@ -77,7 +77,7 @@ worker.mutate = mutated
 cases = [fuzzer.case(seed) for seed in range(300)]
 again = [fuzzer.case(seed) for seed in range(300)]
 sent = Sent()
-_work(sent, Options(cases=4, seed=3, only=("npy",)), 1, 2)
+work(sent, Options(cases=4, seed=3, only=("npy",)), 1, 2)
 print(json.dumps({
     "kinds": kinds,
     "valid": [[each.kind, each.reader] for each in valid],
