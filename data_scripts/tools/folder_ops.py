@@ -1,88 +1,78 @@
-"""What the chores share: where they may write, how they work through many images, and how they name what failed.
+"""Shared by the dataset tools: safe output folders, parallel work on many images, and error reports.
 
-A chore's folder is filled aside and put in place at the end, so it is whole or not there. A image that cannot be used
-stops none of the others: the folder is made without it, and the command ends with a list of all such images and exit
+An output folder is written aside and put in place at the end, so it appears complete or not at all. An image that fails
+does not stop the others: the folder is written without it, and the command ends with a list of all failures and exit
 code 2.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_regular, recover_folder, write_error, write_json
+from ganvas.log import logger, track
 
 if TYPE_CHECKING:
     from ganvas.data.raster import Raster
 
 Format = Literal["png", "tif", "jpg", "webp"]
 DESCRIPTION = "dataset.json"
-AT_ONCE = 1000  # images that are handed to the threads in one go: of a million, no queue is built
+BATCH = 1000  # items that are queued for the threads at a time
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Output = tuple[str, "Raster | bytes"]  # a file's place in the folder, and the image or the bytes it is to hold
+Output = tuple[str, "Raster | bytes"]  # a file's path in the folder, and its content
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one item: whether it gave files; if it could not, why."""
-
-    made: bool = False
-    error: str = ""
-
-
-def require_room(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
-    """Make sure that writing a folder harms nothing; give its full path.
+def prepare_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
+    """Check that writing a folder destroys nothing, and return its absolute path.
 
     Args:
         out: The folder to write.
         inputs: Folders that are read.
-        overwrite: Whether images that are there may go.
+        overwrite: Whether existing images may be replaced.
 
     Raises:
-        UserError: It is a file, not empty, in an input or around one, or holds other files than images.
+        UserError: It is a file, is not empty, overlaps with an input, or contains other files than images.
     """
     out = out.resolve()
     for folder in inputs:
         if _is_inside(out, folder) or _is_inside(folder.resolve(), out):
-            raise UserError(f"--out {out} and the input {folder} are not apart. Give a folder outside the input.")
+            raise UserError(f"--out {out} and the input {folder} overlap. Choose a folder outside the input.")
     recover_folder(out)
     if out.is_file():
-        raise UserError(f"--out {out} is a file. Name a folder that is new or empty.")
+        raise UserError(f"--out {out} is a file. Choose a new or empty folder.")
     if not out.exists() or not any(out.iterdir()):
         return out
     if not overwrite:
-        raise UserError(f"--out {out} is not empty. Name another folder, or replace all that is in it: --overwrite.")
-    strange = next((path for path in out.rglob("*") if not _may_go(path)), None)
-    if strange is not None:
-        raise UserError(f"--out {out} holds {strange.relative_to(out)}, too: --overwrite replaces nothing but images.")
+        raise UserError(f"--out {out} is not empty. Choose another folder, or replace its images with --overwrite.")
+    foreign = next((path for path in out.rglob("*") if not _is_replaceable(path)), None)
+    if foreign is not None:
+        raise UserError(f"--out {out} also contains {foreign.relative_to(out)}: --overwrite replaces images only.")
     return out
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    """Ask the system, since many take "Data" and "data" for one folder."""
+    # The file system decides, since on many "Data" and "data" are the same folder.
     return folder.exists() and any(each.exists() and each.samefile(folder) for each in (path, *path.parents))
 
 
-def _may_go(path: Path) -> bool:
+def _is_replaceable(path: Path) -> bool:
     from ganvas.data.listing import is_image_name
 
-    if path.is_dir() and not path.is_symlink():
-        return True
-    return is_image_name(path.name) or path.name == DESCRIPTION or path.name in SYSTEM_FILES
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_folder or is_image_name(path.name) or path.name == DESCRIPTION or path.name in SYSTEM_FILES
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """List the images of a folder and its subfolders, sorted; files in other formats are named on standard error.
+def find_images(folder: Path) -> list[Path]:
+    """List the images of a folder and its subfolders, sorted; files in other formats are logged.
 
     Raises:
         UserError: There is no such folder, or no image in it.
@@ -93,71 +83,66 @@ def find_pictures(folder: Path) -> list[Path]:
     if not found.images:
         raise UserError(f"{folder}: {describe_empty(found.unread)}")
     if found.unread.total():
-        print(f"{folder}: {describe_unread(found.unread)}", file=sys.stderr)
+        logger.warning("%s: %s", folder, describe_unread(found.unread))
     return found.images
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """Give a image's place in a folder without its suffix: "sub/x"."""
+    """Return a file's path in a folder without its suffix: "sub/x"."""
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def by_name(folder: Path, files: Sequence[Path], name: Callable[[Path, Path], str] = name_in) -> dict[str, Path]:
-    """Call each file by a name of its own.
+    """Return files by unique names.
 
     Args:
-        folder: Where the files lie.
+        folder: The files' folder.
         files: The files.
-        name: Gives the name of a file in a folder.
+        name: Returns a file's name, given the folder and the file.
 
     Raises:
-        UserError: Two have one name, or names that some systems take for one.
+        UserError: Two have the same name, or names that some file systems do not distinguish.
     """
     named: dict[str, Path] = {}
     taken: dict[str, Path] = {}
     for path in files:
         own = name(folder, path)
-        other = taken.setdefault(_as_any_system(own), path)
+        other = taken.setdefault(_fold(own), path)
         if other is not path:
             one, two = (each.relative_to(folder).as_posix() for each in (other, path))
-            raise UserError(f"{folder}: {one} and {two} would get one name, {own}. Rename or remove one.")
+            raise UserError(f"{folder}: {one} and {two} would both be named {own}. Rename or remove one.")
         named[own] = path
     return named
 
 
-def _as_any_system(name: str) -> str:
-    """Give what systems compare that take "X" for "x", and letters in two parts for those in one."""
+def _fold(name: str) -> str:
+    """Return what file systems compare that ignore case and the encoding of accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def suffix_for(picture: Raster, suffix: str) -> str:
-    """Give the suffix if its format holds all of a image, else ".tif", which does."""
+def suffix_for(raster: Raster, suffix: str) -> str:
+    """Return the suffix if its format preserves all of a raster, else ".tif"."""
     from ganvas.data.encode import format_preserves
 
-    return suffix if format_preserves(suffix, picture) else ".tif"
+    return suffix if format_preserves(suffix, raster) else ".tif"
 
 
 def read_description(root: Path) -> bytes | None:
-    """Read a dataset's description, to be kept as it is; None where there is none."""
+    """Read a dataset's description, to be copied unchanged; None if there is none."""
     path = root / DESCRIPTION
     try:
         return read_regular(path) if path.exists() else None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Put it right, or remove it.") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Fix or remove it.") from None
 
 
-def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], doing: str) -> Iterator[Result]:
-    """Do the work for each item, on all cores, and give the results in order; progress goes to standard error."""
-    from rich.console import Console
-    from rich.progress import track
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders, encoders and OpenCV run outside the interpreter's lock
+def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> Iterator[Result]:
+    """Yield the result for each item, in order, from threads on all cores; show a progress bar."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders, encoders and OpenCV release the GIL
         results = (
-            result
-            for start in range(0, len(items), AT_ONCE)
-            for result in pool.map(work, items[start : start + AT_ONCE])
+            result for start in range(0, len(items), BATCH) for result in pool.map(work, items[start : start + BATCH])
         )
-        yield from track(results, doing, total=len(items), console=Console(stderr=True), transient=True)
+        yield from track(results, title, len(items))
 
 
 def write_folder(
@@ -165,80 +150,71 @@ def write_folder(
     items: Sequence[Item],
     make: Callable[[Item], Iterable[Output]],
     *,
-    doing: str,
-    left_out: str = "",
+    title: str,
+    skip_reason: str = "",
     description: bytes | Mapping[str, object] | None = None,
 ) -> list[Item]:
-    """Fill a folder with what is made of each item; give the items that gave nothing.
+    """Fill a folder with the outputs of each item.
 
     Args:
-        out: The folder, from `require_room`.
-        items: What there is to do.
-        make: Gives the files of an item; none leaves it out.
-        doing: What the progress bar says.
-        left_out: Why an item gives nothing.
-        description: What dataset.json is to hold.
+        out: The folder, from `prepare_output`.
+        items: The items.
+        make: Returns an item's files; none skips it.
+        title: Of the progress bar.
+        skip_reason: Why items are skipped.
+        description: The content of dataset.json.
+
+    Returns:
+        The skipped items.
 
     Raises:
-        UserError: The folder cannot be written; or, when the others are written, with the name of each item that
-            could not be made. When none could be, there is no folder.
+        UserError: The folder cannot be written; or, after the others are written, items failed. If all did, there is
+            no folder.
     """
+    taken: dict[str, object] = {}
+
+    def write(folder: Path, item: Item) -> tuple[bool, str]:
+        """Write an item's files, and return whether there were any, and the error of a failure.
+
+        An error in making them concerns this item, an error in writing them all items.
+        """
+        try:
+            outputs = list(make(item))
+        except UserError as error:
+            return False, str(error)
+        except OSError as error:
+            return False, f"{error.filename}: cannot be read ({error.strerror})."
+        owner = object()
+        for place, _ in outputs:
+            if taken.setdefault(_fold(place), owner) is not owner:  # setdefault is atomic
+                return False, f"{place}: is the output of two images; the other one was kept. Rename one of them."
+        for place, content in outputs:
+            _write_output(folder / place, content)
+        return bool(outputs), ""
+
     with new_folder(out) as folder:
-        writer = _Writer(folder)
-        outcomes = list(in_parallel(lambda item: writer.write(make, item), items, doing))
-        errors = [outcome.error for outcome in outcomes if outcome.error]
-        if not any(outcome.made for outcome in outcomes):
-            why = f" of {len(items) - len(errors)} images: {left_out}" if len(errors) < len(items) else ""
-            raise UserError("\n  ".join([f"{out}: not written, since nothing could be made{why}.", *errors]))
+        outcomes = list(in_parallel(lambda item: write(folder, item), items, title))
+        errors = [error for _, error in outcomes if error]
+        if not any(made for made, _ in outcomes):
+            why = f" of {len(items) - len(errors)} images: {skip_reason}" if len(errors) < len(items) else ""
+            raise UserError("\n  ".join([f"{out}: not written, because nothing could be made{why}.", *errors]))
         if isinstance(description, bytes):
             (folder / DESCRIPTION).write_bytes(description)
         elif description is not None:
             write_json(folder / DESCRIPTION, description)
     if errors:
-        raise UserError("\n  ".join([f"{out}: written, but {len(errors)} of {len(items)} could not be made:", *errors]))
-    return [item for item, outcome in zip(items, outcomes, strict=True) if not outcome.made]
+        raise UserError("\n  ".join([f"{out}: written, but {len(errors)} of {len(items)} failed:", *errors]))
+    return [item for item, (made, _) in zip(items, outcomes, strict=True) if not made]
 
 
-class _Writer:
-    """Writes what is made of items into a folder, from many threads.
+def _write_output(path: Path, content: Raster | bytes) -> None:
+    from ganvas.data.encode import write_raster
 
-    Args:
-        folder: It exists.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._taken: dict[str, object] = {}
-
-    def write(self, make: Callable[[Item], Iterable[Output]], item: Item) -> Outcome:
-        """Make and write one item's files. What hinders the making concerns this item; what hinders the writing, all.
-
-        Raises:
-            UserError: The folder cannot be written.
-        """
-        try:
-            outputs = list(make(item))
-        except UserError as error:
-            return Outcome(error=str(error))
-        except OSError as error:
-            return Outcome(error=f"{error.filename}: cannot be read ({error.strerror}).")
-        mine = object()
-        for place, _ in outputs:
-            # Of one thread only, even when two are here at once: setdefault is one step.
-            if self._taken.setdefault(_as_any_system(place), mine) is not mine:
-                return Outcome(error=f"{place}: is made of two images; the other one was kept. Rename one of them.")
-        for place, content in outputs:
-            self._put(self._folder / place, content)
-        return Outcome(made=bool(outputs))
-
-    def _put(self, path: Path, content: Raster | bytes) -> None:
-        from ganvas.data.encode import write_raster
-
-        if not isinstance(content, bytes):
-            write_raster(path, content)
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        except OSError as error:
-            raise write_error(path, error) from None
+    if not isinstance(content, bytes):
+        write_raster(path, content)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise write_error(path, error) from None

@@ -1,4 +1,4 @@
-"""``python -m data_scripts grayscale DIR --out OUT``: pairs for colourisation, made of any folder of photographs.
+"""``python -m data_scripts grayscale DIR --out OUT``: pairs for colorization, from a folder of photographs.
 
 A is the photograph's luminance (ITU-R BT.601), one channel of the same depth; B is the photograph.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from data_scripts.tools.photos import Recipe, Share, write_pairs
-from ganvas.options import validate
+from data_scripts.arguments import parse_arguments
+from data_scripts.tools.photos import Fraction, Recipe, write_pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,41 +21,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GrayscaleOptions:
-    """Make pairs for colourisation: a gray image, and the photograph that it was made from."""
+    """Make pairs for colorization: a grayscale version and the photograph."""
 
     photos: tyro.conf.Positional[Path]
-    """Folder of photographs, with subfolders if any."""
+    """Folder of photographs and subfolders."""
     out: Path
     """Folder to write, a dataset of pairs."""
-    val: Share = 0.05
-    """Share of the photographs that is held out for validation, by a hash of the name."""
-    test: Share = 0.05
-    """Share that is held out to the end."""
+    val: Fraction = 0.05
+    """Fraction of the photographs for validation, chosen by a hash of the name."""
+    test: Fraction = 0.05
+    """Fraction of the photographs for testing."""
     overwrite: bool = False
-    """Replace all images in the folder."""
+    """Replace all images in the output folder."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make pairs; give the exit code.
+    """Run ``python -m data_scripts grayscale`` and return the exit code.
 
     Raises:
-        UserError: As `data_scripts.tools.photos.write_pairs`.
+        UserError: See `write_pairs`.
     """
-    options = validate(
-        tyro.cli(
-            GrayscaleOptions,
-            prog="python -m data_scripts grayscale",
-            args=list(argv),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    )
-    recipe = Recipe(luminance, ("gray", "colour"), "they have no color", settings={"source": "luminance, ITU-R BT.601"})
+    options = parse_arguments("grayscale", GrayscaleOptions, argv)
+    recipe = Recipe(luminance, ("gray", "color"), "they have no color", settings={"source": "luminance, ITU-R BT.601"})
     write_pairs(options.photos, options.out, recipe, val=options.val, test=options.test, overwrite=options.overwrite)
     return 0
 
 
 def luminance(photo: np.ndarray) -> np.ndarray | None:
-    """Make [H, W, 1] of [H, W, 3], in the same type; None of a photograph without color."""
+    """Compute [H, W, 1] from [H, W, 3], of the same dtype; None for a photograph without color."""
     import cv2
 
     if photo.shape[2] == 1 or (photo == photo[:, :, :1]).all():

@@ -1,7 +1,6 @@
-"""Pairs made of photographs: the photograph is B, and what is computed from it is A.
+"""Pairs made from photographs: B is the photograph, A is computed from it.
 
-Photographs are copied as they are. Each goes to train, val or test by its name alone, so that those added later move
-none of the others.
+Photographs are copied unchanged. A photograph's split depends on its name alone, so adding photographs moves no others.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from annotated_types import Interval
 from data_scripts.tools.folder_ops import (
     Output,
     by_name,
-    find_pictures,
+    find_images,
     name_in,
-    require_room,
+    prepare_output,
     suffix_for,
     write_folder,
 )
@@ -33,57 +32,66 @@ from ganvas.messages import join_first
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganvas.data.raster import Raster
-
-Share = Annotated[float, Interval(ge=0, lt=1)]
+Fraction = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How A is made of a photograph.
+    """How A is made from a photograph.
 
     Attributes:
-        make: Makes A of [H, W, 3] or [H, W, 1], uint8, uint16 or float32; None leaves the photograph out. Raises
+        make: Computes A from [H, W, 3] or [H, W, 1], uint8, uint16 or float32; None skips the photograph. Raises
             `UserError` where it cannot.
-        domains: What A and B show.
-        left_out: What is said of photographs that are left out.
-        settings: What dataset.json is to say of how A was made.
+        domains: Names of A and B.
+        skip_reason: Why photographs are skipped.
+        settings: How A was made, for dataset.json.
     """
 
     make: Callable[[np.ndarray], np.ndarray | None]
     domains: tuple[str, str]
-    left_out: str
+    skip_reason: str
     settings: Mapping[str, object]
 
 
 def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: float, overwrite: bool) -> None:
-    """Write a dataset of pairs, trainA and trainB and so on, and say what it holds.
+    """Write a dataset of pairs (trainA, trainB and so on), and print a summary.
 
     Args:
-        photos: Folder of photographs, with subfolders if any; "sub/x" is called "sub_x".
+        photos: Folder of photographs and subfolders; "sub/x" is named "sub_x".
         out: The folder to write.
         recipe: Makes A.
-        val: Share of the photographs that is held out for validation.
-        test: Share that is held out to the end.
-        overwrite: Whether images in ``out`` may go.
+        val: Fraction of the photographs for validation.
+        test: Fraction for testing.
+        overwrite: Whether images in ``out`` may be replaced.
 
     Raises:
-        UserError: No photographs, shares that leave nothing, an output that is in the way or cannot be written; or,
-            when all others are written, photographs that could not be used.
+        UserError: There are no photographs, no train images remain, or the output exists or cannot be written; or,
+            after the others are written, photographs failed.
     """
+    from ganvas.data.decode import read_image
+    from ganvas.data.raster import Raster
+
     if val + test >= 1:
-        raise UserError(f"--val {val} and --test {test} leave nothing to train with; together they are less than 1.")
-    out = require_room(out, [photos], overwrite=overwrite)
-    names = by_name(photos, find_pictures(photos), flat_name)
+        raise UserError(f"--val {val} and --test {test} leave no train images; their sum must be below 1.")
+    out = prepare_output(out, [photos], overwrite=overwrite)
+    names = by_name(photos, find_images(photos), lambda folder, path: name_in(folder, path).replace("/", "_"))
     splits = {name: split_of(name, val, test) for name in names}
     if "train" not in splits.values():
-        raise UserError(f"{photos}: of {len(names)} photographs, none falls to train. Lower --val and --test.")
+        raise UserError(f"{photos}: none of {len(names)} photographs falls to train. Lower --val and --test.")
 
     def make(name: str) -> Iterable[Output]:
-        source = _made(names[name], recipe)
+        path = names[name]
+        photo = read_image(path)
+        if photo.shape[2] not in (1, 3):
+            raise UserError(f"{path}: has {photo.shape[2]} channels; a photograph has 1 or 3.")
+        try:
+            source = recipe.make(photo)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         if source is not None:
-            yield f"{splits[name]}A/{name}{suffix_for(source, '.png')}", source
-            yield f"{splits[name]}B/{name}{names[name].suffix}", read_regular(names[name])
+            raster = Raster.from_array(source)
+            yield f"{splits[name]}A/{name}{suffix_for(raster, '.png')}", raster
+            yield f"{splits[name]}B/{name}{path.suffix}", read_regular(path)
 
     description = {
         "name": out.name,
@@ -91,47 +99,27 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
         "direction": "a2b",
         "settings": {**recipe.settings, "val": val, "test": test},
     }
-    absent = write_folder(
-        out, list(names), make, doing="making pairs", left_out=recipe.left_out, description=description
+    skipped = write_folder(
+        out, list(names), make, title="making pairs", skip_reason=recipe.skip_reason, description=description
     )
-    counts = Counter(splits[name] for name in names.keys() - set(absent))
+    counts = Counter(splits[name] for name in names.keys() - set(skipped))
     print(f"{out}: " + ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test")) + " pairs")
     print(f"A: {recipe.domains[0]}; B: {recipe.domains[1]}")
-    if absent:
-        print(f"{len(absent)} left out: {recipe.left_out} ({join_first(absent)})")
+    if skipped:
+        print(f"{len(skipped)} skipped: {recipe.skip_reason} ({join_first(skipped)})")
     print(f"pix2pix train --data {shlex.quote(str(out))} --source-channels 1 --out RUN")
 
 
-def _made(path: Path, recipe: Recipe) -> Raster | None:
-    """Read a photograph and make A of it."""
-    from ganvas.data.decode import read_image
-    from ganvas.data.raster import Raster
-
-    photo = read_image(path)
-    if photo.shape[2] not in (1, 3):
-        raise UserError(f"{path}: has {photo.shape[2]} channels; a photograph has 1 or 3.")
-    try:
-        made = recipe.make(photo)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return None if made is None else Raster.from_array(made)
-
-
-def flat_name(folder: Path, path: Path) -> str:
-    """Name a image by its place, without a folder: "sub_x"."""
-    return name_in(folder, path).replace("/", "_")
-
-
 def split_of(name: str, val: float, test: float) -> str:
-    """Draw a split by a image's name alone.
+    """Assign a split by a hash of an image's name.
 
     Args:
-        name: Without suffix; systems that write its letters in different ways agree.
-        val: Share of val.
-        test: Share of test.
+        name: Without suffix; the encoding of accents does not matter.
+        val: Fraction of val.
+        test: Fraction of test.
     """
     digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < test:
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < test:
         return "test"
-    return "val" if place < test + val else "train"
+    return "val" if position < test + val else "train"

@@ -1,7 +1,7 @@
-"""``python -m data_scripts shards DIR OUT``: pack a dataset of pairs into tar shards, as WebDataset does.
+"""``python -m data_scripts shards DIR OUT``: pack a paired dataset into tar shards in WebDataset's format.
 
-Files are packed as they are. Pairs are shuffled once, since a training reads neighbors together, and always alike: the
-same dataset gives the same bytes.
+Files are packed unchanged. Pairs are shuffled once, since training reads neighbors together, always in the same way:
+the same dataset gives the same bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from annotated_types import Ge
 
+from data_scripts.arguments import parse_arguments
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_regular
+from ganvas.log import track
 
 if TYPE_CHECKING:
     from ganvas.data.paired import Pair, Pairs
@@ -26,36 +29,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """Pack a dataset of pairs into tar shards, for sets of very many files or on a network's disk."""
+    """Pack a paired dataset into tar shards, for very many files or a network drive."""
 
     data: tyro.conf.Positional[Path]
-    """The dataset's folder."""
+    """Folder of the dataset."""
     out: tyro.conf.Positional[Path]
-    """Folder for the shards, a new one."""
-    pairs_per_shard: int = 1000
-    """Pairs in each shard; some hundred megabytes a shard read well."""
+    """New folder for the shards."""
+    pairs_per_shard: Annotated[int, Ge(1)] = 1000
+    """Pairs in each shard; a few hundred megabytes a shard read well."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Pack a dataset; give the exit code.
+    """Run ``python -m data_scripts shards`` and return the exit code.
 
     Raises:
-        UserError: No dataset of pairs, a file that cannot be read, a folder that is there already or cannot be
-            written, a value out of range.
+        UserError: There is no paired dataset, a file cannot be read, or the output exists or cannot be written.
     """
-    options = tyro.cli(ShardOptions, prog="python -m data_scripts shards", args=list(argv))
-    if options.pairs_per_shard < 1:
-        raise UserError(f"--pairs-per-shard is {options.pairs_per_shard}; a shard holds one at least.")
+    options = parse_arguments("shards", ShardOptions, argv)
     if options.out.exists():
-        raise UserError(f"{options.out}: is there already. Give another folder, or remove it.")
+        raise UserError(f"{options.out}: already exists. Choose another folder, or remove it.")
     from ganvas.data.layout import splits
     from ganvas.data.paired import find_pairs
 
-    there = splits(options.data)
-    if not there:
-        find_pairs(options.data, "train")  # says what is expected
+    present = splits(options.data)
+    if not present:
+        find_pairs(options.data, "train")  # raises, naming what is expected
     with new_folder(options.out) as folder:
-        for split in there:
+        for split in present:
             shards = write_shards(options.data, split, folder, options.pairs_per_shard)
             print(f"{split}: {len(find_pairs(folder, split))} pairs in {len(shards)} shards")
         if (options.data / "dataset.json").is_file():
@@ -65,55 +65,52 @@ def main(argv: Sequence[str]) -> int:
 
 
 def write_shards(root: Path, split: str, folder: Path, pairs_per_shard: int) -> list[Path]:
-    """Write the shards of a split into a folder, and where their members lie beside them.
+    """Write the shards of a split and their indices into a folder.
 
     Raises:
-        UserError: As `ganvas.data.paired.find_pairs`; two pairs would have one name, or a file cannot be read.
+        UserError: See `ganvas.data.paired.find_pairs`; or two pairs would have the same name, or a file cannot be read.
     """
     import numpy as np
-    from rich.console import Console
-    from rich.progress import track
 
     from ganvas.data.paired import find_pairs
     from ganvas.data.shards import read_index
 
     pairs = find_pairs(root, split)
-    _require_one_each(pairs)
+    _require_unique_names(pairs)
     order = np.random.default_rng(0).permutation(len(pairs))
-    pieces = np.split(order, range(pairs_per_shard, len(order), pairs_per_shard))
-    shards = [folder / f"{split}-{number:06d}.tar" for number in range(len(pieces))]
-    work = list(zip(shards, pieces, strict=True))
-    for shard, piece in track(work, f"packing {split}", console=Console(stderr=True), transient=True):
+    parts = np.split(order, range(pairs_per_shard, len(order), pairs_per_shard))
+    shards = [folder / f"{split}-{number:06d}.tar" for number in range(len(parts))]
+    for shard, part in track(zip(shards, parts, strict=True), f"packing {split}", len(shards)):
         with tarfile.open(shard, "w") as tar:
-            for index in piece:
+            for index in part:
                 _add(tar, pairs[int(index)])
-        read_index(shard)
+        read_index(shard)  # writes it, too
     return shards
 
 
-def _require_one_each(pairs: Pairs) -> None:
-    """Refuse two pairs of one name, which in one shard could not be told apart, and in two would be taken for one."""
+def _require_unique_names(pairs: Pairs) -> None:
+    """Refuse two pairs of the same name, which shards could not distinguish."""
     first: dict[str, int] = {}
     for index, pair in enumerate(pairs):
-        other = first.setdefault(_name(pair), index)
+        other = first.setdefault(_member_name(pair), index)
         if other != index:
-            raise UserError(f"{pairs[other].a} and {pair.a} would both be {_name(pair)} in the shards. Rename one.")
+            name = _member_name(pair)
+            raise UserError(f"{pairs[other].a} and {pair.a} would both be {name} in the shards. Rename one.")
 
 
-def _name(pair: Pair) -> str:
-    """Give the name of a pair's members; a dot in it would be taken for the beginning of the suffix."""
+def _member_name(pair: Pair) -> str:
+    """Return the name of a pair's members; WebDataset's suffixes begin at the first dot."""
     return pair.name.replace(".", "_")
 
 
 def _add(tar: tarfile.TarFile, pair: Pair) -> None:
     """Add a pair's files under one name."""
-    name = _name(pair)
     files = {"": pair.a} if pair.b is None else {".a": pair.a, ".b": pair.b}
     for side, file in files.items():
         try:
             content = read_regular(file) if isinstance(file, Path) else file.read_bytes()
         except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror}). Put it back, or remove its pair.") from None
-        member = tarfile.TarInfo(f"{name}{side}{file.suffix}")
+            raise UserError(f"{file}: cannot be read ({error.strerror}). Restore it, or remove its pair.") from None
+        member = tarfile.TarInfo(f"{_member_name(pair)}{side}{file.suffix}")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))

@@ -1,6 +1,6 @@
-"""``python -m data_scripts split DIR --out OUT``: A|B images become two folders, A and B.
+"""``python -m data_scripts split DIR --out OUT``: split side-by-side images into two folders, A and B.
 
-Depth, channels, alpha and the mark of pixels without data stay; a geo-reference does not, since it is of the whole.
+Depth, channels, alpha and the nodata value are kept; a geo-reference is dropped, since it applies to both halves.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from data_scripts.arguments import parse_arguments
 from data_scripts.tools.folder_ops import (
     Format,
     Output,
     by_name,
-    find_pictures,
+    find_images,
+    prepare_output,
     read_description,
-    require_room,
     suffix_for,
     write_folder,
 )
@@ -30,81 +31,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Cut images down the middle: the left halves become A, the right ones B."""
+    """Split images down the middle: the left halves become A, the right halves B."""
 
     folder: tyro.conf.Positional[Path]
-    """A dataset with train, val and test, or a folder of images with subfolders if any."""
+    """A dataset with train, val and test, or a folder of images and subfolders."""
     out: Path
-    """Folder to write: trainA, trainB and so on of a dataset, else A and B."""
+    """Folder to write: trainA, trainB and so on for a dataset, else A and B."""
     format: Format = "png"
-    """Of the images; what it does not hold in full becomes .tif. jpg and webp lose a little."""
+    """Image format; .tif is used where it would lose data. jpg and webp are lossy."""
     overwrite: bool = False
-    """Replace all images in the folder."""
+    """Replace all images in the output folder."""
 
 
 @dataclass(frozen=True)
-class Both:
-    """An A|B image, and the two places that its halves go to: "trainA/x", "trainB/x"."""
+class PairImage:
+    """An A|B image, and the paths of its halves without suffix: "trainA/x", "trainB/x"."""
 
     path: Path
     places: tuple[str, str]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Split a folder, or a dataset; give the exit code.
+    """Run ``python -m data_scripts split`` and return the exit code.
 
     Raises:
-        UserError: No folder, no images in it, an output that is in the way or cannot be written; or, when all others
-            are written, images that could not be split.
+        UserError: There is no folder or no image in it, or the output exists or cannot be written; or, after the others
+            are written, images could not be split.
     """
-    options = tyro.cli(
-        SplitOptions, prog="python -m data_scripts split", args=list(argv), config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    out = require_room(options.out, [options.folder], overwrite=options.overwrite)
-    pictures = find_both(options.folder)
+    options = parse_arguments("split", SplitOptions, argv)
+    out = prepare_output(options.out, [options.folder], overwrite=options.overwrite)
+    images = find_pair_images(options.folder)
 
-    def make(both: Both) -> Iterable[Output]:
-        for place, half in zip(both.places, read_halves(both.path), strict=True):
+    def make(image: PairImage) -> Iterable[Output]:
+        for place, half in zip(image.places, read_halves(image.path), strict=True):
             yield f"{place}{suffix_for(half, f'.{options.format}')}", half
 
-    write_folder(out, pictures, make, doing="splitting", description=read_description(options.folder))
-    folders = sorted({place.split("/")[0] for both in pictures for place in both.places})
-    print(f"{out}: {len(pictures)} pairs in {', '.join(folders)}")
+    write_folder(out, images, make, title="splitting", description=read_description(options.folder))
+    folders = sorted({place.split("/")[0] for image in images for place in image.places})
+    print(f"{out}: {len(images)} pairs in {', '.join(folders)}")
     return 0
 
 
-def find_both(root: Path) -> list[Both]:
-    """List the A|B images of a dataset or folder, and of the folders in it.
+def find_pair_images(root: Path) -> list[PairImage]:
+    """List the A|B images of a dataset, or of a folder and its subfolders.
 
     Raises:
-        UserError: There is no such folder, no image in it, two images have one name, or pairs are split already.
+        UserError: There is no such folder or no image in it, two images have the same name, or the dataset is split
+            already.
     """
     from ganvas.data.layout import SPLITS, layouts_of
     from ganvas.data.listing import list_images
 
     for layout in (layout for split in SPLITS for layout in layouts_of(root, split)):
         if layout.kind == "two folders" and all(folder.is_dir() for folder in layout.paths):
-            raise UserError(f"{root}: has {layout.describe(root)}: it is split already. Give a folder of A|B images.")
+            raise UserError(f"{root}: is already split into {layout.describe(root)}. Pass a folder of A|B images.")
     splits = [root / split for split in SPLITS if (root / split).is_dir()]
-    if not splits:
-        return _found(root, find_pictures(root), ("A/", "B/"))
-    pictures = [
-        both
-        for folder in splits
-        for both in _found(folder, list_images(folder, recursive=True), (f"{folder.name}A/", f"{folder.name}B/"))
+    found = {"": (root, find_images(root))} if not splits else {}
+    found |= {folder.name: (folder, list_images(folder, recursive=True)) for folder in splits}
+    images = [
+        PairImage(path, (f"{split}A/{name}", f"{split}B/{name}"))
+        for split, (folder, files) in found.items()
+        for name, path in by_name(folder, files).items()
     ]
-    if not pictures:
+    if not images:
         raise UserError(f"{root}: {', '.join(folder.name for folder in splits)} hold no A|B images.")
-    return pictures
-
-
-def _found(folder: Path, files: Sequence[Path], sides: tuple[str, str]) -> list[Both]:
-    names = by_name(folder, files)
-    return [Both(path, (f"{sides[0]}{name}", f"{sides[1]}{name}")) for name, path in names.items()]
+    return images
 
 
 def read_halves(path: Path) -> tuple[Raster, Raster]:
-    """Read an A|B image and cut it down the middle.
+    """Read an A|B image and split it down the middle.
 
     Raises:
         UserError: It cannot be read, or its width is odd.

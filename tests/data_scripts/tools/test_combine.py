@@ -126,7 +126,7 @@ def test_kinds_of_alpha_and_values_without_data_do_not_mix(tmp_path):
         side_by_side(*paths)
     for path, value in zip(paths, (7, 9), strict=True):
         write_image(path, noise(1), Tags({42113: (2, 2, str(value))}, float(value)))
-    with pytest.raises(UserError, match="no data where 7 and 8x6, 3 channels of uint8, no data where 9"):
+    with pytest.raises(UserError, match="nodata 7 and 8x6, 3 channels of uint8, nodata 9"):
         side_by_side(*paths)
 
 
@@ -171,10 +171,10 @@ class TestBadInput:
     def test_folders(self, run, root, tmp_path):
         out = tmp_path / "out"
         self.refused(run("combine", root / "nowhere", "--out", out), "no such folder")
-        self.refused(run("combine", root / "trainA", "--out", out), "trainA: is no dataset of two folders")
+        self.refused(run("combine", root / "trainA", "--out", out), "trainA: not a dataset in two folders")
         self.refused(run("combine", root / "trainA", root / "nowhere", "--out", out), "nowhere: there is no such")
         self.refused(run("combine", "--out", out), "0 folders")
-        self.refused(run("combine", root, "--out", root), "not apart")
+        self.refused(run("combine", root, "--out", root), "overlap")
         write_image(root / "train" / "a" / "x.png", noise(1))
         self.refused(run("combine", root, "--out", out), "in two layouts (trainA and trainB; train/a and train/b)")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_scripts.tools.folder_ops import by_name, find_pictures, in_parallel, require_room, suffix_for, write_folder
+from data_scripts.tools.folder_ops import by_name, find_images, in_parallel, prepare_output, suffix_for, write_folder
 from ganvas.data.raster import Raster
 from ganvas.data.tiff_tags import Tags
 from ganvas.errors import UserError
@@ -29,60 +29,60 @@ def folder(tmp_path):
 class TestRoom:
     @pytest.mark.parametrize("out", ["in", "in/sub", ".", "in/../in"])
     def test_an_output_in_the_input_or_around_it_is_refused(self, folder, out):
-        with pytest.raises(UserError, match="not apart"):
-            require_room(folder.parent / out, [folder], overwrite=True)
+        with pytest.raises(UserError, match="overlap"):
+            prepare_output(folder.parent / out, [folder], overwrite=True)
 
     def test_a_link_to_the_input_is_refused(self, folder):
         (folder.parent / "link").symlink_to(folder, target_is_directory=True)
-        with pytest.raises(UserError, match="not apart"):
-            require_room(folder.parent / "link", [folder], overwrite=True)
+        with pytest.raises(UserError, match="overlap"):
+            prepare_output(folder.parent / "link", [folder], overwrite=True)
 
     @pytest.mark.parametrize("out", ["in", "in/sub", "."])
     def test_an_input_that_is_a_link_is_the_folder_that_it_leads_to(self, folder, out):
         (folder.parent / "other").mkdir()
         link = folder.parent / "other" / "link"
         link.symlink_to(folder, target_is_directory=True)
-        with pytest.raises(UserError, match="not apart"):
-            require_room(folder.parent / out, [link], overwrite=True)
+        with pytest.raises(UserError, match="overlap"):
+            prepare_output(folder.parent / out, [link], overwrite=True)
 
     def test_a_name_in_capitals_is_the_same_folder_where_the_system_says_so(self, folder, monkeypatch):
         (folder.parent / "IN").mkdir(exist_ok=True)  # on Linux another one
-        assert require_room(folder.parent / "IN" / "x", [folder], overwrite=False)
+        assert prepare_output(folder.parent / "IN" / "x", [folder], overwrite=False)
         identify = Path.samefile
         monkeypatch.setattr(Path, "samefile", lambda one, other: identify(Path(str(one).replace("IN", "in")), other))
-        with pytest.raises(UserError, match="not apart"):
-            require_room(folder.parent / "IN" / "x", [folder], overwrite=False)
+        with pytest.raises(UserError, match="overlap"):
+            prepare_output(folder.parent / "IN" / "x", [folder], overwrite=False)
 
     def test_a_folder_whose_name_begins_alike_is_apart(self, folder):
-        assert require_room(folder.parent / "in2", [folder], overwrite=False) == folder.parent.resolve() / "in2"
+        assert prepare_output(folder.parent / "in2", [folder], overwrite=False) == folder.parent.resolve() / "in2"
 
     def test_a_file_is_refused(self, folder):
         with pytest.raises(UserError, match="is a file"):
-            require_room(folder / "x.png", [], overwrite=True)
+            prepare_output(folder / "x.png", [], overwrite=True)
 
     def test_an_empty_folder_is_taken(self, tmp_path):
-        assert require_room(tmp_path, [], overwrite=False) == tmp_path.resolve()
+        assert prepare_output(tmp_path, [], overwrite=False) == tmp_path.resolve()
 
     def test_what_is_there_is_only_replaced_when_asked_for(self, tmp_path):
         for name in ("x.png", "dataset.json", ".DS_Store"):
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(UserError, match="--overwrite"):
-            require_room(tmp_path, [], overwrite=False)
-        require_room(tmp_path, [], overwrite=True)
+            prepare_output(tmp_path, [], overwrite=False)
+        prepare_output(tmp_path, [], overwrite=True)
 
     def test_other_files_than_pictures_are_never_replaced(self, folder):
         (folder / ".hidden.png").unlink()
         with pytest.raises(UserError, match=r"notes\.txt"):
-            require_room(folder, [], overwrite=True)
+            prepare_output(folder, [], overwrite=True)
         assert (folder / "x.png").exists()
 
     def test_links_to_other_than_pictures_are_never_replaced(self, folder, tmp_path):
         (tmp_path / "out" / "sub").mkdir(parents=True)
         (tmp_path / "out" / "x.png").symlink_to(folder / "x.png")
-        require_room(tmp_path / "out", [], overwrite=True)
+        prepare_output(tmp_path / "out", [], overwrite=True)
         (tmp_path / "out" / "sub" / "link").symlink_to(folder, target_is_directory=True)
         with pytest.raises(UserError, match="link"):
-            require_room(tmp_path / "out", [], overwrite=True)
+            prepare_output(tmp_path / "out", [], overwrite=True)
 
     def test_what_a_killed_process_left_is_removed(self, tmp_path):
         leftover = tmp_path / f".out.new-{HOST}-abc"
@@ -91,7 +91,7 @@ class TestRoom:
         (leftover / "owner.lock").touch()
         leftover.chmod(0o700)
         os.utime(leftover, (0, 0))
-        require_room(tmp_path / "out", [], overwrite=False)
+        prepare_output(tmp_path / "out", [], overwrite=False)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -99,11 +99,11 @@ class TestNames:
     def test_pictures_in_subfolders_are_found_and_hidden_ones_are_not(self, folder):
         (folder / ".cache").mkdir()
         (folder / ".cache" / "z.png").write_bytes(b"")
-        assert find_pictures(folder) == [folder / "sub" / "y.jpg", folder / "x.png"]
+        assert find_images(folder) == [folder / "sub" / "y.jpg", folder / "x.png"]
 
     def test_a_folder_without_pictures_is_refused(self, tmp_path):
         with pytest.raises(UserError, match="holds no images"):
-            find_pictures(tmp_path)
+            find_images(tmp_path)
 
     def test_names_are_places_without_suffix(self, folder):
         files = [folder / "a.b.png", folder / "sub" / "y.jpg"]
@@ -154,7 +154,7 @@ def test_work_is_done_at_once_and_results_keep_their_order(monkeypatch):
 
 
 def test_more_work_than_fits_in_one_go(monkeypatch):
-    monkeypatch.setattr("data_scripts.tools.folder_ops.AT_ONCE", 3)
+    monkeypatch.setattr("data_scripts.tools.folder_ops.BATCH", 3)
     assert list(in_parallel(str, range(8), "working")) == list("01234567")
 
 
@@ -167,7 +167,7 @@ class TestWriting:
             yield f"{number}.txt", b"text"
 
         with pytest.raises(UserError) as error:
-            write_folder(tmp_path / "out", range(5), make, doing="making")
+            write_folder(tmp_path / "out", range(5), make, title="making")
         assert "2 of 5" in str(error.value)
         assert [line.strip() for line in str(error.value).splitlines()[1:]] == ["2: is broken", "4: is broken"]
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.txt", "1.txt", "3.txt", "sub"]
@@ -176,7 +176,7 @@ class TestWriting:
     def test_a_file_that_vanished_is_a_failure(self, tmp_path):
         gone = tmp_path / "gone.png"
         with pytest.raises(UserError, match=r"gone\.png: cannot be read \(No such file or directory\)"):
-            write_folder(tmp_path / "out", [gone], lambda path: [("x.png", path.read_bytes())], doing="making")
+            write_folder(tmp_path / "out", [gone], lambda path: [("x.png", path.read_bytes())], title="making")
 
     def test_when_all_fail_there_is_no_folder_and_an_old_one_stays(self, tmp_path):
         (tmp_path / "out").mkdir()
@@ -186,35 +186,35 @@ class TestWriting:
             raise UserError("broken")
 
         with pytest.raises(UserError, match="not written"):
-            write_folder(tmp_path / "out", [1, 2], make, doing="making")
+            write_folder(tmp_path / "out", [1, 2], make, title="making")
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "old.png"]
 
     def test_an_old_folder_is_replaced_as_a_whole(self, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "old.png").write_bytes(b"old")
-        assert write_folder(tmp_path / "out", [1], lambda _: [("new.png", GRAY)], doing="making") == []
+        assert write_folder(tmp_path / "out", [1], lambda _: [("new.png", GRAY)], title="making") == []
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "new.png"]
 
     def test_what_gives_nothing_is_told(self, tmp_path):
         left_out = write_folder(
-            tmp_path / "out", range(4), lambda n: [(f"{n}.png", GRAY)] if n % 2 else [], doing="making"
+            tmp_path / "out", range(4), lambda n: [(f"{n}.png", GRAY)] if n % 2 else [], title="making"
         )
         assert left_out == [0, 2]
         with pytest.raises(UserError, match="nothing could be made of 2 images: they are dull"):
-            write_folder(tmp_path / "other", range(2), lambda _: [], doing="making", left_out="they are dull")
+            write_folder(tmp_path / "other", range(2), lambda _: [], title="making", skip_reason="they are dull")
 
     def test_a_place_that_cannot_be_written_stops_everything(self, tmp_path):
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(UserError, match="cannot be written"):
-            write_folder(tmp_path / "file" / "out", [1], lambda _: [("x.png", GRAY)], doing="making")
+            write_folder(tmp_path / "file" / "out", [1], lambda _: [("x.png", GRAY)], title="making")
         with pytest.raises(UserError, match="cannot be written"):
-            write_folder(tmp_path / "out", [1], lambda _: [("x", b""), ("x/y.png", b"")], doing="making")
+            write_folder(tmp_path / "out", [1], lambda _: [("x", b""), ("x/y.png", b"")], title="making")
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
     @pytest.mark.parametrize("places", [("x.tif", "x.tif"), ("sub/x.png", "sub/X.PNG")])
     def test_of_two_pictures_for_one_place_one_is_kept_and_the_other_named(self, tmp_path, places):
-        with pytest.raises(UserError, match=r"1 of 2 could not be made:\n.*is made of two images"):
-            write_folder(tmp_path / "out", places, lambda place: [(place, GRAY)], doing="making")
+        with pytest.raises(UserError, match=r"1 of 2 failed:\n.*is the output of two images"):
+            write_folder(tmp_path / "out", places, lambda place: [(place, GRAY)], title="making")
         assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 1
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to root")
@@ -222,12 +222,12 @@ class TestWriting:
         tmp_path.chmod(0o555)
         try:
             with pytest.raises(UserError, match="cannot be written"):
-                write_folder(tmp_path / "out", [1], lambda _: [("x.png", GRAY)], doing="making")
+                write_folder(tmp_path / "out", [1], lambda _: [("x.png", GRAY)], title="making")
         finally:
             tmp_path.chmod(0o755)
 
     def test_a_description_is_written_or_kept_as_it_was(self, tmp_path):
         for number, (given, expected) in enumerate([({"a": 1}, '{\n  "a": 1\n}\n'), (b"{ }", "{ }")]):
             out = tmp_path / str(number)
-            write_folder(out, [1], lambda _: [("x.png", GRAY)], doing="making", description=given)
+            write_folder(out, [1], lambda _: [("x.png", GRAY)], title="making", description=given)
             assert (out / "dataset.json").read_text() == expected

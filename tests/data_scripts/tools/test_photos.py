@@ -100,8 +100,7 @@ class TestSets:
         info = json.loads((tmp_path / "out" / "dataset.json").read_text())
         assert info["direction"] == "a2b"
         assert (
-            info["domains"]
-            == {"grayscale": {"a": "gray", "b": "colour"}, "edges": {"a": "edges", "b": "photo"}}[script]
+            info["domains"] == {"grayscale": {"a": "gray", "b": "color"}, "edges": {"a": "edges", "b": "photo"}}[script]
         )
 
     def test_a_turned_photograph_fits_its_source(self, run, tmp_path, script):
@@ -118,7 +117,7 @@ class TestSets:
         Image.new("RGB", (8, 8), (7, 7, 7)).save(photos / "gray.png")
         code, out, _ = run(script, photos, "--out", tmp_path / "out")
         assert code == 0
-        assert "2 left out: they have no" in out
+        assert "2 skipped: they have no" in out
         assert "(flat, gray)" in out
         assert not list((tmp_path / "out").rglob("gray.*"))
 
@@ -135,7 +134,7 @@ class TestSets:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["--val", "0.5", "--test", "0.5"], "leave nothing"),
+            (["--val", "0.5", "--test", "0.5"], "leave no train images"),
             (["--val", "-0.1"], "val is -0.1"),
             (["--test", "1"], "test is 1"),
         ],
@@ -150,13 +149,13 @@ class TestSets:
         photo(photos / "sub_3.png", 1)
         code, _, err = run(script, photos, "--out", tmp_path / "out")
         assert code == 2
-        assert "sub/3.jpg and sub_3.png would get one name" in err
+        assert "sub/3.jpg and sub_3.png would both be named" in err
 
     def test_photographs_of_which_none_is_left_to_train(self, run, tmp_path, script):
         photo(tmp_path / "in" / "b.png", 1)
         code, _, err = run(script, tmp_path / "in", "--out", tmp_path / "out", "--val", "0.9")
         assert code == 2
-        assert "none falls to train" in err
+        assert "none of 1 photographs falls to train" in err
 
 
 class TestLuminance:
@@ -205,7 +204,7 @@ class TestEdges:
         code, _, err = run("edges", tmp_path / "in", "--out", tmp_path / "out", "--val", 0, "--test", 0)
         assert code == 2
         assert "x.tif: has values from" in err
-        assert "floats from 0 to 1" in err
+        assert "expected floats from 0 to 1" in err
 
     def test_blur_takes_noise_away(self):
         noise = np.random.default_rng(1).integers(0, 256, (60, 60, 1), dtype=np.uint8)

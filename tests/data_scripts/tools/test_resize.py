@@ -15,7 +15,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from data_scripts.__main__ import main
-from data_scripts.tools.resize import Size, parse_size, scaled
+from data_scripts.tools.resize import Size, parse_size, resize
 from ganvas.data.decode import read_image, read_raster
 from ganvas.data.encode import write_image
 from ganvas.errors import UserError
@@ -36,7 +36,7 @@ class TestScaling:
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     def test_a_smaller_picture_is_the_mean_of_what_it_covers(self, dtype, channels):
         picture = noise(1, 12, 20, channels, dtype)
-        small = scaled(picture, 5, 4)
+        small = resize(picture, 5, 4)
         assert small.dtype == dtype
         mean = picture.astype(np.float64).reshape(4, 3, 5, 4, channels).mean(axis=(1, 3))
         assert np.abs(small - mean).max() <= (1e-6 if dtype == np.float32 else 0.5001)
@@ -44,31 +44,31 @@ class TestScaling:
     @pytest.mark.parametrize("channels", [1, 3, 5])
     def test_a_larger_picture_keeps_values_and_their_range(self, channels):
         picture = noise(1, 6, 7, channels, np.uint16) // 2 + 100
-        large = scaled(picture, 21, 18)
+        large = resize(picture, 21, 18)
         assert large.shape == (18, 21, channels)
         assert picture.min() <= large.min() <= large.max() <= picture.max()
         assert np.abs(large[1::3, 1::3].astype(int) - picture).max() <= 1  # the middle of each pixel
 
     def test_one_side_may_shrink_while_the_other_grows(self):
         picture = np.arange(8, dtype=np.float32)[None, :, None].repeat(2, axis=0)
-        assert np.allclose(scaled(picture, 4, 6), (np.arange(4) * 2 + 0.5)[None, :, None].repeat(6, axis=0))
+        assert np.allclose(resize(picture, 4, 6), (np.arange(4) * 2 + 0.5)[None, :, None].repeat(6, axis=0))
 
     @hypothesis.given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 2, 3, 5]), st.booleans())
     def test_any_size_is_given_and_flat_stays_flat(self, width, height, channels, nearest):
         flat = np.full((5, 6, channels), 77, np.uint8)
-        assert np.array_equal(scaled(flat, width, height, nearest=nearest), np.full((height, width, channels), 77))
+        assert np.array_equal(resize(flat, width, height, nearest=nearest), np.full((height, width, channels), 77))
 
     def test_nearest_neighbours_mix_no_colours(self):
         labels = np.random.default_rng(1).choice(np.uint8([0, 100, 255]), (32, 32, 3))
-        assert set(np.unique(scaled(labels, 13, 21, nearest=True))) <= {0, 100, 255}
-        assert not set(np.unique(scaled(labels, 13, 21))) <= {0, 100, 255}
+        assert set(np.unique(resize(labels, 13, 21, nearest=True))) <= {0, 100, 255}
+        assert not set(np.unique(resize(labels, 13, 21))) <= {0, 100, 255}
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     @pytest.mark.parametrize(("width", "height"), [(5, 4), (40, 48)])
     def test_values_that_are_not_finite_stay_where_they_are(self, value, width, height):
         picture = noise(1, 12, 20, 1, np.float32)
         picture[6, 8] = value
-        result = scaled(picture, width, height)
+        result = resize(picture, width, height)
         assert not np.isfinite(result[height // 2, width * 8 // 20 : width * 9 // 20 + 1]).all()
         assert np.isfinite(result).mean() > 0.9
         assert np.isfinite(result[0, 0])
@@ -164,7 +164,7 @@ class TestFolder:
         assert run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 4)[0] == 0
         code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "other", "--size", 4, "--format", "png")
         assert code == 2
-        assert "x.jpg and x.png would get one name" in err
+        assert "x.jpg and x.png would both be named" in err
 
     def test_unreadable_pictures_and_those_that_would_grow_too_large_are_named(self, run, tmp_path):
         write_image(tmp_path / "in" / "x.png", noise(1, 8, 8))
@@ -172,12 +172,12 @@ class TestFolder:
         (tmp_path / "in" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
         code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--shorter", 300)
         assert code == 2
-        assert "line.png: would be 60000x300 pixels" in err
+        assert "line.png: would become 60000x300 pixels" in err
         assert "cut.jpg: " in err
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.png"]
 
 
-def resize(run, tmp_path, *arguments):
+def run_resize(run, tmp_path, *arguments):
     code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", *arguments)
     assert code == 0, err
     return {path.name: path for path in (tmp_path / "out").rglob("*.*")}
@@ -190,7 +190,7 @@ class TestAlpha:
     def test_a_tiff_keeps_it_as_what_it_is(self, run, tmp_path, channels, dtype, alpha):
         picture = noise(1, 12, 20, channels, dtype)
         write_image(tmp_path / "in" / "x.tif", picture, alpha=alpha)
-        small = read_raster(resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
+        small = read_raster(run_resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
         assert (small.alpha, small.array.dtype, small.array.shape) == (alpha, dtype, (4, 5, channels))
         # Colors count by their alpha; where they are multiplied by it already, a plain mean does that.
         blocks = picture.astype(np.float64).reshape(4, 3, 5, 4, channels)
@@ -204,7 +204,7 @@ class TestAlpha:
     def test_other_formats_keep_it_too(self, run, tmp_path, name, mode):
         (tmp_path / "in").mkdir()
         Image.fromarray(noise(1, 12, 20, 4), "RGBA").convert(mode).save(tmp_path / "in" / name)
-        with Image.open(resize(run, tmp_path, "--size", "5x4")[name]) as file:
+        with Image.open(run_resize(run, tmp_path, "--size", "5x4")[name]) as file:
             assert (file.mode, file.size) == (mode, (5, 4))
 
     @pytest.mark.parametrize(("width", "height"), [(4, 4), (32, 32)])
@@ -213,21 +213,21 @@ class TestAlpha:
         picture[..., 1] = 255  # green, all of it transparent
         picture[2:9, 3:10] = (200, 30, 40, 255)
         write_image(tmp_path / "in" / "x.png", picture)
-        result = read_image(resize(run, tmp_path, "--size", f"{width}x{height}")["x.png"], 4)
+        result = read_image(run_resize(run, tmp_path, "--size", f"{width}x{height}")["x.png"], 4)
         visible = result[..., 3] > 8
         assert visible.any()
         assert (np.abs(result[visible][:, :3].astype(int) - (200, 30, 40)) <= 6).all()
 
     def test_four_channels_without_alpha_stay_four(self, run, tmp_path):
         write_image(tmp_path / "in" / "x.tif", noise(1, 12, 20, 4))
-        again = read_raster(resize(run, tmp_path, "--size", "5x4", "--format", "png")["x.tif"], keep_alpha=True)
+        again = read_raster(run_resize(run, tmp_path, "--size", "5x4", "--format", "png")["x.tif"], keep_alpha=True)
         assert again.alpha == "none"
         assert again.array.shape == (4, 5, 4)
 
     def test_a_transparent_palette_becomes_colours_with_alpha(self, run, tmp_path):
         (tmp_path / "in").mkdir()
         Image.fromarray(noise(1, 12, 20)[:, :, 0] % 4).convert("P").save(tmp_path / "in" / "x.png", transparency=2)
-        with Image.open(resize(run, tmp_path, "--size", "5x4")["x.png"]) as file:
+        with Image.open(run_resize(run, tmp_path, "--size", "5x4")["x.png"]) as file:
             assert file.mode == "RGBA"
 
 
@@ -245,7 +245,7 @@ class TestTags:
 
     @pytest.mark.parametrize(("width", "height"), [(5, 4), (40, 24)])
     def test_place_and_missing_pixels_stay(self, run, tmp_path, bands, width, height):
-        path = resize(run, tmp_path, "--size", f"{width}x{height}")["x.tif"]
+        path = run_resize(run, tmp_path, "--size", f"{width}x{height}")["x.tif"]
         with rasterio.open(tmp_path / "in" / "x.tif") as before, rasterio.open(path) as after:
             assert (after.count, after.dtypes[0], after.crs, after.nodata) == (5, "uint16", before.crs, 65535)
             assert tuple(after.bounds) == pytest.approx(tuple(before.bounds))
@@ -260,13 +260,13 @@ class TestTags:
 
     def test_they_go_into_a_tiff_whatever_is_asked_for(self, run, tmp_path, bands):
         write_image(tmp_path / "in" / "y.tif", bands[..., :3])
-        assert set(resize(run, tmp_path, "--size", 4, "--format", "png")) == {"x.tif", "y.png"}
+        assert set(run_resize(run, tmp_path, "--size", 4, "--format", "png")) == {"x.tif", "y.png"}
 
     def test_resolution_follows(self, run, tmp_path):
         (tmp_path / "in").mkdir()
         values = noise(1, 12, 20, 1)[:, :, 0]
         tifffile.imwrite(tmp_path / "in" / "x.tif", values, resolution=(200, 120), resolutionunit="INCH", metadata=None)
-        with Image.open(resize(run, tmp_path, "--size", "5x4")["x.tif"]) as file:
+        with Image.open(run_resize(run, tmp_path, "--size", "5x4")["x.tif"]) as file:
             assert file.info["dpi"] == pytest.approx((50, 40))
 
 
@@ -289,7 +289,7 @@ class TestLegend:
     def test_flat_colours_never_mix_and_photographs_do(self, run, tmp_path, size):
         write_image(tmp_path / "in" / "trainA" / "map.png", drawn(16, 18))
         write_image(tmp_path / "in" / "trainB" / "photo.png", noise(1, 16, 18))
-        found = resize(run, tmp_path, "--size", size)
+        found = run_resize(run, tmp_path, "--size", size)
         colours = {tuple(colour) for colour in read_image(found["map.png"]).reshape(-1, 3).tolist()}
         assert colours == set(map(tuple, LEGEND.values()))
         known = {tuple(colour) for colour in noise(1, 16, 18).reshape(-1, 3).tolist()}
@@ -298,15 +298,15 @@ class TestLegend:
     def test_each_half_of_a_pair_is_scaled_by_itself(self, run, tmp_path):
         photo = noise(1, 16, 18)
         write_image(tmp_path / "in" / "train" / "x.png", np.hstack([photo, drawn(16, 18)]))
-        both = read_image(resize(run, tmp_path, "--size", "12x8")["x.png"])
-        assert np.array_equal(both[:, :6], scaled(photo, 6, 8))
+        both = read_image(run_resize(run, tmp_path, "--size", "12x8")["x.png"])
+        assert np.array_equal(both[:, :6], resize(photo, 6, 8))
         assert {tuple(c) for c in both[:, 6:].reshape(-1, 3).tolist()} == set(map(tuple, LEGEND.values()))
 
     def test_a_width_that_does_not_split_is_refused(self, run, tmp_path):
         write_image(tmp_path / "in" / "train" / "x.png", np.hstack([noise(1, 16, 18), drawn(16, 18)]))
         code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", "13x8")
         assert code == 2
-        assert "x.png: half of it is in colors of the legend, and 13 pixels do not split in two" in err
+        assert "x.png: one half is in the legend's colors, and 13 pixels cannot be halved" in err
 
     @pytest.mark.parametrize("text", ['{"legend": {"land": "green"}}', "{"])
     def test_a_description_that_is_none_is_refused(self, run, tmp_path, text):
@@ -363,7 +363,7 @@ def test_two_pictures_that_become_one_are_not_lost_in_silence(run, tmp_path):
     write_image(tmp_path / "in" / "x.tif", noise(1, 8, 8))
     code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 4)
     assert code == 2
-    assert "x.tif: is made of two images" in err
+    assert "x.tif: is the output of two images" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.tif"]
 
 

@@ -99,7 +99,7 @@ class TestBadInput:
 
     def test_the_folder_is_there_already(self, run, root, tmp_path):
         (tmp_path / "out").mkdir()
-        self.refused(run("shards", root, tmp_path / "out"), "out: is there already")
+        self.refused(run("shards", root, tmp_path / "out"), "out: already exists")
 
     def test_no_data_set(self, run, tmp_path):
         self.refused(run("shards", tmp_path / "nowhere", tmp_path / "out"), "no such folder")
@@ -122,7 +122,7 @@ class TestBadInput:
         assert not (tmp_path / "out").exists()
 
     def test_a_size_out_of_range(self, run, root, tmp_path):
-        self.refused(run("shards", root, tmp_path / "out", "--pairs-per-shard", 0), "--pairs-per-shard is 0")
+        self.refused(run("shards", root, tmp_path / "out", "--pairs-per-shard", 0), "pairs-per-shard is 0")
 
     def test_a_file_that_cannot_be_read(self, run, root, tmp_path):
         broken = root / "test" / "x1.jpg"

@@ -76,8 +76,8 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
     ("places", "said"),
     [
         (["trainA/x.png"], None),
-        (["trainA/x.png", "trainB/x.png"], "has trainA and trainB: it is split already"),
-        (["val/a/x.png", "val/b/x.png"], "has val/a and val/b: it is split already"),
+        (["trainA/x.png", "trainB/x.png"], "is already split into trainA and trainB"),
+        (["val/a/x.png", "val/b/x.png"], "is already split into val/a and val/b"),
         (["train/x.png/"], "hold no A|B images"),
         ([], "no such folder"),
     ],
