@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganvas.device import choose_precision
+from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.training.fabric import compile_network
 from ganvas.training.optimizer import Adam
 
@@ -42,6 +43,7 @@ def set_up(networks: list[nn.Module], device: str, *, compiled: bool) -> tuple[l
     """
     for network in networks:
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimize_for_cpu(network)
     adams = [Adam(network.named_parameters(), 2e-4) for network in networks]
     called = [compile_network(network) if compiled else network for network in networks]
     return called, adams, choose_precision("auto", device) == "bf16"

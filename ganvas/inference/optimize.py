@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ganvas.nn.cpu_kernels.instance_norm import instance_norm
-from ganvas.nn.layers import BatchNorm2d, DownConv2d, UpConv2d
+from ganvas.nn.cpu_kernels.matrix_form import MatrixConv2d, MatrixConvTranspose2d
+from ganvas.nn.layers import BatchNorm2d
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
@@ -86,7 +87,7 @@ def _fold_batch_norms(sequence: nn.Sequential) -> None:
             transpose=isinstance(layer, nn.ConvTranspose2d),
         )
         layer.weight = nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last))
-        if isinstance(layer, DownConv2d | UpConv2d) and layer.bias is None:
+        if isinstance(layer, MatrixConv2d | MatrixConvTranspose2d) and layer.bias is None:
             sequence[index] = _Shift(bias.detach()[:, None, None])
         else:
             layer.bias = bias

@@ -32,6 +32,7 @@ from ganvas.inference.images import from_pillow, to_pillow
 from ganvas.inference.jobs import Jobs, find_jobs
 from ganvas.inference.optimize import optimized_for_inference
 from ganvas.models.folder import ModelConfig, load_model
+from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.nn.layers import set_norm_statistics
 
 Given = TypeVar("Given", Image.Image, np.ndarray)
@@ -90,6 +91,7 @@ class Translator:
         self.resizes = size == "trained" and self.preprocessing.resized
         self._optimized: dict[bool, nn.Module] = {}
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
+        optimize_for_cpu(self.network)
         set_norm_statistics(self.network, "picture" if paper else config.statistics)
         if paper:
             for module in self.network.modules():

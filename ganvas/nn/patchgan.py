@@ -1,7 +1,7 @@
 """PatchGAN and pixel discriminators (Isola et al. 2017, Sec. 3.2.2 and 6.1.2).
 
-They score overlapping patches, not the image: a map of logits, each of which sees one receptive field
-(`ganvas.nn.receptive_field`). For pix2pix the input is source and target joined along the channels.
+They score overlapping patches instead of images: the output is a map of logits, each with its own receptive field
+(`ganvas.nn.receptive_field`). For pix2pix the input is source and target, concatenated along the channels.
 """
 
 from itertools import pairwise
@@ -15,12 +15,12 @@ from ganvas.nn.layers import LEAKY_SLOPE, DownBlock, Norm, make_norm, needs_bias
 class PatchDiscriminator(nn.Module):
     """``num_layers`` stride-2 4x4 convolutions, then two of stride 1.
 
-    Receptive field in pixels for 1 to 6 layers: 16, 34, 70, 142, 286, 574. The default, C64-C128-C256-C512 and one
-    logit, is the 70x70 PatchGAN: 256x256 images give 30x30 logits.
+    The receptive fields of 1 to 6 layers are 16, 34, 70, 142, 286 and 574 pixels. The default is the 70x70 PatchGAN
+    C64-C128-C256-C512; it maps 256x256 images to 30x30 logits.
 
     Args:
-        in_channels: Channels of the input; for pix2pix those of source and target together.
-        base_channels: Filters of the first convolution; they double up to 8 times as many.
+        in_channels: Channels of the input; for pix2pix, of source and target together.
+        base_channels: Filters of the first convolution; they double with each layer, up to 8 times as many.
         num_layers: Stride-2 convolutions, 1 to 6.
         norm: Norm of all convolutions but the first and the last.
 
@@ -35,12 +35,12 @@ class PatchDiscriminator(nn.Module):
             raise ValueError(f"num_layers is {num_layers}; a PatchGAN here has 1 to 6 stride-2 layers")
         widths = [base_channels * min(2**layer, 8) for layer in range(num_layers + 1)]
 
-        # Halve the size num_layers times; the first convolution sees pixels and has no norm.
+        # Halve the size num_layers times; the first convolution has no norm.
         layers: list[nn.Module] = [DownBlock(in_channels, widths[0], norm="none")]
         for before, after in pairwise(widths[:-1]):
             layers.append(DownBlock(before, after, norm=norm))
 
-        # Widen the field at stride 1, then one logit for each position.
+        # Enlarge the receptive field at stride 1, then compute one logit for each position.
         layers += [
             nn.Conv2d(widths[-2], widths[-1], kernel_size=4, padding=1, bias=needs_bias(norm)),
             make_norm(norm, widths[-1]),
@@ -48,22 +48,22 @@ class PatchDiscriminator(nn.Module):
             nn.Conv2d(widths[-1], 1, kernel_size=4, padding=1),
         ]
         self.layers = nn.Sequential(*layers)
-        self.min_size = 3 * 2**num_layers  # below it the two stride-1 layers find nothing to look at
+        self.min_size = 3 * 2**num_layers  # below it the two stride-1 layers have no output
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Score [N, C_in, H, W] in [-1, 1]: [N, 1, H / 2^n - 2, W / 2^n - 2] logits, unbounded.
 
         Raises:
             ValueError: The image is smaller than ``min_size`` pixels.
         """
-        H, W = picture.shape[-2:]
+        H, W = image.shape[-2:]
         if min(H, W) < self.min_size:
             raise ValueError(f"the image is {H}x{W}; this PatchGAN needs at least {self.min_size} pixels a side")
-        return self.layers(picture)
+        return self.layers(image)
 
 
 class PixelDiscriminator(nn.Module):
-    """1x1 convolutions only: each pixel is scored on its own (Isola et al. 2017, Sec. 6.1.2, the 1x1 "PixelGAN")."""
+    """1x1 convolutions: each pixel is scored alone (the 1x1 "PixelGAN" of Isola et al. 2017, Sec. 6.1.2)."""
 
     def __init__(self, in_channels: int = 6, *, base_channels: int = 64, norm: Norm = "batch") -> None:
         super().__init__()
@@ -77,15 +77,15 @@ class PixelDiscriminator(nn.Module):
         )
         self.min_size = 1
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Score [N, C_in, H, W] in [-1, 1]: [N, 1, H, W] logits, unbounded."""
-        return self.layers(picture)
+        return self.layers(image)
 
 
 def make_discriminator(
     kind: Literal["patch", "pixel"], in_channels: int, *, base_channels: int, num_layers: int, norm: Norm
 ) -> nn.Module:
-    """Build a `PatchDiscriminator` or a `PixelDiscriminator`, which has no use for ``num_layers``."""
+    """Build a `PatchDiscriminator` or a `PixelDiscriminator`, which ignores ``num_layers``."""
     if kind == "pixel":
         return PixelDiscriminator(in_channels, base_channels=base_channels, norm=norm)
     return PatchDiscriminator(in_channels, base_channels=base_channels, num_layers=num_layers, norm=norm)

@@ -1,13 +1,12 @@
 """The ResNet generator of CycleGAN (Zhu et al. 2017, Sec. 7.2), after Johnson et al. 2016.
 
-Departures: any height and width (mirrored padding to a multiple of 4, cropped back).
+Departures: any height and width (reflection padding to a multiple of 4, cropped back).
 """
 
 from torch import Tensor, nn
 
 from ganvas.nn.layers import (
     Norm,
-    OutputConv2d,
     ReflectPad2d,
     ResidualBlock,
     Upsampling,
@@ -24,10 +23,10 @@ class ResNetGenerator(nn.Module):
         in_channels: Channels of the source image.
         out_channels: Channels of the output image.
         base_channels: Filters of the first convolution; the residual blocks have four times as many.
-        num_blocks: Residual blocks: the paper takes 6 at 128 pixels and 9 from 256 pixels on.
+        num_blocks: Residual blocks; the paper uses 6 at 128 pixels and 9 from 256 pixels on.
         norm: Norm after each convolution but the last.
-        dropout: Share of values dropped in each residual block.
-        upsampling: "transpose" (the paper's) or "resize", which cannot leave a checkerboard.
+        dropout: Dropout probability in each residual block.
+        upsampling: "transpose" (the paper's) or "resize" (no checkerboard artifacts).
 
     Reference: Zhu et al. 2017, Sec. 7.2.
     """
@@ -54,9 +53,9 @@ class ResNetGenerator(nn.Module):
                 nn.ReLU(inplace=True),
             ]
 
-        def enlarge(before: int, after: int) -> list[nn.Module]:
+        def upsample(before: int, after: int) -> list[nn.Module]:
             return [
-                _double_3x3(before, after, upsampling=upsampling, bias=bias),
+                _make_upsampling_3x3(before, after, upsampling=upsampling, bias=bias),
                 make_norm(norm, after),
                 nn.ReLU(inplace=True),
             ]
@@ -67,22 +66,22 @@ class ResNetGenerator(nn.Module):
             *convolution(F1, F2, stride=2, kernel=3, padding=1),
             *convolution(F2, F4, stride=2, kernel=3, padding=1),
             *(ResidualBlock(F4, norm=norm, dropout=dropout) for _ in range(num_blocks)),
-            *enlarge(F4, F2),
-            *enlarge(F2, F1),
+            *upsample(F4, F2),
+            *upsample(F2, F1),
             ReflectPad2d(3),
-            OutputConv2d(F1, out_channels, kernel_size=7),
+            nn.Conv2d(F1, out_channels, kernel_size=7),
             nn.Tanh(),
         )
 
     def forward(self, source: Tensor) -> Tensor:
         """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] in [-1, 1], for any H and W from 1 on."""
         H, W = source.shape[-2:]
-        # Eight pixels a side leave the residual blocks 2x2 positions: instance norm would erase a single one.
+        # With 8 pixels a side the residual blocks have 2x2 positions; instance norm would zero a single one.
         x, top, left = pad_to_multiple(source, 4, at_least=8)
         return self.layers(x)[..., top : top + H, left : left + W]
 
 
-def _double_3x3(in_channels: int, out_channels: int, *, upsampling: Upsampling, bias: bool) -> nn.Module:
+def _make_upsampling_3x3(in_channels: int, out_channels: int, *, upsampling: Upsampling, bias: bool) -> nn.Module:
     """Build the paper's u-layer: 3x3, [N, C_in, H, W] to [N, C_out, 2H, 2W]."""
     if upsampling == "transpose":
         return nn.ConvTranspose2d(

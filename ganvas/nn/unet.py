@@ -1,7 +1,7 @@
 """The U-Net generator of pix2pix (Isola et al. 2017, Sec. 3.2.1 and 6.1.1).
 
-Departures: any height and width (mirrored padding to a multiple of 2 ** num_levels, cropped back); the innermost
-convolution has no norm, since one image's norm over a single position would erase it.
+Departures: any height and width (reflection padding to a multiple of 2 ** num_levels, cropped back); the innermost
+convolution has no norm, which would zero a single position of a single image.
 """
 
 from collections.abc import Sequence
@@ -9,37 +9,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn.layers import LEAKY_SLOPE, DownConv2d, Norm, UpBlock, Upsampling, make_norm, needs_bias, pad_to_multiple
+from ganvas.nn.layers import LEAKY_SLOPE, Norm, UpBlock, Upsampling, make_norm, needs_bias, pad_to_multiple
 
 
 class UNetDown(nn.Sequential):
     """One level down: LeakyReLU, convolution 4x4 stride 2, norm.
 
-    The activation stands first, so that the skip carries the level's value before any activation.
+    The activation comes first, so that the skip connection carries the value before it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, norm: Norm, activate: bool, bias: bool) -> None:
         super().__init__(
             nn.LeakyReLU(LEAKY_SLOPE) if activate else nn.Identity(),
-            DownConv2d(in_channels, out_channels, bias=bias),
+            nn.Conv2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias),
             make_norm(norm, out_channels),
         )
 
 
 class UNetGenerator(nn.Module):
-    """Encoder and decoder of ``num_levels`` levels, each joined across by a skip.
+    """Encoder and decoder of ``num_levels`` levels with skip connections.
 
-    With the defaults: C64-C128-C256-C512-C512-C512-C512-C512 down, the mirror of it up (54.4 million parameters).
+    The defaults are C64-C128-C256-C512-C512-C512-C512-C512 and its mirror image (54.4 million parameters).
 
     Args:
         in_channels: Channels of the source image.
         out_channels: Channels of the output image.
-        base_channels: Filters of the outermost level; they double down to 8 times as many.
-        num_levels: Levels down, and as many up; 8 bring 256x256 to 1x1.
-        norm: Norm of all levels but the outermost and innermost down.
-        dropout: Share of values that are dropped; the noise z of the paper.
-        dropout_levels: Up levels that drop, 0 being the innermost. The paper's are the first three.
-        upsampling: "transpose" (the paper's) or "resize", which cannot leave a checkerboard.
+        base_channels: Filters of the outermost level; they double with each level, up to 8 times as many.
+        num_levels: Levels of the encoder and of the decoder; 8 reduce 256x256 to 1x1.
+        norm: Norm of all levels but the outermost two and the innermost of the encoder.
+        dropout: Dropout probability; the noise z of the paper.
+        dropout_levels: Decoder levels with dropout, 0 being the innermost; the paper's are the first three.
+        upsampling: "transpose" (the paper's) or "resize" (no checkerboard artifacts).
 
     Reference: Isola et al. 2017, Sec. 6.1.1; Ronneberger et al. 2015.
     """

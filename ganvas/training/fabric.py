@@ -8,6 +8,7 @@ from torch import nn
 
 from ganvas.device import choose_device
 from ganvas.errors import UserError
+from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.training.config import HardwareConfig
 
 
@@ -34,11 +35,12 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
 
 
 def set_up(fabric: Fabric, network: nn.Module, *, compiled: bool = False) -> nn.Module:
-    """Bring a network to its device and into the layout that convolutions compute in; give what to call in training.
+    """Move a network to its device, in channels-last memory; return what to call in training.
 
     Create optimizers after this: the weights are now where they stay.
     """
     network.to(memory_format=torch.channels_last)
+    optimize_for_cpu(network)
     return fabric.setup_module(compile_network(network) if compiled else network)
 
 

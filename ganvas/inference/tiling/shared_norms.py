@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.inference.tiling.plan import Window
-from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d
+from ganvas.nn.layers import BatchNorm2d
 
 
 class SharedNorm(nn.Module):
@@ -92,7 +92,7 @@ def shared_norms(network: nn.Module) -> Iterator[list[SharedNorm]]:
     for parent in list(network.modules()):
         for name, norm in list(parent.named_children()):
             is_per_image = isinstance(norm, BatchNorm2d) and norm.statistics == "picture"
-            if is_per_image or isinstance(norm, InstanceNorm2d):
+            if is_per_image or isinstance(norm, nn.InstanceNorm2d):
                 shared = SharedNorm(norm)
                 setattr(parent, name, shared.eval())
                 replaced.append((parent, name, shared))
