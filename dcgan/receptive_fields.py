@@ -116,7 +116,7 @@ def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_js
 def _in_words(layers: list[TracedLayer], image_size: int) -> str:
     if not layers:
         return f"Dense layers only: from the first one on, every unit sees all {image_size} x {image_size} pixels."
-    size = layers[-1].field.size
+    size = layers[-1].receptive_field.size
     return (
         f"Each output of the last convolution sees {size} x {size} pixels; the dense layer after it sees the whole "
         f"image, {image_size} x {image_size}."

@@ -1,4 +1,4 @@
-"""A receptive field drawn on a image."""
+"""Drawing of a receptive field on an image."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from ganvas.data.tensors import to_display
 
 _Color = tuple[int, int, int]
 
-_FIELD = (255, 200, 0)
+_RECEPTIVE_FIELD = (255, 200, 0)
 _CELL = (0, 225, 255)
 _PAPER = (22, 24, 28)
 _STRIPES = (88, 92, 100)
 _TEXT = (235, 235, 235)
 _VEIL = (52, 55, 60)  # over what the unit does not see
-_LONG_SIDE = 960  # small images are enlarged, by a whole number, to about this many pixels
+_LONG_SIDE = 960  # small images are enlarged, by an integer factor, to about this many pixels
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels: pixel p covers p to p + 1. It may lie partly outside of the image."""
+    """A rectangle in pixels: pixel p covers p to p + 1. It may be partly outside of the image."""
 
     left: float
     top: float
@@ -29,92 +29,97 @@ class Box:
     bottom: float
 
 
-def draw_field(
-    picture: np.ndarray, *, field: Box, cell: Box, title: str, field_label: str, cell_label: str
+def draw_receptive_field(
+    image: np.ndarray, *, receptive_field: Box, cell: Box, title: str, receptive_field_label: str, cell_label: str
 ) -> np.ndarray:
-    """Draw what a unit sees: the rest of the image is dimmed, stripes stand for padding that it sees beyond.
+    """Draw the receptive field of a unit: the rest of the image is dimmed, padding that it sees is striped.
 
     Args:
         image: [H, W, C] uint8, uint16 or float32 in [0, 1]; of more than three channels the first three are drawn.
-        field: What the unit sees.
-        cell: The unit's own place: as wide as the step to the next unit.
+        receptive_field: The receptive field.
+        cell: The unit's own place, one jump wide.
         title: First line of the caption.
-        field_label: Explains the frame of the field.
+        receptive_field_label: Explains the frame of the receptive field.
         cell_label: Explains the frame of the cell.
 
     Returns:
         [H', W', 3] uint8.
     """
-    H, W = picture.shape[:2]
-    sheet = _sheet(field, H, W)
-    scale = max(1, round(_LONG_SIDE / max(sheet.right - sheet.left, sheet.bottom - sheet.top)))
+    H, W = image.shape[:2]
+    canvas = _canvas(receptive_field, H, W)
+    scale = max(1, round(_LONG_SIDE / max(canvas.right - canvas.left, canvas.bottom - canvas.top)))
 
     def place(box: Box) -> tuple[int, int, int, int]:
-        """Find the box on the drawing."""
-        edges = box.left - sheet.left, box.top - sheet.top, box.right - sheet.left, box.bottom - sheet.top
+        """Return the corners of a box in the drawing."""
+        edges = box.left - canvas.left, box.top - canvas.top, box.right - canvas.left, box.bottom - canvas.top
         left, top, right, bottom = (round(scale * edge) for edge in edges)
         return left, top, right, bottom
 
-    width, height = place(sheet)[2:]
+    width, height = place(canvas)[2:]
     line = max(2, round(max(width, height) / 320))
 
-    # All that the unit could see: stripes, and the image on them. It is shown inside of the field only.
-    shown = _striped(width, height, spacing=6 * line)
-    enlarged = Image.fromarray(to_display(picture)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
-    shown.paste(enlarged, place(Box(0, 0, W, H)))
+    # The image on stripes, of which the receptive field is shown, above the dimmed image.
+    seen = _striped(width, height, spacing=6 * line)
+    enlarged = Image.fromarray(to_display(image)).resize((W * scale, H * scale), Image.Resampling.NEAREST)
+    seen.paste(enlarged, place(Box(0, 0, W, H)))
     drawing = Image.new("RGB", (width, height), _PAPER)
     drawing.paste(_dimmed(enlarged), place(Box(0, 0, W, H)))
-    drawing.paste(shown.crop(place(field)), place(field))
+    drawing.paste(seen.crop(place(receptive_field)), place(receptive_field))
 
-    # Where a unit sees its own cell alone, the frame of the field goes around that of the cell.
+    # Around equal boxes, the frame of the receptive field goes around that of the cell.
     _frame(drawing, place(cell), _CELL, line)
-    _frame(drawing, place(field), _FIELD, line, gap=line + 1 if cell == field else 0)
-    entries = [(None, title), (_swatch(_FIELD, line), field_label), (_swatch(_CELL, line), cell_label)]
-    if field.left < 0 or field.top < 0 or field.right > W or field.bottom > H:
+    _frame(drawing, place(receptive_field), _RECEPTIVE_FIELD, line, gap=line + 1 if cell == receptive_field else 0)
+    entries = [
+        (None, title),
+        (_swatch(_RECEPTIVE_FIELD, line), receptive_field_label),
+        (_swatch(_CELL, line), cell_label),
+    ]
+    if receptive_field.left < 0 or receptive_field.top < 0 or receptive_field.right > W or receptive_field.bottom > H:
         entries.append((_striped(5 * line, 5 * line, spacing=3 * line), "padding, outside of the image"))
     return np.asarray(_with_caption(drawing, entries, line))
 
 
-def _sheet(field: Box, H: int, W: int) -> Box:
-    """Find what must be on the drawing: the image, and the field with some room for its frame."""
-    room = max(H, W, field.right - field.left, field.bottom - field.top) / 48
+def _canvas(receptive_field: Box, H: int, W: int) -> Box:
+    """Return what the drawing covers: the image, and the receptive field with a margin for its frame."""
+    sides = receptive_field.right - receptive_field.left, receptive_field.bottom - receptive_field.top
+    margin = max(H, W, *sides) / 48
     return Box(
-        math.floor(min(0, field.left - room)),
-        math.floor(min(0, field.top - room)),
-        math.ceil(max(W, field.right + room)),
-        math.ceil(max(H, field.bottom + room)),
+        math.floor(min(0, receptive_field.left - margin)),
+        math.floor(min(0, receptive_field.top - margin)),
+        math.ceil(max(W, receptive_field.right + margin)),
+        math.ceil(max(H, receptive_field.bottom + margin)),
     )
 
 
-def _dimmed(picture: Image.Image) -> Image.Image:
-    """Take most of the color and contrast away."""
-    grey = ImageEnhance.Color(picture).enhance(0.3)
-    return Image.blend(grey, Image.new("RGB", picture.size, _VEIL), 0.6)
+def _dimmed(image: Image.Image) -> Image.Image:
+    """Return an image with little color and contrast."""
+    gray = ImageEnhance.Color(image).enhance(0.3)
+    return Image.blend(gray, Image.new("RGB", image.size, _VEIL), 0.6)
 
 
 def _striped(width: int, height: int, spacing: int) -> Image.Image:
-    """Make a sheet with diagonal stripes."""
+    """Return an image of diagonal stripes."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % spacing
     return Image.fromarray(np.where(diagonal[..., None] * 3 < spacing, _STRIPES, _PAPER).astype(np.uint8))
 
 
-def _swatch(colour: _Color, line: int) -> Image.Image:
-    """Make a sample of a frame for the caption."""
+def _swatch(color: _Color, line: int) -> Image.Image:
+    """Return a sample of a frame for the caption."""
     swatch = Image.new("RGB", (5 * line, 5 * line), _PAPER)
-    ImageDraw.Draw(swatch).rectangle((0, 0, 5 * line - 1, 5 * line - 1), outline=colour, width=line)
+    ImageDraw.Draw(swatch).rectangle((0, 0, 5 * line - 1, 5 * line - 1), outline=color, width=line)
     return swatch
 
 
-def _frame(drawing: Image.Image, place: tuple[int, int, int, int], colour: _Color, line: int, gap: int = 0) -> None:
-    """Draw a frame around a place, with a dark edge so that it shows on any image; the place itself stays free."""
+def _frame(drawing: Image.Image, place: tuple[int, int, int, int], color: _Color, line: int, gap: int = 0) -> None:
+    """Draw a frame around a place, with a dark edge so that it is visible on any image."""
     left, top, right, bottom = place[0] - gap, place[1] - gap, place[2] + gap, place[3] + gap
     pen = ImageDraw.Draw(drawing)
     pen.rectangle((left - line - 1, top - line - 1, right + line, bottom + line), outline=_PAPER, width=line + 1)
-    pen.rectangle((left - line, top - line, right + line - 1, bottom + line - 1), outline=colour, width=line)
+    pen.rectangle((left - line, top - line, right + line - 1, bottom + line - 1), outline=color, width=line)
 
 
 def _with_caption(drawing: Image.Image, entries: list[tuple[Image.Image | None, str]], line: int) -> Image.Image:
-    """Put lines of text under the drawing, each after a sample of what it explains, if any."""
+    """Return the drawing with lines of text below it, each after a sample of what it explains, if any."""
     margin, pitch = 4 * line, 10 * line
     font = ImageFont.load_default(size=7 * line)
     longest = max(font.getlength(text) + (2 * margin + sample.width if sample else margin) for sample, text in entries)

@@ -112,8 +112,7 @@ def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Ten
         The padded images, and the rows above and columns left of the original, for cropping the output.
     """
     H, W = x.shape[-2:]
-    # While a network is exported, sizes are symbols, which ``max`` would fix to those of the example.
-    rows, columns = (torch.sym_max(-side % multiple, at_least - side) for side in (H, W))
+    rows, columns = (_maximum(-side % multiple, at_least - side) for side in (H, W))
     top, left = rows // 2, columns // 2
     if is_exporting() or rows or columns:  # an exported network must not depend on whether the example needed padding
         x = reflect_pad(x, left, columns - left, top, rows - top)
@@ -123,6 +122,11 @@ def pad_to_multiple(x: Tensor, multiple: int, *, at_least: int = 1) -> tuple[Ten
 def is_exporting() -> bool:
     """Return whether the network is being exported; torch 2.6 reports only compiling, which includes it."""
     return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def _maximum(a: int, b: int) -> int:
+    """Return the maximum, also of the symbols that sizes are during export; ``max`` would fix them to the example."""
+    return torch.sym_max(a, b)  # type: ignore[return-value]
 
 
 class DownBlock(nn.Sequential):

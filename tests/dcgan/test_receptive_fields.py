@@ -12,7 +12,7 @@ from dcgan.config import PRESETS
 from dcgan.networks import build_networks
 from dcgan.receptive_fields import times_read, times_written, uneven_layers
 from ganvas.data.decode import read_image
-from ganvas.nn.receptive_field import measured_field, trace
+from ganvas.nn.receptive_field import measured_receptive_field, trace
 
 CONVOLUTIONAL = [preset for preset in PRESETS if preset not in ("mlp", "conditional")]
 
@@ -47,7 +47,7 @@ def test_fields_follow_the_step_rule(dcgan, preset, kernels):
 def test_the_field_is_what_gradients_measure(preset, size):
     _, D = build_networks(preset)
     convolutions = nn.Sequential(*(layer for layer in D.features if not isinstance(layer, nn.Flatten)))
-    assert trace(convolutions, (size, size))[-1].field == measured_field(convolutions, size)
+    assert trace(convolutions, (size, size))[-1].receptive_field == measured_receptive_field(convolutions, size)
 
 
 # One side of the image is enough: kernels are square and all weights 1, so that counts of both sides multiply.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ganvas.cli.receptive_field_drawing import Box, draw_field
+from ganvas.cli.receptive_field_drawing import Box, draw_receptive_field
 
 YELLOW, CYAN, PAPER = (255, 200, 0), (0, 225, 255), (22, 24, 28)
 
@@ -11,9 +11,8 @@ def noise(H: int, W: int, channels: int = 3) -> np.ndarray:
 
 
 def draw(picture: np.ndarray, field: Box, cell: Box) -> np.ndarray:
-    return draw_field(
-        picture, field=field, cell=cell, title="the title", field_label="the field", cell_label="the cell"
-    )
+    labels = {"title": "title", "receptive_field_label": "receptive field", "cell_label": "cell"}
+    return draw_receptive_field(picture, receptive_field=field, cell=cell, **labels)
 
 
 def test_field_is_shown_as_it_is_and_the_rest_is_dimmed() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ganvas.inference.optimize import optimized_for_inference
+from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.nn.layers import BatchNorm2d, set_norm_statistics
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
@@ -35,6 +36,7 @@ def trained(name, norm):
                 tensor.uniform_(low, high)
             torch.nn.init.uniform_(module.weight, 0.5, 2)
             torch.nn.init.uniform_(module.bias, -1, 1)
+    optimize_for_cpu(network)
     return network
 
 

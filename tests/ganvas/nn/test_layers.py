@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from ganvas.nn.layers import (
     BatchNorm2d,
     DownBlock,
-    OutputConv2d,
     ReflectPad2d,
     ResidualBlock,
     UpBlock,
@@ -27,16 +26,16 @@ PADDINGS = st.integers(0, 40)
 
 
 def numbered(*shape: int) -> Tensor:
-    """Give every pixel a value of its own."""
+    """Return a tensor of distinct values."""
     return torch.arange(float(np.prod(shape))).reshape(shape)
 
 
-# ---- Mirrored padding ----
+# ---- Reflection padding ----
 
 
 @given(SIDES, PADDINGS, PADDINGS)
 @settings(deadline=None)
-def test_mirrored_positions_by_the_formula(n: int, before: int, after: int) -> None:
+def test_reflect_positions_by_the_formula(n: int, before: int, after: int) -> None:
     # A triangle wave of period 2n - 2 that is 0 at 0 and n - 1 at n - 1.
     i = np.arange(-before, n + after)
     expected = n - 1 - np.abs((i % (2 * n - 2)) - (n - 1)) if n > 1 else np.zeros_like(i)
@@ -45,30 +44,20 @@ def test_mirrored_positions_by_the_formula(n: int, before: int, after: int) -> N
 
 @given(SIDES, SIDES, PADDINGS, PADDINGS, PADDINGS, PADDINGS)
 @settings(deadline=None)
-def test_mirrored_padding_equals_numpys(H: int, W: int, left: int, right: int, top: int, bottom: int) -> None:
+def test_reflect_pad_equals_numpys(H: int, W: int, left: int, right: int, top: int, bottom: int) -> None:
     x = numbered(2, 2, H, W)
     expected = np.pad(x.numpy(), ((0, 0), (0, 0), (top, bottom), (left, right)), mode="reflect")
     np.testing.assert_array_equal(reflect_pad(x, left, right, top, bottom).numpy(), expected)
 
 
-@given(st.data(), st.integers(2, 9), st.integers(2, 9))
-@settings(deadline=None)
-def test_mirrored_padding_equals_torchs_where_that_is_allowed(data: st.DataObject, H: int, W: int) -> None:
-    left, right = data.draw(st.integers(0, W - 1)), data.draw(st.integers(0, W - 1))
-    top, bottom = data.draw(st.integers(0, H - 1)), data.draw(st.integers(0, H - 1))
-    x = numbered(1, 1, H, W)
-    expected = F.pad(x, (left, right, top, bottom), mode="reflect")
-    assert torch.equal(reflect_pad(x, left, right, top, bottom), expected)
-
-
-def test_mirrored_padding_layer_pads_every_side() -> None:
+def test_reflection_layer_pads_every_side() -> None:
     x = numbered(1, 3, 5, 4)
     assert torch.equal(ReflectPad2d(3)(x), F.pad(x, (3, 3, 3, 3), mode="reflect"))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4, 8, 32]))
 @settings(deadline=None)
-def test_padding_to_a_multiple_keeps_the_picture_in_the_middle(H: int, W: int, multiple: int) -> None:
+def test_padding_to_a_multiple_keeps_the_image_in_the_middle(H: int, W: int, multiple: int) -> None:
     x = numbered(1, 1, H, W)
     padded, top, left = pad_to_multiple(x, multiple)
     rows, columns = padded.shape[-2:]
@@ -78,7 +67,7 @@ def test_padding_to_a_multiple_keeps_the_picture_in_the_middle(H: int, W: int, m
     assert columns - W - 2 * left in (0, 1)
 
 
-def test_a_picture_that_fits_is_not_copied() -> None:
+def test_an_image_that_fits_is_not_copied() -> None:
     x = numbered(1, 1, 8, 16)
     padded, top, left = pad_to_multiple(x, 8)
     assert padded is x
@@ -113,59 +102,21 @@ def shifted_norm() -> BatchNorm2d:
     return norm
 
 
-def normalised(x: Tensor, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def normalized(x: Tensor, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     scale, shift = np.array([2.0, 3.0]).reshape(1, 2, 1, 1), np.array([-1.0, 0.5]).reshape(1, 2, 1, 1)
     return (x.numpy() - mean) / np.sqrt(variance + 1e-5) * scale + shift
 
 
-def by_the_formula(x: Tensor) -> Tensor:
-    """Instance norm by its formula (Ulyanov et al. 2016, Eq. 2)."""
-    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
-    return (x - mean) / (variance + 1e-5).sqrt()
-
-
-@pytest.mark.parametrize("N", [1, 2])
-@pytest.mark.parametrize("of_gradient", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("of_input", [torch.contiguous_format, torch.channels_last])
-def test_instance_norm_in_any_memory_layout(
-    N: int, of_input: torch.memory_format, of_gradient: torch.memory_format
-) -> None:
-    chance = torch.Generator().manual_seed(0)
-    x, gradient = (torch.randn(N, 4, 6, 5, generator=chance) + 1 for _ in range(2))
-    wanted, got = x.double().requires_grad_(), x.clone(memory_format=of_input).requires_grad_()
-    by_the_formula(wanted).backward(gradient.double())
-    out = make_norm("instance", 4)(got)
-    out.view_as(out).backward(gradient.contiguous(memory_format=of_gradient))
-    torch.testing.assert_close(out, by_the_formula(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(got.grad, wanted.grad.float(), rtol=1e-4, atol=1e-5)
-    assert out.is_contiguous(memory_format=of_input)
-
-
-def test_instance_norm_of_bfloat16_rounds_its_output_alone() -> None:
-    x = (torch.randn(1, 8, 40, 40, generator=torch.Generator().manual_seed(0)) + 10).bfloat16()
-    exact = by_the_formula(x.double())
-    error, rounding = (
-        (each.double() - exact).square().mean().sqrt() for each in (make_norm("instance", 8)(x), exact.bfloat16())
-    )
-    assert rounding <= error < 1.5 * rounding
-
-
-def test_padding_and_instance_norm_stay_in_channels_last() -> None:
-    x = numbered(2, 4, 6, 5).contiguous(memory_format=torch.channels_last)
-    for layer in (ReflectPad2d(1), make_norm("instance", 4), ResidualBlock(4).to(memory_format=torch.channels_last)):
-        assert layer(x).is_contiguous(memory_format=torch.channels_last)
-
-
-def test_batch_norm_can_use_each_pictures_own_statistics() -> None:
+def test_batch_norm_can_use_each_images_own_statistics() -> None:
     x = torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(0)) * 7 + 3
     norm = shifted_norm().eval()
 
-    running = normalised(x, np.array([4.0, -2.0]).reshape(1, 2, 1, 1), np.array([9.0, 0.25]).reshape(1, 2, 1, 1))
+    running = normalized(x, np.array([4.0, -2.0]).reshape(1, 2, 1, 1), np.array([9.0, 0.25]).reshape(1, 2, 1, 1))
     np.testing.assert_allclose(norm(x).detach().numpy(), running, rtol=1e-4, atol=1e-5)
 
     set_norm_statistics(nn.Sequential(nn.Sequential(norm)), "picture")
     a = x.numpy()
-    picture = normalised(x, a.mean(axis=(2, 3), keepdims=True), a.var(axis=(2, 3), keepdims=True))
+    picture = normalized(x, a.mean(axis=(2, 3), keepdims=True), a.var(axis=(2, 3), keepdims=True))
     np.testing.assert_allclose(norm(x).detach().numpy(), picture, rtol=1e-4, atol=1e-5)
 
     set_norm_statistics(norm, "running")
@@ -177,7 +128,7 @@ def test_choice_of_statistics_changes_nothing_in_training() -> None:
     norm = shifted_norm().train()
     set_norm_statistics(norm, "picture")
     a = x.numpy()
-    batch = normalised(x, a.mean(axis=(0, 2, 3), keepdims=True), a.var(axis=(0, 2, 3), keepdims=True))
+    batch = normalized(x, a.mean(axis=(0, 2, 3), keepdims=True), a.var(axis=(0, 2, 3), keepdims=True))
     np.testing.assert_allclose(norm(x).detach().numpy(), batch, rtol=1e-4, atol=1e-5)
     assert norm.num_batches_tracked is not None
     assert norm.num_batches_tracked.item() == 1
@@ -235,46 +186,6 @@ def test_transposed_convolution_is_torchs() -> None:
     torch.testing.assert_close(up(x), plain(x))
 
 
-@given(
-    pictures=st.integers(1, 2),
-    channels=st.integers(1, 5),
-    kernel=st.integers(1, 7),
-    height=st.integers(0, 5),
-    width=st.integers(0, 5),
-)
-def test_output_convolution_is_torchs(pictures: int, channels: int, kernel: int, height: int, width: int) -> None:
-    layer = OutputConv2d(3, channels, kernel).double()
-    x = torch.rand(pictures, 3, kernel + height, kernel + width, dtype=torch.float64, requires_grad=True)
-    upstream = torch.rand(pictures, channels, height + 1, width + 1, dtype=torch.float64)
-    expected = F.conv2d(x, layer.weight, layer.bias)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-    leaves = [x, layer.weight, layer.bias]
-    found, wanted = (torch.autograd.grad(y, leaves, upstream) for y in (layer(x), expected))
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(("channels", "side", "joins"), [(3, 12, True), (4, 12, True), (5, 12, False), (3, 13, False)])
-def test_output_convolution_joins_positions_where_that_fills_the_kernels(
-    channels: int, side: int, joins: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shapes, convolve = [], F.conv2d
-
-    def noted(x: Tensor, weight: Tensor, *args: object, **options: object) -> Tensor:
-        shapes.append(weight.shape)
-        return convolve(x, weight, *args, **options)
-
-    monkeypatch.setattr(F, "conv2d", noted)
-    OutputConv2d(8, channels, 7)(torch.rand(1, 8, side, side))
-    assert shapes == [(4 * channels, 8, 8, 8) if joins else (channels, 8, 7, 7)]
-
-
-def test_output_convolution_is_exported_as_one_plain_convolution() -> None:
-    sizes = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
-    program = torch.export.export(OutputConv2d(3, 3, 7), (torch.rand(2, 3, 14, 16),), dynamic_shapes=sizes)
-    assert [str(node.target) for node in program.graph.nodes if node.op == "call_function"] == ["aten.conv2d.default"]
-
-
 def test_unknown_upsampling() -> None:
     with pytest.raises(ValueError, match=r"'bilinear'.*'transpose' and, for even sizes, 'resize'"):
         make_upsampling(1, 1, upsampling="bilinear", bias=True)
@@ -294,7 +205,7 @@ def test_residual_block_adds_to_its_input(norm: str, biases: int) -> None:
     assert torch.equal(block.eval()(x), x)
 
 
-def test_residual_block_mirrors_at_the_border() -> None:
+def test_residual_block_reflects_at_the_border() -> None:
     block = ResidualBlock(1, norm="none")
     with torch.no_grad():
         for parameter in block.parameters():

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from ganvas.nn.layers import DownConv2d, UpConv2d
 from ganvas.training.optimizer import Adam
 
 
@@ -108,7 +107,7 @@ def test_moments_of_another_network_are_refused():
 
 
 def test_a_parameter_without_gradient_stays():
-    layers = nn.Sequential(DownConv2d(3, 4), UpConv2d(4, 3))
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
     before = layers[1].weight.detach().clone()
     optimizer = Adam(layers.named_parameters(), 0.1)
     layers[0](torch.randn(1, 3, 8, 8)).sum().backward()

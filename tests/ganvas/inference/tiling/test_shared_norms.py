@@ -7,20 +7,20 @@ from torch import nn
 
 from ganvas.inference.tiling.plan import Plan, Tiling
 from ganvas.inference.tiling.shared_norms import SharedNorm, compute_statistics, shared_norms
-from ganvas.nn.layers import BatchNorm2d, InstanceNorm2d, set_norm_statistics
+from ganvas.nn.layers import BatchNorm2d, set_norm_statistics
 from ganvas.nn.unet import UNetGenerator
 
 
 def test_norms_whose_statistics_are_the_pictures_are_replaced_while_the_block_runs():
     own, learned = BatchNorm2d(2), BatchNorm2d(2)
     own.statistics = "picture"
-    network = nn.Sequential(own, nn.Sequential(InstanceNorm2d(2)), learned)
+    network = nn.Sequential(own, nn.Sequential(nn.InstanceNorm2d(2)), learned)
     with pytest.raises(RuntimeError), shared_norms(network) as norms:
         assert [norm.norm for norm in norms] == [own, network[1][0].norm]
         assert network[2] is learned
         raise RuntimeError
     assert network[0] is own
-    assert isinstance(network[1][0], InstanceNorm2d)
+    assert isinstance(network[1][0], nn.InstanceNorm2d)
 
 
 def test_statistics_of_all_tiles_are_those_of_the_whole_map_at_any_resolution():
@@ -29,7 +29,7 @@ def test_statistics_of_all_tiles_are_those_of_the_whole_map_at_any_resolution():
     picture[..., :60] *= 0.2
     plan = Plan.of(96, 160, Tiling(32, 8), nn.Identity())
     for scale in (1, 2):
-        with shared_norms(nn.Sequential(InstanceNorm2d(2))) as (norm,):
+        with shared_norms(nn.Sequential(nn.InstanceNorm2d(2))) as (norm,):
 
             def translate(window, norm=norm, scale=scale):
                 tile = picture[..., window.top : window.top + 32, window.left : window.left + 32]
@@ -49,7 +49,7 @@ def test_a_small_deviation_beside_a_large_mean_is_kept():
     deviation, mean = torch.tensor([0.1, 0.001]), torch.tensor([100.0, -7.0])
     picture = torch.randn(1, 2, 64, 96) * deviation[:, None, None] + mean[:, None, None]
     plan = Plan.of(64, 96, Tiling(32, 0), nn.Identity())
-    norm = SharedNorm(InstanceNorm2d(2))
+    norm = SharedNorm(nn.InstanceNorm2d(2))
 
     def translate(window):
         norm(picture[..., window.top : window.top + 32, window.left : window.left + 32])

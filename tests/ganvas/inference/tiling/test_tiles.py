@@ -26,7 +26,6 @@ from ganvas.inference.tiling.seams import seam_measure
 from ganvas.inference.tiling.tiles import open_source, translate_tiled
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, save_model
-from ganvas.nn.layers import InstanceNorm2d
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetGenerator
 from pix2pix.__main__ import main as pix2pix
@@ -85,7 +84,7 @@ def test_instance_norm_by_all_tiles_is_that_of_the_whole_picture(tmp_path):
     picture[:, :50] //= 4
     write_image(tmp_path / "x.png", picture)
     torch.manual_seed(0)
-    norms = [InstanceNorm2d(3), nn.Conv2d(3, 3, 1), nn.ReLU(), InstanceNorm2d(3), nn.Conv2d(3, 3, 1), nn.Tanh()]
+    norms = [nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 1), nn.Tanh()]
     model = translator(nn.Sequential(*norms))
     whole = model.translate(picture).astype(int)
     result = translate_tiled(model, tmp_path / "x.png", tmp_path / "y.png", Tiling(32, 8, exact=True))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ganvas.nn.cpu_kernels import matrix_form
-from ganvas.nn.layers import DownConv2d, UpConv2d
+from ganvas.nn.cpu_kernels.matrix_form import MatrixConv2d, MatrixConvTranspose2d
 
 SMALL = st.integers(1, 5)
 
@@ -50,13 +50,13 @@ def test_up_equals_torchs_transposed_convolution(N: int, C: int, K: int, h: int,
 def layers() -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, Tensor]]:
     """Both layers without a bias, each with an input that has few positions."""
     return [
-        (DownConv2d(3, 4, bias=False), torch.rand(1, 3, 8, 6)),
-        (UpConv2d(3, 4, bias=False), torch.rand(1, 3, 4, 3)),
+        (MatrixConv2d(3, 4, 4, 2, 1, bias=False), torch.rand(1, 3, 8, 6)),
+        (MatrixConvTranspose2d(3, 4, 4, 2, 1, bias=False), torch.rand(1, 3, 4, 3)),
     ]
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_layers_take_the_matrix_form_and_keep_their_result(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_use_the_matrix_form_for_few_positions(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = layers()[index]
     layer.to(memory_format=torch.channels_last)
     calls = []
@@ -71,7 +71,7 @@ def test_layers_take_the_matrix_form_and_keep_their_result(index: int, monkeypat
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_matrix_form_under_autocast_is_as_near_as_torchs(index: int) -> None:
+def test_matrix_form_under_autocast(index: int) -> None:
     layer, x = layers()[index]
     layer.to(memory_format=torch.channels_last)
     exact = layer(x)
@@ -82,9 +82,9 @@ def test_matrix_form_under_autocast_is_as_near_as_torchs(index: int) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_where_the_matrix_form_is_not_taken(index: int) -> None:
+def test_where_the_matrix_form_is_not_used(index: int) -> None:
     layer, _ = layers()[index]
-    assert not matrix_form.prefers_matrix_form(layer, 1)  # contiguous weights would have to be rearranged
+    assert not matrix_form.prefers_matrix_form(layer, 1)  # contiguous weights would have to be reordered
     layer.to(memory_format=torch.channels_last)
     assert matrix_form.prefers_matrix_form(layer, matrix_form.MAX_POSITIONS)
     assert not matrix_form.prefers_matrix_form(layer, matrix_form.MAX_POSITIONS + 1)
@@ -92,7 +92,9 @@ def test_where_the_matrix_form_is_not_taken(index: int) -> None:
     assert not matrix_form.prefers_matrix_form(layer, 1)
 
 
-def test_odd_sizes_take_the_general_way() -> None:
-    layer = DownConv2d(3, 4, bias=False).to(memory_format=torch.channels_last)
+def test_odd_sizes() -> None:
+    down = layers()[0][0].to(memory_format=torch.channels_last)
     x = torch.rand(1, 3, 7, 5)
-    torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, stride=2, padding=1))
+    torch.testing.assert_close(down(x), F.conv2d(x, down.weight, stride=2, padding=1))
+    up = MatrixConvTranspose2d(3, 4, 4, 2, 1, output_padding=1, bias=False).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(up(x), F.conv_transpose2d(x, up.weight, stride=2, padding=1, output_padding=1))
