@@ -38,7 +38,8 @@ from benchmarks.common import MIN_TURNS, compare, photo, show_ratio, table
 from ganvas.console import run_command
 from ganvas.data.augment import Augmentation
 from ganvas.data.decode_cache import DecodeCache, temporary_decode_cache
-from ganvas.data.paired import PairedDataset, find_pairs
+from ganvas.data.paired import PairedDataset
+from ganvas.data.pairs import find_pairs
 from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.errors import UserError
 

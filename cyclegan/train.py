@@ -20,10 +20,10 @@ from cyclegan.step import CycleGanStep, Networks, Weights
 from ganvas.data.arrays import image_dtype
 from ganvas.data.augment import Augmentation, build_augmentation, preset_palette
 from ganvas.data.channels import Channels, find_channels
+from ganvas.data.dataset_info import dataset_info, domain_names
 from ganvas.data.decode_cache import DecodeCache
 from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
-from ganvas.data.paired import dataset_info, domain_names
 from ganvas.data.skip import SkipCounter, SkippingDataset, read_many, read_or_next
 from ganvas.data.tensors import to_array
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
@@ -83,7 +83,7 @@ class CycleGan:
         self.held_out_split = next(split for split in ("val", "test", "train") if split in there)
         with blaming_held_out(self.held_out_split):
             self.held_out = _pictures(config, self.held_out_split, cache, augment=False)
-        self._skips = SkipCounter(say) if config.data.on_error == "skip" else None
+        self._skips = SkipCounter() if config.data.on_error == "skip" else None
         shown = {SAMPLE_PICTURES, WATCHED_PICTURES}
         for count in shown | ({VALIDATION_PICTURES} if self.held_out_split == "val" else set()):
             for domain in "ab":

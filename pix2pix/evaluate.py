@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ganvas.data.dataset_info import dataset_info
 from ganvas.data.encode import format_supports
 from ganvas.data.listing import describe_unread
-from ganvas.data.paired import PairedDataset, dataset_info
+from ganvas.data.paired import PairedDataset
 from ganvas.data.tensors import to_array, to_tensor
 from ganvas.device import choose_device
 from ganvas.evaluation.metrics import PATCH_SIZE, PatchSampler, patch_count

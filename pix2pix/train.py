@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from ganvas.data.arrays import image_dtype
 from ganvas.data.augment import Augmentation, build_augmentation, preset_palette
 from ganvas.data.channels import Channels, find_channels
+from ganvas.data.dataset_info import dataset_info, domain_names
 from ganvas.data.decode_cache import DecodeCache
 from ganvas.data.layout import splits
 from ganvas.data.listing import describe_unread
-from ganvas.data.paired import OPTIONS, PairedDataset, dataset_info, domain_names, find_pairs, find_stacked_pairs
+from ganvas.data.paired import OPTIONS, PairedDataset
+from ganvas.data.pairs import find_pairs, find_stacked_pairs
 from ganvas.data.skip import SkipCounter, SkippingDataset, read_many, read_or_next
 from ganvas.data.tensors import to_array
 from ganvas.device import choose_precision
@@ -83,7 +85,7 @@ class Pix2Pix:
         self.held_out_split = "val" if "val" in there else "train"
         with blaming_held_out(self.held_out_split):
             self.held_out = _pairs(config, self.held_out_split, cache, augment=False)
-        self._skips = SkipCounter(say) if config.data.on_error == "skip" else None
+        self._skips = SkipCounter() if config.data.on_error == "skip" else None
         self._held_out_pairs(SAMPLE_PICTURES)  # before the first step: what cannot be read is reported now
         if self.held_out_split != "train":
             self._held_out_pairs(VALIDATION_PICTURES)

@@ -14,9 +14,10 @@ from data_scripts.tools.check.command import inspect
 from dcgan.model import load_sampler
 from ganvas.cli.translate import translate_files
 from ganvas.data.augment import Augmentation, build_augmentation
+from ganvas.data.dataset_info import dataset_info
 from ganvas.data.decode import read_raster
 from ganvas.data.digits import load_idx_pair
-from ganvas.data.paired import PairedDataset, dataset_info
+from ganvas.data.paired import PairedDataset
 from ganvas.data.palette import parse_palette
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.evaluation.report.writer import write_report

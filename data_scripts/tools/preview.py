@@ -92,8 +92,8 @@ def main(argv: Sequence[str]) -> int:
         UserError: There is no dataset, an image cannot be read, or the sheet cannot be written.
     """
     options = parse_arguments("preview", PreviewOptions, argv)
+    from ganvas.data.dataset_info import dataset_info
     from ganvas.data.encode import write_image
-    from ganvas.data.paired import dataset_info
     from ganvas.evaluation.sheet import contact_sheet
 
     augmentation = build_augmentation(options.augment, options.image_size, info=dataset_info(options.data))
@@ -173,7 +173,8 @@ def _draw_pairs(options: PreviewOptions, augmentation: Augmentation) -> Sheet:
 
 def _open_pairs(root: Path, split: str) -> PairedDataset:
     """Open pairs with the channels of the first, and any values: the sheet shows each in its own range."""
-    from ganvas.data.paired import PairedDataset, find_pairs
+    from ganvas.data.paired import PairedDataset
+    from ganvas.data.pairs import find_pairs
 
     first = find_pairs(root, split)[0]
     a, b = _channels(first.a), _channels(first.b or first.a)
@@ -216,7 +217,7 @@ def _to_uint8(image: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _titles(options: PreviewOptions) -> list[str]:
-    from ganvas.data.paired import dataset_info, domain_names
+    from ganvas.data.dataset_info import dataset_info, domain_names
 
     a, b = domain_names(dataset_info(options.data))
     return [a, b, f"{a}, {options.augment}", f"{b}, {options.augment}"]

@@ -97,8 +97,8 @@ def main(argv: Sequence[str]) -> int:
     size = parse_size(options.size, options.shorter, options.longer)
     out = prepare_output(options.out, [options.folder], overwrite=options.overwrite)
     images = find_images(options.folder)
+    from ganvas.data.dataset_info import dataset_info
     from ganvas.data.decode import allow_huge_images, read_raster
-    from ganvas.data.paired import dataset_info
     from ganvas.data.palette import parse_palette
 
     palette = list(parse_palette(dataset_info(options.folder)).values())

@@ -24,7 +24,7 @@ from ganvas.files import new_folder, read_regular
 from ganvas.log import track
 
 if TYPE_CHECKING:
-    from ganvas.data.paired import Pair, Pairs
+    from ganvas.data.pairs import Pair, Pairs
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     if options.out.exists():
         raise UserError(f"{options.out}: already exists. Choose another folder, or remove it.")
     from ganvas.data.layout import splits
-    from ganvas.data.paired import find_pairs
+    from ganvas.data.pairs import find_pairs
 
     present = splits(options.data)
     if not present:
@@ -72,7 +72,7 @@ def write_shards(root: Path, split: str, folder: Path, pairs_per_shard: int) -> 
     """
     import numpy as np
 
-    from ganvas.data.paired import find_pairs
+    from ganvas.data.pairs import find_pairs
     from ganvas.data.shards import read_index
 
     pairs = find_pairs(root, split)

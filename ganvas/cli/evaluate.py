@@ -120,7 +120,7 @@ def _print_scores(result: Mapping[str, Any], data: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ganvas.data.paired import dataset_info, domain_names
+    from ganvas.data.dataset_info import dataset_info, domain_names
     from ganvas.evaluation.results import format_score
 
     a, b = domain_names(dataset_info(data))

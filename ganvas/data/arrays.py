@@ -1,6 +1,6 @@
-"""What a image may be as an array [H, W, C]: its types, alpha, gray for color, values of a model's range.
+"""Image arrays [H, W, C]: supported dtypes, alpha, gray for color, and the checks of a model's input.
 
-Free of torch, for the ONNX runner.
+Does not import torch: the ONNX runner uses it.
 """
 
 from typing import Literal, get_args
@@ -11,42 +11,42 @@ from ganvas.errors import UserError
 
 ImageDtype = Literal["uint8", "uint16", "float32"]  # from the narrowest to the widest
 Alpha = Literal["none", "straight", "premultiplied"]  # what the last channel is
-TOLERANCE = 1e-3  # of floats beyond [0, 1]: what resampling leaves
+TOLERANCE = 1e-3  # by which floats may exceed [0, 1] after resampling
 FULL_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
 
 
-def image_dtype(picture: np.ndarray) -> ImageDtype:
-    """Name the type of a image, as a model file does.
+def image_dtype(image: np.ndarray) -> ImageDtype:
+    """Return the name of an image's dtype, as a model file stores it.
 
     Raises:
-        ValueError: It is none of the three that images have.
+        ValueError: The dtype is not supported.
     """
     for name in get_args(ImageDtype):
-        if picture.dtype.name == name:
+        if image.dtype.name == name:
             return name
-    raise ValueError(f"the image's type is {picture.dtype}; allowed are {', '.join(get_args(ImageDtype))}")
+    raise ValueError(f"the image's type is {image.dtype}; allowed are {', '.join(get_args(ImageDtype))}")
 
 
 def to_supported_dtype(array: np.ndarray) -> np.ndarray:
-    """Return an array of numbers as uint8, uint16 or float32, whichever holds its type.
+    """Return an array of numbers as uint8, uint16 or float32, whichever holds its dtype.
 
     Raises:
-        ValueError: Its values are no numbers.
+        ValueError: Its values are not numbers.
     """
     if array.dtype.kind not in "uif":
         raise ValueError(f"values of the type {array.dtype} are no image")
-    kind = array.dtype.newbyteorder("=")
+    dtype = array.dtype.newbyteorder("=")
     with np.errstate(over="ignore"):  # doubles that float32 cannot hold become infinite
-        return array.astype(kind if kind in FULL_RANGE else np.float32, copy=False)
+        return array.astype(dtype if dtype in FULL_RANGE else np.float32, copy=False)
 
 
 def invert(array: np.ndarray) -> np.ndarray:
-    """Return values of a TIFF whose 0 is white as values whose 0 is black; applied twice, nothing changes."""
+    """Convert values whose 0 is white to values whose 0 is black, and back."""
     return 1 - array if array.dtype.kind == "f" else ~array
 
 
 def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply an EXIF orientation (1 to 8; others change nothing) to [H, W, C]."""
+    """Apply an EXIF orientation (1 to 8; other values are ignored) to [H, W, C]."""
     if orientation in (5, 6, 7, 8):
         array = array.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -57,90 +57,80 @@ def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def composite_over_white(array: np.ndarray, alpha: Alpha, channels: int | None) -> tuple[np.ndarray, Alpha]:
-    """Compose a image over white, unless it has as many channels as are wanted with its alpha.
+    """Composite an image over white, unless it has the expected channels including its alpha.
 
     Args:
-        array: [H, W, C] of any type.
+        array: [H, W, C] of a supported dtype.
         alpha: Whether the last channel is alpha, and whether the others are multiplied by it.
-        channels: How many are wanted; None counts no alpha.
+        channels: Expected channels; None counts no alpha.
 
     Returns:
         The image, and what its last channel is now.
     """
     if alpha == "none" or array.shape[2] == channels:
         return array, alpha
-    return _over_white(array, premultiplied=alpha == "premultiplied"), "none"
-
-
-def _over_white(array: np.ndarray, *, premultiplied: bool) -> np.ndarray:
-    """Compose [H, W, C + 1], alpha last, over white: [H, W, C]."""
     top = FULL_RANGE[array.dtype]
-    colours, alpha = array[..., :-1].astype(np.float64), array[..., -1:] / top
-    composed = (colours if premultiplied else colours * alpha) + top * (1 - alpha)
+    colors, opacity = array[..., :-1].astype(np.float64), array[..., -1:] / top
+    result = (colors if alpha == "premultiplied" else colors * opacity) + top * (1 - opacity)
     if array.dtype != np.float32:
-        composed = np.rint(composed.clip(0, top))
-    return composed.astype(array.dtype)
+        result = np.rint(result.clip(0, top))
+    return result.astype(array.dtype), "none"
 
 
-def expand_gray(picture: np.ndarray, channels: int) -> np.ndarray:
-    """Give a gray image [H, W, 1] as three equal channels where three are wanted; any other as it is.
-
-    Args:
-        image: [H, W, C] of any type.
-        channels: How many are wanted.
-    """
-    return np.repeat(picture, 3, axis=2) if channels == 3 and picture.shape[2] == 1 else picture
+def expand_gray(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return [H, W, 1] as three equal channels where three are expected; any other image as it is."""
+    return np.repeat(image, 3, axis=2) if channels == 3 and image.shape[2] == 1 else image
 
 
-def to_model_input(picture: np.ndarray, channels: int, *, is_stacked: bool) -> np.ndarray:
-    """Return an array as a model takes it: gray is repeated for one of three channels.
+def to_model_input(image: np.ndarray, channels: int, *, is_stacked: bool) -> np.ndarray:
+    """Check an array and return it with the channels that a model takes: gray is repeated for three channels.
 
     Args:
         image: [H, W, C].
-        channels: How many the model takes.
-        is_stacked: Whether each of these is of another image, of which gray fills only one.
+        channels: Channels that the model takes.
+        is_stacked: Whether each of them comes from another image, so that gray is not repeated.
 
     Raises:
-        ValueError: It has another shape or type, or no pixels.
+        ValueError: It has another shape or dtype, or no pixels.
         UserError: It has another number of channels.
     """
-    if picture.ndim != 3 or 0 in picture.shape:
-        raise ValueError(f"the array's shape is {picture.shape}; give [H, W, C] or [H, W], at least one pixel each way")
-    if picture.dtype not in FULL_RANGE:
-        raise ValueError(f"the image's type is {picture.dtype}; allowed are uint8, uint16 and float32")
-    C = picture.shape[2]
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"the array's shape is {image.shape}; give [H, W, C] or [H, W], at least one pixel each way")
+    if image.dtype not in FULL_RANGE:
+        raise ValueError(f"the image's type is {image.dtype}; allowed are uint8, uint16 and float32")
+    C = image.shape[2]
     if channels != C and not (C == 1 and channels == 3 and not is_stacked):
-        first = picture.shape[0] == channels
+        first = image.shape[0] == channels
         hint = " Its shape looks like [C, H, W]: give [H, W, C], array.transpose(1, 2, 0)." if first else ""
         raise UserError(f"the image has {C} channels, the model takes {channels}.{hint}")
-    return expand_gray(picture, channels)
+    return expand_gray(image, channels)
 
 
 def require_trained_range(
-    picture: np.ndarray, value_range: tuple[float, float] | None, trained: ImageDtype, what: str
+    image: np.ndarray, value_range: tuple[float, float] | None, trained: ImageDtype, what: str
 ) -> None:
-    """Refuse values that a model's range would cut, but not in training: of a wider type than it was trained with.
+    """Refuse an image of a wider dtype than in training whose values a model's range would clip.
 
-    A model of 8 bits and the range 0:255 would see a image of 16 bits nearly all white. In the training's own type,
-    and in narrower ones, values beyond the range are cut as in training.
+    A model of 8 bits and the range 0:255 would see a 16-bit image as nearly white. In the dtype of the training, and in
+    narrower ones, values beyond the range are clipped as in training.
 
     Args:
         image: [H, W, C].
-        value_range: The model's; None is the whole range of each image's type, which cuts nothing.
-        trained: Type of the images in training.
-        what: Begins the message: the image's file and a colon, or "the image".
+        value_range: The model's; None is the full range of each dtype, which clips nothing.
+        trained: Dtype of the training images.
+        what: Start of the message: the image's file and a colon, or "the image".
 
     Raises:
-        UserError: It holds such values.
+        UserError: It has such values.
     """
-    widths = get_args(ImageDtype)
-    if value_range is None or widths.index(image_dtype(picture)) <= widths.index(trained):
+    dtypes = get_args(ImageDtype)
+    if value_range is None or dtypes.index(image_dtype(image)) <= dtypes.index(trained):
         return
-    (least, most), low, high = value_range, float(picture.min()), float(picture.max())
-    slack = TOLERANCE * (most - least)
-    if low < least - slack or high > most + slack:
+    (bottom, top), low, high = value_range, float(image.min()), float(image.max())
+    tolerance = TOLERANCE * (top - bottom)
+    if low < bottom - tolerance or high > top + tolerance:
         raise UserError(
-            f"{what} holds {picture.dtype} values of {low:g} to {high:g}; the model was trained on {trained} images, "
-            f"of which it sees {least:g} to {most:g}. Bring the image to those values, or train with the "
+            f"{what} holds {image.dtype} values of {low:g} to {high:g}; the model was trained on {trained} images, "
+            f"of which it sees {bottom:g} to {top:g}. Bring the image to those values, or train with the "
             "--value-range of such images."
         )

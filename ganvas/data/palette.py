@@ -1,7 +1,7 @@
-"""Maps and labels in flat colors, one a class: a dataset's legend, and which images are drawn in its colors.
+"""Images drawn in the flat colors of a palette, one color a class, such as maps and labels.
 
-Interpolation would mix two classes into a color that may mean a third, so such images are scaled and turned by
-taking nearest neighbors wherever a legend is heeded: by the augmentation strong, and by resize.
+Interpolation would mix two classes into a color that may mean a third, so such images are resized and rotated with
+nearest neighbors by the augmentation strong, and by the tool resize.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 Color = tuple[int, int, int]  # 8-bit red, green, blue
 
-FLAT_SHARE = 0.5  # of a image's pixels have colors of the legend, exactly: the rest may be lines and letters
-LOOKED_AT = 4  # every fourth row and column tell that
+FLAT_FRACTION = 0.5  # of the pixels are exactly in the palette's colors; the rest may be lines and letters
+STRIDE = 4  # rows and columns between the pixels that are compared
 
 
 def parse_palette(info: Mapping[str, Any]) -> dict[str, Color]:
-    """Give the legend in a dataset's description, a color by the name of each class; empty where there is none.
+    """Return the "legend" of a dataset's description: the color of each class, by name; empty if it has none.
 
     Args:
         info: The content of dataset.json.
 
     Raises:
-        UserError: The legend is no colors by name.
+        UserError: The legend is not a mapping from names to colors.
     """
     legend = info.get("legend", {})
     if isinstance(legend, Mapping) and len(legend) > MAX_COLORS:
@@ -45,9 +45,9 @@ def is_color(values: object) -> bool:
     return isinstance(values, list | tuple) and [type(v) is int and 0 <= v <= 255 for v in values] == [True] * 3
 
 
-def is_flat(picture: np.ndarray, colours: Iterable[Color]) -> bool:
-    """Tell whether a image [H, W, C] is drawn in the legend's colors, with at most lines and letters beside them."""
-    if picture.dtype != "uint8" or picture.shape[2] != 3:
+def is_flat(image: np.ndarray, palette: Iterable[Color]) -> bool:
+    """Return whether [H, W, C] is drawn in the palette's colors, except for lines and letters."""
+    if image.dtype != "uint8" or image.shape[2] != 3:
         return False
-    some = picture[::LOOKED_AT, ::LOOKED_AT]
-    return sum(float((some == colour).all(axis=2).mean()) for colour in set(colours)) >= FLAT_SHARE
+    sample = image[::STRIDE, ::STRIDE]
+    return sum(float((sample == color).all(axis=2).mean()) for color in set(palette)) >= FLAT_FRACTION

@@ -1,4 +1,4 @@
-"""The order of the samples, as a function of (seed, epoch) alone: a run can go on from any step."""
+"""The order of samples as a function of (seed, epoch) alone, so that a run can resume at any step."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,50 +6,50 @@ import numpy as np
 from torch.utils.data import Sampler
 
 Key = tuple[int, int]
-WINDOW = 4096  # our choice: a gigabyte of 256 KB files, which an operating system keeps in memory
+WINDOW = 4096  # samples; our choice: a gigabyte of 256 KB files, which fits the operating system's page cache
 
 
 def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
-    """Give the steps in which ``length`` samples are seen at least once by ``world_size`` processes together."""
+    """Return the steps in which ``world_size`` processes together see each of ``length`` samples at least once."""
     return -(-length // (batch_size * world_size))
 
 
 def epoch_order(length: int, seed: int, epoch: int, shard_sizes: Sequence[int] = ()) -> np.ndarray:
-    """Give the order in which an epoch visits ``length`` samples: a permutation drawn from (seed, epoch).
+    """Return the order in which an epoch visits ``length`` samples: a permutation drawn from (seed, epoch).
 
-    Samples in shards are read as from a stream: shards in a new order each epoch, one after the other, and samples
-    shuffled within windows of `WINDOW` of them, so that what is read at a time lies together.
+    Samples in shards are read like a stream: the shards in a new order each epoch, one after the other, and samples
+    shuffled within windows of `WINDOW`, so that reads stay local.
 
     Args:
-        length: Samples.
-        seed: Of the permutations.
+        length: Number of samples.
+        seed: Of the permutation.
         epoch: Counted from 0.
-        shard_sizes: Samples of each shard, which are numbered one after the other; none if they lie anywhere.
+        shard_sizes: Samples in each shard, numbered one after the other; empty without shards.
     """
-    chance = np.random.default_rng([seed, epoch])
+    rng = np.random.default_rng([seed, epoch])
     if not shard_sizes:
-        return chance.permutation(length)
+        return rng.permutation(length)
     shards = np.split(np.arange(length), np.cumsum(shard_sizes)[:-1])
-    stream = np.concatenate([shards[number] for number in chance.permutation(len(shards))])
+    stream = np.concatenate([shards[number] for number in rng.permutation(len(shards))])
     for start in range(0, length, WINDOW):
-        chance.shuffle(stream[start : start + WINDOW])
+        rng.shuffle(stream[start : start + WINDOW])
     return stream
 
 
 class ResumableBatchSampler(Sampler[list[Key]]):
     """Batches of (epoch, index) keys for the steps from ``start_step`` to ``stop_step - 1``.
 
-    Epoch e visits the samples in the order of `epoch_order`. Its last step is filled up from the head of the same
-    order, so that all batches have one size. Nothing is remembered from step to step: step s has the same keys wherever
-    one starts.
+    Epoch e visits the samples in the order of `epoch_order`. Its last step is filled up from the start of the same
+    order, so that all batches have one size. The sampler is stateless: the keys of a step do not depend on
+    ``start_step``.
 
     Args:
         length: Samples in the dataset.
         batch_size: Samples a step and process.
         seed: Of the orders.
         start_step: First step, counted from 0 over all epochs.
-        stop_step: Step before which to stop.
-        rank: This process's number.
+        stop_step: First step not to run.
+        rank: Index of this process.
         world_size: Processes that share each step.
         shard_sizes: As in `epoch_order`.
     """

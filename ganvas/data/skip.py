@@ -1,7 +1,7 @@
-"""Going on past images that cannot be read: ``--on-error skip``.
+"""Skipping images that cannot be read (``--on-error skip``).
 
-The sample after it takes the place of one that cannot be read. That depends on the files alone, so that a run which is
-killed and resumed sees what an unbroken one sees.
+The next readable sample takes the place of one that cannot be read. The choice depends on the files alone, so a run
+that is killed and resumed sees the same samples as one that was not.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,86 +10,84 @@ from typing import Any, TypeVar
 from torch.utils.data import Dataset
 
 from ganvas.errors import UserError, WriteError
+from ganvas.log import logger
 
 Sample = TypeVar("Sample")
-IN_A_ROW = 100  # our choice: a set that has so many is not there, or read with the wrong options
+MAX_SKIPS = 100  # in a row; our choice: with so many, the dataset is missing or read with the wrong options
 
 
 def read_or_next(read: Callable[[int], Sample], index: int, length: int) -> tuple[Sample, list[str]]:
     """Read a sample, or the first one after it that can be read.
 
     Args:
-        read: Gives the sample of an index; a `UserError` says why it cannot.
-        index: The sample wanted.
-        length: How many there are; after the last comes the first.
+        read: Returns the sample of an index, or raises `UserError`.
+        index: Of the sample.
+        length: Number of samples; the first follows the last.
 
     Returns:
-        The sample, and why those before it could not be read.
+        The sample, and the errors of those before it.
 
     Raises:
-        UserError: None of the next `IN_A_ROW` can be read, or there is no room to read them with.
+        UserError: None of the next `MAX_SKIPS` can be read, or the disk is full.
     """
     errors: list[str] = []
-    for place in range(index, index + min(length, IN_A_ROW)):
+    for position in range(index, index + min(length, MAX_SKIPS)):
         try:
-            return read(place % length), errors
-        except WriteError:  # which no other sample escapes
+            return read(position % length), errors
+        except WriteError:  # it would occur with every sample
             raise
         except UserError as error:
             errors.append(str(error))
-    raise UserError(f"{errors[0]} Nor can the {len(errors) - 1} after it be read: this is more than --on-error skips.")
+    raise UserError(
+        f"{errors[0]} The {len(errors) - 1} after it cannot be read either: this is more than --on-error skips."
+    )
 
 
 class SkipCounter:
-    """What could not be read in this process: all of it is counted, and each thing said once.
+    """Counts the errors of skipped samples in this process, and logs each different one once."""
 
-    Args:
-        say: Takes a line for the user.
-    """
-
-    def __init__(self, say: Callable[[str], object]) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        """Errors noted so far."""
-        self._say = say
-        self._said: set[str] = set()
+        """Errors so far."""
+        self._logged: set[str] = set()
 
-    def note(self, errors: Iterable[str]) -> None:
-        """Count errors, and say those that are new."""
+    def add(self, errors: Iterable[str]) -> None:
+        """Count errors, and log those that are new."""
         for error in errors:
             self.count += 1
-            if error not in self._said:
-                self._said.add(error)
-                self._say(f"Skipped: {error}")
+            if error not in self._logged:
+                self._logged.add(error)
+                logger.warning("Skipped: %s", error)
 
-    def note_batch(self, batch: dict[str, Any]) -> None:
-        """Take out of a batch, and note, what `SkippingDataset` put into its samples."""
+    def add_batch(self, batch: dict[str, Any]) -> None:
+        """Remove from a batch, and count, the errors that `SkippingDataset` added to its samples."""
         for text in batch.pop("skipped", ()):
-            self.note(text.split("\0") if text else ())
+            self.add(text.split("\0") if text else ())
 
 
 def read_many(
     read: Callable[[int], Sample], indices: Iterable[int], length: int, skips: SkipCounter | None
 ) -> list[Sample]:
-    """Read samples; where one cannot be read and there are skips to note it in, the first after it that can.
+    """Read samples; with a counter, those that cannot be read are replaced as by `read_or_next`.
 
     Raises:
-        UserError: One cannot be read, and there are no skips; or as `read_or_next`.
+        UserError: One cannot be read and there is no counter, or as `read_or_next`.
     """
     if skips is None:
         return [read(index) for index in indices]
     found = [read_or_next(read, index, length) for index in indices]
-    skips.note(error for _, errors in found for error in errors)
+    skips.add(error for _, errors in found for error in errors)
     return [sample for sample, _ in found]
 
 
 class SkippingDataset(Dataset[dict[str, Any]]):
-    """A dataset by (epoch, index) key, with the next sample in the place of one that cannot be read.
+    """A dataset by (epoch, index) key in which the next readable sample replaces one that cannot be read.
 
-    What was skipped has to come from loading processes to the one that trains, so it travels in the samples.
+    Errors travel within the samples, from the loader's worker processes to the process that trains.
 
     Args:
         dataset: Samples by (epoch, index) key.
-        length: How many there are.
+        length: Number of samples.
     """
 
     def __init__(self, dataset: Dataset[dict[str, Any]], length: int) -> None:
@@ -99,7 +97,7 @@ class SkippingDataset(Dataset[dict[str, Any]]):
         return self._length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Give a sample with {"skipped": why those before it could not be read, with zero bytes between}."""
+        """Return a sample with {"skipped": the errors of those before it, separated by zero bytes}."""
         epoch, index = key
-        sample, errors = read_or_next(lambda place: self._dataset[epoch, place], index, self._length)
+        sample, errors = read_or_next(lambda i: self._dataset[epoch, i], index, self._length)
         return sample | {"skipped": "\0".join(errors)}

@@ -12,11 +12,11 @@ import torch
 
 from ganvas.data.augment import Augmentation, ImageTransform
 from ganvas.data.channels import add_option_to_errors
+from ganvas.data.dataset_info import dataset_info
 from ganvas.data.decode import read_image
 from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
 from ganvas.data.layout import TWO_FOLDERS, find_layout, require_both
 from ganvas.data.listing import Files, describe_empty, image_names, stem
-from ganvas.data.paired import dataset_info
 from ganvas.data.tensors import ValueRange, require_range, to_tensor
 from ganvas.errors import UserError
 
@@ -27,7 +27,7 @@ def find_domains(root: Path, split: str) -> tuple[Files, Files]:
     """List the images of both domains of a split, sorted by name.
 
     Raises:
-        UserError: The folder or split is missing or there in more than one layout, a domain is missing or empty, or the
+        UserError: The folder or split is missing or has more than one layout, a domain is missing or empty, or the
             images are pairs or in shards.
     """
     layout = find_layout(root, split, TWO_FOLDERS)
@@ -37,10 +37,9 @@ def find_domains(root: Path, split: str) -> tuple[Files, Files]:
             f"{TWO_FOLDERS}."
         )
     if layout.kind == "side by side":
-        (one,) = layout.paths
         raise UserError(
-            f"{one}: is not divided into two domains; it may hold pairs side by side. Pairs are for the command "
-            f"pix2pix; cyclegan expects {TWO_FOLDERS}."
+            f"{layout.paths[0]}: is not divided into two domains; it may hold pairs side by side. Pairs are for the "
+            f"command pix2pix; cyclegan expects {TWO_FOLDERS}."
         )
     require_both(*layout.paths)
     a, b = map(_images, layout.paths)
@@ -56,9 +55,9 @@ def _images(domain: Path) -> Files:
 
 
 def are_pairs(root: Path, split: str) -> bool:
-    """Tell whether both domains of a split show the same under equal names, as the test images of earth do.
+    """Return whether both domains of a split show the same scenes under equal names, as the test images of earth do.
 
-    Names alone do not tell (many sets are numbered): DIR/dataset.json has to say "pairs": true.
+    Equal names alone do not tell (many datasets are numbered): DIR/dataset.json must contain "pairs": true.
     """
     a, b = find_domains(root, split)
     return bool(dataset_info(root).get("pairs")) and [stem(path.name) for path in a] == [stem(path.name) for path in b]
@@ -67,19 +66,19 @@ def are_pairs(root: Path, split: str) -> bool:
 class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Two domains by (epoch, index) key; an epoch is as long as the longer one.
 
-    The index is the longer domain's. Its partner is drawn from the shorter one by the same key, again in each epoch,
-    and so is the augmentation of each.
+    The index is that of the longer domain. Its partner from the shorter one is drawn by the same key, again in each
+    epoch, as is the augmentation of each.
 
     Args:
         root: The dataset's folder.
         split: "train", "val" or "test".
-        augmentation: What is done to each image on its own; None gives whole images as they are.
+        augmentation: Applied to each image on its own; None returns images as they are.
         channels_a: Channels of domain a.
         channels_b: Channels of domain b.
         range_a: The values of domain a that become -1 and 1, as in `ganvas.data.tensors.to_tensor`.
-        range_b: The same of domain b.
+        range_b: The same for domain b.
         seed: Of partners and augmentation.
-        cache: Keeps decoded images, at the scale from which pieces are cut; None decodes them each time.
+        cache: Keeps decoded images at the size from which they are cropped; None decodes them each time.
 
     Raises:
         UserError: As `find_domains`.
@@ -109,12 +108,12 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return max(map(len, self.files.values()))
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Give {"a": [C, H, W], "b": [C', H, W]}, both in [-1, 1], for (epoch, index)."""
+        """Return {"a": [C, H, W], "b": [C', H, W]}, both in [-1, 1], for (epoch, index)."""
         epoch, index = key
         longer, shorter = ("a", "b") if len(self.files["a"]) >= len(self.files["b"]) else ("b", "a")
         partner = int(np.random.default_rng([self._seed, epoch, index]).integers(len(self.files[shorter])))
-        places = {longer: index, shorter: partner}
-        return {domain: self._tensor(domain, places[domain], (*key, "ab".index(domain))) for domain in "ab"}
+        indices = {longer: index, shorter: partner}
+        return {domain: self._tensor(domain, indices[domain], (*key, "ab".index(domain))) for domain in "ab"}
 
     @property
     def unread(self) -> Counter[str]:
@@ -122,35 +121,30 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return self.files["a"].unread + self.files["b"].unread
 
     def image(self, domain: str, index: int) -> np.ndarray:
-        """Give a image of a domain as it is, [H, W, C]."""
+        """Return an image of a domain as it is, [H, W, C]."""
         with add_option_to_errors(OPTIONS[domain]):
             return read_image(self.files[domain][index], self._channels[domain])
 
     def tensor(self, domain: str, index: int) -> torch.Tensor:
-        """Give one image of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
+        """Return an image of a domain with the augmentation of epoch 0, [C, H, W] in [-1, 1]."""
         return self._tensor(domain, index, (0, index))
 
     def _tensor(self, domain: str, index: int, key: tuple[int, ...]) -> torch.Tensor:
-        moved = self._moved(domain, index, key)
-        value_range = self._ranges[domain]
-        return to_tensor(require_range(moved, value_range, f"{self.files[domain][index]}:"), value_range)
+        path, value_range = self.files[domain][index], self._ranges[domain]
+        image = self._resized(domain, path)
+        if self._transform is not None:
+            try:
+                image = self._transform(image, (self._seed, *key))
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+        return to_tensor(require_range(image, value_range, f"{path}:"), value_range)
 
-    def _moved(self, domain: str, index: int, key: tuple[int, ...]) -> np.ndarray:
-        path = self.files[domain][index]
-        picture = self._scaled(domain, path)
-        if self._transform is None:
-            return picture
-        try:
-            return self._transform(picture, (self._seed, *key))
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-
-    def _scaled(self, domain: str, path: Path) -> np.ndarray:
-        """Give a image at the scale from which pieces are cut."""
+    def _resized(self, domain: str, path: Path) -> np.ndarray:
+        """Return an image at the size from which it is cropped, from the cache where possible."""
         channels = self._channels[domain]
-        scale = self._transform.resize if self._transform else lambda picture: picture
+        resize = self._transform.resize if self._transform else lambda image: image
         load_size = self._transform.augmentation.load_size if self._transform else None
         key = repr((file_key(path), channels, load_size))
         with add_option_to_errors(OPTIONS[domain]):
-            (picture,) = get_or_decode(self._cache, key, lambda: [scale(read_image(path, channels))])
-        return picture
+            (image,) = get_or_decode(self._cache, key, lambda: [resize(read_image(path, channels))])
+        return image

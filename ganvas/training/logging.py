@@ -20,11 +20,6 @@ from ganvas.training.monitors import Sight
 METRICS = "metrics.jsonl"
 
 
-def say_plainly(message: str) -> None:
-    """Print a line for the user from a process that keeps no log."""
-    Console(stderr=True).print(message, soft_wrap=True, highlight=False, markup=False)
-
-
 class RunLog:
     """The records of one run, cut back to the step it continues from.
 

@@ -37,7 +37,7 @@ from ganvas.training.checkpoint import (
     save_checkpoint,
 )
 from ganvas.training.config import LoggingConfig, ScheduleConfig
-from ganvas.training.logging import RunLog, say_plainly
+from ganvas.training.logging import RunLog
 from ganvas.training.monitors import Sight
 from ganvas.training.optimizer import Adam
 from ganvas.training.ranks import Ranks
@@ -172,7 +172,7 @@ def train(
     schedule = make_schedule(schedule_config, epoch_steps, shift)
     ranks = Ranks(fabric)
     log = RunLog(run, progress.step, schedule.total_steps, hyperparameters) if fabric.is_global_zero else None
-    skips, skipped_before = SkipCounter(say_plainly if log is None else log.say), progress.skipped
+    skips, skipped_before = SkipCounter(), progress.skipped
     window, unseen = _Window(progress.step), _Window(progress.step)
     began = time.monotonic() - progress.seconds
     saved = progress  # what the newest checkpoint holds
@@ -207,7 +207,7 @@ def train(
             for step in range(progress.step, schedule.total_steps):
                 with ranks.fail_together():
                     batch = next(batches)
-                    skips.note_batch(batch)
+                    skips.add_batch(batch)
                 # The whole state of chance of this step, whatever was drawn before it.
                 torch.manual_seed(_mix(seed, step, fabric.global_rank))
                 factor = schedule.factor(step, progress.plateau)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_scripts.__main__ import main as data_scripts
 from ganvas.data import paired
-from ganvas.data.paired import find_pairs
+from ganvas.data.pairs import find_pairs
 from ganvas.data.sampling import epoch_order
 from ganvas.files import sha256
 

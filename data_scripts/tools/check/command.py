@@ -125,7 +125,7 @@ def _inspect_images(root: Path, found: FolderSearch) -> Report:
 
 def _read_palette(root: Path) -> tuple[Mapping[str, Color], list[str]]:
     """Return the palette of dataset.json, and what is wrong with that file."""
-    from ganvas.data.paired import dataset_info
+    from ganvas.data.dataset_info import dataset_info
     from ganvas.data.palette import parse_palette
 
     try:

@@ -25,10 +25,10 @@ from fastapi import FastAPI
 from PIL import Image
 
 from ganvas.cli.serve import ServeOptions
+from ganvas.data.dataset_info import dataset_info
 from ganvas.data.encode import write_image
 from ganvas.data.formats import TIFF_SUFFIXES
 from ganvas.data.layout import splits
-from ganvas.data.paired import dataset_info
 from ganvas.data.palette import Color, parse_palette
 from ganvas.data.tensors import ValueRange
 from ganvas.errors import UserError, WriteError

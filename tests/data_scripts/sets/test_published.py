@@ -19,7 +19,7 @@ from data_scripts.__main__ import main
 from data_scripts.sets import catalog, published
 from data_scripts.sets.catalog import FOLDERS, PUBLISHED, PublishedSet
 from data_scripts.sets.download import RetryPolicy
-from ganvas.data.paired import find_pairs
+from ganvas.data.pairs import find_pairs
 from ganvas.data.unpaired import find_domains
 from ganvas.errors import UserError
 from ganvas.files import HOST

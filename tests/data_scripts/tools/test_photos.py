@@ -18,7 +18,8 @@ from data_scripts.tools.photos import split_of
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
 from ganvas.data.layout import splits
-from ganvas.data.paired import PairedDataset, find_pairs
+from ganvas.data.paired import PairedDataset
+from ganvas.data.pairs import find_pairs
 
 NAMES = [f"photo{number}" for number in range(4000)]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_scripts.__main__ import main
-from ganvas.data.paired import find_pairs
+from ganvas.data.pairs import find_pairs
 
 
 @pytest.fixture

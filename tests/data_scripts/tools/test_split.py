@@ -10,7 +10,7 @@ import pytest
 from data_scripts.__main__ import main
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
-from ganvas.data.paired import find_pairs
+from ganvas.data.pairs import find_pairs
 
 
 @pytest.fixture

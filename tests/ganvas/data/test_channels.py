@@ -11,7 +11,7 @@ from cyclegan.config import CycleGanConfig
 from cyclegan.config import DataConfig as DomainData
 from cyclegan.train import with_channels as domain_channels
 from data_scripts.__main__ import main as data_scripts
-from ganvas.data.channels import LOOKED_AT
+from ganvas.data.channels import MAX_SAMPLED
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.errors import UserError
@@ -93,11 +93,11 @@ def test_a_mixed_set_is_refused_with_counts_and_examples(tmp_path):
 
 
 def test_images_are_looked_at_evenly_over_the_whole_set(tmp_path):
-    count = 3 * LOOKED_AT
+    count = 3 * MAX_SAMPLED
     root = pairs(tmp_path, [1] * (count - 1) + [3], [1] * count)
     channels, notes = found(root)
     assert channels == (3, 1)
-    assert f"{LOOKED_AT - 1} of {LOOKED_AT} source images" in notes
+    assert f"{MAX_SAMPLED - 1} of {MAX_SAMPLED} source images" in notes
 
 
 def test_unreadable_images_are_passed_over_unless_all_are(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from data_scripts.tools.check.command import inspect
 from ganvas.data.layout import find_layout, layouts_of, splits
 from ganvas.data.listing import describe_unread, images_with_stem, list_folder, list_images
-from ganvas.data.paired import find_pairs, find_stacked_pairs
+from ganvas.data.pairs import find_pairs, find_stacked_pairs
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.errors import UserError
 

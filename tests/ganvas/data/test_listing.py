@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.data.listing import Files, Names, image_names, images_with_stem, is_image_name, stem
-from ganvas.data.paired import find_pairs
+from ganvas.data.pairs import find_pairs
 from ganvas.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -129,7 +129,7 @@ def test_a_long_folder_opens_within_ten_seconds_and_500_mb_a_million(many_names,
 
 OPEN = """
 import json, pathlib, resource, sys, time
-from ganvas.data.paired import find_pairs
+from ganvas.data.pairs import find_pairs
 
 def most_memory():  # in bytes; Linux counts in kB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -10,10 +10,12 @@ from PIL import Image
 
 from ganvas.data import shards
 from ganvas.data.augment import Augmentation
+from ganvas.data.dataset_info import dataset_info, domain_names
 from ganvas.data.decode_cache import temporary_decode_cache
 from ganvas.data.encode import write_image
 from ganvas.data.layout import splits
-from ganvas.data.paired import PairedDataset, dataset_info, domain_names, find_pairs
+from ganvas.data.paired import PairedDataset
+from ganvas.data.pairs import find_pairs
 from ganvas.errors import UserError
 
 rng = np.random.default_rng(0)
@@ -159,10 +161,10 @@ def test_a_store_changes_nothing_and_lets_each_file_be_decoded_once(tmp_path, de
         both = np.concatenate([A[i], B[i]], axis=1).astype(depth) / (256 if depth == np.float32 else 1)
         np.save(tmp_path / "train" / f"{i}.npy", both.astype(depth))
     with temporary_decode_cache(10**7) as cache:
-        kept, anew = (PairedDataset(tmp_path, "train", augmentation=augmentation, cache=s) for s in (cache, None))
+        cached, fresh = (PairedDataset(tmp_path, "train", augmentation=augmentation, cache=s) for s in (cache, None))
         for epoch in range(3):
             for i in range(3):
-                one, other = kept[epoch, i], anew[epoch, i]
+                one, other = cached[epoch, i], fresh[epoch, i]
                 assert torch.equal(one["source"], other["source"])
                 assert torch.equal(one["target"], other["target"])
     assert sorted(decoded) == sorted([*"012" * 3, *"012"])
@@ -206,10 +208,12 @@ def test_directions_and_channels_do_not_share_what_is_kept(tmp_path):
         ]
         shapes = []
         for each in options:
-            kept, anew = (PairedDataset(root, "train", augmentation=None, cache=s, **each)[0, 0] for s in (cache, None))
-            assert torch.equal(kept["source"], anew["source"])
-            assert torch.equal(kept["target"], anew["target"])
-            shapes.append([kept[name].shape[0] for name in ("source", "target")])
+            cached, fresh = (
+                PairedDataset(root, "train", augmentation=None, cache=s, **each)[0, 0] for s in (cache, None)
+            )
+            assert torch.equal(cached["source"], fresh["source"])
+            assert torch.equal(cached["target"], fresh["target"])
+            shapes.append([cached[name].shape[0] for name in ("source", "target")])
     assert shapes == [[3, 3], [3, 3], [3, 1]]
 
 

@@ -521,12 +521,12 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path):
     assert newest_whole_checkpoint(tmp_path / "run", print).step == 12
 
 
-def test_what_was_skipped_is_counted_over_deaths_and_resumes_and_never_reaches_the_step(tmp_path, capsys):
+def test_what_was_skipped_is_counted_over_deaths_and_resumes_and_never_reaches_the_step(tmp_path, caplog):
     options = {"steps": 10, "batch_size": 1}
     _, whole, _ = run_toy(tmp_path / "whole", data=Holed(5), scores=[0.5, 0.6, 0.4], **options)
     assert whole.progress.skipped == 2  # once in each of two epochs
     assert whole.progress.best_step == 10
-    assert capsys.readouterr().err.count("Skipped: 2: bad") == 1
+    assert caplog.messages.count("Skipped: 2: bad") == 1
     with pytest.raises(UserError):
         run_toy(tmp_path / "run", data=Holed(5), hook=_stop_at_7, scores=[0.5], **options)
     _, resumed, _ = run_toy(tmp_path / "run", data=Holed(5), resume=True, scores=[0.6, 0.4], **options)
