@@ -229,7 +229,7 @@ def test_results_are_not_written_among_the_sources(pictures, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ["out.gif", "out.GIF", "out.pngg", "out.v2"])
 def test_a_single_image_is_not_written_in_an_unsupported_format(pictures, tmp_path, name):
-    with pytest.raises(UserError, match=rf"{name}: \.\w+ images cannot be written\. Use \.bmp, .*\.webp; or, where"):
+    with pytest.raises(UserError, match=rf"{name}: \.\w+ images cannot be written"):
         negative().translate_folder(pictures / "a.png", tmp_path / name)
     assert not (tmp_path / name).exists()
     (tmp_path / name).mkdir()
