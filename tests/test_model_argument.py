@@ -18,9 +18,9 @@ import ganvas
 from cyclegan.__main__ import main as cyclegan
 from dcgan.__main__ import main as dcgan
 from dcgan.model import DigitModelConfig, Sampler, build
-from ganvas.cli.serve import ServeOptions
 from ganvas.inference.export.program import Differences
 from ganvas.inference.run_data import data_of_run
+from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.layers import BatchNorm2d
@@ -230,7 +230,8 @@ class TestTranslators:
 
         found = []
         monkeypatch.setattr(page, "build_page", lambda *arguments: found.append(arguments))
-        page._load_page(ServeOptions(runs[module].path(form)), "cpu", None, tmp_path)
+        options = page.PageOptions(runs[module].path(form), None, "", 100, 100, Tiling(64, 8), "cpu")
+        page.load_page(options, None, tmp_path)
         check_used(runs[module], form, used)
         assert found[0][3]  # examples of the run's dataset
 

@@ -1,6 +1,6 @@
-"""The folder that a page serves files from, and the names that visitors know them by.
+"""The folder that a page serves files from, and their public names.
 
-gradio puts absolute paths into its answers. Visitors see ``/files/FOLDER/NAME`` instead, and nothing else is found.
+gradio puts absolute paths into its answers. Visitors see ``/files/FOLDER/NAME`` instead, and no other file is served.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ class PageFiles:
 
     Args:
         folder: Where they are.
-        max_bytes: Size of all of them; the oldest are removed to make room for an upload.
-        keep_seconds: Files older than this are removed.
+        max_bytes: Limit of their total size; the oldest are removed to make room for an upload.
+        keep_seconds: Older files are removed.
     """
 
     def __init__(self, folder: Path, max_bytes: int, keep_seconds: float) -> None:
@@ -42,22 +42,22 @@ class PageFiles:
         return text
 
     def find(self, name: str) -> Path | None:
-        """Return the file with a public name; None where there is none."""
+        """Return the file with a public name, or None."""
         match = NAME.fullmatch(name)
         if match is None or {".", ".."} & set(match.groups()):
             return None
         path = self.folder.joinpath(*match.groups())
-        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        with contextlib.suppress(OSError, ValueError):  # not a valid file name
             if path.is_file() and path.resolve() == path:
                 return path
         return None
 
     def keep(self) -> None:
-        """Never remove the files that are there now: those of the examples."""
+        """Never remove the files that exist now: those of the examples."""
         self._permanent = frozenset(self.folder.glob("*/*"))
 
     def make_room(self) -> None:
-        """Remove old files, and the oldest ones while all together are too large."""
+        """Remove old files, then the oldest until the total size is within the limit."""
         found, total = [], 0
         for path in (*self.folder.glob("*"), *self.folder.glob("*/*")):
             with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""What the page's server lets through: an allow-list in front of gradio's app.
+"""An allow-list in front of gradio's app.
 
 gradio has some 90 routes: a proxy, run histories, monitoring, a code editor, files by URL and by absolute path. The
-page needs 13, with few parameters. `Guard` passes on nothing else, limits what clients send in size and time, checks
-who asks, and keeps paths of this machine out of the answers. It is plain ASGI and needs no gradio.
+page needs 13, with few parameters. `Guard` forwards nothing else, limits the size and time of requests, checks host and
+origin, and removes paths of this machine from the answers. It is plain ASGI and needs no gradio.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-# A body may take so long, and a second more for each of so many bytes: our choice, an eighth of a slow mobile uplink.
+# A body may take this long, and a second more per so many bytes: our choice, an eighth of a slow mobile uplink.
 GRACE_SECONDS, BYTES_PER_SECOND = 20.0, 16 * 1024
-UPLOADS = 64  # at once, half of them from one address
-SESSIONS = 2000  # and uploads that are remembered
+MAX_UPLOADS = 64  # at once, half of them from one address
+MAX_SESSIONS = 2000  # sessions and uploads that are remembered
 FORM_BYTES = 64 * 1024  # of an upload beside its file
-JOB_MARKS = 1000  # brackets, commas and colons in a job, of which a browser sends some 50
+MAX_JOB_MARKS = 1000  # brackets, commas and colons in a job; a browser sends some 50
 
 JOB, MESSAGES = "/gradio_api/queue/join", "/gradio_api/queue/data"
 UPLOAD, PROGRESS = "/gradio_api/upload", "/gradio_api/upload_progress"
@@ -42,11 +42,11 @@ HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 @dataclass(frozen=True)
 class Route:
-    """What a route takes.
+    """What a route accepts.
 
     Attributes:
         methods: HTTP methods.
-        parameter: The only parameter of the query that is passed on, a `TOKEN`; "" for none.
+        parameter: The only parameter of the query that is forwarded, a `TOKEN`; "" for none.
     """
 
     methods: tuple[str, ...]
@@ -66,13 +66,13 @@ ROUTES = {
     JOB: Route(("POST",)),
     MESSAGES: Route(("GET",), "session_hash"),
 }
-# Others mean something to gradio: where a proxy says that the page is, or a part of a file.
-PASSED_ON = {b"host", b"origin", b"content-type", b"content-length", b"accept", b"user-agent", b"if-none-match"}
-PASSED_ON |= {b"if-modified-since"}
+# Other headers have a meaning to gradio: the page's address behind a proxy, a part of a file.
+FORWARDED = {b"host", b"origin", b"content-type", b"content-length", b"accept", b"user-agent", b"if-none-match"}
+FORWARDED |= {b"if-modified-since"}
 REWRITTEN = (b"text/html", b"application/json", b"text/event-stream")
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; form-action 'self'"
 ADDED: Headers = [
-    (b"content-security-policy", POLICY.encode()),  # the page in the browser asks no other host either
+    (b"content-security-policy", POLICY.encode()),  # the browser requests nothing from other hosts, either
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
@@ -91,10 +91,10 @@ REASONS = {
 
 
 class Refusal(Exception):
-    """An answer instead of the app's.
+    """An error response instead of the app's.
 
     Args:
-        status: Of HTTP.
+        status: HTTP status.
     """
 
     def __init__(self, status: int) -> None:
@@ -108,10 +108,10 @@ class Guard:
     Args:
         app: gradio's.
         files: The files that visitors may use.
-        host: The address that the server listens at. At a loopback address only its names are accepted as Host, so
-            that no web site can turn a name of its own into one for this server (DNS rebinding).
+        host: The address that the server listens at. At a loopback address only its names are accepted as Host, which
+            prevents DNS rebinding.
         functions: Numbers of inputs of the page's functions, by gradio's index.
-        max_upload: Largest body of an upload, in bytes, without what its form adds.
+        max_upload: Largest uploaded file in bytes.
         max_job: Largest body of a job, in bytes.
     """
 
@@ -123,28 +123,28 @@ class Guard:
         self._functions = functions
         self._max_upload, self._max_job = max_upload + FORM_BYTES, max_job
         self._uploading: Counter[str] = Counter()
-        self._uploads: deque[str] = deque(maxlen=SESSIONS)
-        self._sessions: deque[str] = deque(maxlen=SESSIONS)
+        self._uploads: deque[str] = deque(maxlen=MAX_SESSIONS)
+        self._sessions: deque[str] = deque(maxlen=MAX_SESSIONS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let the app answer it."""
+        """Answer a request, or forward it to the app."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             reply = Reply(send, self._files)
             try:
-                await self._pass_on(dict(scope), receive, reply)
+                await self._forward(dict(scope), receive, reply)
             except Refusal as refusal:
                 await reply.refuse(refusal)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
-        headers = dict(scope["headers"])  # of a doubled one the last, which is the one passed on
+    async def _forward(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
+        headers = dict(scope["headers"])  # of a repeated one the last, which is forwarded
         self._check_origin(headers)
         path, client = scope["path"], (scope.get("client") or ("",))[0]
         parameter = self._check_route(scope)
         limit = {UPLOAD: self._max_upload, JOB: self._max_job}.get(path, 0)
         body = Body(receive, limit, headers.get(b"content-length"))
-        names = PASSED_ON if ASSET.fullmatch(path) is None else PASSED_ON | {b"accept-encoding"}
+        names = FORWARDED if ASSET.fullmatch(path) is None else FORWARDED | {b"accept-encoding"}
         scope["headers"] = [(name, headers[name]) for name in headers if name in names]
         receive = body
         if path == JOB:
@@ -153,32 +153,28 @@ class Guard:
             scope["headers"].append((b"content-length", str(len(job)).encode()))
             receive = _replay(job, body)
         elif path == UPLOAD:
-            if self._uploading.total() >= UPLOADS or self._uploading[client] >= UPLOADS // 2:
+            if self._uploading.total() >= MAX_UPLOADS or self._uploading[client] >= MAX_UPLOADS // 2:
                 raise Refusal(503)
             self._uploads.append(parameter)
             self._uploading[client] += 1
         elif path in (PROGRESS, MESSAGES) and parameter not in (self._uploads if path == PROGRESS else self._sessions):
-            raise Refusal(404)  # gradio would remember it, or write a traceback
+            raise Refusal(404)  # gradio would store it, or write a traceback
         try:
             if path == UPLOAD:
                 await asyncio.to_thread(self._files.make_room)
             await self._app(scope, receive, partial(_unless, body, reply))
         except Exception:
-            if body.refusal is None and not body.is_cut:  # else it is the app's way to stop
+            if body.refusal is None and not body.is_cut:  # else the app stopped for that reason
                 raise
         finally:
             if path == UPLOAD:
                 self._uploading[client] -= 1
-                self._uploading += Counter()  # without those that have none any more
+                self._uploading += Counter()  # removes those without any
         if body.refusal is not None:
             raise body.refusal
 
     def _check_origin(self, headers: Mapping[bytes, bytes]) -> None:
-        """Refuse names that are not this server's, and requests by pages of other sites.
-
-        Raises:
-            Refusal: It is one of them.
-        """
+        """Refuse host names of other servers, and requests by pages of other sites."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if HOST.fullmatch(host) is None:
             raise Refusal(400)
@@ -195,11 +191,7 @@ class Guard:
                 raise Refusal(403)
 
     def _check_route(self, scope: Scope) -> str:
-        """Keep what a route takes of the address; return the parameter's value.
-
-        Raises:
-            Refusal: There is no such route or file, or the parameter is not one that a browser sends.
-        """
+        """Reduce the URL to what its route accepts; return the parameter's value. Refuse other routes."""
         path: str = scope["path"]
         route = READ if ASSET.fullmatch(path) or path.startswith(FILE) else ROUTES.get(path)
         if route is None or scope.get("root_path"):
@@ -222,12 +214,8 @@ class Guard:
         return value
 
     def _job(self, body: bytes) -> bytes:
-        """Return a job's JSON with only what the page's functions take; a file is one of `PageFiles`, never a URL.
-
-        Raises:
-            Refusal: It is none.
-        """
-        if sum(map(body.count, (b"[", b"{", b",", b":"))) > JOB_MARKS:
+        """Reduce a job to what the page's functions take; a file is one of `PageFiles`, never a URL."""
+        if sum(map(body.count, (b"[", b"{", b",", b":"))) > MAX_JOB_MARKS:
             raise Refusal(413)
         try:
             given = json.loads(body)
@@ -264,7 +252,7 @@ class Guard:
 
 
 class Body:
-    """The body of a request, as the app receives it: what is too large or too slow ends as if the client had left.
+    """The body of a request, as the app receives it; if it is too large or too slow, the client seems to have left.
 
     Args:
         receive: The server's.
@@ -272,11 +260,11 @@ class Body:
         declared: The header Content-Length.
 
     Attributes:
-        refusal: The answer instead of the app's, once there is one.
-        is_cut: Whether the client left before all had come.
+        refusal: The error response, once there is one.
+        is_cut: Whether the client left before the end of the body.
 
     Raises:
-        Refusal: The declared length is beyond the limit, or no number.
+        Refusal: The declared length is beyond the limit, or not a number.
     """
 
     def __init__(self, receive: Receive, limit: int, declared: bytes | None = None) -> None:
@@ -292,7 +280,7 @@ class Body:
 
     async def __call__(self) -> Message:
         """Return the next message."""
-        if self._complete:  # what comes now says that the client left
+        if self._complete:  # the next message is that the client left
             return await self._receive()
         if self.refusal is None:
             end = self._since + GRACE_SECONDS + self._received / BYTES_PER_SECOND
@@ -311,7 +299,7 @@ class Body:
         return {"type": "http.disconnect"}
 
     async def read(self) -> bytes:
-        """Return the whole body.
+        """Return the complete body.
 
         Raises:
             Refusal: It is too large, too slow, or cut.
@@ -326,11 +314,11 @@ class Body:
 
 
 class Reply:
-    """The answer to a request: paths of this machine are replaced, errors get a text that says nothing of the server.
+    """The response to a request: paths of this machine are replaced, and errors get a text that reveals nothing.
 
     Args:
         send: The server's.
-        files: Knows the paths.
+        files: Hides the paths.
     """
 
     def __init__(self, send: Send, files: PageFiles) -> None:
@@ -367,9 +355,9 @@ class Reply:
             return
         self._held.append(body)
         if not more:
-            whole = self._files.hide(b"".join(self._held))
-            await self._begin(len(whole))
-            await self._send({"type": "http.response.body", "body": whole, "more_body": False})
+            hidden = self._files.hide(b"".join(self._held))
+            await self._begin(len(hidden))
+            await self._send({"type": "http.response.body", "body": hidden, "more_body": False})
 
     async def _begin(self, length: int | None = None) -> None:
         assert self._start is not None
@@ -381,7 +369,7 @@ class Reply:
         await self._send({**self._start, "headers": headers + ADDED})
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Send an answer of our own, and close the connection: its body may not have been read."""
+        """Send an error response, and close the connection, since its body may not have been read."""
         if self._is_started:
             return
         self._is_started = True
@@ -393,7 +381,7 @@ class Reply:
 
 
 def loopback_names(host: str) -> frozenset[str]:
-    """Return the names that a server at an address goes by; none where others may reach it under names of theirs."""
+    """Return the names of a server at a loopback address; none for other addresses, which may have any name."""
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -402,7 +390,7 @@ def loopback_names(host: str) -> frozenset[str]:
 
 
 def _replay(content: bytes, rest: Receive) -> Receive:
-    """Return a receive that gives a body, then what comes after it."""
+    """Return an ASGI receive of a body, and then of the remaining messages."""
     given = iter([{"type": "http.request", "body": content, "more_body": False}])
 
     async def receive() -> Message:
@@ -412,17 +400,13 @@ def _replay(content: bytes, rest: Receive) -> Receive:
 
 
 async def _unless(body: Body, reply: Reply, message: Message) -> None:
-    """Send a message of the app, unless the body was refused: then the app has only seen that the client left."""
+    """Send a message of the app, unless its request was refused."""
     if body.refusal is None:
         await reply(message)
 
 
 def _require(value: Any, kind: Any) -> Any:
-    """Return a value of a type.
-
-    Raises:
-        TypeError: It is of another; a truth value is no number.
-    """
+    """Return a value of a type; raise TypeError for other types, and for a bool instead of an int."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError
     return value

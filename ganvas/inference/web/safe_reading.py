@@ -1,9 +1,9 @@
-"""Decode images of strangers in processes that may hang, crash or run out of memory without harm to the caller.
+"""Decode untrusted images in processes that may hang, crash or run out of memory without harm to the caller.
 
-A thread that hangs in a decoder cannot be ended, and one that holds the interpreter's lock stops all others. So each
-file is read by a process of its own, which is killed when its time is over, and written again as a TIFF of our own. The
-process is forked from a server that has imported the decoders, which takes a few hundredths of a second; where that is
-not possible (Windows), it starts from nothing, which takes seconds.
+A thread that hangs in a decoder cannot be stopped, and one that holds the interpreter's lock stops all others. So each
+file is read by a process of its own, which has a time limit, and written again as a TIFF. The process is forked from a
+server that has imported the decoders, which takes a few hundredths of a second; where that is not possible (Windows),
+a new process is started, which takes seconds.
 """
 
 import json
@@ -26,7 +26,7 @@ from ganvas.data.formats import FORMATS
 from ganvas.data.tensors import ValueRange, to_display
 from ganvas.errors import UserError, WriteError
 
-SHOWN_SIDE = 1024  # pixels; the preview of a larger image is scaled down
+PREVIEW_SIDE = 1024  # pixels; the preview of a larger image is scaled down
 ANSWER_BYTES = 64 * 1024
 START_SECONDS = 120.0
 BEGUN = b"begun"
@@ -35,11 +35,11 @@ LOST = "cannot be decoded (the decoder crashed, or needs too much memory). Remov
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """What reading one image may take.
+    """Limits for reading one image.
 
     Attributes:
-        max_pixels: Images of more are refused before they are decoded.
-        seconds: Time from when its process has started; None for one that suits the pixels.
+        max_pixels: Larger images are refused before they are decoded.
+        seconds: Time from the start of its process; None for a time that suits the pixels.
     """
 
     max_pixels: int
@@ -47,7 +47,7 @@ class ReadLimits:
 
     @property
     def max_side(self) -> int:
-        """Pixels of a side: at most a shape of 1 to 64. Longer ones would become many tiles, mostly of padding."""
+        """Pixels of a side, for an aspect ratio of at most 64: longer images would be many tiles of padding."""
         return 8 * math.isqrt(self.max_pixels)
 
     @property
@@ -57,17 +57,17 @@ class ReadLimits:
 
     @property
     def memory(self) -> int:
-        """Bytes beyond what the process has at its start: a file's tables, and the image in several copies."""
+        """Bytes beyond those of the process at its start: a file's tables, and the image in several copies."""
         return 2**30 + 256 * self.max_pixels
 
 
 @dataclass(frozen=True)
 class SafeImage:
-    """An image of a stranger, read and written again.
+    """An untrusted image, read and written again.
 
     Attributes:
-        path: A TIFF with the same pixels, alpha, tags and pixels without data.
-        preview: A PNG to look at.
+        path: A TIFF with the same pixels, alpha, tags and nodata mask.
+        preview: An 8-bit PNG for display.
         size: Height and width.
     """
 
@@ -80,19 +80,19 @@ class SafeReader:
     """Reads images in processes of their own; may be used in several threads.
 
     Args:
-        limits: What reading one may take.
+        limits: The limits for one image.
     """
 
     def __init__(self, limits: ReadLimits) -> None:
         self.limits = limits
         self._context: Any = multiprocessing.get_context("spawn")
-        # No such server on Windows, and none where the path of the folder for temporary files is too long for a socket.
+        # There is no fork server on Windows, or where the path of the temporary folder is too long for a socket.
         with suppress(ValueError, ImportError, OSError):
             context: Any = multiprocessing.get_context("forkserver")
             from multiprocessing.forkserver import ensure_running
 
             context.set_forkserver_preload(["__main__", __name__])
-            ensure_running()  # it imports meanwhile
+            ensure_running()  # imports in the background
             self._context = context
 
     def read(self, source: Path, folder: Path, value_range: ValueRange | None = None) -> SafeImage:
@@ -104,21 +104,21 @@ class SafeReader:
             value_range: The values that become black and white in the preview, as in `to_tensor`.
 
         Raises:
-            UserError: It cannot be read within the limits, or moves; or the folder cannot be written.
+            UserError: It is animated, or cannot be read within the limits; or the folder cannot be written.
         """
-        here, there = self._context.Pipe(duplex=False)
+        receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=_read, args=(there, source, folder, self.limits, value_range), daemon=True
+            target=_read, args=(sender, source, folder, self.limits, value_range), daemon=True
         )
-        with here:
-            with there:
+        with receiver:
+            with sender:
                 process.start()
             try:
-                # The first process waits until the server has imported the decoders, which is not the image's fault.
-                begun = here.poll(START_SECONDS) and here.recv_bytes(ANSWER_BYTES) == BEGUN
+                # The first process waits until the server has imported the decoders, which does not count.
+                begun = receiver.poll(START_SECONDS) and receiver.recv_bytes(ANSWER_BYTES) == BEGUN
                 answer = None
-                if begun and here.poll(self.limits.time):
-                    answer = json.loads(here.recv_bytes(ANSWER_BYTES))
+                if begun and receiver.poll(self.limits.time):
+                    answer = json.loads(receiver.recv_bytes(ANSWER_BYTES))
             except (EOFError, OSError):
                 answer = {"error": f"{source}: {LOST}"}
             finally:
@@ -128,19 +128,19 @@ class SafeReader:
         if answer is None:
             raise UserError(f"{source}: takes longer to decode than {self.limits.time:g} s, the limit here.")
         if "error" in answer:
-            raise (WriteError if answer.get("is_ours") else UserError)(answer["error"])
+            raise (WriteError if answer.get("is_write_error") else UserError)(answer["error"])
         return SafeImage(_safe_path(folder), _preview_path(folder), tuple(answer["size"]))
 
 
 def write_preview(source: Path, target: Path, value_range: ValueRange | None) -> None:
-    """Write a PNG of 8 bits of an image, of at most `SHOWN_SIDE` pixels a side.
+    """Write an 8-bit PNG of an image, of at most `PREVIEW_SIDE` pixels a side.
 
     Raises:
-        UserError: It cannot be read.
-        OSError: The place cannot be written.
+        UserError: The image cannot be read.
+        OSError: The PNG cannot be written.
     """
     image = Image.fromarray(to_display(read_image(source), value_range))
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     image.save(target)
 
 
@@ -153,31 +153,31 @@ def _preview_path(folder: Path) -> Path:
 
 
 def _read(answers: Connection, source: Path, folder: Path, limits: ReadLimits, value_range: ValueRange | None) -> None:
-    """Read an image in this process, which is for that alone, and send what came of it."""
+    """Read an image, in a process that does nothing else, and send the answer."""
     answers.send_bytes(BEGUN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the caller, which ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the caller, which kills this process
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, limits.time + 5)  # ends this even where the caller was killed
+        signal.setitimer(signal.ITIMER_REAL, limits.time + 5)  # even if the caller was killed
     _limit_memory(limits.memory)
     with suppress(OSError, AttributeError):
         os.nice(10)  # the page and its network come first
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what decoders say of a stranger's file, some of them in C
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # messages of decoders, some of them written in C
     warnings.simplefilter("ignore")
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels  # whichever library reads a image heeds it
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels  # all code that reads an image with Pillow respects it
     answer: dict[str, Any]
     try:
         answer = {"size": _rewrite(source, folder, limits, value_range)}
     except (WriteError, OSError) as error:
-        answer = {"error": str(error), "is_ours": True}
+        answer = {"error": str(error), "is_write_error": True}
     except UserError as error:
         answer = {"error": str(error)}
-    except Exception as error:  # a decoder's own kind
+    except Exception as error:  # decoders raise anything
         answer = {"error": f"{source}: cannot be decoded ({type(error).__name__}). Remove it, or save it again as PNG."}
     answers.send_bytes(json.dumps(answer).encode()[:ANSWER_BYTES])
 
 
 def _limit_memory(more: int) -> None:
-    """Let this process take so many bytes more, where the system can count them."""
+    """Limit the memory of this process to ``more`` bytes beyond what it has, on Linux."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -188,36 +188,32 @@ def _limit_memory(more: int) -> None:
 def _rewrite(source: Path, folder: Path, limits: ReadLimits, value_range: ValueRange | None) -> tuple[int, int]:
     _check_header(source, limits)
     try:
-        picture = read_raster(source, keep_alpha=True)
+        raster = read_raster(source, keep_alpha=True)
     except UserError as error:
         if isinstance(error.__context__, Image.DecompressionBombError | Image.DecompressionBombWarning):
             raise _too_large(source, limits) from None
         raise
-    H, W = picture.array.shape[:2]
+    H, W = raster.array.shape[:2]
     _check_size(source, H, W, limits)
-    write_raster(_safe_path(folder), picture)
+    write_raster(_safe_path(folder), raster)
     write_preview(_safe_path(folder), _preview_path(folder), value_range)
     return H, W
 
 
 def _check_header(path: Path, limits: ReadLimits) -> None:
-    """Refuse an image by its header, before it is decoded: one that is too large, and one that moves.
-
-    Raises:
-        UserError: It is one of them.
-    """
+    """Refuse images that are too large or animated, by the header, before they are decoded."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            W, H = picture.size
-            # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither moves.
-            moves = picture.format in ("GIF", "WEBP", "PNG") and getattr(picture, "is_animated", False)
+        with Image.open(path, formats=FORMATS) as image:
+            W, H = image.size
+            # A camera's JPEG may hold its thumbnails, and a TIFF has pages: neither is an animation.
+            is_animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False)
     except Image.DecompressionBombError:
         raise _too_large(path, limits) from None
     except Exception:
-        return  # not for Pillow: the one who reads it will know, or say so
+        return  # not a format of Pillow: reading it decides
     _check_size(path, H, W, limits)
-    if moves:
-        raise UserError(f"{path}: is an animation. Give a single image, such as one frame saved as PNG.")
+    if is_animated:
+        raise UserError(f"{path}: is an animation. Use a single image, such as one frame saved as PNG.")
 
 
 def _check_size(path: Path, height: int, width: int, limits: ReadLimits) -> None:

@@ -1,7 +1,7 @@
-"""The page's HTTP server: uvicorn, with limits to what a client may hold without using it.
+"""The page's HTTP server: uvicorn with limits on idle connections.
 
-uvicorn waits without end for a request's header and for a client to read its answer. Here both have a time, and there
-is a number of connections, of which one address has at most half.
+uvicorn waits forever for a request's header, and for a client to read its answer. Here both have a time limit, and the
+number of connections is limited, half of it per address.
 """
 
 import logging
@@ -17,39 +17,35 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-CONNECTIONS = 400  # most systems allow 1024 open files
-SECONDS = 20.0  # without a step: a request's header, a part of an answer taken, a connection closed
+MAX_CONNECTIONS = 400  # most systems allow 1024 open files
+MAX_IDLE_SECONDS = 20.0  # until a request's header is complete, a part of an answer is read, a connection is closed
 HEADER_BYTES = 16 * 1024
 
 
 class Connection(H11Protocol):
-    """A connection that is cut when its client does nothing while the server waits for it."""
+    """A connection that is cut when the server waits too long for its client."""
 
     _state: Hashable = None
     _since = 0.0
     _steps = 0
 
     def connection_made(self, transport: Any) -> None:
-        """Begin, unless there are too many connections."""
+        """Accept the connection, unless there are too many."""
         super().connection_made(transport)
         mine = self.client and self.client[0]
         same = sum(
             1 for one in self.connections if isinstance(one, Connection) and one.client and one.client[0] == mine
         )
-        if len(self.connections) > CONNECTIONS or same > CONNECTIONS // 2:
+        if len(self.connections) > MAX_CONNECTIONS or same > MAX_CONNECTIONS // 2:
             self.cut()
 
     def resume_writing(self) -> None:
-        """Go on when the client has taken a part of an answer."""
+        """Continue when the client has read a part of an answer."""
         self._steps += 1
         super().resume_writing()
 
     def cut_if_idle(self, now: float) -> None:
-        """Cut the connection if the server has waited too long for the client.
-
-        Args:
-            now: Seconds on any clock, the same at each call.
-        """
+        """Cut the connection if the server has waited too long for the client; ``now`` is in seconds on one clock."""
         state: Hashable = None
         if self.transport.is_closing():
             state = "closing"
@@ -59,11 +55,11 @@ class Connection(H11Protocol):
             state = "header", id(self.cycle)  # of the request before it
         if state != self._state:
             self._state, self._since = state, now
-        elif state is not None and now - self._since > SECONDS:
+        elif state is not None and now - self._since > MAX_IDLE_SECONDS:
             self.cut()
 
     def cut(self) -> None:
-        """End the connection at once, and with it what the system still has to send."""
+        """Reset the connection at once; what the system has not sent yet is dropped."""
         with suppress(OSError):
             reset = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
@@ -71,7 +67,7 @@ class Connection(H11Protocol):
 
 
 class PageServer(uvicorn.Server):
-    """uvicorn's server, which watches its connections and ends with them.
+    """uvicorn's server, which cuts idle connections.
 
     Args:
         app: The ASGI app.
@@ -87,7 +83,7 @@ class PageServer(uvicorn.Server):
             log_level="error",  # not each malformed request
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # an address that a client names itself must not get turns of its own
+            proxy_headers=False,  # a client must not get turns for an address that it made up
             h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_graceful_shutdown=1,
         )
@@ -95,12 +91,12 @@ class PageServer(uvicorn.Server):
         self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and call ``on_start``."""
         await super().startup(sockets)
         self._on_start()
 
     async def on_tick(self, counter: int) -> bool:
-        """Watch the connections, once a second; called ten times a second."""
+        """Check the connections once a second; uvicorn calls this ten times a second."""
         if counter % 10 == 0:
             for one in list(self.server_state.connections):
                 if isinstance(one, Connection):
@@ -108,7 +104,7 @@ class PageServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End without waiting for the streams that each open page holds, and without a word about them."""
+        """Stop without waiting for the streams that each open page holds, and without messages about them."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for one in list(self.server_state.connections):
             if isinstance(one, Connection):

@@ -1,4 +1,4 @@
-"""Turns at something that few may use at once, dealt so that nobody who asks often keeps the others waiting."""
+"""A fair queue for a limited resource: clients take turns, so that one with many jobs does not delay the others."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -9,29 +9,29 @@ from ganvas.errors import UserError
 
 
 class Turns:
-    """Turns for all clients in rotation; of one client's, the first comes first.
+    """Turns for all clients in rotation; first come, first served among one client's.
 
     Args:
         at_once: Turns held at once.
-        per_client: Of those, held by one client.
-        most: Turns that one client holds and waits for; more are refused.
+        per_client: Turns held at once by one client.
+        max_jobs: Turns that one client holds and waits for; more are refused.
     """
 
-    def __init__(self, at_once: int, per_client: int, most: int) -> None:
-        self._free, self._per_client, self._most = at_once, per_client, most
+    def __init__(self, at_once: int, per_client: int, max_jobs: int) -> None:
+        self._free, self._per_client, self._max_jobs = at_once, per_client, max_jobs
         self._held: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it within the block.
+        """Wait for a turn and hold it within the block.
 
         Raises:
-            UserError: The client has too many already.
+            UserError: The client has too many jobs already.
         """
         waiting = self._waiting.setdefault(client, deque())
-        if self._held[client] + len(waiting) >= self._most:
-            raise UserError("The server still works on your other images. Try again in a moment.")
+        if self._held[client] + len(waiting) >= self._max_jobs:
+            raise UserError("The server is still working on your other images. Try again in a moment.")
         mine = asyncio.get_running_loop().create_future()
         waiting.append(mine)
         self._deal()

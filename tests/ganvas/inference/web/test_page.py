@@ -113,7 +113,7 @@ def visited(browser, address):
     page.hosts = set()
     page.on("request", lambda request: page.hosts.add(urlsplit(request.url).hostname))
     page.goto(address)
-    page.wait_for_selector("#picture")
+    page.wait_for_selector("#image")
     yield page
     assert page.hosts - {None} == {"127.0.0.1"}  # None: data and blobs
     context.close()
@@ -508,9 +508,9 @@ def test_a_cyclegan_model_asks_for_the_direction(browser, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--port", "70000"], "give 0 to 65535"),
-        (["--host", "192.0.2.1", "--port", "0"], "cannot be listened at"),
-        (["--max-pixels", "0"], "give 1 or more"),
+        (["--port", "70000"], "must be 0 to 65535"),
+        (["--host", "192.0.2.1", "--port", "0"], "cannot listen there"),
+        (["--max-pixels", "0"], "must be 1 or more"),
         (["--data", "nowhere", "--port", "0", "--tile", "4"], "--data nowhere: there is no such folder"),
         (["--port", "0", "--tile", "4"], "this network needs 8 pixels"),
     ],

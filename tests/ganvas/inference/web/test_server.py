@@ -41,8 +41,8 @@ async def app(scope, receive, send):
 def port():
     """The port of a server whose times are short."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(page_server, "SECONDS", 1.5)
-    patch.setattr(page_server, "CONNECTIONS", 8)
+    patch.setattr(page_server, "MAX_IDLE_SECONDS", 1.5)
+    patch.setattr(page_server, "MAX_CONNECTIONS", 8)
     started = threading.Event()
     server = PageServer(app, started.set)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -127,7 +127,7 @@ def test_an_answer_may_take_its_time(port):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
 def test_one_address_has_half_of_the_connections(port, monkeypatch):
-    monkeypatch.setattr(page_server, "SECONDS", 60.0)
+    monkeypatch.setattr(page_server, "MAX_IDLE_SECONDS", 60.0)
     with contextlib.ExitStack() as stack:
         refused = 0
         for _ in range(6):

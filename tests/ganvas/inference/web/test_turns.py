@@ -63,5 +63,5 @@ def test_too_many_jobs_of_one_client_are_refused():
 
     results = asyncio.run(run())
     assert [type(result) for result in results] == [type(None), type(None), UserError, type(None)]
-    with pytest.raises(UserError, match="still works on your other images"):
+    with pytest.raises(UserError, match="still working on your other images"):
         raise results[2]
