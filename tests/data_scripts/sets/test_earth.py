@@ -92,9 +92,6 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-# --- the map and the images of the world ---------------------------------------------------------------------------
-
-
 def sub_pixel_shift(mask: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Find how far to move ``mask`` down and right so that it fits ``other`` best, by parabolas through the peak."""
     shifts = (-1, 0, 1)
@@ -115,8 +112,8 @@ def sub_pixel_shift(mask: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     "place",
-    [(-60, 60, -180, 180), (24, 48, -10, 40), (-45, -10, 110, 155), (5, 35, -120, -75), (-40, 15, -20, 55)],
-    ids=["world", "mediterranean", "australia", "caribbean", "africa"],
+    [(-60, 60, -180, 180), (24, 48, -10, 40), (-45, -10, 110, 155)],
+    ids=["world", "mediterranean", "australia"],
 )
 def test_coasts_of_map_and_relief_coincide(world: World, place: tuple[int, int, int, int]) -> None:
     south, north, west, east = place
@@ -179,9 +176,6 @@ def test_fills_are_exact(paired: Path) -> None:
     shares = {name: counts[tuple(color)] / counts.total() for name, color in legend.items()}
     assert 0.3 < shares["land"] < 0.95 and 0.05 < shares["water"] < 0.6 and 0 < shares["lake"] < 0.1
     assert sum(shares.values()) > 0.4  # the rest are lines
-
-
-# --- splits ----------------------------------------------------------------------------------------------------------
 
 
 def test_layout(paired: Path) -> None:
@@ -274,19 +268,14 @@ def test_small_tiles_are_sampled_sparsely(world: World) -> None:
 @pytest.mark.parametrize(
     ("latitude", "longitude", "continent"),
     [
-        (48.9, 2.3, "europe"),
         (55.8, 37.6, "europe"),
         (30.0, 31.2, "africa"),
         (-18.9, 47.5, "africa"),
-        (24.7, 46.7, "asia"),
         (39.9, 32.9, "asia"),
         (64.7, 177.5, "asia"),
-        (-33.9, 151.2, "oceania"),
         (-41.3, 174.8, "oceania"),
-        (19.4, -99.1, "north america"),
         (61.2, -149.9, "north america"),
         (4.7, -74.1, "south america"),
-        (-54.8, -68.3, "south america"),
     ],
 )
 def test_continents_of_known_cities(latitude: float, longitude: float, continent: str) -> None:
@@ -326,9 +315,6 @@ def test_names_tell_the_minute(down: int, across: int) -> None:
     assert round((south + north) * 30) == down and round((west + east) * 30) == across
 
 
-# --- unpaired --------------------------------------------------------------------------------------------------------
-
-
 def test_no_place_is_in_both_domains_of_training(unpaired: Path) -> None:
     a, b, test = (boxes_in(unpaired / folder) for folder in ("trainA", "trainB", "testA"))
     assert min(gap(one, other) for one in a for other in b) >= 0
@@ -364,9 +350,6 @@ def test_unpaired_pictures_are_of_one_domain(unpaired: Path, world: World) -> No
     assert "legend" not in described
 
 
-# --- limit and seed --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("drawn_before")
 def test_the_bytes_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,32 +367,25 @@ def test_the_bytes_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("split_world", [earth_places.split_paired, earth_places.split_unpaired])
 @pytest.mark.parametrize("limit", [2, 60])
 def test_limited_tiles_stay_spread(world: World, split_world: SplitWorld, limit: int) -> None:
-    whole = split_world(world, SIZE, 0)[1]
-    kept = earth_places.limit_tiles(world, whole, limit, 0)
+    everything = split_world(world, SIZE, 0)[1]
+    kept = earth_places.limit_tiles(world, everything, limit, 0)
     training = [split for split in kept if split.startswith("train")]
     for split, tiles in kept.items():
-        assert set(tiles) <= set(whole[split]) and len(set(tiles)) == len(tiles)
+        assert set(tiles) <= set(everything[split]) and len(set(tiles)) == len(tiles)
         if split in training:
             assert len(tiles) == limit
             assert len({world.climate(tile) for tile in tiles}) >= min(limit, 12)
         else:
-            share = limit / max(len(whole[split]) for split in training)
-            assert 1 <= len(tiles) <= max(1, round(share * len(whole[split])))
+            share = limit / max(len(everything[split]) for split in training)
+            assert 1 <= len(tiles) <= max(1, round(share * len(everything[split])))
             assert all({world.climate(tile) for tile in tiles} <= {world.climate(t) for t in kept[s]} for s in training)
 
 
-def test_a_smaller_limit_keeps_a_part_of_a_larger_one(world: World) -> None:
-    whole = earth_places.split_paired(world, SIZE, 0)[1]
-    small, large = (earth_places.limit_tiles(world, whole, limit, 0)["train"] for limit in (20, 50))
+def test_a_smaller_limit_keeps_a_part_of_a_larger_one_and_a_huge_one_everything(world: World) -> None:
+    tiles = earth_places.split_paired(world, SIZE, 0)[1]
+    small, large = (earth_places.limit_tiles(world, tiles, limit, 0)["train"] for limit in (20, 50))
     assert set(small) < set(large)
-
-
-def test_a_limit_beyond_the_world_keeps_everything(world: World) -> None:
-    whole = earth_places.split_paired(world, SIZE, 0)[1]
-    assert earth_places.limit_tiles(world, whole, 10**6, 0) == whole
-
-
-# --- the image of the splits ---------------------------------------------------------------------------------------
+    assert earth_places.limit_tiles(world, tiles, 10**6, 0) == tiles
 
 
 def test_picture_of_the_splits(paired: Path, world: World) -> None:
@@ -421,9 +397,6 @@ def test_picture_of_the_splits(paired: Path, world: World) -> None:
         below = world.layers["map"][row + 25 * DEGREE, column].astype(int)
         half_tinted = (below + earth.SPLIT_COLORS[split]) / 2
         np.testing.assert_allclose(picture[row, column], half_tinted, atol=2)
-
-
-# --- folders ---------------------------------------------------------------------------------------------------------
 
 
 def test_second_run_leaves_the_data_set_alone(paired: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -442,24 +415,24 @@ def test_other_settings_are_refused(paired: Path, options: dict[str, int]) -> No
         make_earth(EarthConfig(paired, **{"size": SIZE, **options}), WIDTH)
 
 
-def test_missing_pictures_are_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.txt", "[1]", "not an Earth dataset"),
+        ("dataset.json", "[1]", "not an Earth dataset"),
+        ("dataset.json", {"name": "earth", "settings": None, "pictures": {"train": 1}}, "holds 0 of its 1 images"),
+    ],
+)
+def test_a_folder_with_something_else_is_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
     config = EarthConfig(tmp_path)
-    (tmp_path / "train").mkdir()
-    description = {"name": "earth", "settings": config.settings, "pictures": {"train": 1}}
-    (tmp_path / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match="holds 0 of its 1 images"):
+    text = json.dumps({**content, "settings": config.settings}) if isinstance(content, dict) else str(content)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
         make_earth(config, WIDTH)
+    assert (tmp_path / name).read_text() == text
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "dataset.json"])
-def test_foreign_folder_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("[1]")
-    with pytest.raises(UserError, match="not an Earth dataset"):
-        make_earth(EarthConfig(tmp_path), WIDTH)
-    assert (tmp_path / name).read_text() == "[1]"
-
-
-def test_file_as_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_as_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         make_earth(EarthConfig(tmp_path / "file"), WIDTH)
@@ -503,9 +476,6 @@ def test_split_without_tiles_is_refused(
     with pytest.raises(UserError, match=message):
         make_earth(config, WIDTH)
     assert list(tmp_path.iterdir()) == []
-
-
-# --- options ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
