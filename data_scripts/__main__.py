@@ -40,10 +40,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _listing() -> dict[str, str]:
-    sets = {
-        name: f"download {' and '.join(each.domains)} ({each.layout}, {format_size(each.size)})"
-        for name, each in SETS.items()
-    }
+    sets = {}
+    for name, each in SETS.items():
+        domains = " and ".join(domain for domain in each.domains if domain != "none")
+        sets[name] = f"download {domains} ({each.layout}, {format_size(each.size)})"
     return {name: summary for name, (_, summary) in COMMANDS.items()} | sets
 
 
