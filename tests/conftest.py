@@ -108,7 +108,10 @@ def start_process():
 
 @pytest.fixture
 def killed_and_resumed(start_process):
-    """Kill a training at random instants, resume it each time, and let it end; return the exit code and messages."""
+    """Kill a training at random instants, resume it each time, and let it end; return the exit code and messages.
+
+    GANVAS_KILLS=20 asks for more kills.
+    """
 
     def train(module, arguments, run, *, kills, longest):
         def start():
@@ -116,9 +119,10 @@ def killed_and_resumed(start_process):
             return start_process(module, *(["train", "--resume"] if resume else arguments), "--out", run)
 
         rng, killed = random.Random(7), 0
-        for _ in range(kills):
+        for _ in range(int(os.environ.get("GANVAS_KILLS", kills))):
             victim = start()
-            wait_for_step(victim)
+            if not wait_for_step(victim):
+                break  # all steps are done
             time.sleep(rng.uniform(0, longest))
             victim.kill()
             victim.communicate()
@@ -132,8 +136,5 @@ def killed_and_resumed(start_process):
 
 
 def wait_for_step(process):
-    """Wait for the first step of a training, which comes after the imports."""
-    for line in process.stderr:
-        if line.startswith("step "):
-            return
-    raise AssertionError("the training ended before its first step")
+    """Wait for the first step of a training, which comes after the imports; return whether there is one."""
+    return any(line.startswith("step ") for line in process.stderr)

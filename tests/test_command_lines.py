@@ -89,7 +89,7 @@ UNREAD = [
     *(["-m", "data_scripts", *arguments] for arguments in (["--help"], ["check", "--help"], ["list", "--json"])),
     ["-m", "pix2pix", "receptive-field"],  # a table
     ["-m", "dcgan", "receptive-field", "--json"],
-    ["-m", "benchmarks.kill_and_resume", "--help"],
+    ["-m", "benchmarks.fuzz", "--help"],
 ]
 
 

@@ -5,10 +5,12 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from ganvas.data.unpaired import find_domains
 from ganvas.errors import UserError
 from ganvas.files import HOST
 
+ROOT = Path(__file__).parents[3]
 COUNTS = {"paired": {"train": 3, "val": 2}, "unpaired": {"trainA": 3, "trainB": 2, "testA": 1, "testB": 2}}
 JUNK = {"__MACOSX/set/train/1.jpg": b"", "set/.DS_Store": b"", "set/train/._1.jpg": b"", "set/readme.txt": b"hello"}
 
@@ -292,8 +295,9 @@ import pathlib, sys
 from data_scripts.sets.published import fetch
 from data_scripts.sets.catalog import PublishedSet
 from ganvas.log import shown_log
-address, size, out = sys.argv[1:]
-dataset = PublishedSet("maps", "paired", ("a", "b"), (address,), int(size), "", {"train": 3, "val": 2})
+layout, address, size, out = sys.argv[1:]
+images = {"train": 3, "val": 2} if layout == "paired" else {"trainA": 3, "trainB": 2, "testA": 1, "testB": 2}
+dataset = PublishedSet("maps", layout, ("a", "b"), (address,), int(size), "", images)
 with shown_log():
     fetch(dataset, pathlib.Path(out), allow_http=True)
 """
@@ -304,9 +308,8 @@ def test_two_processes_at_once_take_turns(serve, answer, tmp_path):
     content = archive_of("paired")
     server = serve(content)
     server.answers = [answer(stall_after=len(content) // 2)]  # holds the first one long enough
-    command = [sys.executable, "-c", FETCH, server.address(), str(len(content)), str(tmp_path / "set")]
-    root = Path(__file__).parents[3]
-    both = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", FETCH, "paired", server.address(), str(len(content)), str(tmp_path / "set")]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for _ in range(2000):
         if server.requests:
             break
@@ -319,6 +322,28 @@ def test_two_processes_at_once_take_turns(serve, answer, tmp_path):
     assert len(server.requests) == 2  # one that broke off, and its continuation
     assert len(content_of(tmp_path / "set")) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", COUNTS)
+def test_downloads_killed_at_random_instants_are_finished(serve, answer, tmp_path, layout):
+    """GANVAS_KILLS=50 asks for more kills."""
+    content, rng = archive_of(layout), random.Random(0)
+    expected = {name.removeprefix("set/"): image for name, image in members_of(layout).items()}
+    for number in range(int(os.environ.get("GANVAS_KILLS", "2"))):
+        server, out = serve(content), tmp_path / str(number) / "set"
+        server.answers = [answer(stall_after=rng.randrange(len(content)))] if number % 2 == 0 else []
+        command = [sys.executable, "-c", FETCH, layout, server.address(), str(len(content)), str(out)]
+        victim = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        while not server.requests and victim.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        victim.kill()
+        victim.wait()
+        assert not out.exists() or content_of(out) == expected
+        published.fetch(dataset_of(layout, content, server.address(), digest=None, name="maps"), out, allow_http=True)
+        assert content_of(out) == expected
+        assert [path.name for path in out.parent.iterdir()] == ["set"]
 
 
 @pytest.mark.slow
