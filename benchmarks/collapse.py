@@ -23,7 +23,7 @@ from dcgan.data import load_pictures
 from dcgan.evaluate import coverage_and_entropy
 from dcgan.model import load_sampler
 from ganvas.console import run_command
-from ganvas.files import read_json, write_json
+from ganvas.json_files import read_json, write_json
 
 SAMPLES = 2000
 

@@ -20,7 +20,7 @@ import tyro
 from benchmarks.common import has_begun, steps_done, table
 from dcgan.config import PRESETS, Preset, preset
 from ganvas.console import run_command
-from ganvas.files import write_json
+from ganvas.json_files import write_json
 
 COLUMNS = {
     "frechet_distance": "Fréchet",

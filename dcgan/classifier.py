@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from dcgan.data import Pictures
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, write_json
+from ganvas.files import new_folder
+from ganvas.json_files import read_json, write_json
 from ganvas.models.folder import load_weights
 from ganvas.models.tensors import load_tensors, save_tensors
 

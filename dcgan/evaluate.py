@@ -36,7 +36,7 @@ from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.results import EVALUATION, keep_with_run
-from ganvas.files import read_json
+from ganvas.json_files import read_json
 from ganvas.models.folder import CONFIG, find_model, local_model
 from ganvas.options import from_json
 

@@ -1,22 +1,24 @@
-"""Phrases that messages share."""
+"""Phrases that several messages use."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMED = 3  # examples that a message names
+MAX_EXAMPLES = 3
 
 
 def join_first(names: Sequence[str], separator: str = ", ") -> str:
     """Join the first few names: "a, b, c and 4 more"."""
-    return separator.join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return separator.join(names[:MAX_EXAMPLES]) + (
+        f" and {len(names) - MAX_EXAMPLES} more" if len(names) > MAX_EXAMPLES else ""
+    )
 
 
 def describe_missing(path: Path, what: str) -> str:
-    """Describe why a path leads nowhere, for messages.
+    """Describe a missing file or folder, or the broken symbolic link in its path.
 
     Args:
-        path: It does not exist.
-        what: What it should be: "image", "folder".
+        path: The missing path.
+        what: Expected there: "image", "folder".
     """
     broken = next((each for each in (path, *path.parents) if each.is_symlink() and not each.exists()), None)
     if broken is None:

@@ -1,7 +1,7 @@
-"""Options as frozen dataclasses: checked by pydantic, written to and read from JSON, with plain errors.
+"""Options as frozen dataclasses: validated by pydantic, and stored as JSON.
 
-No torch in here, and pydantic only where values are checked: the command line must answer --help at once. Limits of
-values are therefore written in annotated_types' words, which pydantic understands.
+Does not import torch, and pydantic only where values are checked, so that --help is fast. Limits are therefore declared
+with annotated_types, which pydantic understands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from annotated_types import Interval
 
 from ganvas.errors import UserError
 from ganvas.limits import MAX_CHANNELS, MAX_SIDE, is_value_range
+from ganvas.messages import join_first
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -23,29 +24,27 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 VERSION = "format_version"
-COMMAND = "command"  # beside the options in a run's config.json: the command that trained it
-MOST_NAMED = 3  # unknown options that a message names
-# Of every nested class: an unknown key is a mistake, and JSON has no infinite numbers.
+COMMAND = "command"  # key in a run's config.json: the command that trained it
+# For every nested class: unknown keys are errors, and JSON has no infinite numbers.
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
-LONGEST_NAME = 200  # characters
-MOST_PROBLEMS = 5  # in a message
-LONGEST_INPUT = 80  # characters of a wrong value in a message
+MAX_NAME = 200  # characters
+MAX_PROBLEMS = 5  # in a message
+MAX_INPUT = 80  # characters of an invalid value in a message
 
 Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Annotation of a value that is replaced, once it is checked, by what a function makes of it.
+    """Annotation of a value that a function converts after validation.
 
-    Attributes:
-        convert: The function.
+    Equal to pydantic's AfterValidator, whose import is slow.
     """
 
     convert: Callable[[Any], object]
 
     def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Tell pydantic what to do, as its own AfterValidator would, which takes long to import."""
+        """Return the schema for pydantic."""
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self.convert, handler(source))
@@ -65,12 +64,12 @@ def _folder_name(name: str) -> str:
 
 
 def _name(text: str) -> str:
-    if len(text) > LONGEST_NAME or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
-        raise ValueError(f"expected a name of at most {LONGEST_NAME} characters, in one line")
+    if len(text) > MAX_NAME or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise ValueError(f"expected a name of at most {MAX_NAME} characters, in one line")
     return text
 
 
-# Types of fields that come from other people's files, too.
+# Types of fields that are also read from untrusted files.
 Channels = Annotated[int, Interval(ge=1, le=MAX_CHANNELS)]
 Side = Annotated[int, Interval(ge=1, le=MAX_SIDE)]
 Range = Annotated[tuple[float, float], Converted(_value_range)]
@@ -79,20 +78,20 @@ Name = Annotated[str, Converted(_name)]
 
 
 def to_json(options: object) -> dict[str, Any]:
-    """Give a dataclass as JSON values, with the format's version."""
+    """Return a dataclass as JSON values, with the format version."""
     from pydantic import TypeAdapter
 
     values = TypeAdapter(type(options)).dump_python(options, mode="json")
     return {VERSION: FORMAT_VERSION, **values}
 
 
-def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Options:
-    """Build a dataclass from what `to_json` gave.
+def from_json(cls: type[Options], values: dict[str, Any], where: str) -> Options:
+    """Build a dataclass from the result of `to_json`.
 
     Args:
-        kind: The dataclass.
+        cls: The dataclass.
         values: JSON values.
-        where: The file they come from, for messages.
+        where: Their file, for messages.
 
     Raises:
         UserError: An unknown key, a wrong type, a value out of range, or a newer format.
@@ -101,16 +100,16 @@ def from_json(kind: type[Options], values: dict[str, Any], where: str) -> Option
 
     check_version(values, where)
     try:
-        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if k not in (VERSION, COMMAND)})
+        return TypeAdapter(cls).validate_python({k: v for k, v in values.items() if k not in (VERSION, COMMAND)})
     except ValidationError as error:
         raise UserError(f"{where}: {_describe(error)}") from None
 
 
 def check_version(values: dict[str, Any], where: str) -> None:
-    """Refuse a file that a newer ganvas wrote.
+    """Check that a file was not written by a newer version of ganvas.
 
     Raises:
-        UserError: The version is newer than `FORMAT_VERSION`, or no number.
+        UserError: The version is newer than `FORMAT_VERSION`, or not a number.
     """
     version = values.get(VERSION, FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -121,7 +120,7 @@ def check_version(values: dict[str, Any], where: str) -> None:
 
 
 def validate(options: Options) -> Options:
-    """Check the limits of all values: tyro builds options, but only pydantic knows the limits.
+    """Check the limits of all values, which tyro ignores.
 
     Raises:
         UserError: A value is out of range.
@@ -136,7 +135,7 @@ def validate(options: Options) -> Options:
 
 
 def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
-    """Say each problem with the option's name, as the command line or a file has it, the value and what is allowed."""
+    """Describe each problem by the name of the option, its value and the allowed values."""
     problems: list[str] = []
     unknown: list[str] = []
     for item in error.errors():
@@ -147,11 +146,10 @@ def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
             unknown.append(name)
         else:
             value = repr(item["input"])
-            value = value if len(value) <= LONGEST_INPUT else f"{value[:LONGEST_INPUT]}…"
+            value = value if len(value) <= MAX_INPUT else f"{value[:MAX_INPUT]}…"
             problems.append(f"{name} is {value}: {item['msg']}")
     if unknown:
-        more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
-        said = "there is no such option" if len(unknown) == 1 else "there are no such options"
-        problems.append(f"{', '.join(unknown[:MOST_NAMED])}{more}: {said}")
-    more = f" and {len(problems) - MOST_PROBLEMS} more problems" if len(problems) > MOST_PROBLEMS else ""
-    return "; ".join(problems[-MOST_PROBLEMS:]) + more + "."
+        problem = "there is no such option" if len(unknown) == 1 else "there are no such options"
+        problems.append(f"{join_first(unknown)}: {problem}")
+    more = f" and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
+    return "; ".join(problems[-MAX_PROBLEMS:]) + more + "."

@@ -21,13 +21,13 @@ from ganvas.data.paired import PairedDataset
 from ganvas.data.palette import parse_palette
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.evaluation.report.writer import write_report
-from ganvas.files import read_json
 from ganvas.inference import onnx
 from ganvas.inference.run_data import data_of_run
 from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.tiling.tiles import open_source
 from ganvas.inference.translator import Translator
 from ganvas.inference.upstream.weights import load_upstream, read_upstream
+from ganvas.json_files import read_json
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_generator
 from ganvas.models.tensors import load_tensors
 from ganvas.options import from_json

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from ganvas.errors import UserError
-from ganvas.files import move_into_place, read_json, write_error, write_json
+from ganvas.files import move_into_place, write_error
+from ganvas.json_files import read_json, write_json
 from ganvas.log import logger, progress_bar
 from ganvas.options import from_json, to_json
 

@@ -31,7 +31,8 @@ from data_scripts.sets.earth_places import (
 )
 from data_scripts.sets.earth_world import LINES, PALETTE, WORLD_WIDTH, Color, Layer, Square, World, read_world
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, write_json
+from ganvas.files import new_folder
+from ganvas.json_files import read_json, write_json
 from ganvas.log import track
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from data_scripts.sets.catalog import FOLDERS, SETS, PublishedSet, format_size
 from data_scripts.sets.download import DEFAULT_RETRY, RetryPolicy, digest_of, download
 from data_scripts.sets.unpack import BadArchive, unpack
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, recover_folder, write_error, write_json
+from ganvas.files import new_folder, recover_folder, write_error
+from ganvas.json_files import read_json, write_json
 from ganvas.log import logger
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # of all images in published datasets

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_regular, recover_folder, write_error, write_json
+from ganvas.files import new_folder, read_regular, recover_folder, write_error
+from ganvas.json_files import write_json
 from ganvas.log import logger, track
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from ganvas.errors import UserError
-from ganvas.files import read_json
+from ganvas.json_files import read_json
 from ganvas.options import COMMAND, from_json, validate
 from ganvas.training.config import forbidden_changes, with_settings
 

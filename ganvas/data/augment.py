@@ -1,18 +1,18 @@
-"""Augmentation of images and pairs, on albumentations: geometry to both images alike, color to the source alone.
+"""Augmentation of images and pairs with albumentations: geometry for both images alike, color for the source alone.
 
-`PRESETS` has it by name:
+`PRESETS`:
 
-    none      the whole image, scaled to the size of training; nothing is left to chance
-    paper     scaled to 286, 256 cut out at random, half of them mirrored (Isola et al. 2017, Sec. 6.2)
-    strong    as paper; half of them also turned, zoomed and shifted a little, and the source's colors changed a little
+    none      resized to the training size; nothing is random
+    paper     resized to 286, random crop of 256, horizontal flip of half of them (Isola et al. 2017, Sec. 6.2)
+    strong    as paper; half of them also with a small rotation, zoom and shift, and color jitter of the source
 
-No preset blurs or adds noise: where a translator is to sharpen or to clean its source, that would change the task.
+No preset blurs or adds noise: for a translator that sharpens or denoises, that would change the task.
 
-Under strong, a image that shows the flat colors of the dataset's legend is scaled and turned by taking nearest
-neighbors (see `ganvas.data.palette`), and its colors stay. The paper scales maps like photographs, and so do paper and
-none: tried with nearest neighbors, whose thin lines get steps, the demo's patch statistics were a quarter worse.
+With strong, images in the flat colors of the dataset's palette are resized and rotated with nearest neighbors (see
+`ganvas.data.palette`), and their colors stay. The paper resizes maps like photographs, and so do paper and none: with
+nearest neighbors, whose thin lines get steps, the demo's patch statistics were a quarter worse.
 
-Nothing heavy is imported here before it is needed: command lines take the names of the presets from this file.
+Heavy imports are deferred: command lines import the names of the presets from this file.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ CUBIC, NEAREST, REFLECT_101 = 2, 0, 4  # OpenCV's flags
 
 @dataclass(frozen=True)
 class AffineJitter:
-    """Small turns, zooms and shifts; what comes in at the borders is reflected.
+    """Random rotation, zoom and shift by small amounts; borders are reflected.
 
-    Each image that is moved is sampled once more, so the others let a network see them as sharp as it will in use.
+    It resamples an image once more, so the unchanged ones let a network see images as sharp as in use.
 
     Attributes:
-        fraction: Fraction of images that are moved, 0 to 1.
-        rotation: Degrees to either side.
-        zoom: Largest change of scale, as a share of it.
-        shift: Largest shift to each side, as a share of the height and width.
+        fraction: Fraction of images that are changed, 0 to 1.
+        rotation: Largest rotation in degrees, to either side.
+        zoom: Largest relative change of scale.
+        shift: Largest shift to each side, as a fraction of the height and width.
     """
 
     fraction: float = 0.5
@@ -56,17 +56,17 @@ class AffineJitter:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a image or a pair; by default the paper's (Isola et al. 2017, Sec. 6.2).
+    """Augmentation of an image or a pair; the defaults are the paper's (Isola et al. 2017, Sec. 6.2).
 
     Attributes:
-        load_size: Pixels a side that both images are scaled to; None keeps their own scale.
-        crop_size: Pixels a side of the piece that is cut at random.
-        flip: Mirror half of the pairs left to right.
-        color: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none.
-        color_is_optional: Leave a source as it is where a change of color has no meaning, instead of refusing it:
-            where it is not 8-bit with 1 or 3 channels, and where its colors are the legend's.
-        jitter: Small turns, zooms and shifts; None for none.
-        palette: Colors that have a meaning each; images that show them are not interpolated.
+        load_size: Pixels a side that images are resized to; None keeps their own size.
+        crop_size: Pixels a side of the random crop.
+        flip: Flip half of the pairs horizontally.
+        color: Strength of random brightness, contrast, saturation and hue of the source; 0 for none.
+        color_is_optional: Leave a source unchanged where color jitter has no meaning, instead of raising an error:
+            where it is not 8-bit with 1 or 3 channels, and where it is drawn in the palette.
+        jitter: Random rotation, zoom and shift; None for none.
+        palette: Colors of classes; images drawn in them are not interpolated.
     """
 
     load_size: int | None = 286
@@ -94,19 +94,19 @@ def build_augmentation(
     color: float | None = None,
     info: Mapping[str, Any],
 ) -> Augmentation:
-    """Fit a preset to a size of training and a dataset, and let options override it.
+    """Build the augmentation of a preset for a training size and a dataset, with options that override it.
 
     Args:
         preset: Its name.
-        image_size: Pixels a side of the pieces that are cut.
-        load_size: Pixels a side that images are scaled to before; None takes the preset's share of ``image_size``, 0
-            keeps the images' own scale.
-        flip: False leaves mirroring out of the preset.
-        color: Strength of the changes of the source's colors; None takes the preset's, where they have a meaning.
-        info: What the dataset's dataset.json says; strong heeds a legend in it.
+        image_size: Pixels a side of the crops.
+        load_size: Pixels a side that images are resized to before; None for the preset's ratio to ``image_size``, 0
+            for the images' own size.
+        flip: False disables the preset's flip.
+        color: Strength of color jitter; None for the preset's, where it has a meaning.
+        info: The content of dataset.json; strong uses its legend.
 
     Raises:
-        UserError: The legend is no colors by name.
+        UserError: The legend is invalid.
     """
     base = PRESETS[preset]
     assert base.load_size is not None
@@ -124,56 +124,56 @@ def build_augmentation(
 
 
 def preset_palette(preset: AugmentPreset, info: Mapping[str, Any]) -> tuple[Color, ...]:
-    """Give the colors of drawn images that a preset takes for flat; none where it interpolates all.
+    """Return the colors of images that a preset does not interpolate; empty where it interpolates all.
 
     Raises:
-        UserError: The legend is no colors by name.
+        UserError: The legend is invalid.
     """
     return tuple(parse_palette(info).values()) if preset == "strong" else ()
 
 
 class ImageTransform:
-    """Applies an `Augmentation`'s geometry, with randomness from a key alone.
+    """Applies the geometry of an `Augmentation`, with randomness from a key alone.
 
     Args:
-        augmentation: What to do; its color is not for images that are themselves to be learned.
+        augmentation: Its color is ignored: it is not for images that are themselves to be learned.
     """
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
 
-    def __call__(self, picture: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        """Transform a image [H, W, C] of any type and channel count.
+    def __call__(self, image: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        """Transform [H, W, C] of any dtype and number of channels.
 
         Args:
             image: The image.
-            key: Whole numbers; equal keys give equal results, in any process.
+            key: Integers; equal keys give equal results, in any process.
 
         Raises:
-            UserError: The image is smaller than the piece to cut.
+            UserError: The image is smaller than the crop.
         """
-        return self.apply_together([picture], key)[0]
+        return self.apply_together([image], key)[0]
 
-    def resize(self, picture: np.ndarray) -> np.ndarray:
-        """Give a image [H, W, C] at the size from which pieces are cut: the part that is alike for all keys.
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Return [H, W, C] at the size from which it is cropped: the deterministic first step of the transform.
 
-        Transforming what this gives is the same as transforming the image.
+        Transforming the result is the same as transforming the image.
         """
         from ganvas.data.resize import resize
 
         size = self.augmentation.load_size
         if size is None:
-            return picture
-        return resize(picture, size, size, flat=is_flat(picture, self.augmentation.palette))
+            return image
+        return resize(image, size, size, flat=is_flat(image, self.augmentation.palette))
 
-    def apply_together(self, pictures: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
+    def apply_together(self, images: Sequence[np.ndarray], key: Sequence[int]) -> list[np.ndarray]:
         """Transform one or two images of equal height and width in the same way.
 
         Raises:
-            UserError: They are smaller than the piece to cut.
+            UserError: They are smaller than the crop.
         """
         size = self.augmentation.crop_size
-        H, W = pictures[0].shape[:2]
+        H, W = images[0].shape[:2]
         if self.augmentation.load_size is None and min(H, W) < size:
             raise UserError(
                 f"the image is {W}x{H} pixels, smaller than the {size} to cut from it. "
@@ -181,58 +181,66 @@ class ImageTransform:
             )
         seeds = _Seeds.of(key)
         if self.augmentation.load_size is None and self.augmentation.jitter:
-            pictures = _neighborhood(pictures, 2 * size, seeds.neighborhood)
-        pictures = [self.resize(picture) for picture in pictures]
-        return self._moved(pictures, seeds.geometry) if self._geometry else pictures
+            images = _crop_neighborhood(images, 2 * size, seeds.neighborhood)
+        images = [self.resize(image) for image in images]
+        return self._apply_geometry(images, seeds.geometry) if self._geometry else images
 
-    def _moved(self, pictures: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    def _apply_geometry(self, images: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
         """Apply the random geometry: an "image" is interpolated, a "mask" sampled by nearest neighbors."""
         import numpy as np
 
-        kinds = ["mask" if is_flat(picture, self.augmentation.palette) else "image" for picture in pictures]
-        names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
-        if "image" in kinds:
-            names[kinds.index("image")] = "image"
-        named = dict(zip(names, pictures, strict=True))
-        # It takes the size from "image", so there must be one.
+        targets = ["mask" if is_flat(image, self.augmentation.palette) else "image" for image in images]
+        names = [f"{target}{number}" for number, target in enumerate(targets)]
+        if "image" in targets:
+            names[targets.index("image")] = "image"
+        named = dict(zip(names, images, strict=True))
+        # The library takes the size from "image", so there must be one.
         _set_random_state(self._geometry, seed)
-        moved = self._geometry(**{"image": np.zeros((*pictures[0].shape[:2], 1), np.uint8), **named})
-        return [_in_range(moved[name], picture) for name, picture in named.items()]
+        result = self._geometry(**{"image": np.zeros((*images[0].shape[:2], 1), np.uint8), **named})
+        return [_clip_floats(result[name], image) for name, image in named.items()]
 
     @cached_property
     def _geometry(self) -> Any:
-        """The random transforms for one or two images of either kind; None where nothing is random."""
+        """The random transforms for one or two images of either target; None where nothing is random."""
         options = self.augmentation
         crops = options.load_size != options.crop_size
         if not (options.jitter or crops or options.flip):
             return None
         A = _albumentations()
         steps = []
-        if options.jitter:
-            steps.append(_affine(options.jitter))
+        if jitter := options.jitter:
+            steps.append(
+                A.Affine(
+                    rotate=(-jitter.rotation, jitter.rotation),
+                    scale=(1 - jitter.zoom, 1 + jitter.zoom),
+                    keep_ratio=True,
+                    translate_percent=(-jitter.shift, jitter.shift),
+                    interpolation=CUBIC,
+                    mask_interpolation=NEAREST,
+                    border_mode=REFLECT_101,
+                    p=jitter.fraction,
+                )
+            )
         if crops:
             steps.append(A.RandomCrop(options.crop_size, options.crop_size))
         if options.flip:
             steps.append(A.HorizontalFlip(p=0.5))
-        targets = {f"{kind}{number}": kind for kind in ("image", "mask") for number in (0, 1)}
+        targets = {f"{target}{number}": target for target in ("image", "mask") for number in (0, 1)}
         return A.Compose(steps, additional_targets=targets)
 
 
 class PairTransform:
-    """Applies an `Augmentation` to pairs, with randomness from a key alone.
-
-    Args:
-        augmentation: What to do.
-    """
+    """Applies an `Augmentation` to pairs, with randomness from a key alone."""
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
-        self._move = ImageTransform(augmentation)
+        self._image_transform = ImageTransform(augmentation)
+        self.resize = self._image_transform.resize
 
     def __call__(
         self, source: np.ndarray, target: np.ndarray, key: tuple[int, int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Transform a pair of [H, W, C] images of equal height and width, of any types and channel counts.
+        """Transform a pair of [H, W, C] images of equal height and width, of any dtypes and numbers of channels.
 
         Args:
             source: First image.
@@ -240,24 +248,20 @@ class PairTransform:
             key: (seed, epoch, index); equal keys give equal results, in any process.
 
         Raises:
-            UserError: A image is smaller than the piece to cut, or color is asked for where it has no meaning.
+            UserError: The images are smaller than the crop, or color jitter is set where it has no meaning.
         """
         changes_color = self.changes_color(source)
-        source, target = self._move.apply_together([source, target], key)
+        source, target = self._image_transform.apply_together([source, target], key)
         if changes_color:
-            _set_random_state(self._color, _Seeds.of(key).color)
-            source = self._color(image=source)["image"]
+            _set_random_state(self._color_jitter, _Seeds.of(key).color)
+            source = self._color_jitter(image=source)["image"]
         return source, target
 
-    def resize(self, picture: np.ndarray) -> np.ndarray:
-        """Give either image of a pair as `ImageTransform.resize` does."""
-        return self._move.resize(picture)
-
     def changes_color(self, source: np.ndarray) -> bool:
-        """Tell whether the colors of a source [H, W, C] are changed.
+        """Return whether color jitter applies to a source [H, W, C].
 
         Raises:
-            UserError: They are to be, and that has no meaning.
+            UserError: It is required and has no meaning for this image.
         """
         options = self.augmentation
         if not options.color:
@@ -271,11 +275,9 @@ class PairTransform:
         return has_meaning and not (options.color_is_optional and is_flat(source, options.palette))
 
     @cached_property
-    def _color(self) -> Any:
-        c = self.augmentation.color
-        return _albumentations().Compose(
-            [_albumentations().ColorJitter(brightness=c, contrast=c, saturation=c, hue=min(0.5, c / 4), p=1.0)]
-        )
+    def _color_jitter(self) -> Any:
+        A, c = _albumentations(), self.augmentation.color
+        return A.Compose([A.ColorJitter(brightness=c, contrast=c, saturation=c, hue=min(0.5, c / 4), p=1.0)])
 
 
 class _Seeds(NamedTuple):
@@ -292,47 +294,33 @@ class _Seeds(NamedTuple):
         return cls(*map(int, np.random.SeedSequence(list(key)).generate_state(3)))
 
 
-def _neighborhood(pictures: Sequence[np.ndarray], size: int, seed: int) -> list[np.ndarray]:
-    """Cut at most ``size`` pixels a side out of all images, so that no large image is turned as a whole."""
+def _crop_neighborhood(images: Sequence[np.ndarray], size: int, seed: int) -> list[np.ndarray]:
+    """Crop at most ``size`` pixels a side from all images, so that no large image is rotated as a whole."""
     import numpy as np
 
-    H, W = pictures[0].shape[:2]
+    H, W = images[0].shape[:2]
     top, left = np.random.default_rng(seed).integers([max(1, H - size + 1), max(1, W - size + 1)])
-    return [picture[top : top + size, left : left + size] for picture in pictures]
+    return [image[top : top + size, left : left + size] for image in images]
 
 
 def _set_random_state(transform: Any, seed: int) -> None:
-    """Let all parts of a Compose draw from the same two generators, one after another.
+    """Let all parts of a Compose draw from the same two generators.
 
-    Its own `set_random_seed` starts a generator of the same seed in every part, so that crop, flip and shift would
-    always go together.
+    Its own `set_random_seed` gives every part a generator of the same seed, which correlates crop, flip and shift.
     """
     import numpy as np
 
-    of_numpy, of_python = np.random.SeedSequence(seed).generate_state(2)
-    transform.set_random_state(np.random.default_rng(of_numpy), random.Random(int(of_python)))
+    numpy_seed, python_seed = np.random.SeedSequence(seed).generate_state(2)
+    transform.set_random_state(np.random.default_rng(numpy_seed), random.Random(int(python_seed)))
 
 
-def _affine(jitter: AffineJitter) -> Any:
-    return _albumentations().Affine(
-        rotate=(-jitter.rotation, jitter.rotation),
-        scale=(1 - jitter.zoom, 1 + jitter.zoom),
-        keep_ratio=True,
-        translate_percent=(-jitter.shift, jitter.shift),
-        interpolation=CUBIC,
-        mask_interpolation=NEAREST,
-        border_mode=REFLECT_101,
-        p=jitter.fraction,
-    )
-
-
-def _in_range(scaled: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Keep floats in the range they came in: cubic interpolation overshoots at edges, and only integers saturate."""
-    return scaled.clip(original.min(), original.max()) if scaled.dtype == "float32" else scaled
+def _clip_floats(result: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Clip floats to the range of the original: cubic interpolation overshoots at edges, and only integers saturate."""
+    return result.clip(original.min(), original.max()) if result.dtype == "float32" else result
 
 
 def _albumentations() -> Any:
-    """Import late (it takes seconds), and without its question to the package index for newer versions."""
+    """Import the library late, which takes seconds, and without its request to the package index."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ganvas.files import read_json
+from ganvas.json_files import read_json
 from ganvas.options import Name, from_json
 
 

@@ -1,4 +1,4 @@
-"""Where the images of a dataset's splits lie. Every command finds them here, so that all accept the same datasets.
+"""Where the images of a dataset's splits are. Every command uses this file, so that all accept the same datasets.
 
     DIR/train                         A|B images, side by side
     DIR/trainA, DIR/trainB            two folders of one split
@@ -6,8 +6,8 @@
     DIR/A/train, DIR/B/train          as pytorch-CycleGAN-and-pix2pix has them before it combines them
     DIR/train-000000.tar, …           shards; see `ganvas.data.shards`
 
-Splits are train, val and test. The names may be in lower or upper case or capitalized (Train/A), since many file
-systems do not tell these apart.
+Splits are train, val and test. The names may be in lower case, upper case or capitalized (Train/A), since many file
+systems do not distinguish these.
 """
 
 import os
@@ -27,7 +27,7 @@ ANY_LAYOUT = f"DIR/train with A|B images, {TWO_FOLDERS}, or shards DIR/train-*.t
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a split lies on the disk.
+    """The layout of one split.
 
     Attributes:
         kind: What the paths are.
@@ -38,16 +38,16 @@ class Layout:
     paths: tuple[Path, ...]
 
     def describe(self, root: Path) -> str:
-        """Return the names of the folders, or of the first shard, inside of the dataset."""
+        """Return the names of the folders, or of the first shard, relative to the dataset."""
         shown = self.paths[:1] if self.kind == "shards" else self.paths
         return " and ".join(path.relative_to(root).as_posix() for path in shown)
 
 
 def require_both(a: Path, b: Path) -> None:
-    """Check that the folders of both sides exist.
+    """Check that the folders of both domains exist.
 
     Raises:
-        UserError: One is missing, or both are.
+        UserError: One of them is missing.
     """
     for folder, other in ((a, b), (b, a)):
         if not folder.is_dir():
@@ -61,48 +61,48 @@ def find_shards(root: Path, split: str) -> list[Path]:
 
 
 def layouts_of(root: Path, split: str) -> list[Layout]:
-    """List all layouts in which a split is present: none where the dataset lacks it, several where it is ambiguous.
+    """List all layouts of a split: none if the dataset lacks it, several if it is ambiguous.
 
-    DIR/A/train counts only where there is nothing else, since the other tool's combined images are written beside it;
-    so does DIR/train without images, which may be there for its subfolders.
+    DIR/A/train counts only if there is nothing else, since the other tool writes its combined images beside it. The
+    same holds for DIR/train without images, which may exist for its subfolders.
     """
     found = [*_two_folders(root, "AB", f"{split}{{}}"), *_two_folders(root, "ab", split, "{}")]
     shards = find_shards(root, split)
     if shards:
         found.append(Layout("shards", tuple(shards)))
-    one = [Layout("side by side", (folder,)) for folder in _existing(root, split)]
-    found += [layout for layout in one if holds_images(layout.paths[0])]
-    return found or _two_folders(root, "AB", "{}", split) or one
+    side_by_side = [Layout("side by side", (folder,)) for folder in _existing(root, split)]
+    found += [layout for layout in side_by_side if holds_images(layout.paths[0])]
+    return found or _two_folders(root, "AB", "{}", split) or side_by_side
 
 
-def _two_folders(root: Path, sides: Literal["AB", "ab"], *parts: str) -> list[Layout]:
-    """Find the folders of both sides, whose names are made of these parts; a missing one is where it should be."""
-    a, b = (_existing(root, *(part.format(side) for part in parts)) for side in sides)
-    pairs = product(a or [_other_side(path, root) for path in b], b or [_other_side(path, root) for path in a])
+def _two_folders(root: Path, domains: Literal["AB", "ab"], *parts: str) -> list[Layout]:
+    """Find the folders of both domains below the root by patterns of their names; one of them may be missing."""
+    a, b = (_existing(root, *(part.format(domain) for part in parts)) for domain in domains)
+    pairs = product(a or [_other_domain(path, root) for path in b], b or [_other_domain(path, root) for path in a])
     return [Layout("two folders", pair) for pair in pairs]
 
 
 def find_layout(root: Path, split: str, expected: str = ANY_LAYOUT) -> Layout:
-    """Find the one layout of a split.
+    """Return the layout of a split.
 
     Args:
         root: The dataset's folder.
         split: "train", "val" or "test".
-        expected: The layouts that the caller can use, for messages.
+        expected: The layouts that the caller supports, for messages.
 
     Raises:
-        UserError: The folder or the split is missing, or the split is present in more than one layout.
+        UserError: The folder or the split is missing, or the split has more than one layout.
     """
     if not root.is_dir():
-        why = "is a file" if root.is_file() else describe_missing(root, "folder")
-        raise UserError(f"{root}: {why}. Give --data the folder of a dataset ({expected}).")
+        reason = "is a file" if root.is_file() else describe_missing(root, "folder")
+        raise UserError(f"{root}: {reason}. Give --data the folder of a dataset ({expected}).")
     layouts = layouts_of(root, split)
     if not layouts:
-        there = ", ".join(splits(root)) or "none"
-        raise UserError(f"{root}: has no split {split!r} (it has: {there}). Expected {expected}.")
+        existing = ", ".join(splits(root)) or "none"
+        raise UserError(f"{root}: has no split {split!r} (it has: {existing}). Expected {expected}.")
     if len(layouts) > 1:
-        ways = "; ".join(layout.describe(root) for layout in layouts)
-        raise UserError(f"{root}: {split} is there in more than one layout ({ways}). Keep one of them.")
+        found = "; ".join(layout.describe(root) for layout in layouts)
+        raise UserError(f"{root}: {split} is there in more than one layout ({found}). Keep one of them.")
     return layouts[0]
 
 
@@ -112,7 +112,7 @@ def splits(root: Path) -> list[str]:
 
 
 def split_folder(root: Path, split: str, name: str) -> Path:
-    """Return the folder DIR/SPLIT/NAME, in the spelling that exists; where none does, in this one."""
+    """Return the folder DIR/SPLIT/NAME in the spelling that exists, if any."""
     return next(iter(_existing(root, split, name)), root / split / name)
 
 
@@ -123,25 +123,25 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def _existing(root: Path, *names: str) -> list[Path]:
-    """Find the folders of a path below the root, in all spellings of its names."""
+    """List the folders of a path below the root, in all spellings of its names."""
     folders = [root]
     for name in names:
-        folders = [inner for folder in folders for inner in _spelled(folder, name)]
+        folders = [inner for folder in folders for inner in _spellings(folder, name)]
     return folders
 
 
-def _spelled(folder: Path, name: str) -> list[Path]:
-    """Find the folders of a name, in lower or upper case or capitalized; what a system takes for one counts once."""
+def _spellings(folder: Path, name: str) -> list[Path]:
+    """List the existing spellings of a folder's name; those that the system treats as equal count once."""
     title = name.capitalize()
-    spellings = dict.fromkeys((name, name.lower(), name.upper(), title, title[:-1] + name[-1]))
     found: list[Path] = []
-    for path in (folder / spelling for spelling in spellings):
+    for spelling in dict.fromkeys((name, name.lower(), name.upper(), title, title[:-1] + name[-1])):
+        path = folder / spelling
         if path.is_dir() and not any(path.samefile(other) for other in found):
             found.append(path)
     return found
 
 
-def _other_side(path: Path, root: Path) -> Path:
+def _other_domain(path: Path, root: Path) -> Path:
     """Return where the folder of the other domain would be: B of A, in the same case."""
     *outer, last = path.relative_to(root).parts
     swap = str.maketrans("abAB", "baBA")

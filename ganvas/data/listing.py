@@ -1,8 +1,8 @@
-"""Lists of a million images that stay small, and what else lies in their folders.
+"""Lists of images in folders, small in memory even for a million files.
 
-A ``Path`` takes some 300 bytes and a ``str`` 70, and a loading process that only looks at such objects copies the
-memory they lie in, since each of them counts its users. Names in one buffer take their own length, and processes go on
-sharing them; a ``Path`` is made when a image is asked for.
+A ``Path`` takes some 300 bytes and a ``str`` 70, and a data loading worker that only looks at such objects copies their
+memory, since it changes their reference counts. Names in one buffer take their own length and stay shared; a ``Path`` is
+made when an image is asked for.
 """
 
 import os
@@ -58,9 +58,9 @@ class Files:
     """Files of one folder, by number.
 
     Args:
-        folder: Where they lie.
+        folder: The folder.
         names: Their names.
-        unread: Other files beside them, counted as in `Listing`.
+        unread: Other files of the folder, counted as in `Listing`.
     """
 
     def __init__(self, folder: Path, names: Iterable[str], unread: Mapping[str, int] | None = None) -> None:
@@ -78,7 +78,7 @@ class Files:
         return (self.folder / name for name in self._names)
 
     def listing(self) -> Iterator[tuple[str, int]]:
-        """Return name and size in bytes of each; the size of one that is gone is -1."""
+        """Yield name and size in bytes of each file; the size of a missing one is -1."""
         for name in self._names:
             try:
                 yield name, (self.folder / name).stat().st_size
@@ -88,12 +88,12 @@ class Files:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         images: The images, sorted by path.
-        unread: Files in formats that are not read, counted by suffix. Hidden files are not counted, nor are those that
-            belong beside images (`SIDE_SUFFIXES`).
+        unread: Files in unsupported formats, counted by suffix, without hidden files and those that belong beside
+            images (`SIDE_SUFFIXES`).
     """
 
     images: list[Path]
@@ -105,8 +105,8 @@ def list_folder(folder: Path, *, recursive: bool = False) -> Listing:
 
     Args:
         folder: The folder.
-        recursive: Whether to look into its subfolders, too. Links to folders are followed; a folder that several lead
-            to is listed once, by its own path where that lies within.
+        recursive: Include subfolders. Symbolic links are followed; a folder that several paths lead to is listed once,
+            by its own path if that is inside.
 
     Raises:
         UserError: The folder is missing, or is a file.
@@ -116,7 +116,7 @@ def list_folder(folder: Path, *, recursive: bool = False) -> Listing:
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; expected a folder of images.")
     unread: Counter[str] = Counter()
-    return Listing(sorted(folder / name for name in _names_in(folder, recursive, unread)), unread)
+    return Listing(sorted(folder / name for name in _image_paths(folder, recursive, unread)), unread)
 
 
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
@@ -129,26 +129,26 @@ def image_names(folder: Path, unread: Counter[str] | None = None) -> list[str]:
 
     Args:
         folder: The folder.
-        unread: Gets the files that are not read added, as in `Listing`.
+        unread: Counter to which the files are added that are not read, as in `Listing`.
     """
-    return sorted(_names_in(folder, False, unread), key=lambda name: (_composed(name), name))
+    return sorted(_image_paths(folder, False, unread), key=lambda name: (_normalized(name), name))
 
 
 def holds_images(folder: Path) -> bool:
-    """Check whether there is an image in a folder itself."""
-    return next(_names_in(folder, False, None), None) is not None
+    """Return whether a folder has an image, not counting subfolders."""
+    return next(_image_paths(folder, False, None), None) is not None
 
 
-def _names_in(folder: Path, recursive: bool, unread: Counter[str] | None) -> Iterator[str]:
-    """Find images, and count what is not read; a folder that links lead to again is visited once."""
+def _image_paths(folder: Path, recursive: bool, unread: Counter[str] | None) -> Iterator[str]:
+    """Yield the images' paths below a folder, and count other files; each folder is visited once."""
     waiting, links, visited = [""], deque[str](), set[tuple[int, int]]()
-    while waiting or links:  # links last: a folder keeps its own path where it has one
+    while waiting or links:  # links last, so that a folder keeps its own path
         within = waiting.pop() if waiting else links.popleft()
         if recursive:
-            state = (folder / within).stat()
-            if (state.st_dev, state.st_ino) in visited:
+            status = (folder / within).stat()
+            if (status.st_dev, status.st_ino) in visited:
                 continue
-            visited.add((state.st_dev, state.st_ino))
+            visited.add((status.st_dev, status.st_ino))
         with os.scandir(folder / within) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name) if recursive else entries:
                 name = entry.name
@@ -164,51 +164,51 @@ def _names_in(folder: Path, recursive: bool, unread: Counter[str] | None) -> Ite
 
 
 def describe_empty(unread: Mapping[str, int]) -> str:
-    """Describe a folder without images in a sentence or two: what it holds instead may be images of other formats."""
+    """Describe a folder without images, and the unsupported files that it has instead."""
     return " ".join(filter(None, ["holds no images.", describe_unread(unread)]))
 
 
 def describe_unread(unread: Mapping[str, int]) -> str:
-    """Describe the files that are not read in a sentence; empty where there are none."""
+    """Describe files in unsupported formats in a sentence; empty if there are none."""
     counts = [f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(unread).most_common() if count]
     return f"Files in other formats are not read: {join_first(counts)}." if counts else ""
 
 
 def is_image_name(name: str) -> bool:
-    """Check whether a file's name has an image's suffix, and is not hidden."""
+    """Return whether a file's name has the suffix of a supported format, and is not hidden."""
     before, _, suffix = name.rpartition(".")
     return before != "" and f".{suffix.lower()}" in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def stem(name: str) -> str:
-    """Return what partners share: an image's name without its suffix, whichever way its accents are encoded.
+    """Return the name that partners share: without suffix, and with accents in one encoding.
 
     Systems and archives store "é" as one character (NFC) or as two (NFD); both are one name here.
     """
-    return _composed(name.rpartition(".")[0])
+    return _normalized(name.rpartition(".")[0])
 
 
-def _composed(name: str) -> str:
+def _normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
 def images_with_stem(folder: Path, wanted: str) -> list[str]:
-    """List the images of a folder that have a stem; the folder is listed once, and again when its content changes.
+    """List the images of a folder that have a stem; the listing is cached until the folder changes.
 
     Args:
-        folder: Where to look; if it is not there, it holds none.
+        folder: The folder; a missing one has no images.
         wanted: The stem.
     """
     if not folder.is_dir():
         return []
-    names, wanted = _names_by_stem(folder, folder.stat().st_mtime_ns), _composed(wanted)
+    names, wanted = _names_by_stem(folder, folder.stat().st_mtime_ns), _normalized(wanted)
     first, end = bisect_left(names, wanted, key=stem), bisect_right(names, wanted, key=stem)
     return [names[index] for index in range(first, end)]
 
 
 @lru_cache(maxsize=16)  # folders: our choice
-def _names_by_stem(folder: Path, changed: int) -> Names:
-    """Give the names of images, sorted by stem; ``changed`` tells one state of the folder from another."""
+def _names_by_stem(folder: Path, mtime_ns: int) -> Names:
+    """Return the names of images, sorted by stem; ``mtime_ns`` is part of the cache's key."""
     return Names(sorted(image_names(folder), key=stem))
 
 
@@ -220,15 +220,10 @@ def require_unique_stems(where: Path, names: Iterable[str]) -> None:
         names: Names of images, sorted by `stem`.
 
     Raises:
-        UserError: With two such names.
+        UserError: Two names have one stem.
     """
     for one, other in pairwise(names):
         if stem(one) == stem(other):
-            raise UserError(
-                f"{where}: {one} and {other} differ only in {_difference(one, other)}. Rename or remove one."
-            )
-
-
-def _difference(one: str, other: str) -> str:
-    """Return what differs between two names of one stem; such accents look alike on a screen."""
-    return "the suffix" if one.rpartition(".")[0] == other.rpartition(".")[0] else "how their accents are encoded"
+            same = one.rpartition(".")[0] == other.rpartition(".")[0]
+            difference = "the suffix" if same else "how their accents are encoded"  # which look alike on a screen
+            raise UserError(f"{where}: {one} and {other} differ only in {difference}. Rename or remove one.")

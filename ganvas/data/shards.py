@@ -4,14 +4,13 @@
         NAME.jpg                                 A left, B right
         NAME.a.jpg, NAME.b.png                   or two files, in one shard
 
-Other members are passed over. A shard is read in place, by offset, and nothing is unpacked: every image can be had by
-its number, so that the division among processes and workers and a resume in mid-epoch are those of every other data
-set, exact and without reading what came before. What a stream gives, large files read from neighbor to neighbor,
-comes from the order of the numbers instead (`ganvas.data.sampling.epoch_order`). The shards have to lie where files can
-be opened and sought in: disks, one or several, or a network's file system.
+Other members are ignored. Shards are not unpacked: every image is read by its offset, so that the distribution over
+processes and workers and a resume within an epoch are exact, as with every other dataset. The order of samples keeps
+reads local, like those of a stream (`ganvas.data.sampling.epoch_order`). Shards must be on a file system that supports
+seeking.
 
-Where each member lies is found once and kept beside the shard, as ``train-000000.tar.index.json``; where that cannot be
-written, it is found again at each start.
+The offsets of a shard are stored beside it, as ``train-000000.tar.index.json``; if that cannot be written, the shard is
+scanned at each start.
 """
 
 import io
@@ -31,7 +30,9 @@ from ganvas.data.listing import Names, is_image_name, stem
 from ganvas.data.raster import Raster
 from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
-from ganvas.files import open_regular, read_json, write_file
+from ganvas.files import open_regular, write_file
+from ganvas.json_files import read_json
+from ganvas.messages import join_first
 from ganvas.options import FORMAT_VERSION
 
 SIDES = (".a", ".b")
@@ -39,13 +40,13 @@ SIDES = (".a", ".b")
 
 @dataclass(frozen=True)
 class Member:
-    """A image inside of a shard.
+    """An image in a shard.
 
     Attributes:
         shard: The tar file.
-        name: Its name in there.
-        offset: Where its bytes begin.
-        size: How many they are.
+        name: Its name in the shard.
+        offset: Of its first byte.
+        size: In bytes.
     """
 
     shard: Path
@@ -58,26 +59,26 @@ class Member:
 
     @property
     def stem(self) -> str:
-        """Its name as a file's could be: without suffix and side, and in no folder."""
+        """Its name without suffix and side, and without folders."""
         name = stem(self.name)
         return re.sub(r"[/\\:]+", "_", name[:-2] if name.endswith(SIDES) else name)
 
     @property
     def suffix(self) -> str:
-        """The image's format, as a file's suffix."""
+        """The suffix of its name."""
         return f".{self.name.rpartition('.')[2]}"
 
     def read_bytes(self) -> bytes:
-        """Read it as it lies in the shard."""
+        """Read its encoded bytes."""
         with open_regular(self.shard) as file:
             file.seek(self.offset)
             return file.read(self.size)
 
     def read(self, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
-        """Decode it, as `read_raster` does a file.
+        """Decode it as `read_raster` does.
 
         Raises:
-            UserError: As `read_raster`, or the shard is gone.
+            UserError: As `read_raster`, or the shard cannot be read.
         """
         try:
             content = self.read_bytes()
@@ -86,15 +87,15 @@ class Member:
         return decode_raster(io.BytesIO(content), Path(str(self)), channels, keep_alpha=keep_alpha)
 
 
-def read_file(picture: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
-    """Decode an image that is a file or lies inside of a shard, as `read_raster` does.
+def read_file(image: Path | Member, channels: int | None = None, *, keep_alpha: bool = False) -> Raster:
+    """Decode an image in a file or in a shard as `read_raster` does.
 
     Raises:
         UserError: As `read_raster` and `Member.read`.
     """
-    if isinstance(picture, Member):
-        return picture.read(channels, keep_alpha=keep_alpha)
-    return read_raster(picture, channels, keep_alpha=keep_alpha)
+    if isinstance(image, Member):
+        return image.read(channels, keep_alpha=keep_alpha)
+    return read_raster(image, channels, keep_alpha=keep_alpha)
 
 
 class Members:
@@ -103,7 +104,7 @@ class Members:
     Args:
         shards: The tar files.
         names: Their members' names, shard by shard.
-        places: For each member its shard's number, its offset and its size, [N, 3].
+        places: Number of the shard, offset and size of each member, [N, 3].
     """
 
     def __init__(self, shards: Sequence[Path], names: Names, places: np.ndarray) -> None:
@@ -117,41 +118,40 @@ class Members:
         return Member(self._shards[shard], self._names[index], offset, size)
 
     def listing(self) -> Iterator[tuple[str, int]]:
-        """Return name and size in bytes of each, the shard's name before its own."""
+        """Yield name and size in bytes of each, with the shard's name before its own."""
         for name, (shard, _, size) in zip(self._names, self._places.tolist(), strict=True):
             yield f"{self._shards[shard].name}/{name}", size
 
     @property
     def shard_sizes(self) -> tuple[int, ...]:
-        """How many there are in each shard."""
+        """Members of each shard."""
         return tuple(np.bincount(self._places[:, 0], minlength=len(self._shards)).tolist())
 
 
 def find_members(shards: Sequence[Path]) -> tuple[Members, Members | None]:
-    """Find the images of both sides, in the order in which they lie; without a second side, each holds a whole pair.
+    """Find the images of A and of B in stored order; the second is None if each image is a pair side by side.
 
     Raises:
-        UserError: A shard cannot be read, a image has no partner, two pairs of a shard have one name, there are pairs
-            in one file beside pairs in two, or there is no image.
+        UserError: A shard cannot be read, an image has no partner, two pairs of a shard have one name, there are both
+            kinds of pairs, or there is no image.
     """
     names: list[list[str]] = [[], []]
     places: list[list[np.ndarray]] = [[], []]
     for number, shard in enumerate(shards):
         index = read_index(shard)
-        for side, chosen in enumerate(_sides(shard, index.names)):
+        for side, chosen in enumerate(_split_sides(shard, index.names)):
             names[side] += [index.names[i] for i in chosen]
-            here = index.places[chosen]
-            places[side].append(np.insert(here, 0, number, axis=1))
+            places[side].append(np.insert(index.places[chosen], 0, number, axis=1))
     if not names[0]:
         raise UserError(f"{shards[0]}: holds no images. Expected NAME.jpg (A|B), or NAME.a.jpg and NAME.b.png.")
     if names[1] and len(names[0]) != len(names[1]):
         raise UserError(f"{shards[0].parent}: some shards hold NAME.a and NAME.b, others A|B images. Use one of both.")
-    first, second = (Members(shards, Names(names[side]), np.concatenate(places[side])) for side in (0, 1))
-    return first, second if len(second) else None
+    a, b = (Members(shards, Names(names[side]), np.concatenate(places[side])) for side in (0, 1))
+    return a, b if len(b) else None
 
 
-def _sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Tell which members are first images and which are their partners; without partners, the second is empty."""
+def _split_sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the indices of the images of A and those of their partners; the second is empty without partners."""
     found: dict[str, int] = {}
     for number, name in enumerate(names):
         other = found.setdefault(stem(name), number)
@@ -162,13 +162,12 @@ def _sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
         return list(found.values()), []
     alone = [name for name in found if name not in sided or _partner(name) not in sided]
     if alone:
-        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
         raise UserError(
-            f"{shard}: images without a partner in this shard ({', '.join(alone[:3])}{more}). Expected NAME.a and "
-            "NAME.b of each, or A|B images alone."
+            f"{shard}: images without a partner in this shard ({join_first(alone)}). Expected NAME.a and NAME.b of "
+            "each, or A|B images alone."
         )
-    first = [name for name in found if name.endswith(SIDES[0])]
-    return [found[name] for name in first], [found[_partner(name)] for name in first]
+    a = [name for name in found if name.endswith(SIDES[0])]
+    return [found[name] for name in a], [found[_partner(name)] for name in a]
 
 
 def _partner(name: str) -> str:
@@ -178,7 +177,7 @@ def _partner(name: str) -> str:
 
 @dataclass(frozen=True)
 class Index:
-    """Where the images of one shard lie.
+    """The images of one shard.
 
     Attributes:
         names: Their names.
@@ -190,10 +189,10 @@ class Index:
 
 
 def read_index(shard: Path) -> Index:
-    """Find where a shard's images lie: by the file beside it, if that was written for the shard as it is now.
+    """Find the images of a shard, from the index beside it if that matches the shard.
 
     Raises:
-        UserError: The shard cannot be read, or is no plain tar file.
+        UserError: The shard cannot be read, or is not an uncompressed tar file.
     """
     path = shard.with_name(f"{shard.name}.index.json")
     try:
@@ -203,7 +202,7 @@ def read_index(shard: Path) -> Index:
     header = {"format_version": FORMAT_VERSION, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     with suppress(UserError):
         values = read_json(path, "an index of a shard")
-        index = _index(values, status.st_size) if header.items() <= values.items() else None
+        index = _parse_index(values, status.st_size) if header.items() <= values.items() else None
         if index is not None:
             return index
     index = _scan(shard, status.st_size)
@@ -213,35 +212,34 @@ def read_index(shard: Path) -> Index:
     return index
 
 
-def _index(values: Mapping[str, Any], size: int) -> Index | None:
-    """Return what an index file says, or None where it is not the index of a shard of ``size`` bytes."""
+def _parse_index(values: Mapping[str, Any], size: int) -> Index | None:
+    """Return the content of an index file, or None if it cannot be that of a shard of ``size`` bytes."""
     names, places = values.get("names"), values.get("places")
     if not isinstance(names, list) or not isinstance(places, list) or len(names) != len(places):
         return None
-    if not all(isinstance(name, str) and _is_picture(name) for name in names):
+    if not all(isinstance(name, str) and _is_image(name) for name in names):
         return None
     try:
         array = np.array(places, dtype=np.int64).reshape(len(names), 2)
     except (TypeError, ValueError, OverflowError):
         return None
-    # Each is within the shard: no sum of the two that could be too large for its type.
-    inside = (array >= 0) & (array <= size)
+    inside = (array >= 0) & (array <= size)  # first, so that no sum overflows
     return Index(names, array) if inside.all() and (array.sum(axis=1) <= size).all() else None
 
 
 def _scan(shard: Path, size: int) -> Index:
-    """Go from header to header."""
+    """Read all headers of a shard."""
     try:
         with open_tar(shard) as tar:
-            found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_picture(each.name)]
+            found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_image(each.name)]
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it again.") from None
-    cut = next((each.name for each in found if each.offset_data + each.size > size), None)
-    if cut is not None:
-        raise UserError(f"{shard}: ends in the midst of {cut}. Copy it again.")
+    truncated = next((each.name for each in found if each.offset_data + each.size > size), None)
+    if truncated is not None:
+        raise UserError(f"{shard}: ends in the midst of {truncated}. Copy it again.")
     places = np.array([(each.offset_data, each.size) for each in found], dtype=np.int64)
     return Index([each.name for each in found], places.reshape(-1, 2))
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return is_image_name(name.rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""Tar archives from anywhere, gone through without trusting their headers."""
+"""Reading of tar archives whose headers are not trusted."""
 
 import contextlib
 import tarfile
@@ -10,7 +10,7 @@ from typing import IO
 from ganvas.files import open_regular
 
 CHUNK = 1 << 20  # bytes of a stream that are read at a time
-LARGEST_EXTENSION = 1 << 20  # bytes of a header that only extends the next one: a long name, a table of pax
+MAX_EXTENSION = 1 << 20  # bytes of a header that extends the next one: a long name, a pax table
 EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -21,34 +21,34 @@ EXTENSIONS = (
 
 
 class CheckedTarInfo(tarfile.TarInfo):
-    """A header whose size is checked before anything is read by it."""
+    """A header whose size is checked before it is used."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "CheckedTarInfo":
         """Parse a header block.
 
         Raises:
-            tarfile.ReadError: Its size is negative, or it is an extension of more than `LARGEST_EXTENSION`.
+            tarfile.ReadError: The size is negative, or that of an extension exceeds `MAX_EXTENSION`.
         """
         info = super().frombuf(buf, encoding, errors)
-        if info.size < 0 or (info.type in EXTENSIONS and info.size > LARGEST_EXTENSION):
+        if info.size < 0 or (info.type in EXTENSIONS and info.size > MAX_EXTENSION):
             raise tarfile.ReadError(f"a header has the size {info.size}")
         return info
 
 
 @contextmanager
 def open_tar(source: Path | IO[bytes]) -> Iterator[tarfile.TarFile]:
-    """Open an uncompressed archive whose headers are checked.
+    """Open an uncompressed archive with checked headers.
 
     Args:
-        source: A file; or a stream, which is only read, from its first byte to its last.
+        source: A file, or a stream that is read once from start to end.
 
     Raises:
         tarfile.TarError: It is damaged.
         OSError: The file cannot be read.
     """
     with contextlib.ExitStack() as stack:
-        with _damage_named():  # the first header is read here
+        with _as_read_errors():  # the first header is read here
             if isinstance(source, Path):
                 file = stack.enter_context(open_regular(source))
                 tar = tarfile.open(fileobj=file, mode="r:", tarinfo=CheckedTarInfo)  # noqa: SIM115
@@ -58,24 +58,24 @@ def open_tar(source: Path | IO[bytes]) -> Iterator[tarfile.TarFile]:
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Go through the members of an archive that `open_tar` opened.
+    """Yield the members of an archive that `open_tar` opened.
 
     Raises:
-        tarfile.TarError: A header is damaged, or does not lie behind the one before.
+        tarfile.TarError: A header is damaged, or is not behind the one before.
         OSError: The file cannot be read.
     """
-    place = 0
-    with _damage_named():
+    offset = 0
+    with _as_read_errors():
         for member in tar:
-            # What pax says of a size is applied after the header was checked.
-            if member.size < 0 or tar.offset <= place:
+            # A pax header changes the size after the header was checked.
+            if member.size < 0 or tar.offset <= offset:
                 raise tarfile.ReadError(f"the header of {member.name!r} has the size {member.size}")
-            place = tar.offset
+            offset = tar.offset
             yield member
 
 
 @contextmanager
-def _damage_named() -> Iterator[None]:
+def _as_read_errors() -> Iterator[None]:
     try:
         yield
     except RecursionError:

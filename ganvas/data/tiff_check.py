@@ -1,8 +1,8 @@
-"""Check the structure of a TIFF before any decoder sees it, with nothing but ``struct``.
+"""Checks of the structure of a TIFF before a decoder reads it, with nothing but ``struct``.
 
-Decoders trust what a file says of itself: they follow chains of directories that may loop, open other files that a
-description names, take either of two contradicting tags, and allocate what a compressed tile claims to hold. This
-module walks the directories once and refuses such files; what it accepts may be given to tifffile and Pillow.
+Decoders trust the file: they follow chains of directories that may loop, open other files that a description names, use
+either of two contradicting tags, and allocate the size that a compressed tile claims. This module reads the directories
+once and refuses such files; those that pass are safe for tifffile and Pillow.
 
 Reference: TIFF 6.0, Sec. 2; BigTIFF (tag sizes of 64 bits); for coded sizes ITU-T T.81, Sec. B.2.2 (JPEG), ITU-T T.800,
 Sec. A.5.1 (JPEG 2000), RFC 9649 (WebP), and Lerc2's header.
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-MAX_DIRECTORIES = 4096  # our choice: images with more channels in pages of their own are not known
-MAX_TAGS = 4096  # of a directory; tifffile's limit
-MAX_NUMBERS = 2**16  # of one tag among those that are read here
-FREE_SEGMENT = 2**26  # bytes; tiles may be larger than their image up to this: our choice
+MAX_DIRECTORIES = 4096  # our choice; each channel may be a page
+MAX_TAGS = 4096  # in a directory; tifffile's limit
+MAX_NUMBERS = 2**16  # in one tag
+FREE_SEGMENT = 2**26  # bytes up to which a tile may be larger than its image; our choice
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types without a sign, for struct
+INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct's codes of unsigned types
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 SAMPLES, ROWS_PER_STRIP, PLANAR, TILE_WIDTH, TILE_HEIGHT, SUB_DIRECTORIES = 277, 278, 284, 322, 323, 330
@@ -30,17 +30,17 @@ SCALARS |= {TILE_HEIGHT: "TileLength", DEPTH: "ImageDepth", TILE_DEPTH: "TileDep
 REDUCED, MASK = 1, 4  # bits of NewSubfileType
 
 JPEG, WEBP, JPEG_2000, LERC = {7}, {50001, 34927}, {33003, 33005, 34712}, {34887}
-# None, CCITT, LZW, old JPEG, deflate, PackBits, LZMA, Zstandard: their decoders give no more than is asked for.
+# None, CCITT, LZW, old JPEG, deflate, PackBits, LZMA, Zstandard: their decoders return no more than requested.
 BOUNDED = {1, 2, 3, 4, 5, 6, 8, 32946, 32773, 34925, 50000, 34926}
 COMPRESSIONS = BOUNDED | JPEG | WEBP | JPEG_2000 | LERC
-WHOLE_BITS = {1, 2, 4, 8, 12, 16, 24, 32, 64}  # a sample; 12 only of gray, which Pillow reads, 24 only of floats
+SAMPLE_BITS = {1, 2, 4, 8, 12, 16, 24, 32, 64}  # 12 only for gray, which Pillow reads, 24 only for floats
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tag: its type, how many values it has, and where they begin in the file."""
+    """A tag: its type, number of values, and offset of the values."""
 
-    kind: int
+    type: int
     count: int
     offset: int
 
@@ -49,7 +49,7 @@ class Directory:
     """One directory of a TIFF, which describes one image.
 
     Args:
-        file: The file.
+        file: The open file.
         order: "<" or ">".
         entries: Its tags by number.
     """
@@ -58,7 +58,7 @@ class Directory:
         self._file, self._order, self.entries = file, order, entries
 
     def numbers(self, code: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Return the values of a tag of integers without a sign; ``default`` where it is missing.
+        """Return the values of a tag of unsigned integers, or ``default`` if it is missing.
 
         Raises:
             ValueError: The tag has another type.
@@ -66,19 +66,19 @@ class Directory:
         entry = self.entries.get(code)
         if entry is None:
             return default
-        if entry.kind not in INTEGERS:
-            raise ValueError(f"tag {SCALARS.get(code, code)} has the type {entry.kind}, which is not an integer")
+        if entry.type not in INTEGERS:
+            raise ValueError(f"tag {SCALARS.get(code, code)} has the type {entry.type}, which is not an integer")
         if entry.count > MAX_NUMBERS:
             raise ValueError(f"tag {SCALARS.get(code, code)} has {entry.count} values")
         self._file.seek(entry.offset)
-        content = self._file.read(entry.count * SIZES[entry.kind])
-        return struct.unpack(f"{self._order}{entry.count}{INTEGERS[entry.kind]}", content)
+        content = self._file.read(entry.count * SIZES[entry.type])
+        return struct.unpack(f"{self._order}{entry.count}{INTEGERS[entry.type]}", content)
 
     def number(self, code: int, default: int) -> int:
-        """Return the value of a tag with one value.
+        """Return the value of a tag with one value, or ``default`` if it is missing.
 
         Raises:
-            ValueError: It has another type, no value or several.
+            ValueError: The tag has another type, or not one value.
         """
         values = self.numbers(code, (default,))
         if len(values) != 1:
@@ -87,7 +87,7 @@ class Directory:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is an image of its own, not a thumbnail or a mask of another one."""
+        """Whether it is an independent image, not a thumbnail or a mask of another."""
         old = self.numbers(OLD_SUBFILE_TYPE, (0,))[:1] == (2,)
         return not old and not self.numbers(SUBFILE_TYPE, (0,))[0] & (REDUCED | MASK)
 
@@ -98,19 +98,19 @@ class Directory:
 
 
 def is_tiff(head: bytes) -> bool:
-    """Check the first four bytes of a file."""
+    """Return whether a file starts as a TIFF does."""
     return head[:4] in SIGNATURES
 
 
 def check_tiff(file: BinaryIO) -> list[Directory]:
-    """Check all directories of a TIFF; return those of the main chain that are images of their own.
+    """Check all directories of a TIFF; return those of the main chain that are independent images.
 
     Args:
-        file: Open for reading, at any place.
+        file: Open for reading.
 
     Raises:
-        ValueError: The chain of directories loops or is too long, tags repeat or contradict each other, a tag's values
-            lie outside the file, the compression is not supported, or a tile or strip is far larger than its image.
+        ValueError: The chain of directories loops or is too long, a tag repeats, a tag's values are outside the file,
+            the compression is not supported, or a tile or strip is far larger than its image.
     """
     chain = list(_main_chain(file))
     if not chain:
@@ -124,7 +124,7 @@ def check_tiff(file: BinaryIO) -> list[Directory]:
 
 
 def _main_chain(file: BinaryIO) -> Iterator[Directory]:
-    """Walk the main chain; the directories that its tags name are read, too, since decoders do so."""
+    """Yield the main chain; sub-directories are checked too, since decoders read them."""
     end = file.seek(0, 2)
     file.seek(0)
     head = file.read(8)
@@ -151,7 +151,7 @@ def _main_chain(file: BinaryIO) -> Iterator[Directory]:
 
 
 def _read_directory(file: BinaryIO, order: str, is_big: bool, offset: int, end: int) -> tuple[dict[int, Entry], int]:
-    """Read one directory: its tags, and where the next one begins (0 after the last)."""
+    """Return the tags of a directory and the offset of the next one (0 after the last)."""
     counting, entry_format, inline = ("Q", "HHQ", 8) if is_big else ("H", "HHI", 4)
     file.seek(offset)
     (count,) = struct.unpack(f"{order}{counting}", _exactly(file, struct.calcsize(f"={counting}")))
@@ -162,18 +162,18 @@ def _read_directory(file: BinaryIO, order: str, is_big: bool, offset: int, end: 
     content = _exactly(file, count * step)
     entries: dict[int, Entry] = {}
     for i in range(count):
-        code, kind, values = struct.unpack_from(f"{order}{entry_format}", content, i * step)
-        if kind not in SIZES:  # readers are to pass over types that they do not know
+        code, type_, value_count = struct.unpack_from(f"{order}{entry_format}", content, i * step)
+        if type_ not in SIZES:  # readers must ignore unknown types
             continue
-        if code in entries and code != DESCRIPTION:  # ImageJ's and tifffile's writers give two descriptions
+        if code in entries and code != DESCRIPTION:  # ImageJ and tifffile write two descriptions
             raise ValueError(f"tag {code} is there twice in one directory")
-        size = values * SIZES[kind]
+        size = value_count * SIZES[type_]
         place = start + i * step + head
         if size > inline:
             (place,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", content, i * step + head)
         if place + size > end:
             raise ValueError(f"the values of tag {code} lie beyond the end of the file, which may be cut off")
-        entries[code] = Entry(kind, values, place)
+        entries[code] = Entry(type_, value_count, place)
     following = file.read(inline)
     if len(following) < inline:  # some writers leave it out after the last directory
         return entries, 0
@@ -188,7 +188,7 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 def _check_layout(directory: Directory) -> None:
-    """Refuse compressions and depths that are not read, and tiles far larger than their image."""
+    """Check that compression and depth are supported, and that no tile is far larger than its image."""
     scalars = {code: directory.number(code, 0) for code in SCALARS if code in directory.entries}
     width, height = directory.size
     if not width or not height:
@@ -197,14 +197,14 @@ def _check_layout(directory: Directory) -> None:
     if compression not in COMPRESSIONS:
         raise ValueError(f"the TIFF compression {compression} is not supported; deflate and LZW are, and JPEG")
     bits = max(directory.numbers(BITS, (1,)), default=1)
-    if bits not in WHOLE_BITS or (bits == 12 and scalars.get(SAMPLES, 1) > 1):
+    if bits not in SAMPLE_BITS or (bits == 12 and scalars.get(SAMPLES, 1) > 1):
         raise ValueError(f"it has {bits} bits a sample, which is not supported; save it with 8 or 16")
     if segment_bytes(directory, bits) > max(FREE_SEGMENT, _bytes(width * height, scalars.get(DEPTH, 1), scalars, bits)):
         raise ValueError("a tile or strip claims to be far larger than the whole image")
 
 
 def segment_bytes(directory: Directory, bits: int) -> int:
-    """Compute the decoded bytes of the largest tile or strip."""
+    """Return the bytes of a decoded tile or strip."""
     width, height = directory.size
     scalars = {code: directory.number(code, 1) for code in (SAMPLES, PLANAR, TILE_DEPTH)}
     if TILE_WIDTH in directory.entries or TILE_HEIGHT in directory.entries:
@@ -224,17 +224,17 @@ def _bytes(area: int, depth: int, scalars: dict[int, int], bits: int) -> int:
 
 
 def check_segment(content: bytes, compression: int, width: int, height: int, samples: int) -> None:
-    """Refuse a compressed tile or strip that names a size of its own beyond the one that its file names.
+    """Check that the size in a compressed tile or strip does not exceed the size that the TIFF declares.
 
     Args:
-        content: Its bytes as they lie in the file.
-        compression: The file's Compression tag.
-        width: Of a tile, or the image where it is in strips.
+        content: Its compressed bytes.
+        compression: The Compression tag.
+        width: Of a tile, or of the image for strips.
         height: Of a tile or strip.
-        samples: Values of a pixel in it.
+        samples: Per pixel.
 
     Raises:
-        ValueError: It would decode to more, or does not say to how much.
+        ValueError: It would decode to more, or its size is unknown.
     """
     if compression in BOUNDED:
         return
@@ -248,7 +248,7 @@ def check_segment(content: bytes, compression: int, width: int, height: int, sam
 
 
 def _coded_size(content: bytes, compression: int) -> tuple[int, int, int]:
-    """Read width, height and samples out of the header of JPEG, WebP, JPEG 2000 or LERC."""
+    """Return width, height and samples from the header of JPEG, WebP, JPEG 2000 or LERC."""
     if compression in JPEG:
         _, height, width, samples = jpeg_frame(content)
         return width, height, samples
@@ -266,7 +266,7 @@ def _coded_size(content: bytes, compression: int) -> tuple[int, int, int]:
 
 
 def jpeg_frame(content: bytes) -> tuple[int, int, int, int]:
-    """Return bits a sample, height, width and samples of a JPEG, found as libjpeg does: what is no marker is skipped.
+    """Return bits per sample, height, width and samples of a JPEG, found as libjpeg does.
 
     Raises:
         ValueError: There is no frame header.

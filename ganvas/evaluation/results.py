@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ganvas.evaluation.metrics import PAIRED_METRICS, PatchSampler, bootstrap_interval, patch_distance
-from ganvas.files import write_json
+from ganvas.json_files import write_json
 
 EVALUATION = "evaluation.json"
 FEWEST_FOR_INTERVAL = 2  # images

@@ -26,9 +26,10 @@ from ganvas.data.listing import describe_unread
 from ganvas.data.palette import is_color, is_flat
 from ganvas.data.resize import resize
 from ganvas.errors import UserError, WriteError
-from ganvas.files import parse_json, write_file
+from ganvas.files import write_file
 from ganvas.inference.images import to_pillow, with_channels
 from ganvas.inference.jobs import FolderResult, Job, find_jobs
+from ganvas.json_files import parse_json
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS, MAX_SIDE, is_value_range
 from ganvas.log import logger
 

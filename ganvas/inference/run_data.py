@@ -7,7 +7,7 @@ import numpy as np
 from ganvas.data.decode import read_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import find_domains
-from ganvas.files import read_json
+from ganvas.json_files import read_json
 from ganvas.models.folder import CONFIG, ModelConfig, find_model
 from ganvas.models.hub import hub_name
 

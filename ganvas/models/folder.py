@@ -26,7 +26,8 @@ from ganvas.data.arrays import ImageDtype
 from ganvas.data.encode import write_image
 from ganvas.data.palette import Color, is_color
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_consistently, read_json, sha256, write_file, write_json
+from ganvas.files import new_folder, read_consistently, sha256, write_file
+from ganvas.json_files import read_json, write_json
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS
 from ganvas.models.foreign import describe_content
 from ganvas.models.hub import fetch, hub_name

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ganvas.errors import UserError
-from ganvas.files import read_json, temporary_folder, write_file
+from ganvas.files import temporary_folder, write_file
+from ganvas.json_files import read_json
 from ganvas.models.folder import CARD, CONFIG, SHARED, find_model, is_checkpoint, load_model, read_model
 from ganvas.models.hub import upload
 

@@ -19,7 +19,8 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ganvas.errors import UserError
-from ganvas.files import new_folder, read_json, recover_folder, remove_abandoned, sha256, write_json
+from ganvas.files import new_folder, recover_folder, remove_abandoned, sha256
+from ganvas.json_files import read_json, write_json
 from ganvas.models.tensors import load_tensors, save_tensors
 from ganvas.options import FORMAT_VERSION, STRICT, from_json
 

@@ -14,7 +14,7 @@ from typing import Any
 from ganvas.data.listing import Files
 from ganvas.data.shards import Members
 from ganvas.errors import UserError
-from ganvas.files import read_json, write_json
+from ganvas.json_files import read_json, write_json
 from ganvas.messages import join_first
 
 FILE = "data.json"

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 
 from ganvas.errors import UserError
-from ganvas.files import read_json, write_json
+from ganvas.json_files import read_json, write_json
 
 LOCK, HOLDER = ".training.lock", ".training.json"
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from ganvas.files import encode_text, new_file, parse_json, write_error, write_file
+from ganvas.files import encode_text, new_file, write_error, write_file
+from ganvas.json_files import parse_json
 from ganvas.training.monitors import Sight
 
 METRICS = "metrics.jsonl"

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from ganvas.data.sampling import ResumableBatchSampler, steps_per_epoch
 from ganvas.data.skip import SkipCounter
 from ganvas.errors import UserError, WriteError
-from ganvas.files import read_json
+from ganvas.json_files import read_json
 from ganvas.models.folder import load_weights
 from ganvas.training.checkpoint import (
     Checkpoint,

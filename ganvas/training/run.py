@@ -15,7 +15,8 @@ from rich.console import Console
 
 from ganvas.data.decode_cache import DecodeCache, temporary_decode_cache
 from ganvas.errors import UserError
-from ganvas.files import recover_folder, write_error, write_json
+from ganvas.files import recover_folder, write_error
+from ganvas.json_files import write_json
 from ganvas.options import COMMAND, to_json
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record

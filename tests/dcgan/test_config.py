@@ -8,7 +8,7 @@ import pytest
 from dcgan.__main__ import Train, main
 from dcgan.config import PRESETS, DcganConfig, left_out, preset
 from ganvas.cli.train import parse_train
-from ganvas.files import write_json
+from ganvas.json_files import write_json
 from ganvas.options import from_json, to_json, validate
 from ganvas.training.config import flatten
 from ganvas.training.schedule import make_schedule

@@ -18,7 +18,7 @@ from dcgan.data import Pictures, load_pictures
 from dcgan.evaluate import coverage_and_entropy, measure
 from dcgan.labels import LABELS
 from dcgan.model import DigitModelConfig, build, save_sampler
-from ganvas.files import write_json
+from ganvas.json_files import write_json
 from ganvas.options import to_json
 
 CLASSES = ("columns", "rows", "square")  # as folders sort

@@ -19,16 +19,14 @@ from ganvas.files import (
     encode_text,
     new_file,
     new_folder,
-    parse_json,
     read_consistently,
-    read_json,
     recover_folder,
     require_writable,
     sha256,
     temporary_folder,
     write_file,
-    write_json,
 )
+from ganvas.json_files import parse_json, read_json, write_json
 from ganvas.models.tensors import load_tensors, save_tensors
 
 
@@ -432,7 +430,7 @@ def test_unusual_json_that_is_good(text):
 
 
 def test_a_large_file_is_not_read_as_json(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MOST_JSON_BYTES", 100)
+    monkeypatch.setattr("ganvas.json_files.MAX_BYTES", 100)
     (tmp_path / "x.json").write_text('{"a": "' + "x" * 92 + '"}')
     with pytest.raises(UserError, match="more than 0 MiB"):
         read_json(tmp_path / "x.json", "a test")

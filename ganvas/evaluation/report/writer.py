@@ -22,7 +22,8 @@ from ganvas.data.decode_basic import open_pillow
 from ganvas.errors import UserError
 from ganvas.evaluation.labels import MetricLabel
 from ganvas.evaluation.report.curves import MAX_POINTS, Chart, Series, chart, short
-from ganvas.files import parse_json, read_consistently, read_json, read_regular, write_file
+from ganvas.files import read_consistently, read_regular, write_file
+from ganvas.json_files import parse_json, read_json
 from ganvas.limits import LARGEST
 from ganvas.options import from_json
 

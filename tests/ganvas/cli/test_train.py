@@ -9,7 +9,7 @@ from cyclegan.config import CycleGanConfig
 from dcgan.config import DcganConfig
 from ganvas.cli.train import parse_train
 from ganvas.errors import UserError
-from ganvas.files import write_json
+from ganvas.json_files import write_json
 from ganvas.options import to_json
 from ganvas.training.config import with_settings
 from pix2pix.__main__ import Train

@@ -18,8 +18,9 @@ from ganvas.data.decode_basic import read_basic
 from ganvas.data.encode import write_raster
 from ganvas.data.tiff_tags import PROFILE, is_color_managed
 from ganvas.errors import UserError
-from ganvas.files import open_regular, read_json
+from ganvas.files import open_regular
 from ganvas.inference.images import from_pillow
+from ganvas.json_files import read_json
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 READERS = {"all": read_raster, "the ONNX runner's": read_basic}

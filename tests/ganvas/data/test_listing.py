@@ -168,7 +168,7 @@ def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
 
     def with_double(folder):
         with original(folder) as entries:
-            return contextlib.nullcontext([*entries, Entry("picture-0000005.tif")])
+            return contextlib.nullcontext([*entries, Entry("image-0000005.tif")])
 
     monkeypatch.setattr(os, "scandir", with_double)
     with pytest.raises(UserError, match=r"image-0000005\.jpg and image-0000005\.tif differ only in the suffix"):
