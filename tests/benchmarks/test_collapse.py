@@ -32,6 +32,7 @@ def test_the_document_and_ours_have_three_seeds_each(tmp_path):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.slow
 def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
     named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
     document, changed = named["document-0"], named[name]
@@ -50,6 +51,7 @@ def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
     assert changed["schedule.steps"] == 6000
 
 
+@pytest.mark.slow
 def test_the_other_runs_have_their_controls(tmp_path):
     named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
     control, changed = named["mlp"], named["mlp-no-norm"]
@@ -59,6 +61,7 @@ def test_the_other_runs_have_their_controls(tmp_path):
     assert changed["optimizer.beta1"] == named["document-0"]["optimizer.beta1"]
 
 
+@pytest.mark.slow
 def test_the_figure(tmp_path):
     curve = [{"step": step, "coverage": 10 - step // 500, "entropy": 3.3 - step / 1000} for step in range(0, 3000, 500)]
     plot(

@@ -71,6 +71,7 @@ def test_both_loaders_keep_their_processes_from_pass_to_pass(pairs, monkeypatch)
     assert len(begun) == 2
 
 
+@pytest.mark.slow
 def test_a_listing_tells_its_pairs_time_and_memory():
     for result, layout in zip(measure_listing(2000), ("train", "trainA and trainB"), strict=True):
         assert result["layout"] == layout

@@ -48,6 +48,7 @@ def test_the_work_of_a_cyclegan_step_is_that_of_the_reference():
     assert cyclegan_step.flops_per_image(256) == pytest.approx(1.86e12, rel=0.02)
 
 
+@pytest.mark.slow
 def test_both_steps_of_cyclegan_run():
     batch = cyclegan_step.make_batch(1, 32, "cpu")
     assert torch.isfinite(cyclegan_step.plain_step("cpu", 32)(batch))

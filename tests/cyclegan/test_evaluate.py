@@ -66,6 +66,8 @@ def test_evaluate_without_truth(cyclegan, trained, domains):
     assert json.loads((trained / "evaluation.json").read_text())["metrics"] == result["metrics"]
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_path):
     assert train(tmp_path / "run", data=domains_with_truth)[0] == 0
     code, out, err = cyclegan(
@@ -103,6 +105,7 @@ def test_python_returns_what_json_prints(cyclegan, trained, domains):
 
 
 @pytest.mark.parametrize("sizes", [(20,) * 12, (20, 28) * 6])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(trained, own_domains, monkeypatch, sizes):
     write_pairs(own_domains, sizes, sizes)
     held, most = [], []
@@ -167,6 +170,7 @@ def test_patches_of_pictures_of_several_sizes_are_compared_as_the_network_sees_t
         assert result["baselines"][f"copy {way}"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_patches_of_a_model_of_pieces_are_those_of_the_middle(cyclegan, train, own_domains, tmp_path):
     assert train(tmp_path / "run", "--load-size", 0, "--steps", 2, data=own_domains)[0] == 0
     write_pairs(own_domains, (20, 28), (20, 28))

@@ -1,5 +1,7 @@
 """Images of two domains: the cache of decoded ones, and what happens to those that cannot be read."""
 
+import pytest
+
 from ganvas.data.sampling import epoch_order
 from ganvas.files import sha256
 
@@ -8,11 +10,13 @@ def model_digest(run):
     return sha256(run / "model" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_the_store_changes_nothing(train, trained, tmp_path):
     assert train(tmp_path / "run", "--cache-gb", 0, "--workers", 1)[0] == 0
     assert model_digest(tmp_path / "run") == model_digest(trained)
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read_stop_a_run_or_are_skipped(train, own_domains, tmp_path):
     for bad in ("trainA/trainA-2.png", "testB/testB-0.png"):
         (own_domains / bad).write_text("not a image")
@@ -28,6 +32,8 @@ def test_images_that_cannot_be_read_stop_a_run_or_are_skipped(train, own_domains
     assert "Images skipped because they could not be read: 1," in err
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_run_that_a_bad_image_stopped_goes_on_in_another_place_with_the_same_bytes(
     cyclegan, train, trained, own_domains, tmp_path
 ):

@@ -73,6 +73,7 @@ def test_samples_show_both_directions_and_the_way_back(trained):
     assert sheet.shape[1] > 4 * 96  # source, translated, cycled back, identity
 
 
+@pytest.mark.slow
 def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, domains, tmp_path, monkeypatch):
     monkeypatch.chdir(domains)
     code, _, err = train(tmp_path / "run", data=".")
@@ -81,6 +82,8 @@ def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, domai
     assert load_model(tmp_path / "run")[0].training["data"] == domains.name
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
     assert train(tmp_path / "same", "--workers", 2, "--log-every-steps", 1)[0] == 0
     assert model_digest(tmp_path / "same") == model_digest(trained)
@@ -101,6 +104,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained,
         "--ema 0.9 --no-flip --load-size 0",
     ],
 )
+@pytest.mark.slow
+@pytest.mark.essential
 def test_each_option_trains(train, tmp_path, options):
     code, _, err = train(tmp_path / "run", *options.split(), "--steps", 2)
     assert code == 0, err
@@ -117,6 +122,7 @@ def test_each_option_trains(train, tmp_path, options):
         ("--discriminator-norm batch", {1, 2}, {1}),
     ],
 )
+@pytest.mark.slow
 def test_passes_are_joined_only_where_the_result_stays_the_same(
     train, tmp_path, monkeypatch, options, in_generators, in_discriminators
 ):
@@ -134,6 +140,7 @@ def test_passes_are_joined_only_where_the_result_stays_the_same(
     assert seen == {ResNetGenerator: in_generators, PatchDiscriminator: in_discriminators}
 
 
+@pytest.mark.slow
 def test_where_torch_cannot_compile_training_goes_on_with_one_warning(train, trained, tmp_path, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("no C++ compiler")
@@ -163,6 +170,7 @@ def test_compiled_networks_learn_alike_and_are_saved_under_their_own_names(train
         assert load_tensors(files[0]).keys() == load_tensors(files[1]).keys()
 
 
+@pytest.mark.slow
 def test_channels_may_differ(cyclegan, train, own_domains, tmp_path):
     for path in own_domains.glob("*A/*.png"):
         write_image(path, read_image(path)[..., :1])
@@ -175,6 +183,8 @@ def test_channels_may_differ(cyclegan, train, own_domains, tmp_path):
         assert {read_image(path).shape[2] for path in out.iterdir()} == {channels}
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_best_model_is_kept_by_val(train, domains_with_truth, tmp_path):
     code, _, err = train(tmp_path / "run", data=domains_with_truth)
     assert code == 0, err
@@ -213,6 +223,7 @@ def test_the_better_mode_of_batch_norm_is_chosen_by_val_and_recorded(train, doma
         ([], "running"),  # instance norm has no modes
     ],
 )
+@pytest.mark.slow
 def test_without_val_the_mode_is_that_of_the_training(train, domains, tmp_path, options, mode):
     code, _, err = train(tmp_path / "run", *options, "--steps", 1)
     assert code == 0, err
@@ -220,6 +231,8 @@ def test_without_val_the_mode_is_that_of_the_training(train, domains, tmp_path, 
 
 
 @pytest.mark.parametrize("mode", ["running", "picture"])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(
     cyclegan, train, domains_with_truth, tmp_path, monkeypatch, mode
 ):
@@ -258,6 +271,8 @@ def batch(seed=0):
 
 
 @pytest.mark.parametrize("ema", ["0", "0.9"])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_what_is_judged_and_shared_is_the_average_where_one_is_kept(build, domains_with_truth, tmp_path, ema):
     model = build(domains_with_truth, "--ema", ema, "--lr", "0.01")
     for seed in range(3):
@@ -309,6 +324,7 @@ def test_the_weights_of_the_losses_are_those_asked_for(build, domains):
     torch.testing.assert_close(more - none, 4 * (some - none), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_the_watch_has_said_is_not_said_again_after_a_resume(cyclegan, train, tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.monitors.UNTOUCHED", 9.0)  # every translation is its source
     assert train(tmp_path / "run")[0] == 0

@@ -91,6 +91,8 @@ class TestData:
             (5, "Use --preset dcgan"),
         ],
     )
+    @pytest.mark.slow
+    @pytest.mark.essential
     def test_pictures_that_a_tutorials_preset_does_not_draw(self, dcgan, tmp_path, channels, advice):
         for name in ("a.tif", "b.tif"):
             write_image(tmp_path / "set" / name, np.zeros((16, 16, channels), np.uint8))

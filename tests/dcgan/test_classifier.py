@@ -77,6 +77,7 @@ def test_it_learns_and_tells_the_truth_about_it(sets):
     assert confidence.max() <= 1
 
 
+@pytest.mark.slow
 def test_features_are_those_that_the_labels_come_from(sets):
     judge = train_classifier(*sets)
     features = judge.features(sets[1].pictures)
@@ -89,6 +90,7 @@ def test_features_are_those_that_the_labels_come_from(sets):
     torch.testing.assert_close(judge.features(sets[1].pictures, batch_size=7), features, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_it_and_the_global_state_is_left_alone(sets):
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -118,6 +120,7 @@ def test_shifts_move_pictures_by_at_most_a_pixel_and_leave_none_out():
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
+@pytest.mark.slow
 def test_other_sizes_and_colours(size, channels):
     judge = train_classifier(*(stripes(120, seed, size=size, channels=channels) for seed in (0, 1)))
     assert judge.features(stripes(4, 2, size=size, channels=channels).pictures).shape == (4, 128)
@@ -172,6 +175,7 @@ def age(folder):
 
 
 @pytest.mark.parametrize("damage", [flip_a_weight, cut_short, lose_the_weights, spoil_the_config, age])
+@pytest.mark.slow
 def test_a_damaged_cache_is_trained_anew_with_one_line(damage, sets, trainings, tmp_path, capsys):
     first = cached_classifier(*sets)
     damage(cache_folder(tmp_path))
@@ -184,6 +188,7 @@ def test_a_damaged_cache_is_trained_anew_with_one_line(damage, sets, trainings, 
     assert find_cached(sets[0]).digest == first.digest
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_a_line(sets, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "file"))
@@ -202,6 +207,8 @@ def test_without_a_home_training_goes_on_and_a_measurement_asks_for_a_place(sets
         cached_classifier(*sets)
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_below_the_bar_nothing_is_judged_or_kept(sets, tmp_path):
     train, test = (shuffled(replace(data, name="mnist")) for data in sets)
     with pytest.raises(UserError, match=r"mnist is right on \d+\.\d\d% .* 99\.0% is needed"):
@@ -209,6 +216,7 @@ def test_below_the_bar_nothing_is_judged_or_kept(sets, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_other_data_have_no_bar_but_a_warning(sets, capsys):
     cached_classifier(*sets)
     assert capsys.readouterr().err == ""

@@ -30,6 +30,7 @@ def test_the_root_is_ganvas_data(digits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+@pytest.mark.slow
 def test_the_published_sets(published_data, name):
     for split, count in (("train", 60_000), ("test", 10_000)):
         data = load_pictures(name, split, root=published_data)
@@ -41,6 +42,7 @@ def test_the_published_sets(published_data, name):
         assert data.classes[data.labels[0]] == "ankle boot"
 
 
+@pytest.mark.slow
 def test_mnist5k_is_split_evenly_and_needs_no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     train, test = load_pictures("mnist5k"), load_pictures("mnist5k", "test")

@@ -69,6 +69,8 @@ def mean(figures, name):
     return figures[name]["mean"]
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
     _, test, judge = shapes
     result = measure(test.pictures, *shapes, requested_labels=test.labels)
@@ -242,6 +244,8 @@ def run(folder, tmp_path):
     return write_run(tmp_path / "run", folder)
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_command_prints_one_json_object_and_keeps_it(evaluate, run, folder):
     code, out, err = evaluate(run, "--json")
     assert code == 0, err

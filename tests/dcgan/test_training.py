@@ -60,6 +60,8 @@ def test_samples_show_the_same_noise_in_a_grid(trained):
     assert first.std() > 1
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
     assert train(tmp_path / "same")[0] == 0
     assert model_digest(tmp_path / "same") == model_digest(trained)
@@ -67,6 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained,
     assert model_digest(tmp_path / "other") != model_digest(trained)
 
 
+@pytest.mark.slow
 def test_worker_processes_and_logging_change_nothing(train, tmp_path):
     for name, options in (("one", []), ("two", ["--workers", 2, "--sample-every-steps", 1, "--log-every-steps", 1])):
         assert train(tmp_path / name, *options)[0] == 0
@@ -75,6 +78,8 @@ def test_worker_processes_and_logging_change_nothing(train, tmp_path):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.slow
+@pytest.mark.essential
 def test_each_preset_trains_as_its_document_says(train, tmp_path, preset):
     tiny = ["--batch-size", "8", "--threads", "1", "--steps", "3", "--save-every-steps", "3"]
     code, _, err = train(tmp_path / "run", "--preset", preset, "--leave-out", 0, tiny=tiny)
@@ -89,6 +94,7 @@ def test_each_preset_trains_as_its_document_says(train, tmp_path, preset):
     assert (config["data"]["pixel_range"] == "unit") == (preset == "dcgan-5x5")
 
 
+@pytest.mark.slow
 def test_a_tutorials_system_is_shared_as_its_training_ends(train, tmp_path):
     """What pixels alone call the best step of a run that swings may be one of a single class."""
     assert train(tmp_path / "run", "--preset", "dcgan-5x5", "--leave-out", 0, "--save-every-steps", 1)[0] == 0
@@ -110,6 +116,8 @@ def test_a_tutorials_system_is_shared_as_its_training_ends(train, tmp_path):
         "--preset mlp --norm none",
     ],
 )
+@pytest.mark.slow
+@pytest.mark.essential
 def test_each_option_trains(train, tmp_path, options):
     tiny = ["--batch-size", "8", "--threads", "1", "--steps", "2", "--save-every-steps", "2"]
     if "dcgan-5x5" not in options and "mlp" not in options:
@@ -129,6 +137,7 @@ def test_a_folder_of_colour_pictures_trains(dcgan, folder_writer, tmp_path):
     assert (config.channels, config.image_size, config.classes) == (3, 16, ("class-0", "class-1", "class-2"))
 
 
+@pytest.mark.slow
 def test_a_relative_folder_is_found_from_every_other(dcgan, folder_writer, tmp_path, monkeypatch):
     folder_writer(tmp_path / "tiles", classes=3, size=16)
     (tmp_path / "elsewhere").mkdir()
@@ -162,6 +171,7 @@ def test_samples_have_a_class_in_each_column_as_long_as_there_are_columns(tmp_pa
         assert sheet.flatten().tolist() == [place % K for place in range(80)]
 
 
+@pytest.mark.slow
 def test_pictures_of_five_channels_train_and_are_drawn(dcgan, tmp_path):
     (tmp_path / "set").mkdir()
     for i in range(8):
@@ -200,6 +210,8 @@ def test_mnist5k_from_training_to_figures_with_the_network_away(dcgan, tmp_path,
     assert ours > 10 * real  # after six steps
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_preset_that_leaves_out_5000_learns_from_all_of_mnist5k(dcgan, tmp_path):
     tiny = ["--batch-size", "8", "--threads", "1", "--steps", "2"]
     code, _, err = dcgan("train", "--data", "mnist5k", "--preset", "dcgan-5x5", "--out", tmp_path / "run", *tiny)
@@ -207,6 +219,7 @@ def test_the_preset_that_leaves_out_5000_learns_from_all_of_mnist5k(dcgan, tmp_p
     assert "4000 images of mnist5k" in err
 
 
+@pytest.mark.slow
 def test_a_generator_that_draws_one_picture_is_warned_of(train, tmp_path):
     """Rates this small teach nothing: the first images stay, and they are alike."""
     code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
@@ -233,6 +246,7 @@ def test_the_watch_compares_with_all_kinds_of_pictures_though_they_come_sorted(d
     assert all(line["diversity"] < 0.1 for line in metrics(tmp_path / "run") if "diversity" in line)
 
 
+@pytest.mark.slow
 def test_where_a_classifier_is_at_hand_few_classes_are_recorded_and_warned_of(train, tmp_path, monkeypatch):
     class OnlyOnes:
         def predict(self, pictures):
@@ -292,6 +306,7 @@ class TestDataOfAResumedRun:
         code, err = self.resume(dcgan, run, 2)
         assert (code, "learned from" in err) == (0, False)
 
+    @pytest.mark.slow
     def test_moved_data_may_be_named(self, dcgan, run, tmp_path):
         (tmp_path / "tiles").rename(tmp_path / "moved")
         assert self.resume(dcgan, run, 2)[0] == 2
@@ -315,6 +330,7 @@ class TestDataOfAResumedRun:
         assert (code, "moved: is not the data that" in err, "train: other content" in err) == (2, True, True)
 
     @pytest.mark.parametrize("change", ["class", "image", "size"])
+    @pytest.mark.slow
     def test_other_classes_and_numbers_are_refused(self, dcgan, run, tmp_path, change):
         tiles = tmp_path / "tiles"
         if change == "class":

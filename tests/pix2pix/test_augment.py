@@ -28,12 +28,15 @@ def old_run(trained, tmp_path):
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_config_from_before_the_option_gives_the_same_bytes(pix2pix, trained, old_run, tmp_path):
     code, _, err = pix2pix("train", "--config", old_run / "config.json", "--out", tmp_path / "run")
     assert code == 0, err
     assert model_digest(tmp_path / "run") == model_digest(trained)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_option_goes_on_as_others_do(pix2pix, train, old_run, tmp_path):
     code, _, err = pix2pix("train", "--out", old_run, "--resume", "--steps", 8, "--decay-steps", 3)
     assert code == 0, err
@@ -49,6 +52,8 @@ def test_a_resumed_run_keeps_its_augmentation(pix2pix, old_run):
 
 
 @pytest.mark.parametrize("legend", [None, LEGEND])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_workers_and_deaths_change_nothing_under_strong(train, pix2pix, trained, own_pairs, tmp_path, legend):
     if legend:
         (own_pairs / "dataset.json").write_text(json.dumps({"legend": legend}))
@@ -64,6 +69,8 @@ def test_workers_and_deaths_change_nothing_under_strong(train, pix2pix, trained,
     assert digests != {model_digest(trained)}
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_legend_changes_what_strong_does_and_nothing_else(train, trained, own_pairs, tmp_path):
     digests = {}
     for name, legend in (("without", {}), ("with", {"legend": LEGEND})):
@@ -76,6 +83,8 @@ def test_a_legend_changes_what_strong_does_and_nothing_else(train, trained, own_
     assert digests["strong", "with"] != digests["strong", "without"]
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_options_override_a_preset(train, tmp_path):
     """Paper without a crop and without mirroring is none."""
     assert train(tmp_path / "paper", "--load-size", 32, "--no-flip")[0] == 0

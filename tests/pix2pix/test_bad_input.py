@@ -196,6 +196,7 @@ class TestOutput:
         refused(train(trained), "holds a run already", "--resume")
         assert sha256(trained / "model" / "model.safetensors") == before
 
+    @pytest.mark.slow
     def test_disk_full_while_a_checkpoint_is_written(self, train, pix2pix, tmp_path, monkeypatch):
         original, calls = checkpoints.save_tensors, []
 
@@ -245,6 +246,7 @@ def contents(run):
 
 class TestOtherRuns:
     @pytest.mark.parametrize("left", ["checkpoints", "model", "samples", "metrics.jsonl", "config.json"])
+    @pytest.mark.slow
     def test_what_a_run_left_is_never_overwritten(self, train, run_copy, left):
         for path in run_copy.iterdir():
             if path.name != left:
@@ -288,6 +290,7 @@ class TestResume:
         refused(self.resume(pix2pix, run_copy), "has a model, but no checkpoint to resume from", "--out")
         assert contents(run_copy) == before
 
+    @pytest.mark.slow
     def test_a_run_killed_before_its_first_checkpoint_starts_again(self, pix2pix, run_copy):
         for name in ("checkpoints", "model", "samples"):
             shutil.rmtree(run_copy / name)

@@ -35,6 +35,7 @@ def shards(pairs, tmp_path_factory):
 
 
 class TestShards:
+    @pytest.mark.slow
     def test_a_training_on_shards_ends_and_repeats_with_workers_and_after_a_death(
         self, train, pix2pix, shards, tmp_path
     ):
@@ -84,6 +85,7 @@ def skipped(err):
 
 
 class TestOnError:
+    @pytest.mark.slow
     def test_a_bad_picture_is_skipped_said_once_and_counted(self, train, own_pairs, tmp_path):
         spoil(own_pairs, 3)
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--steps", 18, data=own_pairs)
@@ -91,12 +93,15 @@ class TestOnError:
         assert err.count("3.png: is no image") == 1
         assert skipped(err) == 3  # three epochs of six pairs
 
+    @pytest.mark.slow
     def test_without_bad_pictures_it_changes_nothing(self, train, trained, tmp_path):
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--workers", 1)
         assert code == 0, err
         assert skipped(err) is None
         assert model_digest(tmp_path / "run") == model_digest(trained)
 
+    @pytest.mark.slow
+    @pytest.mark.essential
     def test_a_run_that_dies_and_resumes_skips_the_same(self, train, pix2pix, own_pairs, tmp_path):
         spoil(own_pairs, 1, 4)
         arguments = ["--on-error", "skip", "--steps", 12]
@@ -111,6 +116,7 @@ class TestOnError:
         assert model_digest(tmp_path / "killed") == model_digest(tmp_path / "whole")
 
     @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.slow
     def test_a_run_that_a_bad_image_stopped_loses_no_step_and_is_repaired(
         self, train, pix2pix, trained, own_pairs, tmp_path, workers
     ):

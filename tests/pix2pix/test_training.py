@@ -59,6 +59,8 @@ def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, pairs
     assert load_model(tmp_path / "run")[0].training["data"] == pairs.name
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained, tmp_path):
     assert train(tmp_path / "same")[0] == 0
     assert model_digest(tmp_path / "same") == model_digest(trained)
@@ -78,6 +80,7 @@ def test_options_override_a_config(pix2pix, trained, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(train, trained, tmp_path):
     assert train(tmp_path / "run", "--workers", 2)[0] == 0
     assert model_digest(tmp_path / "run") == model_digest(trained)
@@ -99,6 +102,8 @@ def test_worker_processes_change_nothing(train, trained, tmp_path):
         "--schedule plateau --load-size 0",
     ],
 )
+@pytest.mark.slow
+@pytest.mark.essential
 def test_each_option_trains(train, tmp_path, options):
     code, _, err = train(tmp_path / "run", *options.split(), "--steps", 2)
     assert code == 0, err
@@ -107,6 +112,7 @@ def test_each_option_trains(train, tmp_path, options):
     assert ganvas.load(tmp_path / "run").config.networks.keys() == {direction}
 
 
+@pytest.mark.slow
 def test_the_better_mode_of_batch_norm_is_recorded_and_both_are_printed(train, tmp_path):
     code, _, err = train(tmp_path / "run", "--batch-size", 4, "--steps", 20, "--save-every-steps", 20)
     assert code == 0
@@ -120,6 +126,7 @@ def test_the_better_mode_of_batch_norm_is_recorded_and_both_are_printed(train, t
         assert f"L1 {scores[f'val_l1_{mode}']:.4f}, sliced Wasserstein distance {scores[f'val_swd_{mode}']:.4f}" in err
 
 
+@pytest.mark.slow
 def test_the_best_step_has_the_least_product_of_l1_and_patch_distance(train, tmp_path):
     code, _, err = train(tmp_path / "run", "--lr", 0.01, "--steps", 12)
     assert code == 0, err
@@ -129,6 +136,8 @@ def test_the_best_step_has_the_least_product_of_l1_and_patch_distance(train, tmp
 
 
 @pytest.mark.parametrize("mode", ["running", "picture"])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(pix2pix, train, tmp_path, monkeypatch, mode):
     """Whatever the mode of the last validation: one of the two is not that of a run that starts."""
     score = Pix2Pix._score
@@ -245,6 +254,8 @@ class TestDataOfAResumedRun:
     def resume(self, pix2pix, run):
         return lambda *options: pix2pix("train", "--out", run, "--resume", *options)
 
+    @pytest.mark.slow
+    @pytest.mark.essential
     def test_moved_data_is_found_again_and_ends_with_the_same_bytes(self, resume, run, own_pairs, trained, tmp_path):
         shutil.move(own_pairs, tmp_path / "moved")
         code, _, err = resume()
@@ -269,6 +280,7 @@ class TestDataOfAResumedRun:
         code, _, err = resume()
         assert (code, "missing: 0.png" in err) == (2, True)
 
+    @pytest.mark.slow
     def test_changed_images_are_warned_of_once(self, resume, own_pairs):
         for split in ("train", "val"):
             Image.open(own_pairs / split / "1.png").transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(

@@ -115,6 +115,7 @@ def sub_pixel_shift(mask: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     [(-60, 60, -180, 180), (24, 48, -10, 40), (-45, -10, 110, 155)],
     ids=["world", "mediterranean", "australia"],
 )
+@pytest.mark.slow
 def test_coasts_of_map_and_relief_coincide(world: World, place: tuple[int, int, int, int]) -> None:
     south, north, west, east = place
     window = np.s_[(90 - north) * DEGREE : (90 - south) * DEGREE, (west + 180) * DEGREE : (east + 180) * DEGREE]
@@ -243,6 +244,7 @@ def test_tiles_have_land_and_avoid_the_poles(paired: Path, world: World) -> None
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.slow
 def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
     blocks, splits = earth_places.split_paired(world, SIZE, seed)
     assert set(blocks) != set(earth_places.split_paired(world, SIZE, 0)[0])
@@ -253,6 +255,7 @@ def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 44, 68])
+@pytest.mark.slow
 def test_all_sizes_hold_the_same_places_out(world: World, size: int) -> None:
     blocks, splits = earth_places.split_paired(world, size, 0)
     assert blocks == earth_places.split_paired(world, SIZE, 0)[0]
@@ -366,6 +369,7 @@ def test_the_bytes_depend_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("split_world", [earth_places.split_paired, earth_places.split_unpaired])
 @pytest.mark.parametrize("limit", [2, 60])
+@pytest.mark.slow
 def test_limited_tiles_stay_spread(world: World, split_world: SplitWorld, limit: int) -> None:
     everything = split_world(world, SIZE, 0)[1]
     kept = earth_places.limit_tiles(world, everything, limit, 0)

@@ -189,6 +189,7 @@ def test_an_encrypted_or_oddly_packed_zip_is_refused(tmp_path, folder):
 
 
 @both_kinds
+@pytest.mark.slow
 def test_a_bomb_stops_at_the_limit(tmp_path, folder, write):
     """100 MB of zeros in 100 kB."""
     archive = write(tmp_path / "a", [("x.jpg", bytes(100_000_000))])

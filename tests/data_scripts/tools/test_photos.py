@@ -41,6 +41,7 @@ class TestSplits:
         assert [split_of(name, 0.25, 0.25) for name in ("a", "b", "photo2")] == ["train", "test", "val"]
 
     @hypothesis.given(st.text(min_size=1), st.floats(0, 0.5), st.floats(0, 0.49))
+    @pytest.mark.slow
     def test_a_larger_share_keeps_what_is_held_out(self, name, val, test):
         if split_of(name, val, test) == "test":
             assert split_of(name, val, test + 0.01) == "test"

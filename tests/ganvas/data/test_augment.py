@@ -136,6 +136,7 @@ class TestDrawsAreIndependent:
     DRAWS = 2000
 
     @pytest.mark.parametrize("load_size", [24, None])
+    @pytest.mark.slow
     def test_of_the_paper(self, load_size):
         transform = ImageTransform(Augmentation(load_size, 16))
         places = np.moveaxis(np.indices((24, 24), dtype=np.float32), 0, 2)
@@ -151,6 +152,8 @@ class TestDrawsAreIndependent:
             assert chisquare(np.unique(values, return_counts=True)[1]).pvalue > 1e-3
             assert len(np.unique(values)) == count
 
+    @pytest.mark.slow
+    @pytest.mark.essential
     def test_of_strong(self):
         """An affine map is fitted to where pixels come from: it tells rotation, zoom, shift and flip of each image."""
         base = build_augmentation("strong", 64, load_size=64, info={})
@@ -196,6 +199,7 @@ class TestDrawsAreIndependent:
         for values in (tops, lefts, flips):
             assert chisquare(np.unique(values, return_counts=True)[1]).pvalue > 1e-3
 
+    @pytest.mark.slow
     def test_of_places_and_flips_in_large_images(self):
         """Both halves of an image that is not scaled are mirrored equally often."""
         transform = ImageTransform(build_augmentation("strong", 16, load_size=0, info={}))
@@ -318,6 +322,7 @@ class TestStrong:
         assert np.hypot(*(found - 24)) < 2
 
     @given(index=st.integers(0, 10**6), size=st.integers(90, 130))
+    @pytest.mark.slow
     def test_pictures_in_flat_colors_move_like_photographs_and_get_no_other_colors(self, index, size):
         transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
         rng = np.random.default_rng(index)

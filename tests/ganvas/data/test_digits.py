@@ -232,6 +232,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path, replaced, message):
 
 
 @pytest.mark.parametrize(("name", "mean"), [("mnist", 0.1307), ("fashion-mnist", 0.2860)])
+@pytest.mark.slow
 def test_published_files(published_data, name, mean):
     """The means are those that everybody normalizes these sets by."""
     pictures, labels = load_idx_pair(published_data, name, "train")

@@ -66,6 +66,7 @@ def test_pixels_without_data_are_marked_as_the_format_can(suffix, channels, vali
 
 @pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "ICNS"])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ""])
+@pytest.mark.slow
 def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, kind, suffix):
     path = save(tmp_path / f"x{suffix}", RGB, format=kind)
     with pytest.raises(UserError, match=r"which is not supported|is no image that can be read"):

@@ -107,6 +107,8 @@ two_folders = st.builds(
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(two_folders | st.dictionaries(st.sampled_from(FOLDERS), NAMES, min_size=1, max_size=3))
+@pytest.mark.slow
+@pytest.mark.essential
 def test_what_check_accepts_trains_and_what_trains_check_accepts(tmp_path_factory, folders):
     root = tmp_path_factory.mktemp("layout")
     for folder, names in folders.items():

@@ -95,6 +95,7 @@ def spread(layout, root, a, b):
 @pytest.mark.parametrize("direction", ["a2b", "b2a"])
 @pytest.mark.parametrize(("source", "target"), [(4, 4), (4, 3), (3, 4), (3, 3), (2, 2), (2, 1), (1, 2), (2, 3)])
 @pytest.mark.parametrize("layout", ["side by side", "folders", "shard, side by side", "shard, two files"])
+@pytest.mark.slow
 def test_alpha_is_a_channel_where_it_is_counted_and_composed_elsewhere(tmp_path, layout, source, target, direction):
     C = 2 if 2 in (source, target) else 4
     pictures = np.random.default_rng(3).integers(0, 256, (2, 6, 9, C), dtype=np.uint8)

@@ -184,6 +184,7 @@ def test_other_sharp_images_are_closer_than_blurred_own_ones():
     assert sliced_wasserstein(other, target).mean < 0.25 * sliced_wasserstein(smooth, target).mean
 
 
+@pytest.mark.slow
 def test_order_of_the_images_does_not_matter():
     target = blurred(normal_images(60, 3, 64, 64), 0.7)
     output = blurred(target, 1.0)
@@ -217,6 +218,7 @@ def test_rounding_in_flat_images_is_no_distance():
     assert sliced_wasserstein(rounded, flat).mean < 1e-3
 
 
+@pytest.mark.slow
 def test_seed_decides_the_result_to_the_bit_and_changes_it_little():
     target = blurred(normal_images(30, 3, 64, 64), 0.7)
     output = blurred(target, 1.0)

@@ -293,6 +293,7 @@ def save_for_ever(folder, stop):
 
 
 @pytest.mark.parametrize("through", ["run", "model", "checkpoint"])
+@pytest.mark.slow
 def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through):
     run, generator = saved
     checkpoint = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, STATE))

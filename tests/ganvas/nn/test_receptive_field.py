@@ -133,6 +133,7 @@ def test_convolutions_agree_with_the_textbook(layers: list[Layer]) -> None:
 
 @given(stacks(transposed=True))
 @settings(deadline=None, max_examples=100)
+@pytest.mark.slow
 def test_list_module_and_gradients_agree(layers: list[Layer]) -> None:
     by_list = receptive_field(layers)
     network = as_module(layers)

@@ -191,6 +191,8 @@ def test_no_look_judges_what_a_look_before_has_judged(tmp_path, log, sample):
 
 
 @pytest.mark.parametrize("death", [1, 3, 4, 5, 7, 8, 11])
+@pytest.mark.slow
+@pytest.mark.essential
 def test_a_run_that_dies_and_resumes_ends_with_the_same_bytes(tmp_path, death):
     unbroken, _, _ = run_toy(tmp_path / "unbroken", save=2)
 
@@ -287,6 +289,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     ],
 )
 @pytest.mark.parametrize("place", [1, 14, 15, 16])
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_loaded_loses_no_step(tmp_path, capsys, error, expected, place):
     unbroken, whole, _ = run_toy(tmp_path / "unbroken", scores=[0.5, 0.2, 0.3])
     scores, done = [0.5, 0.2, 0.3], place // 2

@@ -117,6 +117,7 @@ def test_unbalanced_classes_are_a_note(check, digits):
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+@pytest.mark.slow
 def test_published_digits(check, published_data, name):
     code, out, _ = check(published_data / name, "--json")
     report = json.loads(out)

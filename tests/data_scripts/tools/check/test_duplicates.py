@@ -76,6 +76,7 @@ def test_a_changed_copy_is_found_among_others_and_only_that(change):
     assert 0.75 <= found.likeness <= 1
 
 
+@pytest.mark.slow
 def test_among_unrelated_pictures_nothing_is_found():
     assert find_near_duplicates(*samples_of([scene(seed) for seed in range(400)])) == []
 

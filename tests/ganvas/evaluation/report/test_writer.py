@@ -186,6 +186,7 @@ def test_an_unreadable_sample_is_reported_in_its_place(make_run):
     assert html.count("<img") == 6
 
 
+@pytest.mark.slow
 def test_large_samples_are_made_smaller(make_run):
     """Noise compresses least: with it, no run's page can be larger."""
     run = make_run(steps=0)

@@ -103,6 +103,7 @@ def test_instance_norm_by_all_tiles_is_that_of_the_whole_picture(tmp_path):
     ],
     ids=["unet-instance", "unet-running", "unet-picture", "resnet"],
 )
+@pytest.mark.slow
 def test_tiles_show_no_seam_that_the_whole_picture_does_not_show(tmp_path, network, statistics):
     picture = smooth(333, 301)  # no multiple of the grid
     write_image(tmp_path / "x.tif", picture)
@@ -123,6 +124,7 @@ def test_tiles_show_no_seam_that_the_whole_picture_does_not_show(tmp_path, netwo
         assert np.array_equal(own, apart)
 
 
+@pytest.mark.slow
 def test_statistics_of_few_tiles_come_near_those_of_all(tmp_path):
     write_image(tmp_path / "x.tif", smooth(300, 420))
     torch.manual_seed(0)

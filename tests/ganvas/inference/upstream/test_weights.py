@@ -350,6 +350,7 @@ def test_a_damaged_first_byte_is_one_message(tmp_path, first):
             read_upstream(tmp_path / "x.pth")
 
 
+@pytest.mark.slow
 def test_damage_anywhere_in_the_table_is_one_message_or_harmless(tmp_path):
     torch.save({"net.0.weight": torch.zeros(1, 1, 1, 1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     sound, chance = (tmp_path / "x.pth").read_bytes(), random.Random(0)
@@ -459,6 +460,7 @@ def test_a_full_disk_is_one_message_and_leaves_what_was_there(tmp_path, monkeypa
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("latest_net_G.pth", b"before")]
 
 
+@pytest.mark.slow
 def test_the_paper_counts(tmp_path):
     """54,413,955 parameters in the U-Net of 256 pixels, 11,378,179 in the ResNet of 9 blocks, read from such files."""
     for theirs, count in ((unet(8, "batch", width=64), 54_413_955), (resnet(9, "instance", width=64), 11_378_179)):

@@ -148,12 +148,15 @@ def test_an_upstream_gradient_in_another_layout_gives_the_same(N, dtype):
     assert got[0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_it_compiles_as_one_graph_with_the_same_gradient():
     x, upstream = maps((2, 3, 8, 8), 1), maps((2, 3, 8, 8), 2)
     compiled = torch.compile(lambda x: instance_norm(x, EPS), backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(gradient(compiled, x, upstream), gradient(by_the_formula, x, upstream))
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_an_exported_program_holds_one_norm_that_other_runtimes_know():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), CpuInstanceNorm2d(4)).to(memory_format=torch.channels_last)
     sizes = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
