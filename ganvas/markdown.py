@@ -2,8 +2,8 @@
 
 import re
 
-# Starts of code, emphasis, links, images, HTML, entities, table cells and formulas; and addresses, which many readers of
-# Markdown turn into links. A backslash may stand before any ASCII punctuation (CommonMark, Sec. 2.4).
+# Starts of code, emphasis, links, images, HTML, entities, table cells and formulas; and addresses, which many readers
+# of Markdown turn into links. A backslash may stand before any ASCII punctuation (CommonMark, Sec. 2.4).
 _SPECIAL = re.compile(r"[\\`*_\[\]<>&|~$]|:(?=//)|(?<=www)\.|@")
 
 

@@ -1,8 +1,8 @@
 """Lists of images in folders, small in memory even for a million files.
 
 A ``Path`` takes some 300 bytes and a ``str`` 70, and a data loading worker that only looks at such objects copies their
-memory, since it changes their reference counts. Names in one buffer take their own length and stay shared; a ``Path`` is
-made when an image is asked for.
+memory, since it changes their reference counts. Names in one buffer take their own length and stay shared; a ``Path``
+is made when an image is asked for.
 """
 
 import os
