@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-all lint docs bench clean
+.PHONY: demo test test-fast test-slow test-all ci lint docs bench clean
 
 $(READY): pyproject.toml setup.py
 	@$(PYTHON) -c '$(FITS)' >/dev/null 2>&1 || { \
@@ -37,16 +37,25 @@ demo: $(READY)
 	@echo "  $(BIN)/pix2pix train --data datasets/earth --out runs/earth --preset maps"
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+COVERAGE_FLOOR := 85
 
-# test-fast: while you work. test: before a merge. test-all: everything.
+# test-fast: while you work. test: before a pull request. test-all: everything, with coverage. ARGS goes to pytest.
 test-fast: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test: $(READY)
-	$(PYTEST) -m "not slow or essential"
+	$(PYTEST) -m "not slow or essential" $(ARGS)
+
+test-slow: $(READY)
+	$(PYTEST) -m "slow and not essential" $(ARGS)
 
 test-all: $(READY)
-	$(PYTEST)
+	$(PYTEST) --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
+
+# In two parts, whose coverage is added up.
+ci: lint
+	$(MAKE) test ARGS="--cov --cov-report= $(ARGS)"
+	$(MAKE) test-slow ARGS="--cov --cov-append --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
