@@ -1,6 +1,5 @@
 import contextlib
 import errno
-import json
 import multiprocessing
 import os
 import stat
@@ -10,13 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from ganvas import files
 from ganvas.errors import UserError
 from ganvas.files import (
     HOST,
-    encode_text,
     new_file,
     new_folder,
     read_consistently,
@@ -26,8 +23,6 @@ from ganvas.files import (
     temporary_folder,
     write_file,
 )
-from ganvas.json_files import parse_json, read_json, write_json
-from ganvas.models.tensors import load_tensors, save_tensors
 
 
 def content(folder):
@@ -366,13 +361,6 @@ def test_what_is_not_there_is_told_at_once(tmp_path):
     assert time.monotonic() - start < files.REREAD_SECONDS / 4
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_tensors_are_written_as_any_file_is(tmp_path):
-    save_tensors(tmp_path / "w.safetensors", {"w": torch.zeros(2)})
-    (tmp_path / "plain").touch()
-    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
 def test_a_file_of_the_longest_name_is_written_and_two_at_a_time(tmp_path):
     names = [f"{'x' * 250}{number}.png" for number in range(2)]
     with new_file(tmp_path / names[0]) as one, new_file(tmp_path / names[1]) as other:
@@ -390,84 +378,6 @@ def test_write_file_replaces_whole(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_json_round_trip_and_errors(tmp_path):
-    write_json(tmp_path / "x.json", {"a": [1, "ü"]})
-    assert read_json(tmp_path / "x.json", "a test") == {"a": [1, "ü"]}
-    for name, text in (("list", "[1]"), ("torn", '{"a": '), ("binary", None)):
-        path = tmp_path / name
-        path.write_bytes(b"\xff\xfe\x00") if text is None else path.write_text(text)
-        with pytest.raises(UserError, match=name):
-            read_json(path, "a test")
-    with pytest.raises(UserError, match=r"no such file; expected a test"):
-        read_json(tmp_path / "nothing", "a test")
-    with pytest.raises(ValueError, match="Out of range"):
-        write_json(tmp_path / "nan.json", {"a": float("nan")})  # no file that other programs cannot read
-
-
-NOT_JSON = {
-    "deep": (b"[" * 100_000, "nested too deeply"),
-    "deep objects": (b'{"a":' * 100_000, "nested too deeply"),
-    "long number": (b'{"a": ' + b"9" * 5000 + b"}", "a number has 5000 digits"),
-    "infinity": (b'{"a": Infinity}', "Infinity is not a JSON value"),
-    "not a number": (b'{"a": [NaN]}', "NaN is not a JSON value"),
-    "large": (b'{"a": 1e999}', "the number 1e999 is too large"),
-    "half a character": (b'{"a": [{"b": "\\ud800"}]}', "half a character"),
-    "half a character in a key": (b'{"\\uD83D": 1}', "half a character"),
-    "latin-1": ('{"a": "ü"}'.encode("latin-1"), "is no JSON"),
-}
-
-
-@pytest.mark.parametrize(("text", "message"), NOT_JSON.values(), ids=NOT_JSON)
-def test_json_that_nothing_can_use_is_one_message(tmp_path, text, message):
-    (tmp_path / "x.json").write_bytes(text)
-    with pytest.raises(UserError, match=f"x.json: .*{message}.*; expected a test"):
-        read_json(tmp_path / "x.json", "a test")
-
-
-@pytest.mark.parametrize("text", ['{"a": 1' + "0" * 99 + ', "b": "\\ud83d\\ude00", "c": 1e308}', '[[["\\\\ud800"]]]'])
-def test_unusual_json_that_is_good(text):
-    assert parse_json(text) == json.loads(text)
-
-
-def test_a_large_file_is_not_read_as_json(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganvas.json_files.MAX_BYTES", 100)
-    (tmp_path / "x.json").write_text('{"a": "' + "x" * 92 + '"}')
-    with pytest.raises(UserError, match="more than 0 MiB"):
-        read_json(tmp_path / "x.json", "a test")
-    (tmp_path / "x.json").write_text('{"a": "' + "x" * 91 + '"}')
-    assert len(read_json(tmp_path / "x.json", "a test")["a"]) == 91
-
-
-def test_a_file_name_that_is_not_utf8_survives_json_and_is_an_escape_in_text(tmp_path):
-    name = os.fsdecode(b"na\xefve") if os.name != "nt" else "na\udcefve"
-    write_json(tmp_path / "x.json", {name: name})
-    assert read_json(tmp_path / "x.json", "a test") == {name: name}
-    assert encode_text(name) == b"na\\udcefve"
-    write_file(tmp_path / "card.md", name)
-    assert (tmp_path / "card.md").read_text(encoding="utf-8") == "na\\udcefve"
-
-
 def test_sha256_of_the_standards_example(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, Appendix B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-def test_tensors_in_any_layout(tmp_path):
-    weights = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
-    save_tensors(tmp_path / "x", {"w": weights, "half": weights.bfloat16()})
-    loaded = load_tensors(tmp_path / "x")
-    assert torch.equal(loaded["w"], weights)
-    assert loaded["half"].dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\x10\x00\x00\x00\x00\x00\x00\x00{not json at al", b"\xff" * 100])
-def test_tensors_that_are_none(tmp_path, content):
-    if content is not None:
-        (tmp_path / "x").write_bytes(content)
-    with pytest.raises(UserError, match="is missing" if content is None else "is damaged"):
-        load_tensors(tmp_path / "x")
-
-
-def test_a_disk_that_is_full_for_tensors(tmp_path):
-    with pytest.raises(UserError, match="cannot be written"):
-        save_tensors(tmp_path / "nowhere" / "x", {"w": torch.zeros(1)})

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.data.listing import Files, Names, image_names, images_with_stem, is_image_name, stem
+from ganvas.data.listing import Files, Names, image_names, images_with_stem, is_image_name, list_images, stem
 from ganvas.data.pairs import find_pairs
 from ganvas.errors import UserError
 
@@ -207,3 +207,52 @@ def test_looking_for_many_names_lists_the_folder_once_until_it_changes(tmp_path,
     os.utime(tmp_path, ns=(later, later))
     assert images_with_stem(tmp_path, "missing") == ["missing.tif"]
     assert listed == [tmp_path, tmp_path]
+
+
+def test_listing(tmp_path):
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.tif").touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png"]
+    assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.JPG", "b.png", "c.tif"]
+    with pytest.raises(UserError, match="is a file"):
+        list_images(tmp_path / "b.png")
+    with pytest.raises(UserError, match="no such folder"):
+        list_images(tmp_path / "nowhere")
+
+
+def test_listing_passes_over_folders_that_are_named_like_pictures_and_hidden_ones(tmp_path):
+    for place in ("x.png/inside.png", ".cache/thumbnail.png", "plain/y.png"):
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert list_images(tmp_path) == [tmp_path / "gone.png"]  # whoever reads it says that it is not there
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, recursive=True)]
+    assert found == ["gone.png", "plain/y.png", "x.png/inside.png"]
+
+
+def test_folders_whose_links_multiply_are_visited_once(tmp_path):
+    """Two links in each of 40 folders to the next: 2^40 paths lead to the last."""
+    for level in range(40):
+        folder = tmp_path / "levels" / f"{level:02}"
+        folder.mkdir(parents=True)
+        (folder / "x.png").touch()
+        for name in ("a", "b") if level < 39 else ():
+            (folder / name).symlink_to(f"../{level + 1:02}", target_is_directory=True)
+    assert list_images(tmp_path, recursive=True) == [
+        tmp_path / "levels" / f"{level:02}" / "x.png" for level in range(40)
+    ]
+    assert len(list_images(tmp_path / "levels" / "00", recursive=True)) == 40
+    assert list_images(tmp_path / "levels" / "38", recursive=True) == [
+        tmp_path / "levels" / "38" / name for name in ("a/x.png", "x.png")
+    ]
+
+
+def test_listing_follows_links_to_folders_but_not_in_circles(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.png").touch()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set", target_is_directory=True)
+    assert list_images(tmp_path / "set", recursive=True) == [tmp_path / "set" / "train" / "x.png"]
