@@ -220,14 +220,10 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
             drawers = (vectors.drawrivers, vectors.drawstates, vectors.drawcountries, vectors.drawcoastlines)
             for draw, (line_width, color) in zip(drawers, LINES.values(), strict=True):
                 # Line widths scale with the world.
-                axes.draw_artist(draw(linewidth=line_width * width / WORLD_WIDTH, color=unit(color), ax=axes))
+                axes.draw_artist(
+                    draw(linewidth=line_width * width / WORLD_WIDTH, color=[value / 255 for value in color], ax=axes)
+                )
         return pixels.copy(), land
-
-
-def unit(color: Color) -> tuple[float, float, float]:
-    """Scale a color from 0..255 to 0..1."""
-    red, green, blue = color
-    return red / 255, green / 255, blue / 255
 
 
 def read_vectors(width: int) -> Basemap:

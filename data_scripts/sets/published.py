@@ -36,8 +36,7 @@ class FetchOptions:
     mirror: str | None = None
     """URL to try first: of the archive, or of its folder if it ends with a slash."""
     allow_http: bool = False
-    """Download unencrypted where https fails, even a dataset without a published digest, which cannot be verified
-    then."""
+    """Download unencrypted where https fails, even datasets without a published digest, which cannot be verified."""
 
 
 def main(name: str, argv: Sequence[str]) -> int:

@@ -173,28 +173,8 @@ def write_folder(
             no folder.
     """
     taken: dict[str, object] = {}
-
-    def write(folder: Path, item: Item) -> tuple[bool, str]:
-        """Write an item's files, and return whether there were any, and the error of a failure.
-
-        An error in making them concerns this item, an error in writing them all items.
-        """
-        try:
-            outputs = list(make(item))
-        except UserError as error:
-            return False, str(error)
-        except OSError as error:
-            return False, f"{error.filename}: cannot be read ({error.strerror})."
-        owner = object()
-        for place, _ in outputs:
-            if taken.setdefault(_fold(place), owner) is not owner:  # setdefault is atomic
-                return False, f"{place}: is the output of two images; the other one was kept. Rename one of them."
-        for place, content in outputs:
-            _write_output(folder / place, content)
-        return bool(outputs), ""
-
     with new_folder(out) as folder:
-        outcomes = list(in_parallel(lambda item: write(folder, item), items, title))
+        outcomes = list(in_parallel(lambda item: _write_item(folder, make, item, taken), items, title))
         errors = [error for _, error in outcomes if error]
         if not any(made for made, _ in outcomes):
             why = f" of {len(items) - len(errors)} images: {skip_reason}" if len(errors) < len(items) else ""
@@ -206,6 +186,28 @@ def write_folder(
     if errors:
         raise UserError("\n  ".join([f"{out}: written, but {len(errors)} of {len(items)} failed:", *errors]))
     return [item for item, (made, _) in zip(items, outcomes, strict=True) if not made]
+
+
+def _write_item(
+    folder: Path, make: Callable[[Item], Iterable[Output]], item: Item, taken: dict[str, object]
+) -> tuple[bool, str]:
+    """Write an item's files; return whether there were any, and the error if they could not be made.
+
+    An error in writing them is raised, since it concerns all items.
+    """
+    try:
+        outputs = list(make(item))
+    except UserError as error:
+        return False, str(error)
+    except OSError as error:
+        return False, f"{error.filename}: cannot be read ({error.strerror})."
+    owner = object()
+    for place, _ in outputs:
+        if taken.setdefault(_fold(place), owner) is not owner:  # setdefault is atomic
+            return False, f"{place}: is the output of two images; the other one was kept. Rename one of them."
+    for place, content in outputs:
+        _write_output(folder / place, content)
+    return bool(outputs), ""
 
 
 def _write_output(path: Path, content: Raster | bytes) -> None:

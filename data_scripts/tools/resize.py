@@ -11,7 +11,7 @@ If dataset.json has a legend, images in its flat colors are sampled by nearest n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,23 +69,6 @@ class ResizeOptions:
     """Replace all images in the output folder."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """The size to resize to: both sides in pixels, or one of them and the aspect ratio."""
-
-    width: int | None = None
-    height: int | None = None
-    shorter: int | None = None
-    longer: int | None = None
-
-    def of(self, width: int, height: int) -> tuple[int, int]:
-        """Return the new width and height of an image."""
-        if self.width and self.height:
-            return self.width, self.height
-        scale = self.shorter / min(width, height) if self.shorter else (self.longer or 0) / max(width, height)
-        return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def main(argv: Sequence[str]) -> int:
     """Run ``python -m data_scripts resize`` and return the exit code.
 
@@ -94,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
             written; or, after the others are written, images could not be resized.
     """
     options = parse_arguments("resize", ResizeOptions, argv)
-    size = parse_size(options.size, options.shorter, options.longer)
+    new_size = parse_size(options.size, options.shorter, options.longer)
     out = prepare_output(options.out, [options.folder], overwrite=options.overwrite)
     images = find_images(options.folder)
     from ganvas.data.dataset_info import dataset_info
@@ -106,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     def make(path: Path) -> Iterable[Output]:
         raster = read_raster(path, keep_alpha=True)
         H, W, _ = raster.array.shape
-        width, height = size.of(W, H)
+        width, height = new_size(W, H)
         suffix = suffix_for(raster, path.suffix if options.format == "same" else f".{options.format}")
         name = f"{name_in(options.folder, path)}{suffix}"
         if (width, height) == (W, H) and suffix == path.suffix:
@@ -126,11 +109,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse_size(size: str | None, shorter: int | None, longer: int | None) -> Size:
-    """Parse the options of the size.
+def parse_size(size: str | None, shorter: int | None, longer: int | None) -> Callable[[int, int], tuple[int, int]]:
+    """Return a function that maps an image's width and height to the requested ones.
 
     Raises:
-        UserError: None or several are given, or one is not a valid size.
+        UserError: None or several sizes are given, or one is invalid.
     """
     given = [value for value in (size, shorter, longer) if value is not None]
     if len(given) != 1:
@@ -139,9 +122,12 @@ def parse_size(size: str | None, shorter: int | None, longer: int | None) -> Siz
     sides = [int(side) for side in match.groups() if side is not None] if match else []
     if not sides or not all(1 <= side <= MAX_SIDE for side in sides):
         raise UserError(f"The size is {given[0]}; expected pixels from 1 to {MAX_SIDE}, such as 256 or --size 512x256.")
-    if size is None:
-        return Size(shorter=shorter, longer=longer)
-    return Size(width=sides[0], height=sides[-1])
+
+    def scale(width: int, height: int) -> tuple[int, int]:
+        factor = sides[0] / (min(width, height) if shorter else max(width, height))
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    return scale if size is None else lambda width, height: (sides[0], sides[-1])
 
 
 def resize_raster(

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_scripts.__main__ import main
 from data_scripts.sets import earth, earth_places, earth_world
 from data_scripts.sets.earth import EarthConfig, make_earth
 from data_scripts.sets.earth_world import Square, World
@@ -492,8 +491,8 @@ def test_split_without_tiles_is_refused(
         (["--layers", "map:moon"], "satellite:terrain"),
     ],
 )
-def test_bad_values_are_refused(in_process, tmp_path: Path, options: list[str], message: str) -> None:
-    code, _, err = in_process(main)("earth", "--out", tmp_path / "earth", *options)
+def test_bad_values_are_refused(run, tmp_path: Path, options: list[str], message: str) -> None:
+    code, _, err = run("earth", "--out", tmp_path / "earth", *options)
     assert code == 2
     assert message in err
     assert list(tmp_path.iterdir()) == []

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from data_scripts.__main__ import main
-
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LOADERS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
-
-
-@pytest.fixture
-def run(in_process):
-    return in_process(main)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_scripts.__main__ import main
 from data_scripts.sets import catalog, published
 from data_scripts.sets.catalog import FOLDERS, PUBLISHED, PublishedSet
 from data_scripts.sets.download import RetryPolicy
@@ -87,11 +86,6 @@ def maps(serve, monkeypatch):
     server.change = change
     change()
     return server
-
-
-@pytest.fixture
-def run(in_process):
-    return in_process(main)
 
 
 def content_of(out):

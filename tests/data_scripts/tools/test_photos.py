@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts.__main__ import main
 from data_scripts.tools.edges import draw_edges
 from data_scripts.tools.grayscale import luminance
 from data_scripts.tools.photos import split_of
@@ -22,11 +21,6 @@ from ganvas.data.paired import PairedDataset
 from ganvas.data.pairs import find_pairs
 
 NAMES = [f"photo{number}" for number in range(4000)]
-
-
-@pytest.fixture
-def run(in_process):
-    return in_process(main)
 
 
 class TestSplits:

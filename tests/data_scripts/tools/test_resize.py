@@ -14,16 +14,10 @@ import tifffile
 from PIL import Image
 from rasterio.transform import from_origin
 
-from data_scripts.__main__ import main
-from data_scripts.tools.resize import Size, parse_size, resize
+from data_scripts.tools.resize import parse_size, resize
 from ganvas.data.decode import read_image, read_raster
 from ganvas.data.encode import write_image
 from ganvas.errors import UserError
-
-
-@pytest.fixture
-def run(in_process):
-    return in_process(main)
 
 
 def noise(seed, height, width, channels=3, dtype=np.uint8):
@@ -91,11 +85,11 @@ class TestSize:
         ],
     )
     def test_sizes_of_an_image_twice_as_wide_as_high(self, given, expected):
-        assert parse_size(*given).of(600, 300) == expected
+        assert parse_size(*given)(600, 300) == expected
 
     def test_sizes_of_an_image_twice_as_high_as_wide(self):
-        assert Size(shorter=286).of(400, 800) == (286, 572)
-        assert Size(longer=286).of(400, 800) == (143, 286)
+        assert parse_size(None, 286, None)(400, 800) == (286, 572)
+        assert parse_size(None, None, 286)(400, 800) == (143, 286)
 
     @pytest.mark.parametrize(
         "given",

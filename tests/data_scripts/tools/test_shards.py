@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts.__main__ import main
 from ganvas.data.pairs import find_pairs
-
-
-@pytest.fixture
-def run(in_process):
-    return in_process(main)
 
 
 @pytest.fixture

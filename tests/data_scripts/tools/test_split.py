@@ -7,15 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_scripts.__main__ import main
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
 from ganvas.data.pairs import find_pairs
-
-
-@pytest.fixture
-def run(in_process):
-    return in_process(main)
 
 
 def halves(left, right, width=4, height=4):

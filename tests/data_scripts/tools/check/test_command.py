@@ -12,7 +12,6 @@ import tifffile
 from PIL import Image
 from rasterio.rio.main import main_group
 
-from data_scripts.__main__ import main
 from ganvas.data.encode import write_image
 
 ROOT = Path(__file__).parents[4]
@@ -39,9 +38,8 @@ def scene(path, seed, **options):
 
 
 @pytest.fixture
-def check(in_process):
+def check(run):
     """Check a dataset, expect an exit code and texts in the report, and return the report."""
-    run = in_process(main)
 
     def check(root, expected_code, *texts):
         code, out, err = run("check", root)

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from data_scripts.__main__ import main
 from ganvas.data.digits import FILES
 
 TRAIN, TRAIN_LABELS = FILES["train"]
@@ -14,8 +13,7 @@ TEST, TEST_LABELS = FILES["test"]
 
 
 @pytest.fixture
-def check(in_process):
-    run = in_process(main)
+def check(run):
     return lambda *arguments: run("check", *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Near-duplicates: copies that were changed as people change them are found, and nothing else is."""
+"""Near-duplicates: copies with common changes are found, and nothing else."""
 
 import io
 
@@ -78,7 +78,7 @@ def test_a_changed_copy_is_found_among_others_and_only_that(change):
 
 @pytest.mark.slow
 def test_among_unrelated_pictures_nothing_is_found():
-    assert find_near_duplicates(*samples_of([scene(seed) for seed in range(400)])) == []
+    assert find_near_duplicates(*samples_of([scene(seed) for seed in range(200)])) == []
 
 
 def test_the_surest_come_first():
@@ -97,7 +97,7 @@ def test_splits_and_identical_content_are_told_apart():
     assert found == {("0", "2"): True, ("1", "2"): True, ("2", "3"): True, ("0", "3"): False, ("1", "3"): False}
 
 
-@pytest.mark.parametrize("block", [1, 70, 2**22])
+@pytest.mark.parametrize("block", [1, 70])
 def test_the_size_of_blocks_changes_nothing(monkeypatch, block):
     pictures = [scene(seed) for seed in range(12)]
     samples, views = samples_of([*pictures, *map(compressed, pictures)])
@@ -141,7 +141,7 @@ class TestPairs:
         assert found.likeness == pytest.approx(likeness(rows[1], rows[3]), abs=1e-3)
         assert found.likeness < likeness(rows[0], rows[2])
 
-    def test_a_picture_is_not_compared_with_a_pair(self):
+    def test_an_image_is_not_compared_with_a_pair(self):
         rows = np.stack([thumbnail(scene(1))] * 3)
         samples = [Sample("0", "train", ("x",), (0,)), Sample("1", "train", ("y",), (1, 2))]
         assert find_near_duplicates(samples, rows) == []
@@ -163,9 +163,8 @@ class TestMeasures:
         others = [likeness(one, thumbnail(scene(seed))) for seed in range(2, 60)]
         assert 0 <= min(others) <= max(others) < 0.5
 
-    @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-    def test_views_are_means_of_what_they_cover(self, dtype, channels):
+    @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.float32, 5)])
+    def test_thumbnails_are_means_of_what_they_cover(self, dtype, channels):
         values = np.random.default_rng(1).integers(0, 256, (128, 192, channels)).astype(dtype)
         values[0, 0], values[0, 1] = 0, 255  # all types span the same range
         seen = thumbnail(values)
