@@ -18,8 +18,8 @@ from pathlib import Path
 import tyro
 
 from benchmarks.common import has_begun
-from dcgan.classifier import Judge, cached_classifier
-from dcgan.data import load_pictures
+from dcgan.classifier import FeatureClassifier, cached_classifier
+from dcgan.data import load_images
 from dcgan.evaluate import coverage_and_entropy
 from dcgan.model import load_sampler
 from ganvas.console import run_command
@@ -111,7 +111,7 @@ def train(plan: Plan, options: Options) -> None:
     subprocess.run([sys.executable, "-m", "dcgan", "train", *arguments, *flags], check=True)
 
 
-def measure(run: Path, judge: Judge, known: list[dict[str, float]]) -> list[dict[str, float]]:
+def measure(run: Path, judge: FeatureClassifier, known: list[dict[str, float]]) -> list[dict[str, float]]:
     """Count the classes that each checkpoint's generator draws; ``known`` ones are not measured again."""
     done = {record["step"]: record for record in known}
     for folder in sorted((run / "checkpoints").glob("step-*")):
@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> int:
     wanted = [p for p in plans(options) if only is None or any(fnmatchcase(p.name, each) for each in only)]
     for plan in [] if options.draw_only else wanted:
         train(plan, options)
-    training_set, test_set = (load_pictures(options.data, split, root=options.data_root) for split in ("train", "test"))
+    training_set, test_set = (load_images(options.data, split, root=options.data_root) for split in ("train", "test"))
     judge = cached_classifier(training_set, test_set)
     record = options.out / "collapse.json"
     known = read_json(record, "the measurements") if record.exists() else {}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from benchmarks.step_tools import Batch, Step, channels_last, forward_flops, noise_batch, plain_adam, set_up
-from dcgan.data import PictureDataset, Pictures
+from dcgan.data import ImageSet, ImageSetDataset
 from dcgan.networks import build_networks, init_weights
 from dcgan.step import DcganStep
 from ganvas.data.sampling import ResumableBatchSampler
@@ -26,9 +26,9 @@ def make_batch(batch_size: int, image_size: int, device: str) -> Batch:
 def loaded_batches(batch_size: int, image_size: int, steps: int) -> Iterator[Batch]:
     """Load batches as a training on all of MNIST does: 60,000 images in memory as uint8."""
     pixels = torch.randint(0, 256, (60_000, 1, image_size, image_size), dtype=torch.uint8)
-    data = Pictures(pixels, torch.zeros(60_000, dtype=torch.int64), tuple("0123456789"), "noise", "")
+    data = ImageSet(pixels, torch.zeros(60_000, dtype=torch.int64), tuple("0123456789"), "noise", "")
     sampler = ResumableBatchSampler(60_000, batch_size, seed=0, stop_step=steps)
-    return iter(DataLoader(PictureDataset(data, "signed"), batch_sampler=sampler))
+    return iter(DataLoader(ImageSetDataset(data, "signed"), batch_sampler=sampler))
 
 
 def plain_networks(image_size: int) -> tuple[nn.Module, nn.Module]:

@@ -1,53 +1,46 @@
-"""The judge of drawn images: a small classifier of the real ones, trained once for a dataset and then kept.
+"""The feature classifier that ``dcgan evaluate`` measures with: trained once for a dataset and then cached.
 
-Its penultimate layer is the feature space of ``dcgan evaluate`` (in the place of Inception's in Heusel et al. 2017,
-which knows photographs), and its labels say what was drawn. Training runs on the CPU from a fixed seed and leaves the
-global random state alone. Other thread counts, versions and machines round differently and give other weights: figures
-are comparable where `Judge.digest` is equal, and only there.
+Its penultimate layer is the feature space (instead of Inception's in Heusel et al. 2017, which is for photographs), and
+its labels tell which classes are drawn. Training runs on the CPU from a fixed seed and does not touch the global random
+state. Other thread counts, versions and machines round differently and result in other weights: metrics are comparable
+only if `FeatureClassifier.digest` is equal.
 """
 
 import hashlib
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
-from dcgan.data import Pictures
+from dcgan.data import ImageSet
 from ganvas.errors import UserError
 from ganvas.files import new_folder
 from ganvas.json_files import read_json, write_json
+from ganvas.log import logger, track
 from ganvas.models.folder import load_weights
 from ganvas.models.tensors import load_tensors, save_tensors
 
-VERSION = 1  # of the classifier and its training; another one is trained again
+VERSION = 1  # of the network and its training; classifiers of another version are trained again
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-BARS = {"mnist": 0.990, "mnist5k": 0.975, "fashion-mnist": 0.910}  # the last: three seeds gave 0.917 to 0.920
-FAIR_ACCURACY = 0.9  # of other data: below it, a warning
+REQUIRED_ACCURACY = {"mnist": 0.990, "mnist5k": 0.975, "fashion-mnist": 0.910}  # the last: three seeds, 0.917 to 0.920
+FAIR_ACCURACY = 0.9  # of other datasets: a warning below it
 
 WIDTH = 128  # of the features
-LARGEST_SIDE = 32  # pixels; larger images are averaged down to it, so that every set trains in minutes
+MAX_SIDE = 32  # pixels; larger images are downscaled to it, so that every dataset takes minutes
 BATCH_SIZE = 128
-SEEN = 1875 * BATCH_SIZE  # images in training, whatever the set: MNIST goes by four times, mnist5k sixty times
+TRAINING_IMAGES = 1875 * BATCH_SIZE  # for any dataset: four epochs of MNIST, sixty of mnist5k
 LR = 3e-3
 WEIGHT_DECAY = 0.01
-SHIFT = 1  # pixel, at most, each way: nothing is drawn exactly in the middle
+MAX_SHIFT = 1  # pixels each way, as augmentation
 
 
-class Classifier(nn.Module):
-    """Three 3x3 convolutions with batch norm, then a dense layer whose ReLU gives the features.
-
-    Args:
-        channels: Of the images.
-        num_classes: K.
-    """
+class ClassifierNetwork(nn.Module):
+    """Three 3x3 convolutions with batch norm, and a dense layer whose ReLU outputs are the features."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -60,28 +53,21 @@ class Classifier(nn.Module):
             nn.AdaptiveMaxPool2d(4),
             nn.Flatten(),  # [N, 64 * 4 * 4]
             nn.Linear(64 * 4 * 4, WIDTH, bias=False),
-            nn.BatchNorm1d(WIDTH),  # gives all features a like scale, as distances between them need
+            nn.BatchNorm1d(WIDTH),  # gives all features the same scale, for distances between them
             nn.ReLU(inplace=True),
         )
         self.head = nn.Linear(WIDTH, num_classes)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Give the penultimate layer.
-
-        Args:
-            images: [N, C, S, S] uint8.
-
-        Returns:
-            [N, 128], not negative.
-        """
-        x = pictures.float() / 127.5 - 1
-        if x.shape[-1] > LARGEST_SIDE:
-            x = F.adaptive_avg_pool2d(x, LARGEST_SIDE)
+    def features(self, images: Tensor) -> Tensor:
+        """Return the penultimate layer of images [N, C, S, S] uint8: [N, 128], not negative."""
+        x = images.float() / 127.5 - 1
+        if x.shape[-1] > MAX_SIDE:
+            x = F.adaptive_avg_pool2d(x, MAX_SIDE)
         return self.body(x)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Classify images, [N, C, S, S] uint8, as logits [N, K]."""
-        return self.head(self.features(pictures))
+        return self.head(self.features(images))
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
@@ -89,117 +75,116 @@ def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
-class Judge:
+class FeatureClassifier:
     """A trained classifier.
 
     Attributes:
         network: In eval mode, on the CPU.
-        accuracy: Share of the real test images that it classifies rightly.
+        accuracy: On the real test images.
         digest: SHA-256 of its weights.
     """
 
-    network: Classifier
+    network: ClassifierNetwork
     accuracy: float
     digest: str
 
     @torch.no_grad()
-    def features(self, pictures: Tensor, batch_size: int = 500) -> Tensor:
-        """Give the feature vectors of images, [n, C, S, S] uint8, as [n, 128] float32."""
-        return torch.cat([self.network.features(part) for part in pictures.split(batch_size)])
+    def features(self, images: Tensor, batch_size: int = 500) -> Tensor:
+        """Return the features of images [n, C, S, S] uint8: [n, 128] float32."""
+        return torch.cat([self.network.features(part) for part in images.split(batch_size)])
 
     @torch.no_grad()
     def classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Give labels, [n] int64, and confidences, [n] in (0, 1], of what `features` gave."""
+        """Return labels [n] int64 and confidences [n] in (0, 1] for the output of `features`."""
         confidence, labels = self.network.head(features).softmax(dim=1).max(dim=1)
         return labels, confidence
 
-    def predict(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Give labels, [n] int64, and confidences, [n] in (0, 1], of images, [n, C, S, S] uint8."""
-        return self.classify(self.features(pictures))
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels [n] int64 and confidences [n] in (0, 1] of images [n, C, S, S] uint8."""
+        return self.classify(self.features(images))
 
 
-def cached_classifier(train: Pictures, test: Pictures) -> Judge:
-    """Give the judge of a dataset: the one that is kept, or a new one, which is then kept.
-
-    A cache that cannot be read or written costs a line on standard error, and time.
+def cached_classifier(train: ImageSet, test: ImageSet) -> FeatureClassifier:
+    """Return the classifier of a dataset, from the cache or newly trained.
 
     Raises:
-        UserError: The images have no labels, or the classifier stays below the bar of its dataset.
+        UserError: The images have no labels, or the accuracy is below what is required for the dataset.
     """
-    judge = find_cached(train)
-    if judge is None:
+    classifier = find_cached(train)
+    if classifier is None:
         if _cache_folder(train).exists():
-            _note(f"{_cache_folder(train)}: is damaged or of another version; the classifier is trained again.")
-        judge = train_classifier(train, test)
-        _require_bar(train.name, judge.accuracy)
-        _keep(judge, train)
-    if train.name not in BARS and judge.accuracy < FAIR_ACCURACY:
-        _note(
-            f"Warning: the classifier is right on only {judge.accuracy:.1%} of the real test images of {train.name}. "
-            "Figures that go by its labels (coverage of classes, entropy, fidelity) say little."
+            logger.warning(f"{_cache_folder(train)}: is damaged or of another version; training the classifier again.")
+        classifier = train_classifier(train, test)
+        _require_accuracy(train.name, classifier.accuracy)
+        _save(classifier, train)
+    if train.name not in REQUIRED_ACCURACY and classifier.accuracy < FAIR_ACCURACY:
+        logger.warning(
+            f"Warning: the classifier's accuracy on the real test images of {train.name} is only "
+            f"{classifier.accuracy:.1%}. Metrics that use its labels (coverage of classes, entropy, fidelity) are "
+            "unreliable."
         )
-    return judge
+    return classifier
 
 
-def find_cached(train: Pictures) -> Judge | None:
-    """Give the judge of a training set if a whole one is kept; never train one."""
+def find_cached(train: ImageSet) -> FeatureClassifier | None:
+    """Return the classifier of a training set if an undamaged one is cached."""
     try:
         folder = _cache_folder(train)
         config = read_json(folder / CONFIG, "a classifier's config")
         if not config.items() >= _identity(train).items():
             return None
-        network = Classifier(train.pictures.shape[1], len(train.classes))
+        network = ClassifierNetwork(train.images.shape[1], len(train.classes))
         load_weights(network, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
         digest = weights_digest(network)
-        return Judge(network.eval(), float(config["accuracy"]), digest) if digest == config["digest"] else None
+        if digest != config["digest"]:
+            return None
+        return FeatureClassifier(network.eval(), float(config["accuracy"]), digest)
     except (UserError, KeyError, TypeError, ValueError):
         return None
 
 
-def train_classifier(train: Pictures, test: Pictures, *, seed: int = 0) -> Judge:
-    """Train a classifier on the CPU and measure it; a minute or two.
+def train_classifier(train: ImageSet, test: ImageSet, *, seed: int = 0) -> FeatureClassifier:
+    """Train a classifier on the CPU, in a minute or two, and measure its accuracy.
 
-    Adam with decoupled weight decay, at a rate that rises and falls once (Smith and Topin 2018); shifts of a pixel.
+    AdamW with a one-cycle learning rate (Smith and Topin 2018); images are shifted by up to a pixel.
 
     Args:
         train: Training images, with labels.
-        test: Images to measure the accuracy on, with labels.
-        seed: Decides the weights, the order and the shifts.
+        test: Test images, with labels.
+        seed: Of weights, order and shifts.
 
     Raises:
-        UserError: There are no labels, or the two sets are of different classes or sizes.
+        UserError: Labels are missing, or the two sets differ in classes or size.
     """
     labels, test_labels = _labels(train), _labels(test)
-    if (train.classes, train.pictures.shape[1:]) != (test.classes, test.pictures.shape[1:]):
+    if (train.classes, train.images.shape[1:]) != (test.classes, test.images.shape[1:]):
         raise UserError(
             f"{train.name}: training and test images differ in classes or size ({len(train.classes)} and "
             f"{len(test.classes)} classes). Give both the same folders of classes."
         )
-    network = _start(train, seed)
+    network = _build_network(train, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-    batches = SEEN // BATCH_SIZE
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=batches)
-    chance = torch.Generator().manual_seed(seed)
-    passes = -(-SEEN // len(labels))
-    order = torch.cat([torch.randperm(len(labels), generator=chance) for _ in range(passes)])
+    steps = TRAINING_IMAGES // BATCH_SIZE
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    epochs = -(-TRAINING_IMAGES // len(labels))
+    order = torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(epochs)])
 
-    progress = Console(stderr=True)
-    title = f"training the classifier of {train.name}, once"
-    for i in track(range(batches), title, console=progress, transient=True, disable=not progress.is_terminal):
-        chosen = order[i * BATCH_SIZE : (i + 1) * BATCH_SIZE]
-        loss = F.cross_entropy(network(_shifted(train.pictures[chosen], chance)), labels[chosen])
+    for i in track(range(steps), f"training the classifier of {train.name}, once", steps):
+        batch = order[i * BATCH_SIZE : (i + 1) * BATCH_SIZE]
+        loss = F.cross_entropy(network(_shift_randomly(train.images[batch], generator)), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
 
-    unmeasured = Judge(network.eval(), 0.0, weights_digest(network))
-    predicted, _ = unmeasured.predict(test.pictures)
-    return Judge(network, (predicted == test_labels).double().mean().item(), unmeasured.digest)
+    digest = weights_digest(network.eval())
+    predicted, _ = FeatureClassifier(network, 0.0, digest).predict(test.images)
+    return FeatureClassifier(network, (predicted == test_labels).double().mean().item(), digest)
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Give the SHA-256 of a network's weights: names, shapes and values."""
+    """Return the SHA-256 of a network's weights: names, shapes and values."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -207,28 +192,24 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _start(train: Pictures, seed: int) -> Classifier:
-    """Build the network in training mode; torch's own start draws from the global state, which is put back."""
+def _build_network(train: ImageSet, seed: int) -> ClassifierNetwork:
+    """Build the network in training mode, with the global random state as before."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators too
-        return Classifier(train.pictures.shape[1], len(train.classes)).train()
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators, too
+        return ClassifierNetwork(train.images.shape[1], len(train.classes)).train()
 
 
-def _shifted(pictures: Tensor, chance: torch.Generator) -> Tensor:
-    """Move each image by up to `SHIFT` pixels each way; black comes in. [N, C, S, S] to the same."""
-    N, C, S, _ = pictures.shape
-    padded = F.pad(pictures, (SHIFT,) * 4)
-    top, left = torch.randint(0, 2 * SHIFT + 1, (2, N, 1), generator=chance)
+def _shift_randomly(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each of [N, C, S, S] by up to `MAX_SHIFT` pixels each way, padded with black."""
+    N, C, S, _ = images.shape
+    padded = F.pad(images, (MAX_SHIFT,) * 4)
+    top, left = torch.randint(0, 2 * MAX_SHIFT + 1, (2, N, 1), generator=generator)
     rows, columns = top + torch.arange(S), left + torch.arange(S)  # [N, S]
-    return padded[
-        torch.arange(N)[:, None, None, None],
-        torch.arange(C)[None, :, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
+    n, c = torch.arange(N)[:, None, None, None], torch.arange(C)[None, :, None, None]
+    return padded[n, c, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def _labels(data: Pictures) -> Tensor:
+def _labels(data: ImageSet) -> Tensor:
     if data.labels is None:
         raise UserError(
             f"{data.name}: has no labels, and the classifier that measures drawn images learns from them. "
@@ -237,38 +218,34 @@ def _labels(data: Pictures) -> Tensor:
     return data.labels
 
 
-def _require_bar(name: str, accuracy: float) -> None:
-    bar = BARS.get(name, 0.0)
-    if accuracy < bar:
+def _require_accuracy(name: str, accuracy: float) -> None:
+    required = REQUIRED_ACCURACY.get(name, 0.0)
+    if accuracy < required:
         raise UserError(
-            f"The classifier of {name} is right on {accuracy:.2%} of the real test images, and {bar:.1%} is needed "
-            "for figures that mean something. Nothing was kept. Check that the data is whole (download it again)."
+            f"The classifier of {name} has an accuracy of {accuracy:.2%} on the real test images; {required:.1%} is "
+            "required for meaningful metrics. It was not kept. Check that the data is complete (download it again)."
         )
 
 
-def _identity(train: Pictures) -> dict[str, Any]:
+def _identity(train: ImageSet) -> dict[str, Any]:
     return {"version": VERSION, "data": train.name, "data_digest": train.digest}
 
 
-def _cache_folder(train: Pictures) -> Path:
+def _cache_folder(train: ImageSet) -> Path:
     home = os.environ.get("GANVAS_CACHE")
     try:
         root = Path(home) if home else Path.home() / ".cache" / "ganvas"
-    except RuntimeError:  # a user without a home, as some containers have
-        raise UserError("There is no home folder to keep a classifier in. Set GANVAS_CACHE to a folder.") from None
+    except RuntimeError:  # a user without a home, as in some containers
+        raise UserError("There is no home folder for the cache. Set GANVAS_CACHE to a folder.") from None
     name = re.sub(r"[^\w.-]", "_", train.name)
     return root / "classifiers" / f"{name}-{train.digest[:12]}-{train.image_size}"
 
 
-def _keep(judge: Judge, train: Pictures) -> None:
-    folder = _cache_folder(train)
+def _save(classifier: FeatureClassifier, train: ImageSet) -> None:
+    config = _identity(train) | {"accuracy": classifier.accuracy, "digest": classifier.digest}
     try:
-        with new_folder(folder) as aside:
-            save_tensors(aside / WEIGHTS, judge.network.state_dict())
-            write_json(aside / CONFIG, _identity(train) | {"accuracy": judge.accuracy, "digest": judge.digest})
+        with new_folder(_cache_folder(train)) as temporary:
+            save_tensors(temporary / WEIGHTS, classifier.network.state_dict())
+            write_json(temporary / CONFIG, config)
     except UserError as error:
-        _note(f"{error} The classifier is not kept. GANVAS_CACHE names another place.")
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+        logger.warning(f"{error} The classifier is not cached. Set GANVAS_CACHE to another folder.")

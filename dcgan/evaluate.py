@@ -1,12 +1,11 @@
-"""What ``dcgan evaluate`` does: figures of drawn images, each beside the same figure of real ones.
+"""The command ``dcgan evaluate``: metrics of drawn images beside those of real test images.
 
-Everything is compared with the training set, in the feature space of `dcgan.classifier`. The real test images, put
-in the model's place, give the ceiling: what a model would score that draws as nature does.
+Everything is compared with the training set, in the feature space of `dcgan.classifier`. The metrics of real test
+images in the place of the model's are the ceiling: the score of a perfect model.
 """
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dcgan.classifier import Judge, cached_classifier
+from dcgan.classifier import FeatureClassifier, cached_classifier
 from dcgan.config import DataConfig, DcganConfig
-from dcgan.data import Pictures, choose, load_pictures
+from dcgan.data import ImageSet, choose, load_images
 from dcgan.labels import LABELS
 from dcgan.measures import (
     checkerboard_energy,
@@ -37,19 +36,20 @@ from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.results import EVALUATION, keep_with_run
 from ganvas.json_files import read_json
+from ganvas.log import logger
 from ganvas.models.folder import CONFIG, find_model, local_model
 from ganvas.options import from_json
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Evaluate
 
-FEWEST_PICTURES = 50  # below it, neighbors and covariances say nothing
-EVEN_SHARE = 0.2  # of an even share, from which a class counts as drawn: 2% for ten classes
+MIN_IMAGES = 50  # neighbors and covariances of fewer are meaningless
+MIN_SHARE = 0.2  # of an even share, for a class to count as drawn: 2% for ten classes
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What ``--compare`` needs of another evaluation.json."""
+class OtherEvaluation:
+    """The fields of another evaluation.json that ``--compare`` needs."""
 
     model: str
     pictures: int
@@ -59,159 +59,157 @@ class Earlier:
 
 
 def run_evaluate(options: "Evaluate") -> int:
-    """Draw images by a model and measure them.
+    """Draw images with a model and measure them.
 
     Raises:
-        UserError: A bad seed, no model or data, data without labels, too few images, a classifier below its bar, or
-            a comparison with figures that another classifier gave.
+        UserError: The seed, model or data are invalid, the data has no labels or too few images, the classifier is not
+            accurate enough, or the evaluation to compare with used another classifier.
     """
     require_seed(options.seed)
     if options.out is not None:
         require_output_folder(options.out)
-    earlier = _read_earlier(options.compare) if options.compare is not None else None
+    other = _read_other(options.compare) if options.compare is not None else None
     model = local_model(options.model)
     sampler = load_sampler(model, device=choose_device(options.device))
-    trained_on = _trained_on(model)
-    data = options.data or trained_on.data or sampler.config.data
-    train, test = _open_data(sampler.config, data, options.data_root or _root_of(trained_on, data))
+    training_data = _training_data(model)
+    data = options.data or training_data.data or sampler.config.data
+    train, test = _load_data(sampler.config, data, options.data_root or _root_of(training_data, data))
     _require_enough(options.samples, train, test)
-    judge = cached_classifier(train, test)
-    if earlier is not None:
-        _require_comparable(earlier, options.samples, judge)
-    console = Console(stderr=True)
-    with console.status(f"drawing {options.samples:,} images"):
-        fake = sampler.sample(options.samples, options.seed)
-    with console.status("measuring them, and the real test images"):
-        figures = measure(fake, train, test, judge, sampler.turns(options.samples))
-    result = {
-        "model": str(options.model),
-        "data": data,
-        "split": "test",
-        "seed": options.seed,
-        **figures,
-    }
+    classifier = cached_classifier(train, test)
+    if other is not None:
+        _require_comparable(other, options.samples, classifier)
+    logger.info(f"Drawing {options.samples:,} images")
+    fake = sampler.sample(options.samples, options.seed)
+    logger.info("Measuring them and the real test images")
+    metrics = measure(fake, train, test, classifier, sampler.cycled_labels(options.samples))
+    result = {"model": str(options.model), "data": data, "split": "test", "seed": options.seed, **metrics}
     if options.json:
-        print(json.dumps(result | ({"compared_with": vars(earlier)} if earlier is not None else {})))
+        print(json.dumps(result | ({"compared_with": vars(other)} if other is not None else {})))
     else:
-        _print_table(result, earlier)
+        _print_table(result, other)
 
-    # Write files, now that no full disk can take the figures.
+    # Write files last: a full disk then loses no metrics.
     if options.out is not None:
         suffix = "png" if sampler.config.channels in (1, 3) else "tif"
-        for number, picture in enumerate(fake):
-            write_image(options.out / f"{number:05d}.{suffix}", picture.permute(1, 2, 0).numpy())  # [S, S, C]
+        for number, image in enumerate(fake):
+            write_image(options.out / f"{number:05d}.{suffix}", image.permute(1, 2, 0).numpy())  # [S, S, C]
     keep_with_run(options.model, result)
     return 0
 
 
 def measure(
-    fake: Tensor, train: Pictures, test: Pictures, judge: Judge, requested_labels: Tensor | None = None
+    fake: Tensor,
+    train: ImageSet,
+    test: ImageSet,
+    classifier: FeatureClassifier,
+    requested_labels: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Give all figures of drawn images, and of the real test images in their place.
+    """Compute all metrics of drawn images, and of the real test images.
 
-    Distances, precision, recall, density, coverage and diversity depend on the number of images: they are taken
-    between equally many (``compared``) of each set, picked by chance from a fixed seed. All others go over all.
+    Distances, precision, recall, density, coverage and diversity depend on the number of images: they are computed for
+    equal numbers (``compared``) of each set, chosen at random from a fixed seed. All others use all images.
 
     Args:
         fake: [n, C, S, S] uint8.
-        train: Real images that the model learned from, with labels.
-        test: Real images that it has not seen, with labels.
-        judge: The classifier of these data.
-        requested_labels: [n] int64, what a conditional model was asked for; adds the figure "label_fidelity".
+        train: Training images, with labels.
+        test: Test images, with labels.
+        classifier: The classifier of this dataset.
+        requested_labels: [n] int64, the labels that a conditional model drew; adds the metric "label_fidelity".
 
     Returns:
-        JSON values: "images", "compared", "classifier", "metrics" and "ceiling" as {name: {"mean": value}}, and
-        "label_histogram", the number of drawn images of each class. A figure that is not defined is missing.
+        JSON values: "pictures" and "compared" (numbers of images), "classifier", "metrics" and "ceiling" as
+        {name: {"mean": value}}, without undefined metrics, and "label_histogram", the drawn images of each class.
     """
     if train.labels is None or test.labels is None:
         raise ValueError("train and test need labels")
-    K, compared = len(train.classes), min(len(fake), len(train.pictures), len(test.pictures))
-    chosen = choose(len(train.pictures), compared)
-    # A hundredth of the real digits has a stray pixel: only the whole set says how many are to be expected.
-    reference = _Reference(train.pictures[chosen], train.labels[chosen], judge, speckle(train.pictures))
-    ours, labels = reference.figures(fake, requested_labels)
-    real, seen = reference.figures(test.pictures, None if requested_labels is None else test.labels)
-    for figures, pictures, its_labels in ((ours, fake, labels), (real, test.pictures, seen)):
-        figures["near_copies"] = near_copies(
-            train.pictures, test.pictures, pictures, test_labels=test.labels, fake_labels=its_labels
+    compared = min(len(fake), len(train.images), len(test.images))
+    chosen = choose(len(train.images), compared)
+    reference = _Reference(
+        train.images[chosen],
+        train.labels[chosen],
+        classifier.features(train.images[chosen]),
+        speckle(train.images),  # of all: one real digit in a hundred has any
+    )
+
+    def all_metrics(images: Tensor, requested: Tensor | None) -> tuple[dict[str, float], Tensor]:
+        values, labels = _metrics(images, requested, reference, classifier)
+        values["near_copies"] = near_copies(
+            train.images, test.images, images, test_labels=test.labels, fake_labels=labels
         )
+        return values, labels
+
+    metrics, labels = all_metrics(fake, requested_labels)
+    ceiling, _ = all_metrics(test.images, None if requested_labels is None else test.labels)
     return {
         "pictures": len(fake),
         "compared": compared,
-        "classifier": {"digest": judge.digest, "accuracy": judge.accuracy},
-        "metrics": _means(ours),
-        "ceiling": _means(real),
-        "label_histogram": torch.bincount(labels, minlength=K).tolist(),
+        "classifier": {"digest": classifier.digest, "accuracy": classifier.accuracy},
+        "metrics": _means(metrics),
+        "ceiling": _means(ceiling),
+        "label_histogram": torch.bincount(labels, minlength=len(train.classes)).tolist(),
     }
 
 
-def coverage_and_entropy(fake: Tensor, judge: Judge) -> tuple[int, float]:
-    """Give the number of classes that are drawn, and the entropy of the labels in bits.
-
-    Args:
-        fake: [n, C, S, S] uint8.
-        judge: The classifier of these data.
-    """
-    labels, _ = judge.predict(fake)
-    return _coverage_and_entropy(labels, judge.network.head.out_features)
+def coverage_and_entropy(fake: Tensor, classifier: FeatureClassifier) -> tuple[int, float]:
+    """Return the number of classes in images [n, C, S, S] uint8, and the entropy of their labels in bits."""
+    labels, _ = classifier.predict(fake)
+    return _coverage_and_entropy(labels, classifier)
 
 
-def _coverage_and_entropy(labels: Tensor, num_classes: int) -> tuple[int, float]:
-    share = EVEN_SHARE / num_classes
-    return class_coverage(labels, num_classes, share=share), label_entropy(labels, num_classes)
+def _coverage_and_entropy(labels: Tensor, classifier: FeatureClassifier) -> tuple[int, float]:
+    num_classes = classifier.network.head.out_features
+    return class_coverage(labels, num_classes, share=MIN_SHARE / num_classes), label_entropy(labels, num_classes)
 
 
+@dataclass(frozen=True)
 class _Reference:
-    """Training images, and what is known of them, to measure other sets against.
+    """Training images that others are compared with: [n, C, S, S] uint8, [n] labels, [n, 128] features."""
 
-    Args:
-        images: [n, C, S, S] uint8.
-        labels: [n] int64.
-        judge: The classifier.
-        real_speckle: Stray pixels of a real image.
-    """
-
-    def __init__(self, pictures: Tensor, labels: Tensor, judge: Judge, real_speckle: float) -> None:
-        self.pictures, self.labels, self.judge, self.real_speckle = pictures, labels, judge, real_speckle
-        self.features = judge.features(pictures)
-
-    def figures(self, pictures: Tensor, requested: Tensor | None) -> tuple[dict[str, float], Tensor]:
-        """Give all figures of a set, [m, C, S, S] uint8 with m >= n, and the classes that are seen in it."""
-        features = self.judge.features(pictures)
-        labels, confidence = self.judge.classify(features)
-        chosen = choose(len(pictures), len(self.pictures))
-        near = features[chosen]
-        precision, recall = precision_recall(self.features, near)
-        density, coverage = density_coverage(self.features, near)
-        drawn_classes, entropy = _coverage_and_entropy(labels, self.judge.network.head.out_features)
-        figures = {
-            "frechet_distance": frechet_distance(self.features, near),
-            "kernel_distance": kernel_distance(self.features, near),
-            "precision": precision,
-            "recall": recall,
-            "density": density,
-            "coverage": coverage,
-            "class_coverage": float(drawn_classes),
-            "label_entropy": entropy,
-            "mean_confidence": confidence.double().mean().item(),
-            # By pixels: the classifier's own training makes images of one class alike in its features.
-            "within_class_diversity": within_class_diversity(
-                self.pictures, self.labels, pictures[chosen], labels[chosen]
-            ),
-            "speckle": speckle(pictures) / self.real_speckle if self.real_speckle else math.nan,
-            "checkerboard_energy": checkerboard_energy(pictures),
-        }
-        if requested is not None:
-            figures["label_fidelity"] = (labels == requested).double().mean().item()
-        return figures, labels
+    images: Tensor
+    labels: Tensor
+    features: Tensor
+    speckle: float
 
 
-def _means(figures: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    return {name: {"mean": value} for name, value in figures.items() if math.isfinite(value)}
+def _metrics(
+    images: Tensor, requested: Tensor | None, reference: _Reference, classifier: FeatureClassifier
+) -> tuple[dict[str, float], Tensor]:
+    """Return the metrics of [m, C, S, S] uint8, m >= n, and the labels that the classifier assigns."""
+    features = classifier.features(images)
+    labels, confidence = classifier.classify(features)
+    chosen = choose(len(images), len(reference.images))
+    compared = features[chosen]
+    precision, recall = precision_recall(reference.features, compared)
+    density, coverage = density_coverage(reference.features, compared)
+    drawn_classes, entropy = _coverage_and_entropy(labels, classifier)
+    metrics = {
+        "frechet_distance": frechet_distance(reference.features, compared),
+        "kernel_distance": kernel_distance(reference.features, compared),
+        "precision": precision,
+        "recall": recall,
+        "density": density,
+        "coverage": coverage,
+        "class_coverage": float(drawn_classes),
+        "label_entropy": entropy,
+        "mean_confidence": confidence.double().mean().item(),
+        # In pixel space: the classifier's training makes the features of a class alike.
+        "within_class_diversity": within_class_diversity(
+            reference.images, reference.labels, images[chosen], labels[chosen]
+        ),
+        "speckle": speckle(images) / reference.speckle if reference.speckle else math.nan,
+        "checkerboard_energy": checkerboard_energy(images),
+    }
+    if requested is not None:
+        metrics["label_fidelity"] = (labels == requested).double().mean().item()
+    return metrics, labels
 
 
-def _trained_on(model: Path) -> DataConfig:
-    """Give the data options of the run that a model lies in; empty ones for a model that was shared without it."""
+def _means(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    return {name: {"mean": value} for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _training_data(model: Path) -> DataConfig:
+    """Return the data options of the run that contains a model; empty ones for a model outside of a run."""
     file = find_model(model).parent / CONFIG
     try:
         return from_json(DcganConfig, read_json(file, "a run's config"), str(file)).data
@@ -219,69 +217,68 @@ def _trained_on(model: Path) -> DataConfig:
         return DataConfig()
 
 
-def _root_of(trained_on: DataConfig, data: str) -> Path | None:
-    """Give the folder that the training read a named set from, if it is still there."""
-    root = trained_on.data_root
-    return root if root is not None and root.is_dir() and data == trained_on.data else None
+def _root_of(training_data: DataConfig, data: str) -> Path | None:
+    """Return the folder that the training read a named dataset from, if it still exists."""
+    root = training_data.data_root
+    return root if root is not None and root.is_dir() and data == training_data.data else None
 
 
-def _open_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[Pictures, Pictures]:
-    """Read both splits of the data that a model learned from, as it saw them."""
+def _load_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[ImageSet, ImageSet]:
+    """Load the training and test images in the size and channels of the model."""
     train, test = (
-        load_pictures(data, split, root=root, image_size=config.image_size, channels=config.channels)
+        load_images(data, split, root=root, image_size=config.image_size, channels=config.channels)
         for split in ("train", "test")
     )
     if config.num_classes not in (0, len(train.classes)):
         raise UserError(
             f"{data}: has {len(train.classes)} classes, and the model draws {config.num_classes}. "
-            "The data has changed since its training; put the old one there."
+            "The data has changed since its training; restore it, or give the training's data as --data."
         )
     if config.data_digest and train.digest != config.data_digest:
-        print(
-            f"Warning: {data}: the training images are others than those that the model learned from "
-            f"(digest {train.digest[:12]}, then {config.data_digest[:12]}).",
-            file=sys.stderr,
+        logger.warning(
+            f"Warning: {data}: the training images differ from those that the model was trained on "
+            f"(digest {train.digest[:12]}, in training {config.data_digest[:12]})."
         )
     return train, test
 
 
-def _require_enough(samples: int, train: Pictures, test: Pictures) -> None:
-    counts = {"--samples": samples, "training images": len(train.pictures), "test images": len(test.pictures)}
+def _require_enough(samples: int, train: ImageSet, test: ImageSet) -> None:
+    counts = {"--samples": samples, "training images": len(train.images), "test images": len(test.images)}
     for what, count in counts.items():
-        if count < FEWEST_PICTURES:
-            raise UserError(f"{what}: {count} are too few to measure by; at least {FEWEST_PICTURES} are needed.")
+        if count < MIN_IMAGES:
+            raise UserError(f"{what}: {count} are too few for the metrics; at least {MIN_IMAGES} are needed.")
 
 
-def _read_earlier(path: Path) -> Earlier:
-    """Read another evaluation; a run's folder stands for its own."""
+def _read_other(path: Path) -> OtherEvaluation:
+    """Read another evaluation, from its file or from a run's folder."""
     file = path / EVALUATION if path.is_dir() else path
     values = read_json(file, "an evaluation by dcgan evaluate")
     if "classifier" not in values:
         raise UserError(f"{file}: is no evaluation by dcgan evaluate. Give RUN/evaluation.json of a dcgan run.")
-    return from_json(Earlier, values, str(file))
+    return from_json(OtherEvaluation, values, str(file))
 
 
-def _require_comparable(earlier: Earlier, samples: int, judge: Judge) -> None:
-    digest = str(earlier.classifier.get("digest"))
-    if digest != judge.digest:
+def _require_comparable(other: OtherEvaluation, samples: int, classifier: FeatureClassifier) -> None:
+    digest = str(other.classifier.get("digest"))
+    if digest != classifier.digest:
         raise UserError(
-            f"--compare: {earlier.model} was measured by another classifier ({digest[:12]}, here {judge.digest[:12]}): "
-            "the figures are in different spaces. Evaluate that model again here, then compare."
+            f"--compare: {other.model} was measured with another classifier ({digest[:12]}, here "
+            f"{classifier.digest[:12]}), so that the metrics are not comparable. Evaluate that model again here first."
         )
-    if earlier.pictures != samples:
+    if other.pictures != samples:
         raise UserError(
-            f"--compare: {earlier.model} was measured by {earlier.pictures} images, and distances depend on their "
-            f"number. Give --samples {earlier.pictures}."
+            f"--compare: {other.model} was measured with {other.pictures} images, and distances depend on their "
+            f"number. Give --samples {other.pictures}."
         )
 
 
-def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
+def _print_table(result: Mapping[str, Any], other: OtherEvaluation | None) -> None:
     columns = {"model": result["metrics"]}
-    if earlier is not None:
-        columns[earlier.model] = earlier.metrics
+    if other is not None:
+        columns[other.model] = other.metrics
     columns["real test images"] = result["ceiling"]
     table = Table(title=f"{result['pictures']:,} images drawn after {result['data']}", title_justify="left")
-    table.add_column("figure")
+    table.add_column("metric")
     for name in columns:
         table.add_column(name, justify="right")
     for name in result["metrics"]:
@@ -294,7 +291,7 @@ def _print_table(result: Mapping[str, Any], earlier: Earlier | None) -> None:
     classifier = result["classifier"]
     console.print(
         f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} images of each set.\n"
-        f"Classifier {classifier['digest'][:12]}, right on {classifier['accuracy']:.2%} of the real test images.",
+        f"Classifier {classifier['digest'][:12]}, accuracy {classifier['accuracy']:.2%} on the real test images.",
         soft_wrap=True,
     )
 

@@ -1,4 +1,4 @@
-"""What the command export does: the generator for other runtimes, from noise (and labels) to images."""
+"""The command ``dcgan export``: the generator for other runtimes, from noise (and labels) to images."""
 
 from typing import TYPE_CHECKING
 
@@ -11,48 +11,49 @@ from ganvas.inference.export.program import Exportable, export, summary
 if TYPE_CHECKING:
     from dcgan.__main__ import Export
 
-EXAMPLE = 3  # images that the network is traced with: the exporter would take 1 for a fixed number
-COMPARED = 64  # images at least, and of each class one
+EXAMPLE_SIZE = 3  # images to trace the network with; the exporter would take 1 for a constant
+MIN_COMPARED = 64  # images, and at least one of each class
 LATENTS = {"normal": "N(0, 1)", "uniform": "U(-1, 1)"}
-VALUES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}  # of black and white
+VALUE_RANGES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}  # of black and white
 
 
 def run_export(options: "Export") -> int:
-    """Write an ONNX file or a torch.export program; give the exit code.
+    """Write an ONNX file or a torch.export program.
 
     Raises:
-        UserError: No model, a suffix that is not known, or what is written computes something else.
+        UserError: There is no model, the suffix is unknown, or the exported network computes something else.
     """
-    found = export(exportable(load_sampler(options.model)), options.out)
-    print_export(summary(options.out, found), as_json=options.json)
+    differences = export(exportable(load_sampler(options.model)), options.out)
+    print_export(summary(options.out, differences), as_json=options.json)
     return 0
 
 
 def exportable(sampler: Sampler) -> Exportable:
-    """Describe a generator on the CPU: "latents" [N, latent_dim] float32, and "labels" [N] int64 where it has classes,
-    to "images" [N, C, S, S] float32.
+    """Describe a generator on the CPU for export.
 
-    The metadata tell how the noise is distributed, which values are black and white, and the classes by number.
+    Inputs are "latents" [N, latent_dim] float32 and, if the model has classes, "labels" [N] int64; the output is
+    "pictures" [N, C, S, S] float32. The metadata contain the distribution of the noise, the values of black and white,
+    and the class names.
     """
     config = sampler.config
     return Exportable(
         network=sampler.generator,
         inputs={"latents": (0,), "labels": (0,)} if config.num_classes else {"latents": (0,)},
         output="pictures",
-        example=_inputs(sampler, EXAMPLE),
-        random=[_inputs(sampler, count) for count in (1, 2, max(COMPARED, config.num_classes))],
-        real=[],  # noise is all that it is ever given
+        example=_inputs(sampler, EXAMPLE_SIZE),
+        random=[_inputs(sampler, count) for count in (1, 2, max(MIN_COMPARED, config.num_classes))],
+        real=[],  # there is no other input than noise
         metadata={
             "kind": config.kind,
             "latent": LATENTS[config.latent],
             "latent_dim": config.latent_dim,
-            "value_range": VALUES[config.pixel_range],
+            "value_range": VALUE_RANGES[config.pixel_range],
             "classes": config.classes if config.num_classes else (),
         },
     )
 
 
 def _inputs(sampler: Sampler, count: int) -> tuple[Tensor, ...]:
-    labels = sampler.turns(count)
+    labels = sampler.cycled_labels(count)
     latents = sampler.latents(count, seed=count)
     return (latents,) if labels is None else (latents, labels)

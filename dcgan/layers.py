@@ -1,11 +1,11 @@
-"""Convolutions that pad as Keras and TensorFlow do with padding 'same': what the documents' systems are made of.
+"""Convolutions with the padding 'same' of Keras and TensorFlow, which the tutorials' networks are built from.
 
-With input size n, kernel k and stride s the output has ceil(n / s) rows, so that
+For input size n, kernel k and stride s the output has ceil(n / s) rows, so
 
     total = max((ceil(n / s) - 1) * s + k - n, 0)
 
-zeros are added, ``total // 2`` before and the rest after. Where the total is odd, the two sides differ: a plain
-``padding=`` of torch cannot say that, and would shift the image by half a pixel a layer.
+zeros are added, ``total // 2`` before and the rest after. If the total is odd, the sides differ; torch's ``padding=``
+pads both sides equally, which would shift the image by half a pixel per layer.
 """
 
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Give the zeros before and after a side of ``size`` pixels."""
+    """Return the zeros before and after a side of ``size`` pixels."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -25,7 +25,7 @@ class SameConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad by the size of the input, and convolve."""
+        """Pad and convolve."""
         (top, bottom), (left, right) = (
             same_padding(size, self.kernel_size[0], self.stride[0]) for size in x.shape[-2:]
         )
@@ -35,8 +35,8 @@ class SameConv2d(nn.Conv2d):
 class SameConvTranspose2d(nn.ConvTranspose2d):
     """The adjoint of `SameConv2d`: [N, C_in, ceil(S / stride), …] to [N, C_out, S, S] with S = ``output_size``.
 
-    What the convolution reads beyond the border, the adjoint writes beyond it: those rows and columns are dropped,
-    ``total // 2`` before and the rest after. (torch's ``padding=1, output_padding=1`` drops them on the other side.)
+    ``total // 2`` rows and columns are cropped before and the rest after. (torch's ``padding=1, output_padding=1``
+    crops on the other side.)
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, output_size: int) -> None:
@@ -45,12 +45,12 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         self.size = output_size
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Convolve and crop; ``output_size`` is there for the signature of the base class.
+        """Convolve and crop; ``output_size`` is unused, part of the base class's signature.
 
         Raises:
-            ValueError: The input is not the size that gives ``output_size``.
+            ValueError: The input does not have the size that results in ``output_size``.
         """
         expected = -(-self.size // self.stride[0])
         if x.shape[-2:] != (expected, expected):
             raise ValueError(f"input is {tuple(x.shape[-2:])}; {expected} x {expected} gives {self.size} x {self.size}")
-        return super().forward(x, output_size)[..., : self.size, : self.size]  # before: by padding
+        return super().forward(x, output_size)[..., : self.size, : self.size]  # padding has cropped the other side

@@ -1,4 +1,4 @@
-"""What is special to drawn digits: which classes, how varied, whether copied, how clean. Pure functions."""
+"""Metrics of drawn digits: classes, diversity, near-copies, speckle, checkerboard artifacts. Pure functions."""
 
 import torch
 import torch.nn.functional as F
@@ -6,23 +6,22 @@ from torch import Tensor
 
 BRIGHT = 128  # of 255; half of a stroke's brightness
 COPY_QUANTILE = 0.05
-FEWEST_OF_A_CLASS = 2  # a distance needs two
 
-_FLAT = 1e-20  # spectral energy a pixel that is rounding
+_ROUNDING = 1e-20  # spectral energy per pixel
 _ROWS_AT_A_TIME = 500  # bounds the memory for distances: 500 x 60,000 in float32 are 120 MB
-_PICTURES_AT_A_TIME = 1000
-_MOST_OF_A_CLASS = 1000  # 500,000 pairs: their mean is then known to a fraction of a percent
+_IMAGES_AT_A_TIME = 1000
+_MAX_PAIRED = 1000  # images of a class: the mean of 500,000 pairs is accurate to a fraction of a percent
 
 
 def label_entropy(labels: Tensor, num_classes: int) -> float:
-    """Entropy of the histogram of labels, in bits: log2 of the number of classes where it is even, 0 for one class.
+    """Return the entropy of the histogram of labels in bits: log2 of the number of classes if uniform, 0 for one class.
 
     Args:
         labels: [n] int64, n > 0.
-        num_classes: How many there could be.
+        num_classes: Number of possible classes.
 
     Raises:
-        ValueError: There are no labels, or one is out of range.
+        ValueError: There are no labels, or a label is out of range.
     """
     shares = _shares(labels, num_classes)
     drawn = shares[shares > 0]
@@ -34,11 +33,11 @@ def class_coverage(labels: Tensor, num_classes: int, share: float = 0.02) -> int
 
     Args:
         labels: [n] int64, n > 0.
-        num_classes: How many there could be.
-        share: The least share that counts.
+        num_classes: Number of possible classes.
+        share: Minimum share of a class.
 
     Raises:
-        ValueError: There are no labels, or one is out of range.
+        ValueError: There are no labels, or a label is out of range.
     """
     return int((_shares(labels, num_classes) >= share).sum())
 
@@ -52,10 +51,10 @@ def _shares(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def within_class_diversity(real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor) -> float:
-    """Mean distance between two images of a class, over that of real ones; a mean over the classes that are drawn.
+    """Return the mean distance between images of a class relative to that of real ones, averaged over drawn classes.
 
-    Each class weighs as many drawn images as it has: a collapsed generator's few images that a classifier takes for
-    something else must not outvote the rest.
+    Classes are weighted by their number of drawn images, so that a few misclassified images of a collapsed generator
+    have little weight.
 
     Args:
         real: Images or features, [n, …].
@@ -64,46 +63,46 @@ def within_class_diversity(real: Tensor, real_labels: Tensor, fake: Tensor, fake
         fake_labels: [m] int64.
 
     Returns:
-        1 where drawn images of a class differ as much as real ones, 0 where each class is one image; nan where no
-        class has two images in both sets that differ in the real one.
+        1 if drawn images of a class differ as much as real ones, 0 if each class is a single image; nan if no class
+        has two images in both sets, and different ones in the real set.
 
     Raises:
-        ValueError: There are not as many labels as images.
+        ValueError: The numbers of images and labels differ.
     """
-    for name, pictures, labels in (("real", real, real_labels), ("fake", fake, fake_labels)):
-        if len(pictures) != len(labels):
-            raise ValueError(f"{name} has {len(pictures)} images and {len(labels)} labels")
+    for name, images, labels in (("real", real, real_labels), ("fake", fake, fake_labels)):
+        if len(images) != len(labels):
+            raise ValueError(f"{name} has {len(images)} images and {len(labels)} labels")
     total, weight = 0.0, 0
     for label in fake_labels.unique():
         drawn, wanted = fake[fake_labels == label], real[real_labels == label]
-        if min(len(drawn), len(wanted)) >= FEWEST_OF_A_CLASS and (scale := _mean_distance(wanted)):
+        if min(len(drawn), len(wanted)) > 1 and (scale := _mean_distance(wanted)):
             total += len(drawn) * _mean_distance(drawn) / scale
             weight += len(drawn)
     return total / weight if weight else float("nan")
 
 
-def _mean_distance(pictures: Tensor) -> float:
-    """Give the mean distance of all pairs; of many images, those that come first."""
-    return float(torch.pdist(pictures[:_MOST_OF_A_CLASS].flatten(1).float()).mean())
+def _mean_distance(images: Tensor) -> float:
+    """Return the mean distance of all pairs, of the first images if there are many."""
+    return float(torch.pdist(images[:_MAX_PAIRED].flatten(1).float()).mean())
 
 
 def near_copies(
     train: Tensor, test: Tensor, fake: Tensor, *, test_labels: Tensor | None = None, fake_labels: Tensor | None = None
 ) -> float:
-    """Share of drawn images that lie as near to a training image as the nearest 5% of the test images do.
+    """Return the share of drawn images that are as near to a training image as the nearest 5% of the test images.
 
-    Real images have about 0.05. Distances are of pixels, and plain shapes lie near to one another: of MNIST's nearest
-    5% all are ones. So, given labels, a drawn image is held against the nearest 5% of its own class.
+    Real images have about 0.05. Distances are in pixel space, where simple shapes are near to one another: the nearest
+    5% of MNIST are all ones. With labels, a drawn image is compared with the nearest 5% of its own class.
 
     Args:
         train: [n, C, S, S] uint8.
-        test: [m, C, S, S] uint8; real images that were not trained on.
+        test: [m, C, S, S] uint8; real images outside of the training set.
         fake: [k, C, S, S] uint8.
         test_labels: [m] int64.
-        fake_labels: [k] int64, the classes that are seen in the drawn images.
+        fake_labels: [k] int64, the classes of the drawn images by a classifier.
 
     Raises:
-        ValueError: A set is empty, the sizes differ, or labels are given for one set alone.
+        ValueError: A set is empty, the sizes differ, or only one of the labels is given.
     """
     if not (len(train) and len(test) and len(fake)) or not train.shape[1:] == test.shape[1:] == fake.shape[1:]:
         shapes = ", ".join(str(tuple(each.shape)) for each in (train, test, fake))
@@ -119,81 +118,77 @@ def near_copies(
     return float((of_fake <= thresholds).double().mean())
 
 
-def _nearest(pictures: Tensor, others: Tensor) -> Tensor:
-    """Give each image's distance to the nearest of the others, [n].
+def _nearest(images: Tensor, others: Tensor) -> Tensor:
+    """Return each image's distance to the nearest of the others, [n].
 
-    The search is in float32, whose rounding may take another image that is as near; the distance to it is exact.
+    The search is in float32, whose rounding may choose another image that is as near; the distance to it is exact.
     """
     columns = others.flatten(1).float()  # [m, D]
     squares = columns.square().sum(dim=1)
     nearest = []
-    for part in pictures.split(_ROWS_AT_A_TIME):
+    for part in images.split(_ROWS_AT_A_TIME):
         rows = part.flatten(1).float()
         found = torch.addmm(squares, rows, columns.T, alpha=-2).argmin(dim=1)  # |y|² - 2 x·y
         nearest.append((rows - columns[found]).double().square().sum(dim=1).sqrt())
     return torch.cat(nearest)
 
 
-def speckle(pictures: Tensor) -> float:
-    """Mean number of stray bright pixels a image: in bright spots of one or two pixels, counting diagonal neighbors.
+def speckle(images: Tensor) -> float:
+    """Return the mean number of pixels per image in bright spots of one or two pixels, diagonal neighbors included.
 
-    Real strokes are larger; a generator without convolutions leaves such spots beside them. Divide by the figure of
-    as many real images as there are: 0.02 for MNIST, where one image in a hundred has any, so few say little.
+    Real strokes are larger; generators without convolutions leave such spots. Divide by the value of all real images:
+    0.02 for MNIST, where one image in a hundred has any.
 
     Args:
-        images: [n, C, H, W] uint8, n > 0; of colors the brightest counts.
+        images: [n, C, H, W] uint8, n > 0; the maximum of all channels counts.
 
     Raises:
         ValueError: There are no images.
     """
-    _require_pictures(pictures)
+    _require_images(images)
     stray = 0
-    for part in pictures.split(_PICTURES_AT_A_TIME):
+    for part in images.split(_IMAGES_AT_A_TIME):
         bright = (part.amax(dim=1, keepdim=True) >= BRIGHT).float()  # [N, 1, H, W]
-        neighbours = bright * (F.conv2d(bright, bright.new_ones(1, 1, 3, 3), padding=1) - 1)
-        # Alone, or with one neighbor that has no other: then nothing around has more than one.
-        stray += int((bright * (F.max_pool2d(neighbours, 3, stride=1, padding=1) <= 1)).sum())
-    return stray / len(pictures)
+        neighbors = bright * (F.conv2d(bright, bright.new_ones(1, 1, 3, 3), padding=1) - 1)
+        # Alone, or with one neighbor that has no other: no pixel in the neighborhood has more than one neighbor.
+        stray += int((bright * (F.max_pool2d(neighbors, 3, stride=1, padding=1) <= 1)).sum())
+    return stray / len(images)
 
 
-def checkerboard_energy(pictures: Tensor) -> float:
-    """Share of the images' spectral energy at the finest frequencies, where stride-2 layers leave their pattern.
+def checkerboard_energy(images: Tensor) -> float:
+    """Return the share of spectral energy at the highest frequencies, where stride-2 layers leave artifacts.
 
-    Those are the frequencies that are no farther than π / 8, along either axis, from (0, π), (π, 0) or (π, π); so they
-    are the same whatever the size. The mean brightness of each image and channel does not count. Real strokes have
-    some energy there, too: compare with their figure.
+    These are the frequencies within π / 8, along each axis, of (0, π), (π, 0) or (π, π). The mean brightness of each
+    image and channel is excluded. Real strokes have some energy there: compare with their value.
 
     Args:
         images: [n, C, H, W] uint8, n > 0.
 
     Returns:
-        In [0, 1]; 0 for flat images.
+        In [0, 1]; 0 for constant images.
 
     Raises:
         ValueError: There are no images.
     """
-    _require_pictures(pictures)
-    energy = torch.zeros(pictures.shape[-2:], dtype=torch.float64)  # [H, W]
-    for part in pictures.split(_PICTURES_AT_A_TIME):
+    _require_images(images)
+    energy = torch.zeros(images.shape[-2:], dtype=torch.float64)  # [H, W]
+    for part in images.split(_IMAGES_AT_A_TIME):
         x = part.double() / 255
-        centred = x - x.mean(dim=(-2, -1), keepdim=True)
-        energy += torch.fft.fft2(centred).abs().square().sum(dim=(0, 1)).cpu()
+        centered = x - x.mean(dim=(-2, -1), keepdim=True)
+        energy += torch.fft.fft2(centered).abs().square().sum(dim=(0, 1)).cpu()
     (low_y, high_y), (low_x, high_x) = (_near_zero_and_pi(side) for side in energy.shape)
     fine = (low_y[:, None] & high_x) | (high_y[:, None] & low_x) | (high_y[:, None] & high_x)
     total = float(energy.sum())
-    return float(energy[fine].sum()) / total if total > _FLAT * pictures.numel() else 0.0
+    return float(energy[fine].sum()) / total if total > _ROUNDING * images.numel() else 0.0
 
 
 def _near_zero_and_pi(side: int) -> tuple[Tensor, Tensor]:
-    """Say of each of ``side`` frequencies, in the Fourier transform's order, whether it is within π / 8 of 0, of π.
-
-    Frequency k is 2π k / side. In whole numbers, so that rounding does not decide.
-    """
+    """Return which of the ``side`` frequencies 2π k / side, in FFT order, are within π / 8 of 0, and of π."""
     k = torch.arange(side)
-    k = torch.minimum(k, side - k)  # 0 to side // 2: frequencies beyond π are negative ones
+    k = torch.minimum(k, side - k)  # 0 to side // 2: frequencies above π are negative ones
     return 16 * k <= side, 16 * k >= 7 * side
 
 
-def _require_pictures(pictures: Tensor) -> None:
-    if pictures.dim() != 4 or not len(pictures):
-        raise ValueError(f"images are {tuple(pictures.shape)}; expected [n, C, H, W] with at least one")
+def _require_images(images: Tensor) -> None:
+    if images.dim() != 4 or not len(images):
+        raise ValueError(f"images are {tuple(images.shape)}; expected [n, C, H, W] with at least one")

@@ -1,4 +1,4 @@
-"""A digit model on disk and in use: its folder, and the sampler that draws from it."""
+"""The digit model: its folder, and the sampler that draws from it."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dcgan.config import Preset
 from dcgan.data import PixelRange, to_uint8
-from dcgan.networks import DOCUMENT_SIZE, Generator, Norm, build_networks
+from dcgan.networks import TUTORIAL_SIZE, Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
 from ganvas.models.folder import (
@@ -29,27 +29,27 @@ from ganvas.models.folder import (
 from ganvas.options import STRICT, Channels, Side
 
 GENERATOR = "generator"
-MOST_CLASSES = 100_000
-MOST_LATENTS = 100_000
+MAX_CLASSES = 100_000
+MAX_LATENT_DIM = 100_000
 
 
 @dataclass(frozen=True)
 class DigitModelConfig:
-    """The config.json of a digit model: what its generator is built from, and what it learned from.
+    """The config.json of a digit model: the generator's architecture, and its training data.
 
     Attributes:
-        preset: Which networks.
+        preset: Name of the networks.
         image_size: Pixels a side.
         channels: 1 is gray, 3 is color.
         num_classes: 0 for a model without labels.
         latent_dim: Length of z.
         latent: Distribution of z.
         norm: Norm of the generator.
-        base_channels: Filters, where they are not the preset's own.
+        base_channels: Filters, if not the preset's own.
         extra_layers: As in `dcgan.networks.build_networks`.
-        pixel_range: What the generator's values mean.
+        pixel_range: Range of the generator's outputs.
         classes: Names of the data's classes, also of a model without labels.
-        data: Name of the dataset, or of its folder; its whole path in models of before.
+        data: Name of the dataset or of its folder.
         data_digest: Of the training images.
         training: Step and metrics.
         weights_sha256: Digest of the weights that belong to this file.
@@ -60,14 +60,14 @@ class DigitModelConfig:
     preset: Preset
     image_size: Side
     channels: Channels
-    num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
-    latent_dim: Annotated[int, Field(ge=1, le=MOST_LATENTS)]
+    num_classes: Annotated[int, Field(ge=0, le=MAX_CLASSES)]
+    latent_dim: Annotated[int, Field(ge=1, le=MAX_LATENT_DIM)]
     latent: Latent
     norm: Norm
     base_channels: Annotated[int, Field(ge=1, le=10_000)] | None
     extra_layers: Annotated[int, Field(ge=0, le=256)]
     pixel_range: PixelRange
-    classes: Annotated[tuple[str, ...], Field(max_length=MOST_CLASSES)]
+    classes: Annotated[tuple[str, ...], Field(max_length=MAX_CLASSES)]
     data: str
     data_digest: str
     training: dict[str, Any] = field(default_factory=dict)
@@ -76,10 +76,10 @@ class DigitModelConfig:
 
 
 def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
-    """Build the networks of a model, their weights as torch starts them.
+    """Build the networks of a model, with torch's default initialization.
 
     Raises:
-        UserError: The preset does not take these values.
+        UserError: The preset does not support these values.
     """
     try:
         return build_networks(
@@ -97,19 +97,19 @@ def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
 
 
 def _advice(config: DigitModelConfig) -> str:
-    """Say what helps images whose size or channels a preset does not draw."""
+    """Return how to train on images whose size or channels a preset does not draw."""
     if config.preset == "dcgan":
         return "Give one of these as --image-size."
-    if config.channels not in (1, 3):  # only gray and color are turned into one another
+    if config.channels not in (1, 3):  # only gray and color are converted
         return "Use --preset dcgan for other images."
-    return f"Use --image-size {DOCUMENT_SIZE} --channels 1 to make them so, or --preset dcgan for other images."
+    return f"Use --image-size {TUTORIAL_SIZE} --channels 1 to make them so, or --preset dcgan for other images."
 
 
 def require_seed(seed: int) -> None:
-    """Refuse a seed of noise that torch does not take everywhere.
+    """Check that torch takes the seed on every device.
 
     Raises:
-        UserError: With the seeds that are allowed.
+        UserError: It does not.
     """
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed {seed}: give 0 to 2^63 - 1.")
@@ -119,14 +119,9 @@ class Sampler:
     """Draws images from a trained generator.
 
     Args:
-        config: The model's.
-        generator: On any device; put into eval mode.
-        device: Where to draw.
-
-    Attributes:
-        config: The model's.
-        generator: In eval mode, on ``device``.
-        device: Where to draw.
+        config: The model's config.
+        generator: The network; it is moved to ``device`` and set to eval mode.
+        device: Device to draw on.
     """
 
     def __init__(self, config: DigitModelConfig, generator: nn.Module, device: str | torch.device = "cpu") -> None:
@@ -135,9 +130,9 @@ class Sampler:
         self.generator = generator.to(self.device).eval()
 
     def latents(self, count: int, seed: int) -> Tensor:
-        """Draw noise on the CPU, [count, latent_dim]; the same seed gives the same noise everywhere."""
-        chance = torch.Generator().manual_seed(seed)
-        return draw_latents(count, self.config.latent_dim, self.config.latent, device="cpu", generator=chance)
+        """Draw noise [count, latent_dim] on the CPU; the same for the same seed on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        return draw_latents(count, self.config.latent_dim, self.config.latent, device="cpu", generator=generator)
 
     @torch.no_grad()
     def draw(self, latents: Tensor, labels: Tensor | None = None, batch_size: int = 256) -> Tensor:
@@ -152,24 +147,23 @@ class Sampler:
             [n, C, S, S] uint8 on the CPU.
 
         Raises:
-            ValueError: A model with labels was given none.
+            ValueError: The model needs labels.
         """
-        parts = []
-        for first in range(0, len(latents), batch_size):
-            chosen = slice(first, first + batch_size)
-            part_labels = None if labels is None else labels[chosen].to(self.device)
-            pictures = self.generator(latents[chosen].to(self.device), part_labels)
-            parts.append(to_uint8(pictures.cpu(), self.config.pixel_range))
-        return torch.cat(parts)
+        batches = []
+        for i in range(0, len(latents), batch_size):
+            y = None if labels is None else labels[i : i + batch_size].to(self.device)
+            images = self.generator(latents[i : i + batch_size].to(self.device), y)
+            batches.append(to_uint8(images.cpu(), self.config.pixel_range))
+        return torch.cat(batches)
 
     def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """Draw ``count`` images, [count, C, S, S] uint8; without labels, classes take turns."""
+        """Draw ``count`` images [count, C, S, S] uint8, by default with labels in turn."""
         if labels is None:
-            labels = self.turns(count)
+            labels = self.cycled_labels(count)
         return self.draw(self.latents(count, seed), labels)
 
-    def turns(self, count: int) -> Tensor | None:
-        """Give the labels 0, 1, …, K - 1, 0, 1, … for a model that needs labels."""
+    def cycled_labels(self, count: int) -> Tensor | None:
+        """Return the labels 0, 1, …, K - 1, 0, 1, … for a model that needs labels."""
         return torch.arange(count) % self.config.num_classes if self.config.num_classes else None
 
 
@@ -185,14 +179,14 @@ def save_sampler(
 
 
 def load_sampler(path: Path | str, device: str = "cpu") -> Sampler:
-    """Read a model.
+    """Load a model.
 
     Args:
         path: A run folder (its best model), a checkpoint folder (that step's) or a model folder; or hub:OWNER/NAME.
-        device: Where to draw.
+        device: Device to draw on.
 
     Raises:
-        UserError: It is missing, damaged, or another module's.
+        UserError: It is missing, damaged, or not a dcgan model.
     """
     path = local_model(path)
     config, generator = read_model(path, partial(_load, path))

@@ -1,16 +1,16 @@
 """Generators and discriminators of digits, from the MLP GAN to the DCGAN.
 
-Five presets are the systems of five tutorials (in Chinese, for Keras and TensorFlow), layer by layer; "dcgan" is ours.
+Five presets are the networks of five tutorials (in Chinese, for Keras and TensorFlow), layer by layer; "dcgan" is ours.
 
     mlp              dense layers (Goodfellow et al. 2014); its tutorial links Keras-GAN
-    conditional      the same, steered by the label (Mirza and Osindero 2014)
+    conditional      the same, conditioned on the label (Mirza and Osindero 2014)
     dcgan-upsample   nearest-neighbor upsampling, then 4x4 convolutions
     dcgan-transpose  3x3 transposed convolutions
     dcgan-5x5        5x5 transposed convolutions, no norm: the one that collapses (docs/collapse.md)
-    dcgan            ours, on the shared layers: stride-2 4x4, LeakyReLU 0.2, batch norm (Radford et al. 2016)
+    dcgan            ours, of the shared layers: stride-2 4x4, LeakyReLU 0.2, batch norm (Radford et al. 2016)
 
-The tutorials' batch norm is Keras's: eps 1e-3, and running averages that keep 0.99. The total of parameters that
-Keras prints counts those averages; see `keras_total`.
+The tutorials' batch norm is that of Keras: eps 1e-3, momentum 0.99. The total of parameters that Keras prints includes
+its running statistics; see `keras_total`.
 
 Letters in shape comments: N images, C channels, S pixels a side, K classes.
 """
@@ -28,9 +28,9 @@ from ganvas.nn.init import initialize_weights
 from ganvas.nn.layers import LEAKY_SLOPE, BatchNorm2d, DownBlock, UpBlock, make_upsampling
 
 Norm = Literal["batch", "none"]
-Start = Literal["normal", "glorot", "truncated-normal"]
+Init = Literal["normal", "glorot", "truncated-normal"]
 
-DOCUMENT_SIZE = 28  # MNIST's, the only one that the tutorials' networks are made for
+TUTORIAL_SIZE = 28  # pixels, MNIST's: the only size of the tutorials' networks
 
 
 class Generator(nn.Module):
@@ -40,8 +40,8 @@ class Generator(nn.Module):
         body: [N, latent_dim] (with ``join``: [N, latent_dim + K]) to images [N, C, S, S] in [-1, 1].
         latent_dim: Length of z.
         num_classes: K; 0 for a model without labels.
-        label: How a label enters. "product" multiplies z by a learned vector of the class (the tutorials' way),
-            "join" appends the one-hot label to z (Mirza and Osindero 2014, Sec. 3.2).
+        label: How labels are used. "product" multiplies z by a learned vector of the class (the tutorials), "join"
+            appends the one-hot label to z (Mirza and Osindero 2014, Sec. 3.2).
     """
 
     def __init__(
@@ -54,15 +54,7 @@ class Generator(nn.Module):
         self.embedding = nn.Embedding(num_classes, latent_dim) if num_classes and label == "product" else None
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw images.
-
-        Args:
-            z: Noise, [N, latent_dim].
-            labels: Classes, [N] int64; for a model with labels.
-
-        Returns:
-            Images, [N, C, S, S] in [-1, 1].
-        """
+        """Map noise z [N, latent_dim] and labels [N] int64, for a model with classes, to [N, C, S, S] in [-1, 1]."""
         labels = _required(labels, self.num_classes)
         if labels is not None and self.embedding is not None:
             z = z * self.embedding(labels)  # [N, latent_dim]
@@ -72,16 +64,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges images.
+    """Scores images.
 
     Args:
-        features: [N, C, S, S] to [N, width], flat at its end; the convolutions, where there are any.
+        features: [N, C, S, S] to [N, width]; the convolutions, if any.
         head: [N, width] to logits [N, 1].
         num_classes: K; 0 for a model without labels.
-        label: How a label enters. "product" multiplies the image by a learned image of the class (the tutorials'
-            way: "positive where something should appear, negative where not"), "projection" adds the product of the
-            features and a learned vector of the class to the logit (Miyato and Koyama 2018, Eq. 3).
-        width: Of the features, for "projection", or values of a image, for "product".
+        label: How labels are used. "product" multiplies the image by a learned image of the class (the tutorials),
+            "projection" adds the inner product of the features and a learned vector of the class to the logit (Miyato
+            and Koyama 2018, Eq. 3).
+        width: Of the features, for "projection", or number of values of an image, for "product".
     """
 
     def __init__(
@@ -101,15 +93,7 @@ class Discriminator(nn.Module):
         self.embedding = nn.Embedding(num_classes, width) if num_classes else None
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Judge images.
-
-        Args:
-            x: Images, [N, C, S, S].
-            labels: Classes, [N] int64; for a model with labels.
-
-        Returns:
-            Logits, [N]; above 0 means "real".
-        """
+        """Map images x [N, C, S, S] and labels [N] int64, for a model with classes, to logits [N], high for real."""
         labels = _required(labels, self.num_classes)
         embedded = self.embedding(labels) if labels is not None and self.embedding is not None else None
         if embedded is not None and self.label == "product":
@@ -136,26 +120,26 @@ def build_networks(
     base_channels: int | None = None,
     extra_layers: int = 0,
 ) -> tuple[Generator, Discriminator]:
-    """Build a preset's networks; their weights start as torch starts them (see `init_weights`).
+    """Build a preset's networks with torch's default initialization (see `init_weights`).
 
     Args:
-        preset: Which system.
-        image_size: S. The tutorials' networks draw 28 pixels; "dcgan" draws 28, 16, 32, 64 or 128.
-        channels: C. The tutorials' networks draw 1.
-        num_classes: K; "conditional" needs it, "dcgan" takes it, 0 is without labels.
+        preset: Name of the networks.
+        image_size: S; 28, and 16, 32, 64 or 128 for "dcgan".
+        channels: C; 1, and any number for "dcgan".
+        num_classes: K; required by "conditional", optional for "dcgan", 0 for all others.
         latent_dim: Length of z.
         norm: "batch" or "none"; by default the preset's own.
         base_channels: Filters of the last hidden layer of "dcgan" (64) or of the first of "dcgan-5x5" (64).
-        extra_layers: Stride-1 layers more in the generator of "dcgan-5x5", its tutorial's exercise.
+        extra_layers: Additional stride-1 layers in the generator of "dcgan-5x5", its tutorial's exercise.
 
     Raises:
-        ValueError: The preset does not take these values.
+        ValueError: The preset does not support these values.
     """
     if extra_layers and preset != "dcgan-5x5":
         raise ValueError(f"only dcgan-5x5 takes extra_layers, got {extra_layers}")
     if preset == "dcgan":
         return _dcgan(image_size, channels, num_classes, latent_dim, norm or "batch", base_channels or 64)
-    if (image_size, channels) != (DOCUMENT_SIZE, 1):
+    if (image_size, channels) != (TUTORIAL_SIZE, 1):
         raise ValueError(f"{preset} draws 28 x 28 gray images, not {image_size} x {image_size} with {channels}")
     if bool(num_classes) != (preset == "conditional"):
         raise ValueError(f"{preset} {'needs' if preset == 'conditional' else 'takes no'} classes, got {num_classes}")
@@ -173,14 +157,14 @@ def build_networks(
 def _dcgan(
     image_size: int, channels: int, num_classes: int, latent_dim: int, norm: Norm, base_channels: int
 ) -> tuple[Generator, Discriminator]:
-    """Ours: every layer but the first and the last is a shared stride-2 4x4 block (Radford et al. 2016, Sec. 3).
+    """Build ours: all layers but the first and the last are shared stride-2 4x4 blocks (Radford et al. 2016, Sec. 3).
 
-    Our choice: down to 3 x 3 (28 pixels) or 4 x 4, in both networks. With 7 x 7 in the middle, one dense layer alone
-    would draw, or see, the shape of a whole digit: after 2,814 steps on MNIST that left a Fréchet distance of 3.2 where
-    this leaves 1.1.
+    Our choice: down to 3 x 3 (28 pixels) or 4 x 4, in both networks. With 7 x 7, as in the tutorials, a single dense
+    layer would be responsible for the shape of a digit: after 2,814 steps on MNIST the Fréchet distance was 3.2 instead
+    of 1.1.
     """
-    sizes = stage_sizes(image_size)  # from the image to the middle
-    widths = [base_channels * 2**level for level in range(len(sizes) - 1)]  # of the maps behind the image
+    sizes = stage_sizes(image_size)  # from the image to the innermost maps
+    widths = [base_channels * 2**level for level in range(len(sizes) - 1)]  # of the hidden maps
     start, middle = sizes[-1], widths[-1] * sizes[-1] ** 2
     generator = nn.Sequential(
         nn.Linear(latent_dim + num_classes, middle, bias=norm == "none"),
@@ -195,7 +179,7 @@ def _dcgan(
         nn.Tanh(),
     )
     features = nn.Sequential(
-        DownBlock(channels, widths[0], norm="none"),  # no norm where the image comes in (Sec. 3)
+        DownBlock(channels, widths[0], norm="none"),  # no norm at the input (Sec. 3)
         *(DownBlock(narrow, wide, norm=norm) for narrow, wide in pairwise(widths)),
         nn.Flatten(),  # [N, widest * start * start]
     )
@@ -206,10 +190,10 @@ def _dcgan(
 
 
 def stage_sizes(image_size: int) -> list[int]:
-    """Give the sizes of "dcgan" from the image to the middle, each half of the one before: 28, 14, 7, 3 or …, 8, 4.
+    """Return the map sizes of "dcgan" from the image inwards, halved each time: 28, 14, 7, 3 or …, 8, 4.
 
     Raises:
-        ValueError: The image size is none of 28, 16, 32, 64, 128.
+        ValueError: The image size is not supported.
     """
     if image_size not in (16, 28, 32, 64, 128):
         raise ValueError(f"image_size is {image_size}; allowed are 28, 16, 32, 64 and 128")
@@ -220,13 +204,13 @@ def stage_sizes(image_size: int) -> list[int]:
 
 
 def _mlp(num_classes: int, latent_dim: int, norm: Norm) -> tuple[Generator, Discriminator]:
-    """Tutorials 001 and 002; 562,704 and 1,460,225 parameters without labels.
+    """Build the networks of tutorials 001 and 002; 562,704 and 1,460,225 parameters without labels.
 
-    001's code is lost. Our choices, after Keras-GAN, which it links: LeakyReLU 0.2 before each norm, dropout 0.4, norms
-    of momentum 0.8. With Keras's default of 0.99 the running statistics by which D's fakes are drawn lag behind
-    G's own: D then learns from other images than G is judged by, and some labels stay noise for good.
+    001's code is lost. Our choices, after Keras-GAN, which it links: LeakyReLU 0.2 before each norm, dropout 0.4, norm
+    momentum 0.8. With Keras's default of 0.99 the running statistics, with which D's fakes are drawn, lag behind: D is
+    trained on other images than G, and some labels remain noise.
     """
-    pixels = DOCUMENT_SIZE**2
+    pixels = TUTORIAL_SIZE**2
     generator = nn.Sequential(
         nn.Linear(latent_dim, 256),
         nn.LeakyReLU(LEAKY_SLOPE),
@@ -236,7 +220,7 @@ def _mlp(num_classes: int, latent_dim: int, norm: Norm) -> tuple[Generator, Disc
         _batch_norm_1d(512, norm),
         nn.Linear(512, pixels),
         nn.Tanh(),
-        nn.Unflatten(1, (1, DOCUMENT_SIZE, DOCUMENT_SIZE)),  # [N, 1, 28, 28]
+        nn.Unflatten(1, (1, TUTORIAL_SIZE, TUTORIAL_SIZE)),  # [N, 1, 28, 28]
     )
     hidden = nn.Sequential(
         *(nn.Sequential(nn.Linear(before, after), nn.LeakyReLU(LEAKY_SLOPE), nn.Dropout(0.4))
@@ -250,7 +234,7 @@ def _mlp(num_classes: int, latent_dim: int, norm: Norm) -> tuple[Generator, Disc
 
 
 def _dcgan_upsample(latent_dim: int, norm: Norm) -> tuple[Generator, Discriminator]:
-    """Tutorial 000: upsample, then convolve; 1,028,673 and 690,273 parameters."""
+    """Build the networks of tutorial 000: upsample, then convolve; 1,028,673 and 690,273 parameters."""
     generator = nn.Sequential(
         nn.Linear(latent_dim, 7 * 7 * 128),
         nn.ReLU(),
@@ -283,9 +267,9 @@ def _dcgan_upsample(latent_dim: int, norm: Norm) -> tuple[Generator, Discriminat
 
 
 def _dcgan_transpose(latent_dim: int, norm: Norm) -> tuple[Generator, Discriminator]:
-    """Tutorial 003: 3x3 transposed convolutions, LeakyReLU 0.01; 1,637,121 and 95,489 parameters.
+    """Build the networks of tutorial 003: 3x3 transposed convolutions, LeakyReLU 0.01; 1,637,121 and 95,489 parameters.
 
-    The text says that the discriminator ends in 3 x 3 x 128; its own code gives 4 x 4 x 128, and so does this.
+    According to its text the discriminator ends in 3 x 3 x 128; its code, and this, in 4 x 4 x 128.
     """
     slope = 0.01
     generator = nn.Sequential(
@@ -315,10 +299,10 @@ def _dcgan_transpose(latent_dim: int, norm: Norm) -> tuple[Generator, Discrimina
 
 
 def _dcgan_5x5(latent_dim: int, norm: Norm, base_channels: int, extra_layers: int) -> tuple[Generator, Discriminator]:
-    """Tutorial 004: 5x5 kernels, ReLU on both sides, no norm; 167,873 and 55,233 parameters.
+    """Build the networks of tutorial 004: 5x5 kernels, ReLU in both, no norm; 167,873 and 55,233 parameters.
 
-    Its exercises ask for more layers and other channel counts: ``extra_layers`` are stride-1 transposed convolutions
-    at 4 x 4, ``base_channels`` is the generator's width there (64), which halves with each doubling.
+    Its exercises are more layers and other channel counts: ``extra_layers`` are stride-1 transposed convolutions at
+    4 x 4, ``base_channels`` is the generator's width there (64), which is halved with each upsampling.
     """
     wide, middle, narrow = base_channels, base_channels // 2, base_channels // 4
     extra: list[nn.Module] = []
@@ -341,7 +325,7 @@ def _dcgan_5x5(latent_dim: int, norm: Norm, base_channels: int, extra_layers: in
     )
     features = nn.Sequential(
         SameConv2d(1, 32, kernel=5, stride=2),
-        nn.ReLU(),  # [N, 32, 14, 14]; no norm where the image comes in
+        nn.ReLU(),  # [N, 32, 14, 14]; no norm at the input
         SameConv2d(32, 64, kernel=5, stride=2),
         _batch_norm(64, norm),
         nn.ReLU(),  # [N, 64, 7, 7]
@@ -361,35 +345,37 @@ def _batch_norm_1d(channels: int, norm: Norm) -> nn.Module:
 
 
 @torch.no_grad()
-def init_weights(network: nn.Module, start: Start, generator: torch.Generator) -> None:
-    """Draw all weights again, in place.
+def init_weights(network: nn.Module, init: Init, generator: torch.Generator) -> None:
+    """Initialize all weights, in place.
+
+    Embeddings are U(-0.05, 0.05), as in Keras, except those of a projection for "normal", which are 0: labels have no
+    influence at first. (A product with 0 would have no gradient.)
 
     Args:
-        network: Whose.
-        start: "normal" is N(0, 0.02) (Radford et al. 2016, Sec. 4). "glorot" is Keras's default: uniform as in Glorot
-            and Bengio 2010, Eq. 16, biases 0. "truncated-normal" is tutorial 004's: N(0, 0.1) cut at two deviations,
-            biases 0.1. A class's vectors start at U(-0.05, 0.05), as Keras's embeddings do; those of a projection for
-            "normal" at 0, so that the label's say begins at nothing. A product of 0 would be dead instead.
-        generator: Source of chance.
+        network: A generator or a discriminator.
+        init: "normal" is N(0, 0.02) (Radford et al. 2016, Sec. 4). "glorot" is Keras's default: uniform as in Glorot
+            and Bengio 2010, Eq. 16, biases 0. "truncated-normal" is tutorial 004's: N(0, 0.1) truncated at two standard
+            deviations, biases 0.1.
+        generator: Random number generator.
     """
-    if start == "normal":
+    if init == "normal":
         initialize_weights(network, "normal", generator=generator)
     projects = isinstance(network, Discriminator) and network.label == "projection"
     for module in network.modules():
         if isinstance(module, nn.Embedding):
-            bound = 0.0 if start == "normal" and projects else 0.05
+            bound = 0.0 if init == "normal" and projects else 0.05
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-        if start == "normal" or not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if init == "normal" or not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue
-        if start == "glorot":
+        if init == "glorot":
             nn.init.xavier_uniform_(module.weight, generator=generator)
         else:
             nn.init.trunc_normal_(module.weight, std=0.1, a=-0.2, b=0.2, generator=generator)
         if module.bias is not None:
-            nn.init.constant_(module.bias, 0.0 if start == "glorot" else 0.1)
+            nn.init.constant_(module.bias, 0.0 if init == "glorot" else 0.1)
 
 
 def keras_total(network: nn.Module) -> int:
-    """Count parameters as Keras prints them: with batch norm's running means and variances."""
+    """Return the number of parameters that Keras prints, which includes the running statistics of batch norm."""
     running = sum(b.numel() for name, b in network.named_buffers() if name.endswith(("running_mean", "running_var")))
     return sum(p.numel() for p in network.parameters()) + running

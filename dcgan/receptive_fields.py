@@ -1,7 +1,7 @@
-"""What ``dcgan receptive-field`` says: the fields of a preset's discriminator, and how evenly pixels contribute.
+"""The command ``dcgan receptive-field``: receptive fields of a preset, and how evenly pixels contribute.
 
-Tutorial 000's rule: kernel / stride must be a whole number. Else some pixels are read (by a convolution) or written (by
-a transposed one) more often than their neighbors, in the pattern of a checkerboard (Odena et al. 2016).
+Tutorial 000's rule: kernel / stride must be an integer. Otherwise a convolution reads (or a transposed one writes) some
+pixels more often than their neighbors, which causes checkerboard artifacts (Odena et al. 2016).
 """
 
 import json
@@ -17,25 +17,25 @@ from torch import Tensor, nn
 
 from dcgan.config import Preset
 from dcgan.layers import SameConv2d, SameConvTranspose2d
-from dcgan.networks import DOCUMENT_SIZE, Discriminator, Generator, build_networks
+from dcgan.networks import TUTORIAL_SIZE, Discriminator, Generator, build_networks
 from ganvas.cli.receptive_field import ReceptiveFieldOptions, print_table, run, table_as_json
 from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.nn.layers import DownBlock
-from ganvas.nn.receptive_field import TracedLayer, trace
+from ganvas.nn.receptive_field import trace
 
 if TYPE_CHECKING:
     from dcgan.__main__ import ReceptiveField
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
-ENLARGED = 8  # times, so that single pixels of 28 can be seen
-SCALE_STEPS = 8  # of the legend
+SCALE = 8  # of the drawing, so that single pixels are visible
+SCALE_STEPS = 8  # grays of the color scale
 
 
 @dataclass(frozen=True)
 class UnevenLayer:
-    """A layer that breaks the rule."""
+    """A layer whose kernel is not a multiple of its stride."""
 
     network: str
     name: str
@@ -45,16 +45,16 @@ class UnevenLayer:
     def __str__(self) -> str:
         verb = "writes" if self.network == "generator" else "reads"
         return (
-            f"{self.network} {self.name}: kernel {self.kernel} / stride {self.stride} is no whole number; it {verb} "
+            f"{self.network} {self.name}: kernel {self.kernel} / stride {self.stride} is not an integer; it {verb} "
             "some pixels more often than others (checkerboard). A 4x4 kernel with stride 2 is even."
         )
 
 
 def run_receptive_field(options: "ReceptiveField") -> int:
-    """Print the fields of a preset, or of a stack of stride-2 4x4 layers, and draw how often pixels contribute.
+    """Print the receptive fields of a preset, or of a stack of stride-2 4x4 layers, and draw them if asked.
 
     Raises:
-        UserError: An option is out of its range or does not go with --preset, or the drawing cannot be written.
+        UserError: An option is out of range or incompatible with --preset, or the drawing cannot be written.
     """
     if options.preset is None:
         if options.image_size is not None:
@@ -69,7 +69,7 @@ def run_receptive_field(options: "ReceptiveField") -> int:
     wrong = [f"--{name}" for name in given if getattr(options, name) is not None]
     if wrong:
         raise UserError(f"{', '.join(wrong)}: a preset's layers are its own. Leave it out, or leave out --preset.")
-    image_size = DOCUMENT_SIZE if options.image_size is None else options.image_size
+    image_size = TUTORIAL_SIZE if options.image_size is None else options.image_size
     _describe_preset(options.preset, image_size, options.out, as_json=options.json)
     return 0
 
@@ -83,13 +83,12 @@ def _stack(num_layers: int) -> Mapping[str, nn.Module]:
 def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_json: bool) -> None:
     try:
         with torch.device("meta"):
-            networks = build_networks(preset, image_size=image_size, num_classes=10 if preset == "conditional" else 0)
+            num_classes = 10 if preset == "conditional" else 0
+            generator, discriminator = build_networks(preset, image_size=image_size, num_classes=num_classes)
     except ValueError as error:
         raise UserError(f"--preset {preset} --image-size {image_size}: {error}") from None
-    generator, discriminator = networks
-    layers = (
-        trace(_convolutional(discriminator), (image_size, image_size)) if list(_convolutions(discriminator)) else []
-    )
+    features = nn.Sequential(*(layer for layer in discriminator.features if not isinstance(layer, nn.Flatten)))
+    layers = trace(features, (image_size, image_size)) if len(features) else []
     uneven = uneven_layers(generator, discriminator)
     if out is not None:
         write_image(out, draw_contributions(generator, discriminator, image_size))
@@ -104,38 +103,31 @@ def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_js
         print(json.dumps(record, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    pixels = f"{image_size} x {image_size}"
     if layers:
         print_table(console, f"{preset}: discriminator", layers, (image_size, image_size))
-    console.print(_in_words(layers, image_size))
+        size = layers[-1].receptive_field.size
+        console.print(
+            f"Each output of the last convolution sees {size} x {size} pixels; the dense layer after it sees the whole "
+            f"image, {pixels}."
+        )
+    else:
+        console.print(f"Dense layers only: from the first one on, every unit sees all {pixels} pixels.")
     for layer in uneven:
         console.print(f"Warning: {layer}")
     if out is not None:
         console.print(f"drawn: {out}")
 
 
-def _in_words(layers: list[TracedLayer], image_size: int) -> str:
-    if not layers:
-        return f"Dense layers only: from the first one on, every unit sees all {image_size} x {image_size} pixels."
-    size = layers[-1].receptive_field.size
-    return (
-        f"Each output of the last convolution sees {size} x {size} pixels; the dense layer after it sees the whole "
-        f"image, {image_size} x {image_size}."
-    )
-
-
-def _convolutional(discriminator: Discriminator) -> nn.Sequential:
-    return nn.Sequential(*(layer for layer in discriminator.features if not isinstance(layer, nn.Flatten)))
-
-
 def _convolutions(network: nn.Module) -> Iterator[tuple[str, Convolution | nn.Upsample]]:
-    """Give the layers that move or spread values, in the order they run."""
+    """Yield convolutions and upsamplings, in the order in which they run."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Upsample):
             yield name, module
 
 
 def uneven_layers(generator: Generator, discriminator: Discriminator) -> list[UnevenLayer]:
-    """Find the layers whose kernel is no multiple of their stride."""
+    """Return the layers whose kernel is not a multiple of their stride."""
     return [
         UnevenLayer(network_name, name, module.kernel_size[0], module.stride[0])
         for network_name, network in (("generator", generator), ("discriminator", discriminator))
@@ -145,9 +137,9 @@ def uneven_layers(generator: Generator, discriminator: Discriminator) -> list[Un
 
 
 def times_read(discriminator: Discriminator, image_size: int) -> Tensor:
-    """Count by how many ways each pixel reaches the last convolution's outputs: [S, S], whole numbers.
+    """Count the paths from each pixel to the outputs of the last convolution: [S, S], integers.
 
-    With all weights 1 and nothing but convolutions, that is the gradient of the sum of the outputs.
+    That is the gradient of the sum of the outputs if all weights are 1 and there are only convolutions.
     """
     x = torch.ones(1, 1, image_size, image_size, dtype=torch.float64, requires_grad=True)
     (counts,) = torch.autograd.grad(_counting(discriminator)(x).sum(), x)
@@ -155,20 +147,20 @@ def times_read(discriminator: Discriminator, image_size: int) -> Tensor:
 
 
 def times_written(generator: Generator, image_size: int) -> Tensor:
-    """Count by how many ways the values in the middle of the generator reach each pixel: [S, S], whole numbers."""
+    """Count the paths from the innermost maps of the generator to each pixel: [S, S], integers."""
     layers = [module for _, module in _convolutions(generator)]
-    start = image_size
+    size = image_size
     for layer in reversed(layers):
         if isinstance(layer, nn.Upsample):
-            start //= 2
+            size //= 2
         elif isinstance(layer, nn.ConvTranspose2d):
-            start = -(-(start - int(layer.output_padding[0])) // layer.stride[0])
+            size = -(-(size - int(layer.output_padding[0])) // layer.stride[0])
     with torch.no_grad():
-        return _counting(generator)(torch.ones(1, 1, start, start, dtype=torch.float64))[0, 0]
+        return _counting(generator)(torch.ones(1, 1, size, size, dtype=torch.float64))[0, 0]
 
 
 def _counting(network: nn.Module) -> nn.Sequential:
-    """Build the network's convolutions again, of one channel, all weights 1, without biases."""
+    """Return the network's convolutions with one channel, weights 1 and no biases."""
     layers: list[nn.Module] = []
     for _, module in _convolutions(network):
         if isinstance(module, nn.Upsample):
@@ -192,7 +184,7 @@ def _counting(network: nn.Module) -> nn.Sequential:
 
 
 def draw_contributions(generator: Generator, discriminator: Discriminator, image_size: int) -> np.ndarray:
-    """Draw how often each pixel is read and written, brightest where it is most often: [H, W, 3] uint8."""
+    """Draw how often each pixel is read and written, white for the maximum: [H, W, 3] uint8."""
     maps = {}
     if list(_convolutions(discriminator)):
         maps["D reads"] = times_read(discriminator, image_size)
@@ -201,16 +193,16 @@ def draw_contributions(generator: Generator, discriminator: Discriminator, image
     if not maps:
         raise UserError("--out: there is nothing to draw: dense layers read and write every pixel equally often.")
     titles = [f"{name} {int(counts.min())} to {int(counts.max())}" for name, counts in maps.items()]
-    pictures = [_enlarged((255 * counts / counts.max()).round().byte().numpy()) for counts in maps.values()]
-    return contact_sheet([[*pictures, _legend(pictures[0].shape[0])]], [*titles, "times: 0 to the most"])
+    images = [_enlarged((255 * counts / counts.max()).round().byte().numpy()) for counts in maps.values()]
+    return contact_sheet([[*images, _gray_scale(images[0].shape[0])]], [*titles, "times: 0 to the most"])
 
 
-def _enlarged(picture: np.ndarray) -> np.ndarray:
-    """Enlarge [H, W] by a whole number, without smoothing: [H', W', 1]."""
-    return picture.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)[..., None]
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """Enlarge [H, W] by `SCALE`, without interpolation: [H', W', 1]."""
+    return image.repeat(SCALE, axis=0).repeat(SCALE, axis=1)[..., None]
 
 
-def _legend(size: int) -> np.ndarray:
-    """Draw the scale of grays, black at the left: [H, size, 1]."""
+def _gray_scale(size: int) -> np.ndarray:
+    """Draw the gray scale, black at the left: [H, size, 1]."""
     grays = np.linspace(0, 255, SCALE_STEPS).round().astype(np.uint8)
     return np.repeat(grays, size // SCALE_STEPS)[None].repeat(size // SCALE_STEPS, axis=0)[..., None]

@@ -1,9 +1,8 @@
-"""What the command sample does: grids of drawn images, walks between them, and the animation of a training."""
+"""The command ``dcgan sample``: grids of images, interpolations between them, and the animation of a training."""
 
 import difflib
 import io
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +18,26 @@ from ganvas.data.encode import write_image
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.files import write_error, write_file
+from ganvas.log import logger
 
 if TYPE_CHECKING:
     from dcgan.__main__ import Sample
 
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
-LASTS = 8000  # milliseconds, so that a training of any length is told in a breath
-SHORTEST, LONGEST = 50, 500  # milliseconds a frame is shown
-HOLD = 2500  # milliseconds that the last frame is shown
-MOST_FRAMES = 160  # as many as LASTS holds of the shortest
-SMALLEST_SIDE = 56  # pixels: smaller images are enlarged by a whole number, so that eyes can see
-MOST_PIXELS = 80_000_000  # of a grid; from some more on, readers of images warn of a bomb
-NAMED_CLASSES = 12  # that an error message lists
+DURATION = 8000  # milliseconds of an animation
+MIN_FRAME, MAX_FRAME = 50, 500  # milliseconds of a frame
+LAST_FRAME = 2500  # milliseconds
+MAX_FRAMES = DURATION // MIN_FRAME
+MIN_SIDE = 56  # pixels: smaller images are enlarged by an integer factor
+MAX_PIXELS = 80_000_000  # of a grid; readers of images warn of decompression bombs above 89 million
+MAX_NAMED_CLASSES = 12  # in an error message
 
 
 def run_sample(options: "Sample") -> int:
-    """Draw a grid; or, when OUT ends with .gif or .webp, animate the samples of a training.
+    """Draw a grid; or animate the samples of a training if OUT ends with .gif or .webp.
 
     Raises:
-        UserError: No model, no samples, bad labels, or a place that cannot be written.
+        UserError: There is no model, there are no samples, labels are invalid, or OUT cannot be written.
     """
     _check(options)
     animates = options.out.suffix.lower() in ANIMATIONS
@@ -46,7 +46,7 @@ def run_sample(options: "Sample") -> int:
         print(json.dumps({"written": str(options.out), **result}))
     else:
         count = f"{result['frames']} frames" if animates else f"{result['rows'] * result['cols']} images"
-        print(f"{count} written to {options.out}", file=sys.stderr)
+        logger.info(f"{count} written to {options.out}")
     return 0
 
 
@@ -59,19 +59,19 @@ def _check(options: "Sample") -> None:
 
 
 def _draw(options: "Sample") -> dict[str, Any]:
-    """Draw rows x cols images; of a model with labels, a row is of one class."""
+    """Draw rows x cols images; each row of a model with labels shows one class."""
     sampler = load_sampler(options.model, choose_device(options.device))
-    rows, cols = options.rows, options.cols
+    rows, cols, size = options.rows, options.cols, sampler.config.image_size
     classes = _row_classes(options.labels, rows, sampler.config)
-    scale = -(-SMALLEST_SIDE // sampler.config.image_size)
-    pixels = rows * cols * (sampler.config.image_size * scale) ** 2
-    if pixels > MOST_PIXELS:
+    scale = -(-MIN_SIDE // size)
+    pixels = rows * cols * (size * scale) ** 2
+    if pixels > MAX_PIXELS:
         raise UserError(
-            f"--rows {rows} --cols {cols}: make a image of {pixels:,} pixels; at most {MOST_PIXELS:,} are written. "
+            f"--rows {rows} --cols {cols}: the image would have {pixels:,} pixels; the maximum is {MAX_PIXELS:,}. "
             "Give smaller numbers."
         )
     if options.interpolate:
-        latents = walks(sampler, rows, cols, options.seed)
+        latents = interpolate(sampler, rows, cols, options.seed)
     else:
         latents = sampler.latents(rows * cols, options.seed)
     labels = torch.tensor(classes).repeat_interleave(cols) if classes else None
@@ -80,72 +80,70 @@ def _draw(options: "Sample") -> dict[str, Any]:
     return {"rows": rows, "cols": cols, "scale": scale, "labels": classes}
 
 
-def walks(sampler: Sampler, rows: int, cols: int, seed: int) -> Tensor:
-    """Walk from one latent to another in each row.
+def interpolate(sampler: Sampler, rows: int, cols: int, seed: int) -> Tensor:
+    """Interpolate between two random latents in each row.
 
-    Normal latents lie near a sphere, so a walk between them goes along it: a straight one would pass through the
-    middle, where the generator was never trained (White 2016, Sec. 2.1). Uniform ones fill a cube, which a straight
-    walk never leaves.
+    Normal latents lie near a sphere and are interpolated along it: a straight line would pass near the origin, where
+    the generator was not trained (White 2016, Sec. 2.1). Uniform ones are interpolated linearly.
 
     Returns:
-        [rows * cols, latent_dim], row by row; both ends are among them.
+        [rows * cols, latent_dim], row by row, including both ends.
     """
     start, end = sampler.latents(2 * rows, seed)[:, None].chunk(2)  # [rows, 1, latent_dim] each
     t = torch.linspace(0, 1, cols)[:, None]  # [cols, 1]
-    walk = torch.lerp(start, end, t) if sampler.config.latent == "uniform" else slerp(start, end, t)
-    return walk.flatten(0, 1)
+    path = torch.lerp(start, end, t) if sampler.config.latent == "uniform" else slerp(start, end, t)
+    return path.flatten(0, 1)
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
-    """Interpolate spherically: the direction turns evenly from a's to b's, the length changes linearly.
+    """Interpolate spherically: the direction from a's to b's at a constant rate, the length linearly.
 
     Args:
-        a: [..., d], the vectors at t = 0.
-        b: [..., d], the vectors at t = 1. Of opposite ones no shortest way is singled out, and some way is taken.
+        a: Vectors at t = 0, [..., d].
+        b: Vectors at t = 1, [..., d]. Between opposite ones the direction is arbitrary.
         t: 0 to 1, [..., 1] or a number.
 
     Returns:
-        [..., d] in a's type.
+        [..., d] in a's dtype.
 
-    Reference: White 2016, "Sampling Generative Networks", Sec. 2.1. Turning the direction apart from the length is our
-    choice: the formula itself is for ends of one length.
+    Reference: White 2016, "Sampling Generative Networks", Sec. 2.1, whose formula is for vectors of equal length.
     """
     start, end = a.double(), b.double()
-    long_a, long_b = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
+    length_a, length_b = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
     tiny = torch.finfo(torch.float64).tiny
-    u, v = start / long_a.clamp(min=tiny), end / long_b.clamp(min=tiny)
+    u, v = start / length_a.clamp(min=tiny), end / length_b.clamp(min=tiny)
     cosine = (u * v).sum(-1, keepdim=True)
-    across = v - cosine * u  # the part of v at right angles to u
-    sine = across.norm(dim=-1, keepdim=True)
+    normal = v - cosine * u  # the component of v orthogonal to u
+    sine = normal.norm(dim=-1, keepdim=True)
     angle = t * torch.atan2(sine, cosine)
-    direction = angle.cos() * u + angle.sin() * across / sine.clamp(min=tiny)
-    return (direction * (long_a + t * (long_b - long_a))).to(a.dtype)
+    direction = angle.cos() * u + angle.sin() * normal / sine.clamp(min=tiny)
+    return (direction * (length_a + t * (length_b - length_a))).to(a.dtype)
 
 
 def _row_classes(labels: str | None, rows: int, config: DigitModelConfig) -> list[int] | None:
-    """Give each row its class: those asked for in turn, or all; none for a model without labels.
+    """Return the class of each row: those of --labels, by default all, in turn; None for a model without labels.
 
     Raises:
-        UserError: A label is no class, there are more than rows, or the model takes none.
+        UserError: A label is unknown, there are more than rows, or the model has no labels.
     """
     if not config.num_classes:
         if labels is not None:
             raise UserError(
-                f"--labels {labels}: this model was trained without labels and draws what it likes. Leave --labels "
-                "out, or train a model with dcgan train --conditional."
+                f"--labels {labels}: this model was trained without labels. Leave --labels out, or train a model with "
+                "dcgan train --conditional."
             )
         return None
     if labels is None:
         chosen = list(range(config.num_classes))
     else:
-        chosen = [_class(label.strip(), config) for label in labels.split(",")]
+        chosen = [_find_class(label.strip(), config) for label in labels.split(",")]
         if len(chosen) > rows:
             raise UserError(f"--labels {labels}: each takes a row, and --rows is {rows}. Give --rows {len(chosen)}.")
     return [chosen[row % len(chosen)] for row in range(rows)]
 
 
-def _class(label: str, config: DigitModelConfig) -> int:
-    """Find a class by its name, in any case, or else by its number."""
+def _find_class(label: str, config: DigitModelConfig) -> int:
+    """Return the class of a name, ignoring case, or else of a number."""
     names = [name.casefold() for name in config.classes]
     if label.casefold() in names:
         return names.index(label.casefold())
@@ -154,7 +152,7 @@ def _class(label: str, config: DigitModelConfig) -> int:
         return numbers.index(label)
     near = difflib.get_close_matches(label.casefold(), names, n=1)
     hint = f" Did you mean {config.classes[names.index(near[0])]}?" if near else ""
-    listed = ", ".join(config.classes[:NAMED_CLASSES]) + (", …" if len(config.classes) > NAMED_CLASSES else "")
+    listed = ", ".join(config.classes[:MAX_NAMED_CLASSES]) + (", …" if len(config.classes) > MAX_NAMED_CLASSES else "")
     raise UserError(
         f"--labels: {label!r} is none of this model's {config.num_classes} classes, numbered 0 to "
         f"{config.num_classes - 1}: {listed}.{hint}"
@@ -162,53 +160,49 @@ def _class(label: str, config: DigitModelConfig) -> int:
 
 
 def _animate(options: "Sample") -> dict[str, Any]:
-    """Make an animation of the images that the training drew from the same noise all along."""
-    useless = [
+    """Animate the samples that a training drew from the same noise."""
+    unused = [
         f"--{name}"
         for name in ("rows", "cols", "seed", "labels", "interpolate")
         if getattr(options, name) != getattr(type(options), name)
     ]
-    if useless:
+    if unused:
         raise UserError(
-            f"{options.out}: {options.out.suffix} is for the animation of a training, whose images are drawn "
-            f"already; it takes no {', '.join(useless)}. For a grid of images, give a name that ends with .png."
+            f"{options.out}: {options.out.suffix} is for the animation of a training, whose images exist already; it "
+            f"takes no {', '.join(unused)}. For a grid of images, give a name that ends with .png."
         )
     files = sorted((options.model / "samples").glob("step-*.png"))
     if not files:
         raise UserError(
-            f"{options.model}: has no samples/step-*.png, of which the animation is made. Give a run's folder; or, "
-            "for a grid of images, a name that ends with .png."
+            f"{options.model}: has no samples/step-*.png for an animation. Give a run's folder; or, for a grid of "
+            "images, a name that ends with .png."
         )
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST_FRAMES)).round().astype(int))
-    frames = [_frame(files[i]) for i in chosen]
+    chosen = np.linspace(0, len(files) - 1, min(len(files), MAX_FRAMES)).round().astype(int)
+    frames = [_read_frame(files[i]) for i in chosen]
     odd = next((i for i, frame in zip(chosen, frames, strict=True) if frame.size != frames[0].size), None)
     if odd is not None:
         raise UserError(f"{files[odd]}: differs in size from {files[0].name}. Remove the images of one training.")
-    each = int(np.clip(LASTS / len(frames), SHORTEST, LONGEST)) // 10 * 10  # GIF counts hundredths of a second
+    frame_duration = int(np.clip(DURATION / len(frames), MIN_FRAME, MAX_FRAME)) // 10 * 10  # GIF has centiseconds
     content = io.BytesIO()
     frames[0].save(
         content,
         format=ANIMATIONS[options.out.suffix.lower()],
         save_all=True,
         append_images=frames[1:],
-        duration=[each] * (len(frames) - 1) + [HOLD],
-        loop=0,  # for ever
-        lossless=True,  # WebP's; GIF has nothing else
+        duration=[frame_duration] * (len(frames) - 1) + [LAST_FRAME],
+        loop=0,  # forever
+        lossless=True,  # of WebP; GIF always is
     )
-    _write(options.out, content.getvalue())
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(options.out, error) from None
+    write_file(options.out, content.getvalue())
     return {"frames": len(frames)}
 
 
-def _frame(path: Path) -> Image.Image:
-    """Read a image; gray that was written as color becomes gray, of which GIF's 256 colors hold all."""
+def _read_frame(path: Path) -> Image.Image:
+    """Read an image; gray that is stored as color becomes gray, which fits into GIF's 256 colors."""
     array = read_image(path, channels=3)
     is_gray = (array == array[..., :1]).all()
     return Image.fromarray(array[..., 0] if is_gray else array)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(path, error) from None
-    write_file(path, content)

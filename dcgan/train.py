@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
 from dcgan.config import NAMES, DcganConfig, ModelConfig, check, left_out
-from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures
+from dcgan.data import ImageSet, ImageSetDataset, choose, leave_out, load_images
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, save_sampler
@@ -58,7 +58,7 @@ class Dcgan:
     criteria = ("val_frechet",)
 
     def __init__(
-        self, config: DcganConfig, data: Pictures, fabric: Fabric, run: Path, *, compiled: bool = False
+        self, config: DcganConfig, data: ImageSet, fabric: Fabric, run: Path, *, compiled: bool = False
     ) -> None:
         self.config, self.data, self.fabric, self.run = config, data, fabric, run
         self.spec = _describe(config, data)
@@ -79,9 +79,9 @@ class Dcgan:
         self._update = self._make_step(wrapped)
         # The tutorials choose no step: their systems are shared as the training ends, not as they were at their best.
         ours = config.model.preset == "dcgan"
-        real = data.pictures[choose(len(data.pictures), REAL_PICTURES)]
+        real = data.images[choose(len(data.images), REAL_PICTURES)]
         self._distance = PixelFrechet(real) if ours else None
-        watched = data.pictures[choose(len(data.pictures), WATCHED_PICTURES)]
+        watched = data.images[choose(len(data.images), WATCHED_PICTURES)]
         self._watch = CollapseWatch(watched, _advice(config), won_loss=_won_loss(config.model))
         self._judge = find_cached(data)
 
@@ -176,13 +176,13 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
     """
     check(config)
     options = config.data
-    data = load_pictures(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
-    options = replace(options, channels=data.pictures.shape[1])
+    data = load_images(options.data, root=options.data_root, image_size=options.image_size, channels=options.channels)
+    options = replace(options, channels=data.images.shape[1])
     config = replace(config, data=options)
     data = leave_out(data, left_out(config))
-    if len(data.pictures) < FEWEST_PICTURES:
+    if len(data.images) < FEWEST_PICTURES:
         raise UserError(
-            f"--data {options.data}: leaves {len(data.pictures)} image to learn from, and {FEWEST_PICTURES} is the "
+            f"--data {options.data}: leaves {len(data.images)} image to learn from, and {FEWEST_PICTURES} is the "
             "least. Give more, or leave out fewer (--leave-out)."
         )
 
@@ -190,15 +190,15 @@ def train_dcgan(config: DcganConfig, run: Path, *, resume: bool) -> int:
         compiled = config.hardware.compile and can_compile(fabric.device.type, say)
         model = Dcgan(config, data, fabric, run, compiled=compiled)
         _say_what(say, model)
-        training_set = PictureDataset(data, options.pixel_range)
+        training_set = ImageSetDataset(data, options.pixel_range)
         workers = loading_workers(config.hardware, fabric)
         return model, Data(training_set, len(training_set), options.batch_size, workers), _record(config, data)
 
     return run_training("dcgan", config, run, start, resume=resume, describe_best=_describe_best)
 
 
-def _record(config: DcganConfig, data: Pictures) -> DataRecord:
-    N, C, H, W = data.pictures.shape
+def _record(config: DcganConfig, data: ImageSet) -> DataRecord:
+    N, C, H, W = data.images.shape
     # Images lie in the order of their names, which the digest of their pixels tells too.
     parts = {"train": DataPart(True, f"{N} images of {W} x {H} pixels and {C} channels", order="", content=data.digest)}
     if data.classes:
@@ -209,12 +209,12 @@ def _record(config: DcganConfig, data: Pictures) -> DataRecord:
     return DataRecord(name if name in NAMES else str(Path(name).resolve()), parts)
 
 
-def _describe(config: DcganConfig, data: Pictures, training: Mapping[str, object] | None = None) -> DigitModelConfig:
+def _describe(config: DcganConfig, data: ImageSet, training: Mapping[str, object] | None = None) -> DigitModelConfig:
     """Say what the model is, from the options and the data's own size and classes."""
     model = config.model
     if model.conditional and data.labels is None:
         raise UserError(f"--data {config.data.data}: has no labels. Put each class into a folder of its own.")
-    _, C, S, _ = data.pictures.shape
+    _, C, S, _ = data.images.shape
     return DigitModelConfig(
         preset=model.preset,
         image_size=S,
@@ -254,7 +254,7 @@ def _say_what(say: Say, model: Dcgan) -> None:
     spec = model.spec
     steered = f" of {spec.num_classes} classes" if spec.num_classes else ""
     say(
-        f"{spec.preset}: {len(model.data.pictures)} images of {model.data.name}{steered}, {spec.image_size} pixels, "
+        f"{spec.preset}: {len(model.data.images)} images of {model.data.name}{steered}, {spec.image_size} pixels, "
         f"batch {model.config.data.batch_size}; G {G:.2f}M and D {D:.2f}M parameters; {model.fabric.device.type}, "
         f"{model.precision}, {torch.get_num_threads()} threads."
     )

@@ -21,8 +21,8 @@ def draw_digits(count, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 10
     pixels = rng.integers(0, 30, (count, 28, 28))
-    for picture, label in zip(pixels, labels, strict=True):
-        picture[4:24, 4 + 2 * label : 6 + 2 * label] = rng.integers(180, 255)
+    for image, label in zip(pixels, labels, strict=True):
+        image[4:24, 4 + 2 * label : 6 + 2 * label] = rng.integers(180, 255)
     return pixels.astype(np.uint8), labels.astype(np.uint8)
 
 

@@ -47,21 +47,21 @@ class TestData:
         refused(self.train(dcgan, tmp_path, "--data", "mnits"), "mnits", "Did you mean mnist?")
 
     def test_pictures_cut_short(self, dcgan, tmp_path, own_digits):
-        root, pictures, _ = own_digits
-        pictures.write_bytes(pictures.read_bytes()[:-100])
-        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), f"{pictures}: is cut short")
+        root, images, _ = own_digits
+        images.write_bytes(images.read_bytes()[:-100])
+        refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), f"{images}: is cut short")
 
     def test_a_gzip_file_cut_short(self, dcgan, tmp_path, own_digits):
-        root, pictures, _ = own_digits
-        packed = pictures.with_name(f"{pictures.name}.gz")
-        packed.write_bytes(gzip.compress(pictures.read_bytes())[:-200])
-        pictures.unlink()
+        root, images, _ = own_digits
+        packed = images.with_name(f"{images.name}.gz")
+        packed.write_bytes(gzip.compress(images.read_bytes())[:-200])
+        images.unlink()
         refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), f"{packed}: cannot be unpacked")
 
     def test_the_wrong_magic_number(self, dcgan, tmp_path, own_digits):
-        root, pictures, _ = own_digits
-        pictures.write_bytes(struct.pack(">I", 4711) + pictures.read_bytes()[4:])
-        said = f"{pictures}: begins with 00 00 12 67; expected 00 00 08 03"
+        root, images, _ = own_digits
+        images.write_bytes(struct.pack(">I", 4711) + images.read_bytes()[4:])
+        said = f"{images}: begins with 00 00 12 67; expected 00 00 08 03"
         refused(self.train(dcgan, tmp_path, "--data", "mnist", "--data-root", root), said)
 
     def test_labels_out_of_range(self, dcgan, tmp_path, own_digits):

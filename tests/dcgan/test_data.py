@@ -9,32 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dcgan.data import PictureDataset, Pictures, choose, leave_out, load_pictures, to_network, to_uint8
+from dcgan.data import ImageSet, ImageSetDataset, choose, leave_out, load_images, to_network, to_uint8
 from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 
 
 def test_mnist_by_its_files(digits):
-    data = load_pictures("mnist", root=digits)
-    assert data.pictures.shape == (200, 1, 28, 28)
-    assert data.pictures.dtype == torch.uint8
+    data = load_images("mnist", root=digits)
+    assert data.images.shape == (200, 1, 28, 28)
+    assert data.images.dtype == torch.uint8
     assert data.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
-    assert load_pictures("mnist", "test", root=digits).pictures.shape[0] == 100
+    assert load_images("mnist", "test", root=digits).images.shape[0] == 100
     for label in range(10):  # the bar of the class, from its own file
-        assert (data.pictures[label, 0, 10, 4 + 2 * label] > 150).all()
+        assert (data.images[label, 0, 10, 4 + 2 * label] > 150).all()
 
 
 def test_the_root_is_ganvas_data(digits, monkeypatch):
     monkeypatch.setenv("GANVAS_DATA", str(digits))
-    assert load_pictures("mnist").digest == load_pictures("mnist", root=digits).digest
+    assert load_images("mnist").digest == load_images("mnist", root=digits).digest
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 @pytest.mark.slow
 def test_the_published_sets(published_data, name):
     for split, count in (("train", 60_000), ("test", 10_000)):
-        data = load_pictures(name, split, root=published_data)
-        assert data.pictures.shape == (count, 1, 28, 28)
+        data = load_images(name, split, root=published_data)
+        assert data.images.shape == (count, 1, 28, 28)
         assert sorted(set(data.labels.tolist())) == list(range(10))
     if name == "mnist":
         assert data.labels[:5].tolist() == [7, 2, 1, 0, 4]  # as everybody knows
@@ -45,46 +45,46 @@ def test_the_published_sets(published_data, name):
 @pytest.mark.slow
 def test_mnist5k_is_split_evenly_and_needs_no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
-    train, test = load_pictures("mnist5k"), load_pictures("mnist5k", "test")
+    train, test = load_images("mnist5k"), load_images("mnist5k", "test")
     assert train.labels.bincount().tolist() == [400] * 10
     assert test.labels.bincount().tolist() == [100] * 10
-    seen = {picture.numpy().tobytes() for picture in train.pictures}
-    assert not [1 for picture in test.pictures if picture.numpy().tobytes() in seen]
+    seen = {image.numpy().tobytes() for image in train.images}
+    assert not [1 for image in test.images if image.numpy().tobytes() in seen]
 
 
 def test_sizes_of_named_sets(digits):
-    own = load_pictures("mnist", root=digits).pictures
-    padded = load_pictures("mnist", root=digits, image_size=32).pictures
+    own = load_images("mnist", root=digits).images
+    padded = load_images("mnist", root=digits, image_size=32).images
     assert torch.equal(padded[:, :, 2:-2, 2:-2], own)
     assert padded.sum() == own.sum()
     for size, channels in ((16, 1), (64, 3)):
-        scaled = load_pictures("mnist", root=digits, image_size=size, channels=channels).pictures
+        scaled = load_images("mnist", root=digits, image_size=size, channels=channels).images
         assert scaled.shape == (200, channels, size, size)
         assert scaled.float().mean().item() == pytest.approx(own.float().mean().item(), rel=0.05)
-    colour = load_pictures("mnist", root=digits, channels=3).pictures
-    assert all(torch.equal(colour[:, channel], own[:, 0]) for channel in range(3))
+    color = load_images("mnist", root=digits, channels=3).images
+    assert all(torch.equal(color[:, channel], own[:, 0]) for channel in range(3))
 
 
 def test_a_folder_of_classes(folder_writer, tmp_path):
-    data = load_pictures(str(folder_writer(tmp_path / "set", classes=2, each=3)))
+    data = load_images(str(folder_writer(tmp_path / "set", classes=2, each=3)))
     assert data.classes == ("class-0", "class-1")
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert data.pictures.shape == (6, 3, 16, 16)
-    assert (data.pictures[0, 0] >= 200).all()  # class 0 is red
+    assert data.images.shape == (6, 3, 16, 16)
+    assert (data.images[0, 0] >= 200).all()  # class 0 is red
 
 
 def test_a_flat_folder_has_no_labels(tmp_path):
     for i in range(3):
         Image.new("L", (16, 16), 50 * i).save(tmp_path / f"{i}.png")
-    data = load_pictures(str(tmp_path))
+    data = load_images(str(tmp_path))
     assert data.labels is None
-    assert data.pictures[:, 0, 0, 0].tolist() == [0, 50, 100]
+    assert data.images[:, 0, 0, 0].tolist() == [0, 50, 100]
 
 
 def test_splits_of_a_folder(folder_writer, tmp_path):
     folder_writer(tmp_path / "set" / "train", each=4)
     folder_writer(tmp_path / "set" / "test", each=2)
-    assert [len(load_pictures(str(tmp_path / "set"), split).pictures) for split in ("train", "test")] == [12, 6]
+    assert [len(load_images(str(tmp_path / "set"), split).images) for split in ("train", "test")] == [12, 6]
 
 
 def test_pictures_are_cropped_and_scaled_when_a_size_is_asked_for(tmp_path):
@@ -92,15 +92,15 @@ def test_pictures_are_cropped_and_scaled_when_a_size_is_asked_for(tmp_path):
     wide[:, 10:30] = 200  # the middle square
     Image.fromarray(wide).save(tmp_path / "wide.png")
     Image.new("L", (64, 64), 200).save(tmp_path / "gray.png")
-    data = load_pictures(str(tmp_path), image_size=16)
-    assert data.pictures.shape == (2, 3, 16, 16)
-    assert (data.pictures == 200).all()
-    assert load_pictures(str(tmp_path), image_size=16, channels=1).pictures.shape == (2, 1, 16, 16)
+    data = load_images(str(tmp_path), image_size=16)
+    assert data.images.shape == (2, 3, 16, 16)
+    assert (data.images == 200).all()
+    assert load_images(str(tmp_path), image_size=16, channels=1).images.shape == (2, 1, 16, 16)
 
 
 def test_16_bit_pictures_keep_their_brightness(tmp_path):
     Image.fromarray(np.full((16, 16), 200 * 257, np.uint16)).save(tmp_path / "deep.png")
-    assert (load_pictures(str(tmp_path)).pictures == 200).all()
+    assert (load_images(str(tmp_path)).images == 200).all()
 
 
 @pytest.mark.parametrize("image_size", [None, 16])
@@ -108,15 +108,15 @@ def test_pictures_of_many_channels(tmp_path, image_size):
     values = np.arange(20 * 20 * 5, dtype=np.uint8).reshape(20, 20, 5) // 5 * 5 + np.arange(5, dtype=np.uint8)
     for name in ("a.tif", "b.npy"):
         write_image(tmp_path / name, values)
-    pictures = load_pictures(str(tmp_path), image_size=image_size).pictures
-    assert pictures.shape == (2, 5, image_size or 20, image_size or 20)
+    images = load_images(str(tmp_path), image_size=image_size).images
+    assert images.shape == (2, 5, image_size or 20, image_size or 20)
     if image_size is None:
-        np.testing.assert_array_equal(pictures[0].permute(1, 2, 0), values)
+        np.testing.assert_array_equal(images[0].permute(1, 2, 0), values)
 
 
 def test_floats_are_taken_from_0_to_1(tmp_path):
     np.save(tmp_path / "a.npy", np.float32([[0, 0.2], [0.5, 1]]))
-    assert load_pictures(str(tmp_path)).pictures.flatten().tolist() == [0, 51, 128, 255]
+    assert load_images(str(tmp_path)).images.flatten().tolist() == [0, 51, 128, 255]
 
 
 def test_a_choice_is_by_chance_and_always_the_same():
@@ -130,7 +130,7 @@ def test_a_choice_is_by_chance_and_always_the_same():
 class TestBadInput:
     def check(self, said, *arguments, **options):
         with pytest.raises(UserError) as caught:
-            load_pictures(*map(str, arguments), **options)
+            load_images(*map(str, arguments), **options)
         for words in said:
             assert words in str(caught.value)
 
@@ -161,7 +161,7 @@ class TestBadInput:
     @pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, float("nan"))])
     def test_floats_out_of_range(self, tmp_path, low, high):
         np.save(tmp_path / "a.npy", np.float32([[low, high], [low, low]]))
-        self.check(["a.npy: holds values from", "floats from 0 to 1"], tmp_path)
+        self.check(["a.npy: has values from", "floats from 0 to 1"], tmp_path)
 
     def test_channels_that_do_not_fit(self, tmp_path, digits):
         write_image(tmp_path / "five.tif", np.zeros((16, 16, 5), np.uint8))
@@ -180,7 +180,7 @@ class TestBadInput:
     def test_pictures_beside_classes(self, folder_writer, tmp_path):
         folder_writer(tmp_path / "set")
         Image.new("L", (16, 16)).save(tmp_path / "set" / "stray.png")
-        self.check(["stray.png", "class-0", "a class's folder, or none"], tmp_path / "set")
+        self.check(["stray.png", "class-0", "into the folder of its class"], tmp_path / "set")
 
     def test_no_test_split(self, folder_writer, tmp_path):
         self.check(["no folder 'test'"], folder_writer(tmp_path / "set"), "test")
@@ -191,27 +191,27 @@ class TestBadInput:
 
     def test_everything_left_out(self, digits):
         with pytest.raises(UserError, match="--leave-out 200: mnist has 200 images"):
-            leave_out(load_pictures("mnist", root=digits), 200)
+            leave_out(load_images("mnist", root=digits), 200)
 
 
 def test_leaving_out_the_first(digits):
-    data = load_pictures("mnist", root=digits)
+    data = load_images("mnist", root=digits)
     rest = leave_out(data, 5)
-    assert torch.equal(rest.pictures, data.pictures[5:])
+    assert torch.equal(rest.images, data.images[5:])
     assert torch.equal(rest.labels, data.labels[5:])
     assert rest.digest == data.digest
 
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_leaving_out_of_a_set_sorted_by_class_leaves_all_classes(labelled):
-    pictures = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1).expand(-1, 1, 16, 16)
+    images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1).expand(-1, 1, 16, 16)
     labels = torch.arange(200) // 20 if labelled else None
-    data = Pictures(pictures, labels, tuple("0123456789") if labelled else (), "folder sorted", "")
+    data = ImageSet(images, labels, tuple("0123456789") if labelled else (), "folder sorted", "")
     rest = leave_out(data, 60)
-    kept = rest.pictures[:, 0, 0, 0].long()
+    kept = rest.images[:, 0, 0, 0].long()
     assert len(kept.unique()) == len(kept) == 140
     assert (kept // 20).bincount().min() >= 7
-    assert torch.equal(rest.pictures, leave_out(data, 60).pictures)
+    assert torch.equal(rest.images, leave_out(data, 60).images)
     assert (rest.labels is None) if not labelled else torch.equal(rest.labels, kept // 20)
 
 
@@ -228,21 +228,21 @@ def test_what_lies_outside_the_range_is_clipped():
 
 
 def test_a_batch_is_what_its_pictures_are_one_by_one(digits):
-    data = load_pictures("mnist", root=digits)
-    dataset = PictureDataset(data, "signed")
+    data = load_images("mnist", root=digits)
+    dataset = ImageSetDataset(data, "signed")
     keys = [(0, 7), (3, 199), (0, 0)]
     for key, sample in zip(keys, dataset.__getitems__(keys), strict=True):
         assert torch.equal(sample["picture"], dataset[key]["picture"])
-        assert torch.equal(sample["picture"], data.pictures[key[1]].float() / 127.5 - 1)
+        assert torch.equal(sample["picture"], data.images[key[1]].float() / 127.5 - 1)
         assert sample["label"] == data.labels[key[1]]
 
 
 def test_the_digest_follows_pixels_and_labels(digits):
-    data = load_pictures("mnist", root=digits)
-    assert data.digest == load_pictures("mnist", root=digits).digest
+    data = load_images("mnist", root=digits)
+    assert data.digest == load_images("mnist", root=digits).digest
     others = {
-        load_pictures("mnist", "test", root=digits).digest,
-        load_pictures("mnist", root=digits, image_size=32).digest,
+        load_images("mnist", "test", root=digits).digest,
+        load_images("mnist", root=digits, image_size=32).digest,
     }
     assert len(others | {data.digest}) == 3
-    assert isinstance(data, Pictures)
+    assert isinstance(data, ImageSet)

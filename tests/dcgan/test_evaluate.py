@@ -14,7 +14,7 @@ from dcgan import classifier
 from dcgan.__main__ import main
 from dcgan.classifier import cached_classifier, train_classifier
 from dcgan.config import DcganConfig
-from dcgan.data import Pictures, load_pictures
+from dcgan.data import ImageSet, load_images
 from dcgan.evaluate import coverage_and_entropy, measure
 from dcgan.labels import LABELS
 from dcgan.model import DigitModelConfig, build, save_sampler
@@ -43,14 +43,14 @@ def draw(count, seed, size=16):
     """Images of three classes in turn, in noise, at places by chance, with a few stray bright pixels."""
     chance = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
-    pictures = torch.randint(0, 60, (count, 1, size, size), generator=chance, dtype=torch.uint8)
-    pictures[torch.rand(pictures.shape, generator=chance) < 0.002] = 250
+    images = torch.randint(0, 60, (count, 1, size, size), generator=chance, dtype=torch.uint8)
+    images[torch.rand(images.shape, generator=chance) < 0.002] = 250
     places = torch.randint(2, size - 6, (count, 2), generator=chance).tolist()
-    for picture, label, (y, x) in zip(pictures, labels.tolist(), places, strict=True):
+    for image, label, (y, x) in zip(images, labels.tolist(), places, strict=True):
         rows = slice(None) if label == 0 else slice(y, y + 4)
         columns = slice(None) if label == 1 else slice(x, x + 4)
-        picture[:, rows, columns] = 230
-    return Pictures(pictures, labels, CLASSES, "shapes", f"{seed:064d}")
+        image[:, rows, columns] = 230
+    return ImageSet(images, labels, CLASSES, "shapes", f"{seed:064d}")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def shapes():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "SEEN", 30 * classifier.BATCH_SIZE)
+        patch.setattr(classifier, "TRAINING_IMAGES", 30 * classifier.BATCH_SIZE)
         train, test = draw(300, 0), draw(90, 1)
         yield train, test, train_classifier(train, test)
     torch.set_num_threads(threads)
@@ -73,7 +73,7 @@ def mean(figures, name):
 @pytest.mark.essential
 def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
     _, test, judge = shapes
-    result = measure(test.pictures, *shapes, requested_labels=test.labels)
+    result = measure(test.images, *shapes, requested_labels=test.labels)
     assert set(result["metrics"]) == ALWAYS | {"label_fidelity"}
     for name in result["metrics"]:
         assert mean(result["metrics"], name) == mean(result["ceiling"], name), name
@@ -89,7 +89,7 @@ def test_every_figure_has_a_name_for_people(shapes):
 
 
 def test_more_pictures_of_the_same_kind_score_near_the_ceiling(shapes):
-    fake = draw(240, 2).pictures
+    fake = draw(240, 2).images
     result = measure(fake, *shapes)
     assert (result["pictures"], result["compared"]) == (240, 90)
     assert "label_fidelity" not in result["metrics"]
@@ -102,7 +102,7 @@ def test_more_pictures_of_the_same_kind_score_near_the_ceiling(shapes):
 
 
 def test_collapse_is_seen(shapes):
-    fake = draw(3, 5).pictures[:1].expand(120, -1, -1, -1)
+    fake = draw(3, 5).images[:1].expand(120, -1, -1, -1)
     result = measure(fake, *shapes)
     ours, real = result["metrics"], result["ceiling"]
     assert sorted(result["label_histogram"]) == [0, 0, 120]
@@ -126,18 +126,18 @@ def test_noise_is_seen(shapes):
 
 def test_learning_by_heart_is_seen(shapes):
     train, _, _ = shapes
-    result = measure(train.pictures[:100], *shapes)
+    result = measure(train.images[:100], *shapes)
     assert mean(result["metrics"], "near_copies") == 1
 
 
 def test_order_of_the_pictures_does_not_matter_much(shapes):
     """Sets come sorted by class; a part of one must still have all classes."""
     fake = draw(240, 2)
-    by_class = fake.pictures[fake.labels.argsort(stable=True)]
+    by_class = fake.images[fake.labels.argsort(stable=True)]
     train, test, judge = shapes
-    by_class_train = replace(train, pictures=train.pictures[train.labels.argsort()], labels=train.labels.sort().values)
+    by_class_train = replace(train, images=train.images[train.labels.argsort()], labels=train.labels.sort().values)
     mixed, ordered = (
-        measure(pictures, data, test, judge) for pictures, data in ((fake.pictures, train), (by_class, by_class_train))
+        measure(images, data, test, judge) for images, data in ((fake.images, train), (by_class, by_class_train))
     )
     for name in ("recall", "coverage"):
         assert mean(ordered["metrics"], name) == pytest.approx(mean(mixed["metrics"], name), abs=0.15)
@@ -145,15 +145,15 @@ def test_order_of_the_pictures_does_not_matter_much(shapes):
 
 def test_fidelity_falls_when_another_class_is_drawn(shapes):
     fake = draw(90, 3)
-    wrong = measure(fake.pictures, *shapes, requested_labels=(fake.labels + 1) % 3)
+    wrong = measure(fake.images, *shapes, requested_labels=(fake.labels + 1) % 3)
     assert mean(wrong["metrics"], "label_fidelity") <= 0.05
     assert mean(wrong["ceiling"], "label_fidelity") >= 0.95
 
 
 def test_a_figure_that_is_not_defined_is_missing(shapes):
     train, test, judge = shapes
-    dark = replace(train, pictures=train.pictures.clamp(max=60))  # nothing bright, so nothing stray
-    result = measure(test.pictures, dark, test, judge)
+    dark = replace(train, images=train.images.clamp(max=60))  # nothing bright, so nothing stray
+    result = measure(test.images, dark, test, judge)
     assert "speckle" not in result["metrics"]
     json.dumps(result, allow_nan=False)
 
@@ -161,30 +161,30 @@ def test_a_figure_that_is_not_defined_is_missing(shapes):
 def test_coverage_and_entropy(shapes):
     _, _, judge = shapes
     fake = draw(300, 4)
-    covered, entropy = coverage_and_entropy(fake.pictures, judge)
+    covered, entropy = coverage_and_entropy(fake.images, judge)
     assert (covered, entropy) == (3, pytest.approx(math.log2(3), abs=0.02))
-    covered, entropy = coverage_and_entropy(fake.pictures[fake.labels < 2], judge)
+    covered, entropy = coverage_and_entropy(fake.images[fake.labels < 2], judge)
     assert (covered, entropy) == (2, pytest.approx(1, abs=0.02))
 
 
 def test_measuring_needs_labels(shapes):
     train, test, judge = shapes
     with pytest.raises(ValueError, match="labels"):
-        measure(test.pictures, train, replace(test, labels=None), judge)
+        measure(test.images, train, replace(test, labels=None), judge)
 
 
 def write_folder(root, labelled=True):
     for split, data in (("train", draw(150, 0)), ("test", draw(60, 1))):
-        for i, (picture, label) in enumerate(zip(data.pictures.numpy(), data.labels.tolist(), strict=True)):
+        for i, (image, label) in enumerate(zip(data.images.numpy(), data.labels.tolist(), strict=True)):
             folder = root / split / (CLASSES[label] if labelled else "")
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture[0]).save(folder / f"{i:03d}.png")
+            Image.fromarray(image[0]).save(folder / f"{i:03d}.png")
     return root
 
 
 def write_run(run, data, /, **changes):
     """A run's model whose generator has learned nothing."""
-    train = load_pictures(str(data), "train")
+    train = load_images(str(data), "train")
     values = {
         "preset": "dcgan",
         "image_size": 16,
@@ -219,8 +219,8 @@ def cache(folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANVAS_CACHE", str(home))
-        patch.setattr(classifier, "SEEN", 25 * classifier.BATCH_SIZE)
-        cached_classifier(load_pictures(str(folder), "train"), load_pictures(str(folder), "test"))
+        patch.setattr(classifier, "TRAINING_IMAGES", 25 * classifier.BATCH_SIZE)
+        cached_classifier(load_images(str(folder), "train"), load_images(str(folder), "test"))
     return home
 
 
@@ -285,9 +285,9 @@ def test_named_sets_are_read_where_the_training_read_them(evaluate, folder, tmp_
 
     def opened(data, split, *, root, **_):
         asked.append((data, root))
-        return load_pictures(str(folder), split)
+        return load_images(str(folder), split)
 
-    monkeypatch.setattr("dcgan.evaluate.load_pictures", opened)
+    monkeypatch.setattr("dcgan.evaluate.load_images", opened)
     code, _, err = evaluate(run, *(["--data-root", tmp_path / "other"] if given else []))
     assert code == 0, err
     assert set(asked) == {("mnist", tmp_path / "other" if given else root if there else None)}
@@ -323,9 +323,9 @@ def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
     assert evaluate(run, "--out", tmp_path / "drawn")[0] == 0
     written = sorted((tmp_path / "drawn").iterdir())
     assert len(written) == 100
-    with Image.open(written[0]) as picture:
-        assert (picture.size, picture.mode) == ((16, 16), "L")
-        assert np.asarray(picture).std() > 0
+    with Image.open(written[0]) as image:
+        assert (image.size, image.mode) == ((16, 16), "L")
+        assert np.asarray(image).std() > 0
 
 
 @pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "dcgan.evaluate.write_image"])
@@ -387,7 +387,7 @@ def test_other_training_pictures_are_warned_of(evaluate, folder, tmp_path):
     code, out, err = evaluate(write_run(tmp_path / "run", folder, data_digest="1" * 64), "--json")
     assert code == 0
     assert json.loads(out)["pictures"] == 100
-    assert "the training images are others" in err
+    assert "the training images differ from" in err
 
 
 def test_other_classes_are_refused(evaluate, folder, tmp_path):

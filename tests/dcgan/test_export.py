@@ -55,13 +55,13 @@ def test_onnx_runtime_draws_the_same_pictures(dcgan, save, tmp_path, name):
     assert 0 < json.loads(out)["largest difference"] <= 1e-4
     onnx.checker.check_model(onnx.load(path), full_check=True)
 
-    latents, labels = sampler.latents(7, seed=5), sampler.turns(7)
+    latents, labels = sampler.latents(7, seed=5), sampler.cycled_labels(7)
     inputs = {"latents": latents.numpy()} | ({} if labels is None else {"labels": labels.numpy()})
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (pictures,) = session.run(["pictures"], inputs)
+    (images,) = session.run(["pictures"], inputs)
     about = json.loads(session.get_modelmeta().custom_metadata_map["ganvas"])
     black, white = about["value_range"]
-    got = np.rint((pictures - black) / (white - black) * 255).clip(0, 255)
+    got = np.rint((images - black) / (white - black) * 255).clip(0, 255)
     expected = sampler.draw(latents, labels).numpy()
     assert np.abs(got - expected).max() <= 1
     assert expected.std() > 1  # something is drawn
@@ -76,7 +76,7 @@ def test_a_program_of_torch_draws_the_same_pictures(dcgan, save, tmp_path):
     assert (code, err) == (0, "")
     assert "largest difference: " in out
     program = torch.export.load(tmp_path / "x.pt2").module()
-    inputs = sampler.latents(5, seed=1), sampler.turns(5)
+    inputs = sampler.latents(5, seed=1), sampler.cycled_labels(5)
     with torch.no_grad():
         torch.testing.assert_close(program(*inputs), sampler.generator(*inputs), rtol=0, atol=1e-5)
 

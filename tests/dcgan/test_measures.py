@@ -135,9 +135,9 @@ def test_diversity_needs_a_label_for_each_picture():
 def test_near_copies_are_counted_by_exact_distances(seed, n, m, k):
     train, test, fake = (noise(c, 1, 4, 5, seed=seed + i) for i, c in enumerate((n, m, k)))
 
-    def nearest(pictures):
+    def nearest(images):
         points = train.flatten(1).tolist()
-        return [min(math.dist(one, other) for other in points) for one in pictures.flatten(1).tolist()]
+        return [min(math.dist(one, other) for other in points) for one in images.flatten(1).tolist()]
 
     threshold = np.quantile(nearest(test), 0.05)
     ambiguous = [d for d in nearest(fake) if abs(d - threshold) < 1e-9]
@@ -233,9 +233,9 @@ def test_speckle_counts_the_pixels_of_small_spots(seed, share, height, width):
 
 
 def test_bright_is_half_of_white_in_any_channel():
-    colours = torch.zeros(4, 3, 5, 5, dtype=torch.uint8)
-    colours[0, 1, 2, 2], colours[1, 2, 2, 2], colours[2, :, 2, 2] = 128, 127, 127
-    assert speckle(colours) == 0.25
+    colors = torch.zeros(4, 3, 5, 5, dtype=torch.uint8)
+    colors[0, 1, 2, 2], colors[1, 2, 2, 2], colors[2, :, 2, 2] = 128, 127, 127
+    assert speckle(colors) == 0.25
 
 
 def test_speckle_of_many_pictures_is_their_mean():
@@ -275,9 +275,9 @@ def in_band(k, side):
 @settings(max_examples=25, deadline=None)
 @given(seeds, st.integers(2, 9), st.integers(2, 9), st.integers(1, 3))
 def test_checkerboard_energy_is_a_share_of_the_fourier_sum(seed, H, W, C):
-    pictures = noise(2, C, H, W, seed=seed)
+    images = noise(2, C, H, W, seed=seed)
     fine = total = 0.0
-    for channel in pictures.flatten(0, 1).double().numpy():
+    for channel in images.flatten(0, 1).double().numpy():
         for ky in range(H):
             for kx in range(W):
                 if ky or kx:
@@ -287,7 +287,7 @@ def test_checkerboard_energy_is_a_share_of_the_fourier_sum(seed, H, W, C):
                     fine += energy * ((low_y and high_x) or (high_y and low_x) or (high_y and high_x))
                     total += energy
     if total:
-        assert checkerboard_energy(pictures) == pytest.approx(fine / total, rel=1e-6, abs=1e-12)
+        assert checkerboard_energy(images) == pytest.approx(fine / total, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(("size", "width"), [(16, 3), (28, 3), (32, 5), (48, 7), (64, 9)])
@@ -303,12 +303,12 @@ def test_flat_pictures_have_none(value):
 
 
 def test_a_flat_picture_changes_nothing_and_neither_does_brightness():
-    pictures = noise(6, 1, 28, 28, top=100)
-    value = checkerboard_energy(pictures)
-    assert checkerboard_energy(torch.cat([pictures, torch.full((6, 1, 28, 28), 90, dtype=torch.uint8)])) == (
+    images = noise(6, 1, 28, 28, top=100)
+    value = checkerboard_energy(images)
+    assert checkerboard_energy(torch.cat([images, torch.full((6, 1, 28, 28), 90, dtype=torch.uint8)])) == (
         pytest.approx(value, rel=1e-9)
     )
-    assert checkerboard_energy(pictures + 100) == pytest.approx(value, rel=1e-9)
+    assert checkerboard_energy(images + 100) == pytest.approx(value, rel=1e-9)
 
 
 def test_a_transposed_convolution_of_uneven_overlap_shows():

@@ -33,12 +33,12 @@ def test_a_seed_draws_the_same_pictures_in_batches_of_any_size(trained):
 
 def test_labels_choose_and_take_turns(trained_conditional):
     sampler = load_sampler(trained_conditional)
-    assert sampler.turns(12).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert sampler.cycled_labels(12).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     z = sampler.latents(1, seed=0).expand(2, -1)
     with torch.no_grad():  # the few steps of this run move no value by a whole step of 8 bits
         first, second = sampler.generator(z, torch.tensor([1, 7]))
     assert not torch.equal(first, second)
-    assert torch.equal(sampler.sample(12, seed=0), sampler.sample(12, seed=0, labels=sampler.turns(12)))
+    assert torch.equal(sampler.sample(12, seed=0), sampler.sample(12, seed=0, labels=sampler.cycled_labels(12)))
 
 
 @pytest.mark.parametrize("step", [4, 6])

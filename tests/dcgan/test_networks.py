@@ -134,10 +134,10 @@ def test_shapes_and_range(preset):
     K = classes(preset)
     G, D = build_networks(preset, num_classes=K)
     labels = torch.arange(4) if K else None
-    pictures = G(torch.randn(4, 100), labels)
-    assert pictures.shape == (4, 1, 28, 28)
-    assert pictures.abs().max() <= 1
-    assert D(pictures, labels).shape == (4,)
+    images = G(torch.randn(4, 100), labels)
+    assert images.shape == (4, 1, 28, 28)
+    assert images.abs().max() <= 1
+    assert D(images, labels).shape == (4,)
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"])
@@ -156,9 +156,9 @@ def test_discriminators_hold_the_documents_maps(preset):
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_ours_draws_every_size_and_channel_count(size, channels):
     G, D = build_networks(image_size=size, channels=channels, base_channels=4, num_classes=3)
-    pictures = G(torch.randn(2, 100), torch.tensor([0, 2]))
-    assert pictures.shape == (2, channels, size, size)
-    assert D(pictures, torch.tensor([0, 2])).shape == (2,)
+    images = G(torch.randn(2, 100), torch.tensor([0, 2]))
+    assert images.shape == (2, channels, size, size)
+    assert D(images, torch.tensor([0, 2])).shape == (2,)
 
 
 def test_stages():

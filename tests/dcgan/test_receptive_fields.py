@@ -150,7 +150,7 @@ class TestCommand:
         assert code == 0
         assert "sees 15 x 15 pixels" in out
         assert out.count("Warning:") == 5
-        assert "kernel 3 / stride 2 is no whole number" in out
+        assert "kernel 3 / stride 2 is not an integer" in out
         assert "Warning" not in dcgan("receptive-field", "--preset", "dcgan")[1]
 
     @pytest.mark.slow
@@ -173,9 +173,9 @@ class TestCommand:
 
     def test_the_drawing(self, dcgan, tmp_path):
         assert table(dcgan, "dcgan-5x5", "--out", tmp_path / "field.png")["drawing"] == str(tmp_path / "field.png")
-        picture = read_image(tmp_path / "field.png")
-        assert picture.shape[1] > 3 * 224
-        assert len(set(picture[40:, 240:460, 0].ravel().tolist())) > 10  # many grays: uneven
+        image = read_image(tmp_path / "field.png")
+        assert image.shape[1] > 3 * 224
+        assert len(set(image[40:, 240:460, 0].ravel().tolist())) > 10  # many grays: uneven
 
     def test_larger_pictures(self, dcgan):
         assert table(dcgan, "dcgan", "--image-size", 64)["discriminator"]["size"] == 46

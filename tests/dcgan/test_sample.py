@@ -13,7 +13,7 @@ from dcgan.__main__ import main
 from dcgan.data import FASHION
 from dcgan.grid import GAP
 from dcgan.model import load_sampler
-from dcgan.sample import HOLD, LASTS, MOST_FRAMES, slerp, walks
+from dcgan.sample import DURATION, LAST_FRAME, MAX_FRAMES, interpolate, slerp
 
 SCALE = 2  # of 28 pixels
 
@@ -23,7 +23,7 @@ def models(save_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     return {
         "plain": save_model(folder / "plain"),
-        "colour": save_model(folder / "colour", channels=3),
+        "color": save_model(folder / "color", channels=3),
         "labels": save_model(folder / "labels", num_classes=10),
         "fashion": save_model(folder / "fashion", num_classes=10, classes=FASHION, data="fashion-mnist"),
         "swapped": save_model(folder / "swapped", num_classes=3, classes=("one", "two", "1"), data="own"),
@@ -64,7 +64,7 @@ def cut(sheet, rows, cols):
     return np.stack([[small[r * 29 :][:28, c * 29 :][:, :28] for c in range(cols)] for r in range(rows)])
 
 
-@pytest.mark.parametrize(("model", "mode"), [("plain", "L"), ("colour", "RGB")])
+@pytest.mark.parametrize(("model", "mode"), [("plain", "L"), ("color", "RGB")])
 def test_grid_holds_what_the_sampler_draws(models, sample, model, mode):
     sheet, result = sample(models[model], "--rows", "2", "--cols", "3", "--seed", "5")
     assert sheet.mode == mode
@@ -134,18 +134,18 @@ def test_interpolation_keeps_the_label_and_goes_from_end_to_end(models, sample):
     sampler = load_sampler(models["labels"])
     ends = sampler.latents(4, seed=0)  # two starts, two ends
     drawn = sampler.draw(ends, torch.tensor([5, 6, 5, 6]))[:, 0].int().numpy()
-    pictures = cut(sheet, 2, 4).astype(int)
-    assert np.abs(pictures[:, 0] - drawn[:2]).max() <= 1  # rounding of the ends themselves
-    assert np.abs(pictures[:, 3] - drawn[2:]).max() <= 1
+    images = cut(sheet, 2, 4).astype(int)
+    assert np.abs(images[:, 0] - drawn[:2]).max() <= 1  # rounding of the ends themselves
+    assert np.abs(images[:, 3] - drawn[2:]).max() <= 1
 
 
-def test_walks_keep_to_where_latents_come_from(models):
-    normal = walks(load_sampler(models["plain"]), 5, 9, seed=3).view(5, 9, 8)
+def test_interpolations_keep_to_where_latents_come_from(models):
+    normal = interpolate(load_sampler(models["plain"]), 5, 9, seed=3).view(5, 9, 8)
     lengths = normal.norm(dim=-1)
     torch.testing.assert_close(lengths, lengths[:, :1].lerp(lengths[:, -1:], torch.linspace(0, 1, 9)))
     steps = torch.nn.functional.cosine_similarity(normal[:, 1:], normal[:, :-1], dim=-1)
     torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), atol=1e-5, rtol=0)  # turns evenly
-    uniform = walks(load_sampler(models["uniform"]), 5, 9, seed=3).view(5, 9, 8)
+    uniform = interpolate(load_sampler(models["uniform"]), 5, 9, seed=3).view(5, 9, 8)
     torch.testing.assert_close(uniform[:, 4], (uniform[:, 0] + uniform[:, 8]) / 2)  # straight
     assert uniform.abs().max() <= 1
 
@@ -226,17 +226,17 @@ def test_animation_shows_every_sample_in_order(tmp_path, sample, suffix, channel
     frames, durations = decode(animation)
     for frame, expected in zip(frames, written, strict=True):
         np.testing.assert_array_equal(frame, np.broadcast_to(expected, frame.shape))
-    assert durations == [LASTS / 20] * 19 + [HOLD]
+    assert durations == [DURATION / 20] * 19 + [LAST_FRAME]
 
 
 def test_animation_of_a_long_training_is_thinned(tmp_path, sample):
-    written = write_samples(tmp_path / "run", MOST_FRAMES + 40)
+    written = write_samples(tmp_path / "run", MAX_FRAMES + 40)
     animation, result = sample(tmp_path / "run", name="out.gif")
-    assert result["frames"] == animation.n_frames == MOST_FRAMES
+    assert result["frames"] == animation.n_frames == MAX_FRAMES
     frames, durations = decode(animation)
     np.testing.assert_array_equal(frames[0], written[0])
     np.testing.assert_array_equal(frames[-1], written[-1])
-    assert sum(durations[:-1]) == pytest.approx(LASTS, rel=0.01)
+    assert sum(durations[:-1]) == pytest.approx(DURATION, rel=0.01)
 
 
 def test_animation_of_one_sample(tmp_path, sample):

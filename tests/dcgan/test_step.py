@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dcgan.config import DcganConfig, ModelConfig
-from dcgan.data import Pictures
+from dcgan.data import ImageSet
 from dcgan.networks import build_networks, init_weights
 from dcgan.step import DcganStep, draw_latents
 from dcgan.train import Dcgan
@@ -213,7 +213,7 @@ class TestPerfectDiscriminator:
     @pytest.mark.parametrize(("gan_loss", "smoothing"), SCORES)
     def test_it_has_won(self, gan_loss, smoothing, order, tmp_path):
         model = ModelConfig(gan_loss=gan_loss, label_smoothing=smoothing, step_order=order, base_channels=4)
-        data = Pictures(torch.arange(256).expand(20, 1, 16, 256).byte()[..., :16], None, (), "own", "")
+        data = ImageSet(torch.arange(256).expand(20, 1, 16, 256).byte()[..., :16], None, (), "own", "")
         trained = Dcgan(DcganConfig(model=model), data, make_fabric(HardwareConfig(device="cpu")), tmp_path)
         # 1.5 times as far from the lowest loss as allowed, which is the entropy of the label, or 0.
         entropy = -sum(p * math.log(p) for p in (smoothing, 1 - smoothing) if p) if gan_loss == "vanilla" else 0

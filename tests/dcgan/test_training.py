@@ -10,7 +10,7 @@ import torch
 
 from dcgan import classifier
 from dcgan.config import PRESETS, DcganConfig
-from dcgan.data import Pictures
+from dcgan.data import ImageSet
 from dcgan.model import load_sampler
 from dcgan.train import Dcgan
 from ganvas.data.decode import read_image
@@ -128,7 +128,7 @@ def test_each_option_trains(train, tmp_path, options):
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_a_folder_of_colour_pictures_trains(dcgan, folder_writer, tmp_path):
+def test_a_folder_of_color_pictures_trains(dcgan, folder_writer, tmp_path):
     folder = folder_writer(tmp_path / "tiles", classes=3, size=16)
     tiny = ["--base-channels", "4", "--batch-size", "8", "--threads", "1", "--steps", "4", "--conditional"]
     code, _, err = dcgan("train", "--data", folder, "--out", tmp_path / "run", *tiny)
@@ -161,7 +161,7 @@ def test_samples_have_a_class_in_each_column_as_long_as_there_are_columns(tmp_pa
     )
     config = DcganConfig()
     config = replace(config, model=replace(config.model, conditional=True, base_channels=4))
-    data = Pictures(torch.zeros(200, 1, 16, 16).byte(), torch.arange(200) % K, tuple(map(str, range(K))), "own", "")
+    data = ImageSet(torch.zeros(200, 1, 16, 16).byte(), torch.arange(200) % K, tuple(map(str, range(K))), "own", "")
     Dcgan(config, data, make_fabric(HardwareConfig(device="cpu")), tmp_path).sample()
     sheet = asked[0].view(8, 10)
     if K <= 10:
@@ -249,8 +249,8 @@ def test_the_watch_compares_with_all_kinds_of_pictures_though_they_come_sorted(d
 @pytest.mark.slow
 def test_where_a_classifier_is_at_hand_few_classes_are_recorded_and_warned_of(train, tmp_path, monkeypatch):
     class OnlyOnes:
-        def predict(self, pictures):
-            return torch.ones(len(pictures), dtype=torch.long), torch.ones(len(pictures))
+        def predict(self, images):
+            return torch.ones(len(images), dtype=torch.long), torch.ones(len(images))
 
     monkeypatch.setattr("dcgan.train.find_cached", lambda data: OnlyOnes())
     code, _, err = train(tmp_path / "run")
