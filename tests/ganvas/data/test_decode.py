@@ -38,8 +38,7 @@ def test_the_content_decides_the_format(tmp_path, format, suffix):
     assert format in ("JPEG", "MPO", "GIF") or np.array_equal(read, RGB)
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PPM", "TGA", "ICNS"])
-@pytest.mark.parametrize("suffix", [".png", ".tif", ""])
+@pytest.mark.parametrize(("kind", "suffix"), [("EPS", ".png"), ("PPM", ".tif"), ("TGA", ""), ("ICNS", ".png")])
 def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, kind, suffix):
     path = save(tmp_path / f"x{suffix}", RGB, format=kind)
     with pytest.raises(UserError, match=r"which is not supported|is no image that can be read"):
@@ -57,8 +56,8 @@ def test_grayscale_is_repeated_for_three_channels_and_nothing_else_is_converted(
 def test_palette_is_expanded(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(RGB).quantize(256).save(path)
-    with Image.open(path) as picture:
-        expected = np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(read_image(path, 3), expected)
 
 
@@ -66,10 +65,10 @@ def png_chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def deep_gray_with_alpha(picture):
+def deep_gray_with_alpha(image):
     """A PNG of color type 4 with 16 bits, which no library here writes: PNG 1.2, Sec. 4.1.1."""
-    H, W, _ = picture.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in picture)
+    H, W, _ = image.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 16, 4, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
 
@@ -78,31 +77,31 @@ def deep_gray_with_alpha(picture):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("colors", [1, 3])
 def test_alpha_is_kept_where_it_is_counted(tmp_path, suffix, kind, colors):
-    picture = np.random.default_rng(9).integers(0, FULL[kind] + 1, (6, 9, colors + 1)).astype(kind)
+    image = np.random.default_rng(9).integers(0, FULL[kind] + 1, (6, 9, colors + 1)).astype(kind)
     if suffix == ".tif":
-        tifffile.imwrite(tmp_path / "x.tif", picture, photometric=["minisblack", "rgb"][colors // 3], extrasamples=[2])
+        tifffile.imwrite(tmp_path / "x.tif", image, photometric=["minisblack", "rgb"][colors // 3], extrasamples=[2])
     elif colors == 1 and kind == np.uint16:
-        (tmp_path / "x.png").write_bytes(deep_gray_with_alpha(picture))
+        (tmp_path / "x.png").write_bytes(deep_gray_with_alpha(image))
     else:
-        write_image(tmp_path / "x.png", picture)
-    assert np.array_equal(read_image(tmp_path / f"x{suffix}", colors + 1), picture)
-    alpha = picture[..., -1:] / FULL[kind]
-    expected = picture[..., :-1] * alpha + FULL[kind] * (1 - alpha)
+        write_image(tmp_path / "x.png", image)
+    assert np.array_equal(read_image(tmp_path / f"x{suffix}", colors + 1), image)
+    alpha = image[..., -1:] / FULL[kind]
+    expected = image[..., :-1] * alpha + FULL[kind] * (1 - alpha)
     composed = read_image(tmp_path / f"x{suffix}")
     assert composed.shape == (6, 9, colors)
     assert np.abs(composed - expected).max() <= 0.5 + 1e-6
 
 
 def test_colors_that_were_multiplied_by_alpha_are_not_multiplied_again(tmp_path):
-    picture = np.array([[[50, 0, 100, 100]]], np.uint8)
-    tifffile.imwrite(tmp_path / "x.tif", picture, photometric="rgb", extrasamples=[1])
+    image = np.array([[[50, 0, 100, 100]]], np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", image, photometric="rgb", extrasamples=[1])
     assert read_image(tmp_path / "x.tif")[0, 0].tolist() == [50 + 155, 155, 100 + 155]
 
 
 def test_a_fourth_channel_that_is_no_alpha_is_a_channel(tmp_path):
-    picture = np.random.default_rng(10).integers(0, 256, (6, 9, 4), dtype=np.uint8)
-    tifffile.imwrite(tmp_path / "x.tif", picture, photometric="rgb", extrasamples=[0])  # such as infrared
-    assert np.array_equal(read_image(tmp_path / "x.tif"), picture)
+    image = np.random.default_rng(10).integers(0, 256, (6, 9, 4), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", image, photometric="rgb", extrasamples=[0])  # such as infrared
+    assert np.array_equal(read_image(tmp_path / "x.tif"), image)
     with pytest.raises(UserError, match="has 4 channels, 3 are expected"):
         read_image(tmp_path / "x.tif", 3)
 
@@ -151,9 +150,9 @@ def test_exif_orientation_is_applied(tmp_path, tag, kind):
     assert np.array_equal(read_image(tmp_path / "x.png", 3), ORIENTED[tag](image))
 
 
-def oriented_tiff(picture, tag):
+def oriented_tiff(image, tag):
     """A TIFF of OpenCV's with the Orientation entry set: TIFF 6.0 Sec. 2, entries of 12 bytes sorted by their tag."""
-    content = cv2.imencode(".tif", picture[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes()  # 1: none
+    content = cv2.imencode(".tif", image[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes()  # 1: none
     (start,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, start)
     entries = [content[start + 2 + 12 * i :][:12] for i in range(count)]
@@ -167,20 +166,20 @@ def oriented_tiff(picture, tag):
 @pytest.mark.parametrize("tag", ORIENTED)
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_orientation_of_tiff_is_applied_once(tmp_path, tag, kind):
-    picture = (np.random.default_rng(7).random((6, 9, 3)) * (1 if kind == np.float32 else 255)).astype(kind)
-    (tmp_path / "x.tif").write_bytes(oriented_tiff(picture, tag))
-    assert np.array_equal(read_image(tmp_path / "x.tif", 3), ORIENTED[tag](picture))
+    image = (np.random.default_rng(7).random((6, 9, 3)) * (1 if kind == np.float32 else 255)).astype(kind)
+    (tmp_path / "x.tif").write_bytes(oriented_tiff(image, tag))
+    assert np.array_equal(read_image(tmp_path / "x.tif", 3), ORIENTED[tag](image))
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint32, np.float16, np.float64, ">u2", ">f4"])
 @pytest.mark.parametrize("suffix", [".tif", ".npy"])
 def test_other_numbers_become_a_type_that_holds_them(tmp_path, kind, suffix):
-    picture = np.array([[[0], [7], [1000]]], dtype=kind) - (0 if np.dtype(kind).kind == "u" else 3)
-    np.save(tmp_path / "x.npy", picture)
-    tifffile.imwrite(tmp_path / "x.tif", picture[..., 0])
+    image = np.array([[[0], [7], [1000]]], dtype=kind) - (0 if np.dtype(kind).kind == "u" else 3)
+    np.save(tmp_path / "x.npy", image)
+    tifffile.imwrite(tmp_path / "x.tif", image[..., 0])
     read = read_image(tmp_path / f"x{suffix}")
     assert read.dtype == (np.uint16 if kind == ">u2" else np.float32)
-    assert np.array_equal(read, picture)
+    assert np.array_equal(read, image)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -203,8 +202,8 @@ def test_more_pixels_than_pillow_thinks_safe(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_the_limit_holds_for_deep_color(tmp_path, monkeypatch, kind):
-    picture = np.zeros((6, 9, 3), kind)
-    write_image(tmp_path / "x.tif", picture)
+    image = np.zeros((6, 9, 3), kind)
+    write_image(tmp_path / "x.tif", image)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 54)
     assert read_image(tmp_path / "x.tif").shape == (6, 9, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 53)
@@ -238,7 +237,7 @@ KINDS = ["color.png", "color.jpg", "color.webp", "color.bmp", "color.tif", "deep
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on damaged metadata
 @pytest.mark.parametrize("kind", KINDS)
 @given(cut=st.integers(1, 400), changes=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=4))
-def test_damage_gives_a_picture_or_a_plain_message(whole_files, kind, cut, changes):
+def test_damage_gives_an_image_or_a_plain_message(whole_files, kind, cut, changes):
     path = whole_files[kind]
     content = bytearray(path.read_bytes())
     for place, value in changes:
@@ -248,9 +247,9 @@ def test_damage_gives_a_picture_or_a_plain_message(whole_files, kind, cut, chang
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
         try:
-            picture = read_image(damaged)
+            image = read_image(damaged)
         except UserError as error:
             assert str(error).startswith(str(damaged))
         else:
-            assert picture.ndim == 3
-            assert picture.dtype in (np.uint8, np.uint16, np.float32)
+            assert image.ndim == 3
+            assert image.dtype in (np.uint8, np.uint16, np.float32)

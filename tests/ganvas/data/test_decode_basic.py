@@ -296,7 +296,7 @@ def test_numpy_files(tmp_path, order, kind):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on damaged metadata
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_broken_metadata_make_a_picture_or_a_message(tmp_path, kind, bits):
+def test_broken_metadata_make_an_image_or_a_message(tmp_path, kind, bits):
     if bits == 16 and kind != "PNG":
         pytest.skip("the format has 8 bits alone")
     exif = Image.Exif()
@@ -350,9 +350,9 @@ def test_a_profile_is_kept_where_colors_are_of_its_space(tmp_path, suffix, kind)
     Image.fromarray(RGB).save(tmp_path / "source.png", icc_profile=given)
     source = read_raster(tmp_path / "source.png")
     assert source.tags.values[PROFILE][2] == given
-    picture = type(source)(source.array.astype(kind), source.tags, source.nodata_mask)
+    image = type(source)(source.array.astype(kind), source.tags, source.nodata_mask)
     for channels, kept in ((3, given), (1, None)):
-        part = type(source)(picture.array[:, :, :channels], source.tags, source.nodata_mask)
+        part = type(source)(image.array[:, :, :channels], source.tags, source.nodata_mask)
         write_raster(tmp_path / f"x{suffix}", part) if (suffix, channels) != (".webp", 1) else None
         if (suffix, channels) == (".webp", 1):
             continue

@@ -30,7 +30,7 @@ def left_behind(folder):
     return sorted(folder.glob(f"{PREFIX}*"))
 
 
-def picture(number, shape=(6, 5, 3), dtype=np.uint8):
+def image(number, shape=(6, 5, 3), dtype=np.uint8):
     return (np.random.default_rng(number).random(shape) * 255).astype(dtype)
 
 
@@ -40,17 +40,15 @@ kinds = st.tuples(shapes, st.sampled_from(["u1", "<u2", "<f4"]))
 
 @given(st.lists(st.lists(kinds, min_size=1, max_size=3), max_size=8))
 def test_all_types_and_shapes_come_out_as_they_went_in(records):
-    given_pictures = {
-        str(key): [picture(key, shape, dtype) for shape, dtype in kinds] for key, kinds in enumerate(records)
-    }
+    given_images = {str(key): [image(key, shape, dtype) for shape, dtype in kinds] for key, kinds in enumerate(records)}
     with temporary_decode_cache(10**6) as cache:
-        for key, pictures in given_pictures.items():
+        for key, images in given_images.items():
             assert cache.get(key) is None
-            cache.add(key, pictures)
+            cache.add(key, images)
         for reader in (cache, pickle.loads(pickle.dumps(cache))):
-            for key, pictures in given_pictures.items():
+            for key, images in given_images.items():
                 found = reader.get(key)
-                for one, other in zip(pictures, found, strict=True):
+                for one, other in zip(images, found, strict=True):
                     assert other.dtype == one.dtype
                     assert other.flags.aligned
                     assert np.array_equal(one, other)
@@ -58,20 +56,20 @@ def test_all_types_and_shapes_come_out_as_they_went_in(records):
 
 def test_nobody_can_change_what_is_kept():
     with temporary_decode_cache(10**6) as cache:
-        cache.add("x", [picture(0)])
+        cache.add("x", [image(0)])
         (found,) = cache.get("x")
         with pytest.raises(ValueError, match="read-only"):
             found[:] = 0
 
 
-def test_the_file_never_grows_beyond_its_capacity_and_smaller_pictures_still_fit(tmp_path):
+def test_the_file_never_grows_beyond_its_capacity_and_smaller_images_still_fit(tmp_path):
     with temporary_decode_cache(10_000) as cache:
-        cache.add("large", [picture(0, (50, 50, 3))])  # 7,500 bytes
-        cache.add("too large", [picture(1, (50, 50, 3))])
-        cache.add("small", [picture(2, (10, 10, 3))])
+        cache.add("large", [image(0, (50, 50, 3))])  # 7,500 bytes
+        cache.add("too large", [image(1, (50, 50, 3))])
+        cache.add("small", [image(2, (10, 10, 3))])
         assert cache.get("too large") is None
-        assert np.array_equal(cache.get("small")[0], picture(2, (10, 10, 3)))
-        assert np.array_equal(cache.get("large")[0], picture(0, (50, 50, 3)))
+        assert np.array_equal(cache.get("small")[0], image(2, (10, 10, 3)))
+        assert np.array_equal(cache.get("large")[0], image(0, (50, 50, 3)))
         (folder,) = left_behind(tmp_path)
         assert sum(file.stat().st_size for file in folder.iterdir()) == 10_000
 
@@ -89,12 +87,12 @@ def test_what_is_kept_is_not_made_again():
 
     def make():
         made.append(1)
-        return [picture(3)]
+        return [image(3)]
 
     with temporary_decode_cache(10**6) as cache:
         results = [get_or_decode(each, "key", make) for each in (cache, cache, None)]
     assert len(made) == 2
-    assert all(np.array_equal(result[0], picture(3)) for result in results)
+    assert all(np.array_equal(result[0], image(3)) for result in results)
 
 
 def test_a_changed_file_has_another_identity_and_a_lost_one_too(tmp_path):
@@ -116,8 +114,8 @@ def fill(cache, first, barrier):
     barrier.wait()
     for number in range(first, first + 60):
         key = number % 80
-        (found,) = get_or_decode(cache, str(key), lambda key=key: [picture(key, (20, 20, 3))])
-        assert np.array_equal(found, picture(key, (20, 20, 3)))
+        (found,) = get_or_decode(cache, str(key), lambda key=key: [image(key, (20, 20, 3))])
+        assert np.array_equal(found, image(key, (20, 20, 3)))
 
 
 @pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
@@ -125,7 +123,7 @@ def fill(cache, first, barrier):
 def test_processes_fill_one_store_together(tmp_path, method):
     context = multiprocessing.get_context(method)
     with temporary_decode_cache(10**6) as cache:
-        cache.add("before", [picture(99)])  # what the parent has open, its children get
+        cache.add("before", [image(99)])  # what the parent has open, its children get
         barrier = context.Barrier(3)
         processes = [context.Process(target=fill, args=(cache, 20 * i, barrier)) for i in range(3)]
         for process in processes:
@@ -134,7 +132,7 @@ def test_processes_fill_one_store_together(tmp_path, method):
             process.join()
             assert process.exitcode == 0
         for key in range(80):
-            assert np.array_equal(cache.get(str(key))[0], picture(key, (20, 20, 3)))
+            assert np.array_equal(cache.get(str(key))[0], image(key, (20, 20, 3)))
         assert cache._end <= 64 + 81 * (1200 + 16 + 3 * 64)  # no image was written twice
 
 
@@ -164,11 +162,11 @@ def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_c
     with temporary_decode_cache(10**8, lambda _: name) as cache:  # another process of the same run
         victim.send_signal(signal.SIGKILL)
         victim.communicate()
-        cache.add("mine", [picture(0)])
-        assert np.array_equal(cache.get("mine")[0], picture(0))
+        cache.add("mine", [image(0)])
+        assert np.array_equal(cache.get("mine")[0], image(0))
         found = 0
-        while (pictures := cache.get(str(found))) is not None:
-            assert (pictures[0] == found % 256).all()
+        while (images := cache.get(str(found))) is not None:
+            assert (images[0] == found % 256).all()
             found += 1
         assert found > 0
     # It was the victim's to remove.
@@ -183,36 +181,36 @@ def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_c
 def test_the_store_of_a_living_run_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("ganvas.files.YOUNG", 0)
     with temporary_decode_cache(10**6) as first:
-        first.add("x", [picture(1)])
+        first.add("x", [image(1)])
         with temporary_decode_cache(10**6) as second:
             assert second.get("x") is None
             assert len(left_behind(tmp_path)) == 2
-        assert np.array_equal(first.get("x")[0], picture(1))
+        assert np.array_equal(first.get("x")[0], image(1))
         assert len(left_behind(tmp_path)) == 1
     assert left_behind(tmp_path) == []
 
 
 def test_processes_of_one_run_agree_on_a_store(tmp_path):
     with temporary_decode_cache(10**6, lambda _: f"{PREFIX}ours") as first:
-        first.add("x", [picture(1)])
+        first.add("x", [image(1)])
         with temporary_decode_cache(10**6, lambda _: f"{PREFIX}ours") as second:
-            assert np.array_equal(second.get("x")[0], picture(1))
-        assert np.array_equal(first.get("x")[0], picture(1))  # only its maker removes it
+            assert np.array_equal(second.get("x")[0], image(1))
+        assert np.array_equal(first.get("x")[0], image(1))  # only its maker removes it
     assert left_behind(tmp_path) == []
 
 
 def test_a_full_disk_or_a_lost_folder_ends_only_the_keeping(tmp_path, monkeypatch):
     with temporary_decode_cache(10**6) as cache:
-        cache.add("x", [picture(1)])
+        cache.add("x", [image(1)])
 
         def full(*arguments):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
             patch.setattr(cache, "_append", full)
-            cache.add("y", [picture(2)])
+            cache.add("y", [image(2)])
         assert cache.get("y") is None
-        assert np.array_equal(cache.get("x")[0], picture(1))
+        assert np.array_equal(cache.get("x")[0], image(1))
     with temporary_decode_cache(10**6, lambda _: "no/such/folder") as cache:
-        cache.add("x", [picture(1)])
+        cache.add("x", [image(1)])
         assert cache.get("x") is None

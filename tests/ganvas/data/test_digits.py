@@ -197,8 +197,8 @@ def test_loads_both_splits(tmp_path):
     write_set(tmp_path, count=5, suffix=".gz")
     for number, split in enumerate(FILES):
         rng = np.random.default_rng(number)
-        pictures, labels = load_idx_pair(tmp_path, "mnist", split)
-        np.testing.assert_array_equal(pictures, rng.integers(0, 256, (5, 28, 28), dtype=np.uint8))
+        images, labels = load_idx_pair(tmp_path, "mnist", split)
+        np.testing.assert_array_equal(images, rng.integers(0, 256, (5, 28, 28), dtype=np.uint8))
         np.testing.assert_array_equal(labels, rng.integers(0, 10, 5, dtype=np.uint8))
 
 
@@ -235,11 +235,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path, replaced, message):
 @pytest.mark.slow
 def test_published_files(published_data, name, mean):
     """The means are those that everybody normalizes these sets by."""
-    pictures, labels = load_idx_pair(published_data, name, "train")
-    assert (pictures.shape, labels.shape) == ((60_000, 28, 28), (60_000,))
-    assert pictures.mean() / 255 == pytest.approx(mean, abs=1e-4)
-    pictures, labels = load_idx_pair(published_data, name, "test")
-    assert (pictures.shape, labels.shape) == ((10_000, 28, 28), (10_000,))
+    images, labels = load_idx_pair(published_data, name, "train")
+    assert (images.shape, labels.shape) == ((60_000, 28, 28), (60_000,))
+    assert images.mean() / 255 == pytest.approx(mean, abs=1e-4)
+    images, labels = load_idx_pair(published_data, name, "test")
+    assert (images.shape, labels.shape) == ((10_000, 28, 28), (10_000,))
     assert np.bincount(labels, minlength=10).min() >= 892  # MNIST's fives; Fashion-MNIST has 1,000 of each
 
 
@@ -275,19 +275,19 @@ def test_downloads_where_torchvision_looks(tmp_path, mirror, name, folder):
     assert download(root, name) == root / folder / "raw"
     assert sorted(path.name for path in root.iterdir()) == [folder]
     for split in FILES:
-        pictures, labels = load_idx_pair(root, name, split)
+        images, labels = load_idx_pair(root, name, split)
         theirs = getattr(datasets, folder)(root, train=split == "train")  # finds them without download
-        np.testing.assert_array_equal(pictures, theirs.data.numpy())
+        np.testing.assert_array_equal(images, theirs.data.numpy())
         np.testing.assert_array_equal(labels, theirs.targets.numpy())
 
 
 def test_loading_downloads_what_is_missing_and_only_that(tmp_path, mirror):
-    pictures, _ = load_idx_pair(tmp_path / "root", "mnist", "train")
-    assert pictures.shape == (3, 28, 28)
+    images, _ = load_idx_pair(tmp_path / "root", "mnist", "train")
+    assert images.shape == (3, 28, 28)
     for file in mirror.iterdir():
         file.unlink()
     again, _ = load_idx_pair(tmp_path / "root", "mnist", "train")
-    np.testing.assert_array_equal(again, pictures)
+    np.testing.assert_array_equal(again, images)
 
 
 def test_what_a_killed_download_left_is_removed_and_a_living_one_left_alone(tmp_path, mirror, monkeypatch):

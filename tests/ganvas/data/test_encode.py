@@ -36,7 +36,7 @@ def test_lossy_round_trip(tmp_path, suffix, channels):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [f"x{suffix}"]
 
 
-def test_deep_pictures_become_what_the_format_holds(tmp_path):
+def test_deep_images_become_what_the_format_holds(tmp_path):
     write_image(tmp_path / "x.jpg", np.full((8, 8, 3), 32768, np.uint16))
     assert abs(int(read_image(tmp_path / "x.jpg", 3).mean()) - 128) <= 2
     write_image(tmp_path / "x.png", np.full((8, 8, 3), 0.5, np.float32))
@@ -74,9 +74,9 @@ def test_channels_that_the_format_does_not_hold_are_refused(tmp_path, suffix, ch
     ],
 )
 def test_what_formats_hold(suffix, kind, channels, somehow, exactly):
-    picture = np.zeros((2, 2, channels), kind)
-    assert format_supports(suffix, picture, exactly=False) == somehow
-    assert format_supports(suffix, picture, exactly=True) == exactly
+    image = np.zeros((2, 2, channels), kind)
+    assert format_supports(suffix, image, exactly=False) == somehow
+    assert format_supports(suffix, image, exactly=True) == exactly
 
 
 @pytest.mark.parametrize(("suffix", "most"), [(".webp", 16383), (".jpg", 65500)])
@@ -107,29 +107,29 @@ def test_formats_hold_sides_up_to_a_length(tmp_path, suffix, most):
 )
 def test_formats_hold_alpha_as_what_it_is(tmp_path, suffix, channels, alpha, is_held):
     array = np.random.default_rng(5).integers(1, 256, (4, 5, channels), dtype=np.uint8)
-    picture = Raster(array, Tags(), np.zeros((4, 5), bool), alpha)
-    assert format_preserves(suffix, picture) == is_held
+    image = Raster(array, Tags(), np.zeros((4, 5), bool), alpha)
+    assert format_preserves(suffix, image) == is_held
     if is_held and suffix != ".webp":
-        write_raster(tmp_path / f"x{suffix}", picture)
+        write_raster(tmp_path / f"x{suffix}", image)
         again = read_raster(tmp_path / f"x{suffix}", keep_alpha=True)
         assert again.alpha == alpha
         assert np.array_equal(again.array, array)
 
 
 def test_tiff_alone_holds_pixels_without_data():
-    picture = Raster(RGB, Tags({}, 0.0), np.zeros(RGB.shape[:2], bool))
-    assert [suffix for suffix in (".png", ".npy", ".tif", ".tiff") if format_preserves(suffix, picture)] == [
+    image = Raster(RGB, Tags({}, 0.0), np.zeros(RGB.shape[:2], bool))
+    assert [suffix for suffix in (".png", ".npy", ".tif", ".tiff") if format_preserves(suffix, image)] == [
         ".tif",
         ".tiff",
     ]
     assert format_preserves(".png", Raster.from_array(RGB))
 
 
-def test_a_write_that_fails_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
     write_image(tmp_path / "x.png", RGB)
 
     def full(path, *rest):
-        path.write_bytes(b"half a image")
+        path.write_bytes(b"half an image")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(encode, "_encode", full)

@@ -55,11 +55,11 @@ def test_names_that_are_no_text_come_back(tmp_path):
         ("", False),
     ],
 )
-def test_what_is_a_picture(name, expected):
+def test_what_is_an_image(name, expected):
     assert is_image_name(name) == expected
 
 
-def test_pictures_are_listed_in_the_order_of_their_names(tmp_path):
+def test_images_are_listed_in_the_order_of_their_names(tmp_path):
     for name in ("b.png", "a-b.png", "a.jpg", ".hidden.png", "B.png", "notes.txt"):
         (tmp_path / name).touch()
     assert image_names(tmp_path) == ["B.png", "a-b.png", "a.jpg", "b.png"]
@@ -149,7 +149,7 @@ def test_a_real_million_opens_within_ten_seconds_and_500_mb(tmp_path, folders):
     for folder in folders:
         (tmp_path / folder).mkdir()
         for number in range(MILLION):
-            os.close(os.open(tmp_path / folder / f"picture-{number:07d}.jpg", os.O_CREAT | os.O_WRONLY))
+            os.close(os.open(tmp_path / folder / f"image-{number:07d}.jpg", os.O_CREAT | os.O_WRONLY))
     command = [sys.executable, "-c", OPEN, str(tmp_path)]
     try:
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -175,7 +175,7 @@ def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
         find_pairs(root, "train")
 
 
-def test_a_folder_that_is_named_like_a_picture_is_none(tmp_path):
+def test_a_folder_that_is_named_like_an_image_is_none(tmp_path):
     (tmp_path / "x.png").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")  # listed, so that whoever reads it says so
     assert image_names(tmp_path) == ["gone.png"]
@@ -222,7 +222,7 @@ def test_listing(tmp_path):
         list_images(tmp_path / "nowhere")
 
 
-def test_listing_passes_over_folders_that_are_named_like_pictures_and_hidden_ones(tmp_path):
+def test_listing_passes_over_folders_that_are_named_like_images_and_hidden_ones(tmp_path):
     for place in ("x.png/inside.png", ".cache/thumbnail.png", "plain/y.png"):
         (tmp_path / place).parent.mkdir()
         (tmp_path / place).touch()

@@ -19,13 +19,13 @@ from ganvas.data.tiff_tags import Tags
     ],
 )
 def test_pixels_without_data_are_marked_as_the_format_can(suffix, channels, valid, hole):
-    picture = np.full((4, 5, channels), 9, np.uint8)
-    picture[1, 1] = [0, 0, 255, 0][:channels]
+    image = np.full((4, 5, channels), 9, np.uint8)
+    image[1, 1] = [0, 0, 255, 0][:channels]
     mask = np.zeros((4, 5), bool)
     mask[2, 3] = True
-    found, tags = apply_nodata(suffix, picture, mask, Tags({42113: (2, 2, "0")}, 0.0))
+    found, tags = apply_nodata(suffix, image, mask, Tags({42113: (2, 2, "0")}, 0.0))
     assert found[1, 1].tolist() == valid
     assert found[2, 3].tolist() == hole
-    assert (found == 9).sum() == (picture == 9).sum() - (found[2, 3] == 0).sum()
+    assert (found == 9).sum() == (image == 9).sum() - (found[2, 3] == 0).sum()
     assert tags.nodata == 0
-    assert picture[2, 3, 0] == 9
+    assert image[2, 3, 0] == 9

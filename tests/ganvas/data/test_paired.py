@@ -28,10 +28,10 @@ def write(layout, root):
             (root / "train").mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.concatenate([A[i], B[i]], axis=1)).save(root / "train" / f"{i}.png")
         else:
-            for side, picture, suffix in (("A", A[i], "png"), ("B", B[i], "bmp")):
+            for side, image, suffix in (("A", A[i], "png"), ("B", B[i], "bmp")):
                 folder = root / f"train{side}" if layout == "folders" else root / "train" / side.lower()
                 folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(folder / f"{i}.{suffix}")
+                Image.fromarray(image).save(folder / f"{i}.{suffix}")
     return root
 
 
@@ -77,14 +77,14 @@ def test_unequal_channels_of_one_side_by_side_file(tmp_path, direction):
 def spread(layout, root, a, b):
     """Write one pair in a layout."""
     if layout == "folders":
-        for side, picture in (("A", a), ("B", b)):
-            write_image(root / f"train{side}" / "x.png", picture)
+        for side, image in (("A", a), ("B", b)):
+            write_image(root / f"train{side}" / "x.png", image)
         return
     if layout in ("side by side", "shard, side by side"):
         write_image(root / "train" / "x.png", np.concatenate([a, b], axis=1))
     else:
-        for side, picture in (("a", a), ("b", b)):
-            write_image(root / "train" / f"x.{side}.png", picture)
+        for side, image in (("a", a), ("b", b)):
+            write_image(root / "train" / f"x.{side}.png", image)
     if layout.startswith("shard"):
         with tarfile.open(root / "train-0.tar", "w") as tar:
             for path in sorted((root / "train").iterdir()):
@@ -98,17 +98,15 @@ def spread(layout, root, a, b):
 @pytest.mark.slow
 def test_alpha_is_a_channel_where_it_is_counted_and_composed_elsewhere(tmp_path, layout, source, target, direction):
     C = 2 if 2 in (source, target) else 4
-    pictures = np.random.default_rng(3).integers(0, 256, (2, 6, 9, C), dtype=np.uint8)
-    spread(layout, tmp_path, *pictures)
+    images = np.random.default_rng(3).integers(0, 256, (2, 6, 9, C), dtype=np.uint8)
+    spread(layout, tmp_path, *images)
     channels = {"source_channels": source, "target_channels": target}
     found = PairedDataset(tmp_path, "train", augmentation=None, direction=direction, **channels).pair(0)
-    for picture, wanted, given in zip(
-        found, (source, target), pictures[:: 1 if direction == "a2b" else -1], strict=True
-    ):
+    for image, wanted, given in zip(found, (source, target), images[:: 1 if direction == "a2b" else -1], strict=True):
         colors, alpha = given[..., :-1].astype(float), given[..., -1:] / 255
         expected = given if wanted == C else colors * alpha + 255 * (1 - alpha)
-        assert picture.shape == (6, 9, wanted)
-        assert np.abs(picture - expected).max() <= 0.5 + 1e-9
+        assert image.shape == (6, 9, wanted)
+        assert np.abs(image - expected).max() <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize("layout", ["side by side", "folders", "shard, side by side", "shard, two files"])
@@ -127,7 +125,7 @@ def test_names_that_differ_only_in_the_suffix_are_refused(tmp_path):
             find_pairs(root, "train")
 
 
-def test_pictures_of_different_sizes_train_together_and_the_smallest_is_named(tmp_path):
+def test_images_of_different_sizes_train_together_and_the_smallest_is_named(tmp_path):
     for i, (width, height) in enumerate([(40, 30), (24, 50), (16, 16)]):
         for side in "AB":
             (tmp_path / f"train{side}").mkdir(exist_ok=True)

@@ -35,18 +35,18 @@ def test_what_is_no_colors_by_name_is_refused(legend):
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6])
-def test_a_picture_is_flat_where_half_of_it_is_in_the_legends_colors(share):
-    picture = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
-    picture[: round(100 * share)] = LAND
-    assert is_flat(picture, [LAND]) == (share > 0.5)
-    assert is_flat(picture, [LAND, LAND]) == (share > 0.5)  # two classes of one color count once
-    assert not is_flat(picture.astype(np.uint16), [LAND])
-    assert not is_flat(picture[:, :, :1], [LAND])
-    assert not is_flat(picture, [])
+def test_an_image_is_flat_where_half_of_it_is_in_the_legends_colors(share):
+    image = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
+    image[: round(100 * share)] = LAND
+    assert is_flat(image, [LAND]) == (share > 0.5)
+    assert is_flat(image, [LAND, LAND]) == (share > 0.5)  # two classes of one color count once
+    assert not is_flat(image.astype(np.uint16), [LAND])
+    assert not is_flat(image[:, :, :1], [LAND])
+    assert not is_flat(image, [])
 
 
 def test_classes_count_together():
-    picture = np.full((40, 40, 3), 7, np.uint8)
-    picture[:12], picture[12:24] = LAND, LAKE
-    assert is_flat(picture, [LAND, LAKE])
-    assert not is_flat(picture, [LAND])
+    image = np.full((40, 40, 3), 7, np.uint8)
+    image[:12], image[12:24] = LAND, LAKE
+    assert is_flat(image, [LAND, LAKE])
+    assert not is_flat(image, [LAND])

@@ -36,8 +36,8 @@ def write_tar(path, members, **options):
     return path
 
 
-def gray(picture):
-    return int(picture[0, 0, 0])
+def gray(image):
+    return int(image[0, 0, 0])
 
 
 @pytest.fixture
@@ -61,19 +61,19 @@ def test_pairs_come_in_the_order_in_which_they_lie(root):
     assert [pair.name for pair in pairs] == ["2", "0", "1"]
     assert pairs.shard_sizes == (2, 1)
     data = PairedDataset(root, "train", augmentation=None)
-    values = [tuple(gray(picture) for picture in data.pair(index)) for index in range(3)]
+    values = [tuple(gray(image) for image in data.pair(index)) for index in range(3)]
     assert values == [(2, 102), (0, 100), (1, 101)]
     back = PairedDataset(root, "train", augmentation=None, direction="b2a")
     assert gray(back.pair(0)[0]) == 102
 
 
-def test_pictures_side_by_side_and_in_folders_of_the_archive(tmp_path):
+def test_images_side_by_side_and_in_folders_of_the_archive(tmp_path):
     both = np.concatenate([np.full((6, 8, 3), value, np.uint8) for value in (7, 9)], axis=1)
     content = io.BytesIO()
     Image.fromarray(both).save(content, "png")
     write_tar(tmp_path / "val-x.tar", [("./deep/one.png", content.getvalue()), ("../../two.png", content.getvalue())])
     data = PairedDataset(tmp_path, "val", augmentation=None)
-    assert [gray(picture) for picture in data.pair(0)] == [7, 9]
+    assert [gray(image) for image in data.pair(0)] == [7, 9]
     assert [data.name(index) for index in range(2)] == ["._deep_one", ".._.._two"]  # never a path that leads out
 
 
@@ -195,10 +195,10 @@ def test_headers_that_lead_nowhere_are_one_message(tmp_path, content):
 
 def test_headers_that_are_built_here_are_good_ones(tmp_path):
     """Else the tests of bad ones would show nothing."""
-    picture = encoded(7, (16, 6))
-    body = picture.ljust(-(-len(picture) // 512) * 512, b"\0")
-    content = header("a.png", len(picture)) + body + long_name("b.png") + header("y", len(picture)) + body
-    content += pax(size=len(picture)) + header("c.png", 0) + body
+    image = encoded(7, (16, 6))
+    body = image.ljust(-(-len(image) // 512) * 512, b"\0")
+    content = header("a.png", len(image)) + body + long_name("b.png") + header("y", len(image)) + body
+    content += pax(size=len(image)) + header("c.png", 0) + body
     (tmp_path / "train-0.tar").write_bytes(content + bytes(1024))
     data = PairedDataset(tmp_path, "train", augmentation=None)
     assert [data.name(index) for index in range(len(data))] == ["a", "b", "c"]
@@ -254,7 +254,7 @@ class TestBadShards:
         write_tar(tmp_path / "train-0.tar", [("x.png", b""), ("x.jpg", b"")])
         self.refused(tmp_path, "x.png and x.jpg differ only in the suffix")
 
-    def test_no_pictures(self, tmp_path):
+    def test_no_images(self, tmp_path):
         write_tar(tmp_path / "train-0.tar", [("x.txt", b"")])
         self.refused(tmp_path, "train-0.tar: holds no images")
 
@@ -278,7 +278,7 @@ class TestBadShards:
             shard.write_bytes(whole[:length])
             self.refused(root, "train-000000.tar")
 
-    def test_links_and_devices_are_no_pictures(self, tmp_path):
+    def test_links_and_devices_are_no_images(self, tmp_path):
         with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
             for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
                 info = tarfile.TarInfo(f"{kind.decode()}.png")
@@ -286,8 +286,8 @@ class TestBadShards:
                 tar.addfile(info)
         self.refused(tmp_path, "holds no images")
 
-    def test_an_unreadable_picture_is_named_with_its_shard(self, tmp_path):
-        write_tar(tmp_path / "train-0.tar", [("bad.png", b"not a image")])
+    def test_an_unreadable_image_is_named_with_its_shard(self, tmp_path):
+        write_tar(tmp_path / "train-0.tar", [("bad.png", b"not an image")])
         with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is no image"):
             PairedDataset(tmp_path, "train", augmentation=None).pair(0)
 

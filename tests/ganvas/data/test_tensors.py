@@ -13,11 +13,11 @@ from ganvas.data.tensors import to_array, to_display, to_tensor
 @given(st.data())
 def test_every_whole_number_survives_the_network_range(kind, top, data):
     values = data.draw(st.lists(st.integers(0, top), min_size=12, max_size=12))
-    picture = np.array(values, dtype=kind).reshape(2, 2, 3)
-    tensor = to_tensor(picture)
+    image = np.array(values, dtype=kind).reshape(2, 2, 3)
+    tensor = to_tensor(image)
     assert tensor.shape == (3, 2, 2)
-    assert torch.allclose(tensor, torch.tensor(picture / (top / 2) - 1).permute(2, 0, 1).float(), atol=1e-6)
-    assert np.array_equal(to_array(tensor, kind), picture)
+    assert torch.allclose(tensor, torch.tensor(image / (top / 2) - 1).permute(2, 0, 1).float(), atol=1e-6)
+    assert np.array_equal(to_array(tensor, kind), image)
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1, 1e5), st.integers(0, 100))
@@ -29,19 +29,19 @@ def test_a_given_range_becomes_the_network_range(low, width, percent):
 
 
 def test_twelve_bits_in_sixteen():
-    picture = np.array([[[0], [1], [2048], [4095], [5000]]], np.uint16)
-    tensor = to_tensor(picture, (0, 4095))
+    image = np.array([[[0], [1], [2048], [4095], [5000]]], np.uint16)
+    tensor = to_tensor(image, (0, 4095))
     assert tensor[0, 0].tolist() == pytest.approx([-1, 2 / 4095 - 1, 1 / 4095, 1, 1], abs=1e-6)
     assert to_array(tensor, np.uint16, (0, 4095))[0, :, 0].tolist() == [0, 1, 2048, 4095, 4095]
     assert to_array(torch.ones(1, 1, 1), np.uint8, (-50, 300)).item() == 255
 
 
 def test_float_range_and_clipping():
-    picture = np.array([[[0.0, 0.25, 1.0]]], np.float32)
-    assert to_tensor(picture)[:, 0, 0].tolist() == pytest.approx([-1, -0.5, 1])
+    image = np.array([[[0.0, 0.25, 1.0]]], np.float32)
+    assert to_tensor(image)[:, 0, 0].tolist() == pytest.approx([-1, -0.5, 1])
     assert to_array(torch.tensor([[[-3.0]], [[0.0]], [[3.0]]]), np.uint8)[0, 0].tolist() == [0, 128, 255]
     with pytest.raises(ValueError, match="float64"):
-        to_tensor(picture.astype(np.float64))
+        to_tensor(image.astype(np.float64))
     with pytest.raises(ValueError, match="int32"):
         to_array(torch.zeros(3, 1, 1), np.int32)
 

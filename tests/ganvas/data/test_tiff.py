@@ -205,7 +205,7 @@ def test_a_stack_of_unnamed_pages_is_channels(tmp_path):
     assert np.array_equal(read_image(tmp_path / "x.tif"), BANDS)
 
 
-def test_thousands_of_channels_are_no_safe_picture(tmp_path, monkeypatch):
+def test_thousands_of_channels_are_no_safe_image(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     for channels, is_safe in ((40, True), (41, False)):
         pixels = np.zeros((10, 10, channels), np.uint8)
@@ -230,7 +230,7 @@ def test_a_cameras_coefficients_stay_at_their_scale(tmp_path, scale):
 
 
 @pytest.mark.parametrize("axes", ["TYX", "ZYX"])
-def test_a_stack_in_time_or_depth_is_no_picture(tmp_path, axes):
+def test_a_stack_in_time_or_depth_is_no_image(tmp_path, axes):
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), imagej=True, metadata={"axes": axes})
     with pytest.raises(UserError, match=f"a stack with the axes {axes}"):
         read_image(tmp_path / "x.tif")
@@ -240,18 +240,18 @@ def test_a_stack_in_time_or_depth_is_no_picture(tmp_path, axes):
 def test_pixels_without_data_get_the_least_value_and_are_told(tmp_path, kind, nodata):
     bands = BANDS.astype(kind)
     bands[2, 3, 1] = nodata
-    picture = read_raster(geotiff(tmp_path / "x.tif", bands, nodata=nodata))
-    assert np.argwhere(picture.nodata_mask).tolist() == [[2, 3]]
-    assert np.isfinite(picture.array).all()
-    valid = ~picture.nodata_mask
-    assert np.array_equal(picture.array[valid], bands[valid])
-    assert (picture.array[2, 3] == bands[valid].min()).all()
+    image = read_raster(geotiff(tmp_path / "x.tif", bands, nodata=nodata))
+    assert np.argwhere(image.nodata_mask).tolist() == [[2, 3]]
+    assert np.isfinite(image.array).all()
+    valid = ~image.nodata_mask
+    assert np.array_equal(image.array[valid], bands[valid])
+    assert (image.array[2, 3] == bands[valid].min()).all()
 
 
-def test_a_picture_without_any_data(tmp_path):
-    picture = read_raster(geotiff(tmp_path / "x.tif", np.full((6, 9, 2), 7, np.uint16), nodata=7))
-    assert picture.nodata_mask.all()
-    assert (picture.array == 0).all()
+def test_an_image_without_any_data(tmp_path):
+    image = read_raster(geotiff(tmp_path / "x.tif", np.full((6, 9, 2), 7, np.uint16), nodata=7))
+    assert image.nodata_mask.all()
+    assert (image.array == 0).all()
 
 
 @pytest.mark.parametrize("nodata", ["-9999", "nothing"])
@@ -283,8 +283,8 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, nodata,
     mask = np.zeros((6, 9), bool)
     mask[1, 2] = True
     source = Tags({42113: (2, 6, str(nodata))}, float(nodata))
-    picture, tags = set_nodata(np.full((6, 9, 2), 3, kind), mask, source)
-    write_image(tmp_path / "x.tif", picture, tags)
+    image, tags = set_nodata(np.full((6, 9, 2), 3, kind), mask, source)
+    write_image(tmp_path / "x.tif", image, tags)
     assert np.array_equal(read_raster(tmp_path / "x.tif").nodata_mask, mask)
     with rasterio.open(tmp_path / "x.tif") as file:
         found, band = file.nodata, file.read(1)
@@ -314,9 +314,9 @@ def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind,
     values[4, 5, 1] = nodata if moved is not None else 0  # 0 marks where the type does not hold the value
     if kind == np.float32 and nodata:
         values[4, 6, 1] = np.nextafter(kind(nodata), kind(0))  # which other programs take for the mark
-    picture, tags = set_nodata(values, mask, Tags({42113: (2, 6, str(nodata))}, float(nodata)))
-    assert np.isfinite(picture).all()
-    write_image(tmp_path / "x.tif", picture, tags)
+    image, tags = set_nodata(values, mask, Tags({42113: (2, 6, str(nodata))}, float(nodata)))
+    assert np.isfinite(image).all()
+    write_image(tmp_path / "x.tif", image, tags)
     again = read_raster(tmp_path / "x.tif")
     assert np.array_equal(again.nodata_mask, mask)
     assert again.array[4, 5] == pytest.approx([3, 1 if moved is None else moved], rel=2e-6, abs=1e-6)
@@ -341,20 +341,20 @@ def test_holes_of_doubles_stay_holes(tmp_path, nodata):
 
 @pytest.mark.parametrize("nodata", [0, 255])
 def test_alpha_is_neither_marked_nor_moved(tmp_path, nodata):
-    picture = np.full((6, 9, 4), 9, np.uint8)
-    picture[:, :5, 3], picture[:, 5:, 3] = 0, 255
-    picture[1, 2, :3] = picture[3, 8, :3] = nodata
+    image = np.full((6, 9, 4), 9, np.uint8)
+    image[:, :5, 3], image[:, 5:, 3] = 0, 255
+    image[1, 2, :3] = image[3, 8, :3] = nodata
     options = {"extrasamples": ["unassalpha"], "extratags": [(42113, 2, None, str(nodata), True)]}
-    tifffile.imwrite(tmp_path / "x.tif", picture, photometric="rgb", metadata=None, **options)
+    tifffile.imwrite(tmp_path / "x.tif", image, photometric="rgb", metadata=None, **options)
     first = read_raster(tmp_path / "x.tif", keep_alpha=True)
     assert np.argwhere(first.nodata_mask).tolist() == [[1, 2], [3, 8]]
     write_raster(tmp_path / "y.tif", first)
-    assert np.array_equal(tifffile.imread(tmp_path / "y.tif"), picture)
+    assert np.array_equal(tifffile.imread(tmp_path / "y.tif"), image)
 
 
-def test_a_picture_that_names_no_such_value_is_not_punched():
-    picture = np.full((6, 9, 2), 3, np.uint8)
-    assert set_nodata(picture, np.ones((6, 9), bool), Tags())[0] is picture
+def test_an_image_that_names_no_such_value_is_not_punched():
+    image = np.full((6, 9, 2), 3, np.uint8)
+    assert set_nodata(image, np.ones((6, 9), bool), Tags())[0] is image
 
 
 ALPHAS = [
@@ -367,11 +367,11 @@ ALPHAS = [
 
 @pytest.mark.parametrize(("alpha", "kind", "channels"), ALPHAS)
 def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channels):
-    picture = (np.random.default_rng(1).random((6, 9, channels)) * (1 if kind == np.float32 else 255)).astype(kind)
-    write_image(tmp_path / "x.tif", picture, alpha=alpha)
+    image = (np.random.default_rng(1).random((6, 9, channels)) * (1 if kind == np.float32 else 255)).astype(kind)
+    write_image(tmp_path / "x.tif", image, alpha=alpha)
     again = read_raster(tmp_path / "x.tif", keep_alpha=True)
     assert again.alpha == alpha
-    assert np.array_equal(again.array, picture)
+    assert np.array_equal(again.array, image)
     composed = read_raster(tmp_path / "x.tif")
     assert composed.alpha == "none"
     assert composed.array.shape[2] == channels - (alpha != "none")
@@ -386,26 +386,26 @@ def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channe
 
 @pytest.mark.parametrize(("channels", "mode"), [(2, "LA"), (4, "RGBA")])
 def test_pillow_sees_the_same_alpha(tmp_path, channels, mode):
-    picture = np.random.default_rng(2).integers(0, 256, (6, 9, channels), dtype=np.uint8)
-    write_image(tmp_path / "x.tif", picture, alpha="straight")
+    image = np.random.default_rng(2).integers(0, 256, (6, 9, channels), dtype=np.uint8)
+    write_image(tmp_path / "x.tif", image, alpha="straight")
     with Image.open(tmp_path / "x.tif") as file:
         assert file.mode == mode
-        assert np.array_equal(np.asarray(file), picture)
+        assert np.array_equal(np.asarray(file), image)
 
 
-def test_an_opaque_picture_is_not_without_data(tmp_path):
+def test_an_opaque_image_is_not_without_data(tmp_path):
     """Alpha is 255 where all is there, and so may be the value of pixels without data."""
-    picture = np.full((6, 9, 4), 200, np.uint8)
-    picture[..., 3] = 255
-    picture[1, 2, 0] = 255
-    write_image(tmp_path / "x.tif", picture, Tags({42113: (2, 4, "255")}, 255.0), "straight")
+    image = np.full((6, 9, 4), 200, np.uint8)
+    image[..., 3] = 255
+    image[1, 2, 0] = 255
+    write_image(tmp_path / "x.tif", image, Tags({42113: (2, 4, "255")}, 255.0), "straight")
     again = read_raster(tmp_path / "x.tif", keep_alpha=True)
     assert np.argwhere(again.nodata_mask).tolist() == [[1, 2]]
     assert (again.array[..., 3] == 255).all()
     assert (again.array[..., :3] == 200).all()
 
 
-def test_a_picture_is_written_with_all_that_was_read(tmp_path):
+def test_an_image_is_written_with_all_that_was_read(tmp_path):
     bands = BANDS.copy()
     bands[2, 3] = 65535
     first = read_raster(geotiff(tmp_path / "x.tif", bands, nodata=65535))

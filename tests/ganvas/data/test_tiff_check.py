@@ -219,7 +219,7 @@ def test_an_ome_file_of_its_own_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("axes", ["ZYX", "TYX"])
-def test_an_ome_stack_is_no_picture(tmp_path, axes):
+def test_an_ome_stack_is_no_image(tmp_path, axes):
     bands = np.zeros((3, 6, 9), np.uint8)
     tifffile.imwrite(tmp_path / "x.ome.tif", bands, ome=True, metadata={"axes": axes}, photometric="minisblack")
     with pytest.raises(UserError, match="a stack"):
@@ -348,9 +348,9 @@ def test_pixels_without_data_where_zero_is_white(tmp_path, kind, nodata, inverte
     stored = np.array([[0, nodata, 1]], kind)
     tags = [(42113, 2, None, str(nodata), True)]
     tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", metadata=None, extratags=tags)
-    picture = read_raster(tmp_path / "x.tif")
-    assert picture.nodata_mask.tolist() == [[False, True, False]]
-    assert float(picture.tags.values[42113][2]) == pytest.approx(inverted) == picture.tags.nodata
+    image = read_raster(tmp_path / "x.tif")
+    assert image.nodata_mask.tolist() == [[False, True, False]]
+    assert float(image.tags.values[42113][2]) == pytest.approx(inverted) == image.tags.nodata
 
 
 def cmyk(path, inks, **options):

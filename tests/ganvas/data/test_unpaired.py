@@ -25,8 +25,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def value(picture):
-    return round(float(picture.mean() + 1) * 127.5)
+def value(image):
+    return round(float(image.mean() + 1) * 127.5)
 
 
 def test_an_epoch_is_the_longer_domain_and_partners_are_drawn_from_the_key(root):
@@ -55,7 +55,7 @@ def test_partners_change_from_epoch_to_epoch_and_all_are_seen(root):
     assert {partner for each in seen for partner in each} == {0, 10, 20, 30, 40}
 
 
-def test_each_picture_has_its_own_augmentation_and_the_key_repeats_it(tmp_path):
+def test_each_image_has_its_own_augmentation_and_the_key_repeats_it(tmp_path):
     rng = np.random.default_rng(0)
     for domain in ("trainA", "trainB"):
         (tmp_path / domain).mkdir()
@@ -70,7 +70,7 @@ def test_each_picture_has_its_own_augmentation_and_the_key_repeats_it(tmp_path):
         assert data[0, 0][domain].shape == (3, 16, 16)
 
 
-def test_gray_pictures_among_colored_ones_are_repeated(root):
+def test_gray_images_among_colored_ones_are_repeated(root):
     Image.new("L", (20, 20), 77).save(root / "trainA" / "a010.png")
     sample = UnpairedDataset(root, "train", augmentation=None).tensor("a", 1)
     assert sample.shape == (3, 20, 20)
@@ -125,13 +125,13 @@ class TestBadInput:
         write(tmp_path / "testA", [1])
         self.check(tmp_path, "no split 'train' (it has: test)")
 
-    def test_a_picture_too_small_is_named(self, root):
+    def test_an_image_too_small_is_named(self, root):
         data = UnpairedDataset(root, "train", augmentation=Augmentation(None, 32))
         with pytest.raises(UserError, match=r"\.png: the image is 20x20 pixels, smaller than the 32"):
             data[0, 0]["b"]
 
 
-def test_a_picture_that_vanished_after_it_was_listed_is_named_or_skipped(root):
+def test_an_image_that_vanished_after_it_was_listed_is_named_or_skipped(root):
     data = UnpairedDataset(root, "train", augmentation=None)
     gone = root / "trainB" / "b140.png"
     gone.unlink()

@@ -38,11 +38,11 @@ def windows(path, channels=3, rows=H):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @settings(max_examples=20)
 @given(window=st.tuples(st.integers(0, H - 1), st.integers(0, W - 1), st.integers(1, H), st.integers(1, W)))
-def test_a_window_is_what_the_whole_picture_has_there(tmp_path_factory, layout, kind, window):
+def test_a_window_is_what_the_whole_image_has_there(tmp_path_factory, layout, kind, window):
     path = tmp_path_factory.getbasetemp() / f"{layout}-{kind}.tif"
     if not path.exists():
-        picture = noise(kind)
-        stored = np.moveaxis(picture, 2, 0) if "planes" in layout else picture
+        image = noise(kind)
+        stored = np.moveaxis(image, 2, 0) if "planes" in layout else image
         tifffile.imwrite(path, stored, photometric="rgb", **LAYOUTS[layout])
     whole = LoadedRaster(read_raster(path, 3))
     top, left, high, wide = window
@@ -75,11 +75,11 @@ def test_windows_side_by_side_decode_each_part_once(tmp_path, monkeypatch, layou
 
 @pytest.mark.parametrize("extra", ["none", "unassalpha", "assocalpha"])
 def test_pixels_without_data_and_alpha_are_as_when_read_whole(tmp_path, extra):
-    picture = noise(C=3 if extra == "none" else 4)
-    picture[3:60, 5:20, :3] = 255
+    image = noise(C=3 if extra == "none" else 4)
+    image[3:60, 5:20, :3] = 255
     samples = {} if extra == "none" else {"extrasamples": [extra]}
     path = tmp_path / "x.tif"
-    tifffile.imwrite(path, picture, photometric="rgb", extratags=[(42113, 2, 4, "255", True)], **samples)
+    tifffile.imwrite(path, image, photometric="rgb", extratags=[(42113, 2, 4, "255", True)], **samples)
     whole = read_raster(path, 3)
     file, pixels = windows(path)
     with file:
@@ -119,11 +119,11 @@ def test_a_damaged_file_is_one_message(tmp_path):
 @pytest.mark.parametrize(("C", "kind"), [(1, "uint8"), (3, "uint16"), (5, "float32")])
 @given(cuts=st.lists(st.integers(0, 530), max_size=6))
 @settings(max_examples=10)
-def test_bands_of_any_height_make_the_picture(tmp_path_factory, C, kind, cuts):
-    picture = np.random.default_rng(1).integers(0, 250, (530, 270, C)).astype(kind)
+def test_bands_of_any_height_make_the_image(tmp_path_factory, C, kind, cuts):
+    image = np.random.default_rng(1).integers(0, 250, (530, 270, C)).astype(kind)
     path = tmp_path_factory.mktemp("bands") / "x.tif"
-    write_bands(path, np.split(picture, sorted(cuts)), picture.shape, picture.dtype, Tags())
-    assert np.array_equal(read_raster(path).array, picture)
+    write_bands(path, np.split(image, sorted(cuts)), image.shape, image.dtype, Tags())
+    assert np.array_equal(read_raster(path).array, image)
     with tifffile.TiffFile(path) as file:
         assert file.pages.first.tile == (256, 256)
 
@@ -132,21 +132,21 @@ def test_on_a_full_disk_there_is_one_message_and_what_was_there_stays(tmp_path):
     resource = pytest.importorskip("resource")
     path = tmp_path / "x.tif"
     path.write_bytes(b"before")
-    picture = np.random.default_rng(1).integers(0, 250, (600, 600, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 250, (600, 600, 3), dtype=np.uint8)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
     try:
         with pytest.raises(UserError, match=r"x\.tif: cannot be written"):
-            write_bands(path, [picture], picture.shape, picture.dtype, Tags())
+            write_bands(path, [image], image.shape, image.dtype, Tags())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [file.name for file in tmp_path.iterdir()] == ["x.tif"]
     assert path.read_bytes() == b"before"
 
 
-def test_a_decoded_picture_gives_windows_too():
-    picture = noise()
-    whole = LoadedRaster(Raster(picture, Tags(), picture[..., 0] > 100))
+def test_a_decoded_image_gives_windows_too():
+    image = noise()
+    whole = LoadedRaster(Raster(image, Tags(), image[..., 0] > 100))
     window = whole.read(3, 4, 10, 20)
-    assert np.array_equal(window.array, picture[3:13, 4:24])
-    assert np.array_equal(window.nodata_mask, picture[3:13, 4:24, 0] > 100)
+    assert np.array_equal(window.array, image[3:13, 4:24])
+    assert np.array_equal(window.nodata_mask, image[3:13, 4:24, 0] > 100)
