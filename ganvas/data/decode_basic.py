@@ -78,7 +78,7 @@ def decode_basic(file: BinaryIO) -> Decoded:
     try:
         opened = open_pillow(file)
     except UnidentifiedImageError:
-        description = describe_unsupported_tiff(pages[0]) if pages else describe_unsupported(head, file)
+        description = describe_unsupported_tiff(pages[0]) if pages else describe_unsupported(head)
         if description is None:
             raise
         raise FormatError(description) from None

@@ -1,14 +1,12 @@
 """One `UserError` for whatever a decoder raises, and plain descriptions of unsupported files."""
 
 import contextlib
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from ganvas.data.tiff_check import BITS, PHOTOMETRIC, SAMPLES, Directory, jpeg_frame
+from ganvas.data.tiff_check import BITS, PHOTOMETRIC, SAMPLES, Directory
 from ganvas.errors import UserError
 from ganvas.messages import describe_missing
 
@@ -22,15 +20,8 @@ SIGNATURES = {  # of common formats that are not supported
     b"\0\0\0\x0cJXL ": "a JPEG XL image",
     b"\xff\x0a": "a JPEG XL image",
     b"8BPS": "a Photoshop document",
-    b"gimp xcf": "a GIMP document",
     b"\x76\x2f\x31\x01": "an OpenEXR image",
-    b"#?RADIANCE": "a Radiance HDR image",
     b"%PDF": "a PDF document",
-    b"%!PS": "a PostScript document",
-    b"\xc5\xd0\xd3\xc6": "a PostScript document",
-    **{b"P%d" % number: "a PNM image (PBM, PGM or PPM)" for number in range(1, 8)},
-    b"icns": "an Apple icon",
-    b"\0\0\1\0": "a Windows icon",
 }
 
 
@@ -88,13 +79,8 @@ def describe_pages(sizes: list[tuple[int, int]]) -> str:
     )
 
 
-def describe_unsupported(head: bytes, file: BinaryIO) -> str | None:
-    """Describe a file that Pillow cannot or may not open, and what to do; None for unknown formats.
-
-    Args:
-        head: Its first bytes.
-        file: Open for reading.
-    """
+def describe_unsupported(head: bytes) -> str | None:
+    """Describe a file of an unsupported format by its first bytes, and what to do; None for unknown formats."""
     if not head:
         return "is an empty file. Copy or download it again."
     if head[4:8] == b"ftyp" and head[8:12] in BRANDS:
@@ -110,12 +96,6 @@ def describe_unsupported(head: bytes, file: BinaryIO) -> str | None:
         return "is a web page (HTML) and not an image, probably from a failed download. Download it again."
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer and not the image itself. Fetch it: git lfs pull."
-    if head.startswith(b"\xff\xd8\xff"):
-        with contextlib.suppress(ValueError, IndexError, struct.error):
-            file.seek(0)
-            bits, *_ = jpeg_frame(file.read())
-            if bits != 8:
-                return f"is a JPEG of {bits} bits a sample, which is not supported. Convert it to 16-bit PNG or TIFF."
     return None
 
 

@@ -250,8 +250,7 @@ def check_segment(content: bytes, compression: int, width: int, height: int, sam
 def _coded_size(content: bytes, compression: int) -> tuple[int, int, int]:
     """Return width, height and samples from the header of JPEG, WebP, JPEG 2000 or LERC."""
     if compression in JPEG:
-        _, height, width, samples = jpeg_frame(content)
-        return width, height, samples
+        return _jpeg_size(content)
     if compression in WEBP:
         return *_webp_size(content), 1
     if compression in JPEG_2000 and content[:4] == b"\xff\x4f\xff\x51":
@@ -265,8 +264,8 @@ def _coded_size(content: bytes, compression: int) -> tuple[int, int, int]:
     raise ValueError("a compressed tile or strip is of a kind that is not supported")
 
 
-def jpeg_frame(content: bytes) -> tuple[int, int, int, int]:
-    """Return bits per sample, height, width and samples of a JPEG, found as libjpeg does.
+def _jpeg_size(content: bytes) -> tuple[int, int, int]:
+    """Return width, height and samples of a JPEG, found as libjpeg does: bytes that are no marker are skipped.
 
     Raises:
         ValueError: There is no frame header.
@@ -282,8 +281,8 @@ def jpeg_frame(content: bytes) -> tuple[int, int, int, int]:
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # no marker, or one without content
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits, height, width, samples = struct.unpack_from(">BHHB", content, at + 2)
-            return bits, height, width, samples
+            height, width, samples = struct.unpack_from(">HHB", content, at + 3)
+            return width, height, samples
         if marker in (0xD9, 0xDA):
             raise ValueError("a JPEG has no frame header")
         at += struct.unpack_from(">H", content, at)[0]

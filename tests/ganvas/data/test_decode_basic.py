@@ -158,7 +158,7 @@ FOREIGN = {
     "web page": (b"\n<!DOCTYPE html><html>404</html>", "is a web page .* Download it again"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer .* git lfs pull"),
     "nothing": (b"", "is an empty file. Copy or download it again"),
-    "12-bit JPEG": (TWELVE_BITS, "is a JPEG of 12 bits a sample, .* 16-bit PNG or TIFF"),
+    "12-bit JPEG": (TWELVE_BITS, "is no image that can be read"),
     "text": (b"not an image", "is no image that can be read"),
 }
 

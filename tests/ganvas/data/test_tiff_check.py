@@ -131,24 +131,18 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-@pytest.mark.parametrize("name", ["x.tif", "x.png"])
-def test_hostile_files_get_one_message(tmp_path, kind, name):
+def test_hostile_files_get_one_message(tmp_path, kind):
     make, said = HOSTILE[kind]
-    path = tmp_path / name
+    path = tmp_path / "x.tif"
     path.write_bytes(make())
-    with pytest.raises(UserError, match=rf"x\.\w+: cannot be decoded \(.*{said}"):
+    with pytest.raises(UserError, match=rf"x\.tif: cannot be decoded \(.*{said}"):
         read_image(path)
+    with pytest.raises(UserError, match=r"x\.tif: "):
+        read_basic(path)
     with open_windows(path, 1, 64) as windows:
         if windows is not None:  # pixels are checked when they are decoded
             with pytest.raises(UserError, match=said):
                 windows.read(0, 0, 6, 9)
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_the_onnx_runner_says_the_same(tmp_path, kind):
-    (tmp_path / "x.tif").write_bytes(HOSTILE[kind][0]())
-    with pytest.raises(UserError, match=r"x\.tif: "):
-        read_basic(tmp_path / "x.tif")
 
 
 def test_no_more_directories_than_the_limit():
