@@ -29,7 +29,7 @@ COMMAND = "command"  # key in a run's config.json: the command that trained it
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 MAX_NAME = 200  # characters
 MAX_PROBLEMS = 5  # in a message
-MAX_INPUT = 80  # characters of an invalid value in a message
+MAX_INPUT = 80  # characters of an invalid value or an unknown name in a message
 
 Options = TypeVar("Options")
 
@@ -143,13 +143,15 @@ def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
         if on_command_line:
             name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
-            unknown.append(name)
+            unknown.append(_shorten(name))
         else:
-            value = repr(item["input"])
-            value = value if len(value) <= MAX_INPUT else f"{value[:MAX_INPUT]}…"
-            problems.append(f"{name} is {value}: {item['msg']}")
+            problems.append(f"{name} is {_shorten(repr(item['input']))}: {item['msg']}")
     if unknown:
         problem = "there is no such option" if len(unknown) == 1 else "there are no such options"
         problems.append(f"{join_first(unknown)}: {problem}")
     more = f" and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
     return "; ".join(problems[-MAX_PROBLEMS:]) + more + "."
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_INPUT else f"{text[:MAX_INPUT]}…"

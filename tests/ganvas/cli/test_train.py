@@ -10,8 +10,8 @@ from dcgan.config import DcganConfig
 from ganvas.cli.train import parse_train
 from ganvas.errors import UserError
 from ganvas.json_files import write_json
-from ganvas.options import to_json
-from ganvas.training.config import with_settings
+from ganvas.options import from_json, to_json
+from ganvas.training.config import ScheduleConfig, with_settings
 from pix2pix.__main__ import Train
 from pix2pix.config import Pix2PixConfig, preset
 
@@ -103,3 +103,11 @@ def test_unknown_options_are_named_in_one_clause(tmp_path):
         parse("--config", tmp_path / "config.json", "--out", tmp_path / "new")
     assert "seed is -1: Input should be greater than or equal to 0" in str(error.value)
     assert str(error.value).endswith("option_0, option_1, option_2 and 6 more: there are no such options.")
+
+
+def test_long_names_and_values_are_shortened():
+    values = {"x" * 3000: 1, "steps": "y" * 3000}
+    with pytest.raises(UserError) as error:
+        from_json(ScheduleConfig, values, "config.json")
+    assert "x" * 80 + "…: there is no such option" in str(error.value)
+    assert len(str(error.value)) < 400
