@@ -322,7 +322,8 @@ def _check_message(error: UserError, names: Sequence[str]) -> tuple[str, str, st
     """Find messages that are too long, name no file, or hide that memory ran out."""
     message, cause = str(error), error.__context__
     while cause is not None:
-        if isinstance(cause, MemoryError):
+        # Python's parser also raises MemoryError, for nested expressions.
+        if isinstance(cause, MemoryError) and traceback.extract_tb(cause.__traceback__)[-1].name != "parse":
             return "memory", _line_of(cause), message
         cause = cause.__context__
     if len(message) > LONGEST:

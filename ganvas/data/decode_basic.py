@@ -131,7 +131,7 @@ def load_array(file: BinaryIO) -> np.ndarray:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     try:
         shape, is_fortran, dtype = read(file)  # type: ignore[no-untyped-call]
-    except ValueError:  # its text may advise to trust the file
+    except Exception:  # also TokenError, and MemoryError of Python's parser; NumPy's text may advise to trust the file
         raise ValueError("its header is damaged, or longer than that of an image") from None
     if dtype.kind not in "uif":
         raise ValueError(f"values of the type {dtype} are no image")
