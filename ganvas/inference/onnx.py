@@ -59,7 +59,7 @@ class OnnxTranslator:
             self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
         except Exception as error:  # onnxruntime's exceptions share no class
             raise UserError(f"{path}: is not a valid ONNX file ({str(error).splitlines()[0]}).") from None
-        self.how = _read_preprocessing(path, self.session.get_modelmeta().custom_metadata_map.get("ganvas"))
+        self.how = read_preprocessing(path, self.session.get_modelmeta().custom_metadata_map.get("ganvas"))
 
     def translate(self, image: np.ndarray) -> np.ndarray:
         """Translate [H, W, C], uint8, uint16 or float32, to the same size.
@@ -108,7 +108,7 @@ class OnnxTranslator:
             raise UserError(f"the network cannot translate it ({str(error).splitlines()[0]}).") from None
 
 
-def _read_preprocessing(path: Path, metadata: str | None) -> dict[str, Any]:
+def read_preprocessing(path: Path, metadata: str | None) -> dict[str, Any]:
     """Read and check the preprocessing in a file's metadata.
 
     Raises:
