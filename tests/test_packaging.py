@@ -32,7 +32,8 @@ def installed(tmp_path_factory):
 def test_only_the_listed_packages_are_installed(installed):
     folders = {path.name for path in installed.iterdir() if path.is_dir() and not path.name.endswith(".dist-info")}
     assert folders == {"ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts", "bin"}
-    assert (installed / "ganvas" / "py.typed").is_file()
+    files = ("py.typed", "evaluation/report/templates/report.html", "inference/web/templates/pad.js")
+    assert all((installed / "ganvas" / file).is_file() for file in files)
     assert not list(installed.rglob("test_*.py"))
 
 

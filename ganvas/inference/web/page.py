@@ -186,8 +186,8 @@ def _lay_out(config: ModelConfig, service: Service, brushes: list[Brush], exampl
             with gr.Tab("Image"):
                 label = f"Drop an image (at most {service.reader.limits.max_pixels / 1e6:g} megapixels)"
                 upload = gr.File(label=label, type="filepath", elem_id="image")
-                info = f"Larger images than {service.tiling.tile} pixels a side are cut into tiles, at their own scale"
-                info += f"; else scaled to {how.image_size} pixels, as in training." if how.resized else "."
+                info = f"Images larger than {service.tiling.tile} pixels a side are cut into tiles and keep their scale"
+                info += f"; others are scaled to {how.image_size} pixels, as in training." if how.resized else "."
                 tiled = gr.Checkbox(not how.resized, label="Tile large images", info=info)
                 if examples:
                     gallery = gr.Gallery(

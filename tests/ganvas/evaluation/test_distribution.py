@@ -54,10 +54,10 @@ def test_frechet_distance_on_a_line():
     assert frechet_distance(real, fake) == pytest.approx(3**2 + 1.5**2, rel=1e-9)
 
 
-def test_frechet_distance_with_fewer_pictures_than_features():
+def test_frechet_distance_with_fewer_images_than_features():
     real, fake = features(5, 40), features(7, 40, seed=1, shift=0.5)
     a, b = (each.numpy() for each in (real, fake))
-    # √(C C') has the eigenvalues of the small matrix M Mᵀ, with M = X Yᵀ of the centerd sets.
+    # √(C C') has the eigenvalues of the small matrix M Mᵀ, with M = X Yᵀ of the centered sets.
     cross = (a - a.mean(0)) @ (b - b.mean(0)).T / math.sqrt(4 * 6)
     trace = np.sqrt(np.linalg.eigvalsh(cross @ cross.T).clip(min=0)).sum()
     covariances = a.var(axis=0, ddof=1).sum() + b.var(axis=0, ddof=1).sum()
@@ -74,7 +74,7 @@ def test_frechet_distance_of_a_set_to_itself_is_nothing_and_a_shift_counts_in_fu
     assert frechet_distance(real, real + 3) == pytest.approx(9 * d, rel=1e-9)
 
 
-def test_frechet_distance_to_one_picture_over_and_over():
+def test_frechet_distance_to_one_image_repeated():
     real = features(30, 4)
     expected = real.var(dim=0).sum() + real.mean(dim=0).square().sum()
     assert frechet_distance(real, torch.zeros(30, 4)) == pytest.approx(float(expected), rel=1e-9)
@@ -105,7 +105,7 @@ def test_kernel_distance_is_the_mean_over_pairs(seed, n, d):
     assert kernel_distance(real, fake) == pytest.approx(mmd(real.tolist(), fake.tolist()), rel=1e-9, abs=1e-9)
 
 
-def test_subsets_come_near_the_whole_and_repeat():
+def test_subsets_approximate_the_full_set_and_repeat():
     real, fake = features(400, 3), features(300, 3, seed=1, shift=0.5)
     whole = mmd(real.tolist(), fake.tolist())
     by_subsets = kernel_distance(real, fake, subsets=200, subset_size=100)
@@ -165,7 +165,7 @@ def test_density_and_coverage_are_counted_ball_by_ball(seed, n, m, d, k, shift):
     assert coverage == pytest.approx(inside.any(axis=0).mean())
 
 
-def test_the_papers_neighbours_are_the_default():
+def test_the_papers_neighbors_are_the_default():
     real, fake = features(60, 3), features(60, 3, seed=1, shift=0.8)
     assert precision_recall(real, fake) == precision_recall(real, fake, 3) != precision_recall(real, fake, 4)
     assert density_coverage(real, fake) == density_coverage(real, fake, 5) != density_coverage(real, fake, 4)
@@ -180,14 +180,14 @@ def test_chunks_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("shift", [0, 1000])
-def test_a_set_lies_in_itself_with_its_neighbours(k, shift):
+def test_a_set_lies_in_itself_with_its_neighbors(k, shift):
     """Each ball holds its center and k neighbors, the last one on its surface, where rounding must not decide."""
     real = features(300, 128, shift=shift)
     assert precision_recall(real, real, k) == (1, 1)
     assert density_coverage(real, real.clone(), k) == ((k + 1) / k, 1)
 
 
-def test_copies_of_one_picture_are_in_each_others_balls_and_in_no_others():
+def test_copies_of_one_image_are_in_each_others_balls_and_in_no_others():
     one = features(1, 128, seed=1, shift=5.0)
     real, collapsed = features(200, 128), one.repeat(200, 1)
     assert precision_recall(collapsed, collapsed) == (1, 1)
@@ -195,7 +195,7 @@ def test_copies_of_one_picture_are_in_each_others_balls_and_in_no_others():
     assert precision_recall(collapsed, collapsed + 1e-3) == (0, 0)
 
 
-def test_dropped_modes_cost_recall_and_coverage_and_bad_pictures_precision_and_density():
+def test_dropped_modes_cost_recall_and_coverage_and_bad_images_precision_and_density():
     real = torch.cat([features(100, 4), features(100, 4, seed=1, shift=50)])
     half = torch.cat([features(100, 4, seed=2), features(100, 4, seed=3)])
     wide = torch.cat([features(100, 4, seed=2), features(100, 4, seed=3, shift=500)])
@@ -232,23 +232,23 @@ def test_features_must_fit(distance, shapes):
         (density_coverage, 9, 0, "fake"),
     ],
 )
-def test_too_few_pictures(distance, n, m, name):
+def test_too_few_images(distance, n, m, name):
     with pytest.raises(ValueError, match=f"{name} has {n if name == 'real' else m} images; at least"):
         distance(torch.zeros(n, 2), torch.zeros(m, 2))
 
 
-def test_fewest_pictures_are_enough():
+def test_fewest_images_are_enough():
     assert precision_recall(features(4, 2), features(4, 2)) == (1, 1)
     assert density_coverage(features(6, 2), features(1, 2, shift=1e6)) == (0, 0)
 
 
-def test_precision_and_recall_need_as_many():
+def test_precision_and_recall_need_equally_many():
     with pytest.raises(ValueError, match="real has 9 images and fake 8"):
         precision_recall(torch.zeros(9, 2), torch.zeros(8, 2))
 
 
 @pytest.mark.parametrize("figures", [precision_recall, density_coverage])
-def test_neighbours_are_counted_from_one(figures):
+def test_neighbors_are_counted_from_one(figures):
     with pytest.raises(ValueError, match="k is 0; at least 1"):
         figures(torch.zeros(9, 2), torch.zeros(9, 2), 0)
 
