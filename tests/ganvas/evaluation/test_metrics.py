@@ -184,34 +184,6 @@ def test_other_sharp_images_are_closer_than_blurred_own_ones():
     assert sliced_wasserstein(other, target).mean < 0.25 * sliced_wasserstein(smooth, target).mean
 
 
-@pytest.mark.slow
-def test_order_of_the_images_does_not_matter():
-    target = blurred(normal_images(60, 3, 64, 64), 0.7)
-    output = blurred(target, 1.0)
-    shuffled = output[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
-
-    assert sliced_wasserstein(shuffled, target).mean == pytest.approx(sliced_wasserstein(output, target).mean, rel=0.05)
-
-
-def test_distance_is_symmetric_between_sets_of_equal_statistics():
-    # Contrast grows to the right; an odd width, so that halving takes the same columns of the mirrored images.
-    images = random_images(6, 2, 41, 41) * torch.linspace(0.1, 1, 41)
-    mirrored = images.flip(-1)
-    there, back = sliced_wasserstein(images, mirrored), sliced_wasserstein(mirrored, images)
-
-    assert there.mean > 0.01
-    assert there.mean == pytest.approx(back.mean, rel=1e-4)
-
-
-def test_a_shift_in_brightness_is_seen_at_the_coarsest_level_only():
-    target = random_images(4, 1, 64, 64) / 4
-    levels = sliced_wasserstein(target + 0.1, target).levels
-
-    assert levels["64x64"] < 1e-5
-    assert levels["32x32"] < 1e-5
-    assert levels["16x16"] > 0.1
-
-
 def test_rounding_in_flat_images_is_no_distance():
     flat = torch.zeros(4, 3, 32, 32)
     rounded = flat + 1e-6 * random_images(4, 3, 32, 32)
@@ -228,11 +200,6 @@ def test_seed_decides_the_result_to_the_bit_and_changes_it_little():
     assert sliced_wasserstein(output, target, seed=3) == first
     assert len(set(distances)) == 4
     assert max(distances) < 1.05 * min(distances)
-
-
-def test_mean_is_over_the_levels():
-    result = sliced_wasserstein(random_images(2, 1, 64, 64), random_images(3, 1, 64, 64, seed=1))
-    assert result.mean == pytest.approx(sum(result.levels.values()) / 3)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +269,7 @@ def test_a_set_that_passes_by_has_the_distance_of_one_that_is_held(sizes, batch)
     streamed = patch_distance(sampled(output, count, batch), sampled(target, count, batch))
     assert list(streamed.levels) == ["64x70", "32x35", "16x18"]
     np.testing.assert_allclose(list(streamed.levels.values()), distance_of_all(output, target), rtol=0, atol=1e-6)
+    assert streamed.mean == pytest.approx(np.mean(list(streamed.levels.values())))
     assert streamed == sliced_wasserstein(output, target)
 
 

@@ -1,7 +1,9 @@
 import os
+import re
 import struct
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -95,18 +97,51 @@ def test_a_decoder_that_takes_too_much_memory_is_one_message(tmp_path):
         SafeReader(ReadLimits(100_000)).read(tmp_path / "x.npy", tmp_path)
 
 
+def huge_png(path):
+    """Write the header of a PNG of 25,000 x 20,000 pixels, and almost no pixels."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 25_000, 20_000, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def animation(path):
+    first, *rest = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
+    first.save(path, save_all=True, append_images=rest)
+
+
+def many_channels(path):
+    """Write 400x300 pixels in a form that Pillow cannot read."""
+    image = np.zeros((300, 400, 5), np.uint8)
+    np.save(path, image) if path.suffix == ".npy" else write_image(path, image)
+
+
+TOO_LARGE = r"has more than 100,000 pixels, the limit here\. Scale it down\."
+
+
 @pytest.mark.parametrize(
-    ("size", "said"),
+    ("name", "content", "message"),
     [
-        ((400, 300), r"x\.png: has 400x300 pixels; the limit here is 100,000"),
-        ((1, 2529), r"x\.png: has 1x2529 pixels; a side may have 2,528 here"),
-        ((2529, 2), r"x\.png: has 2529x2 pixels; a side may have 2,528 here"),
+        ("huge.png", huge_png, TOO_LARGE),
+        ("bands.tif", many_channels, TOO_LARGE),
+        ("bands.npy", many_channels, TOO_LARGE),
+        ("wide.png", (400, 300), "has 400x300 pixels; the limit here is 100,000"),
+        ("high.png", (1, 2529), "has 1x2529 pixels; a side may have 2,528 here"),
+        ("long.png", (2529, 2), "has 2529x2 pixels; a side may have 2,528 here"),
+        ("dance.gif", animation, "is an animation"),
+        ("dance.png", animation, "is an animation"),
+        ("dance.webp", animation, "is an animation"),
+        ("print.eps", (8, 8), "is a PostScript document, which is not supported"),
     ],
 )
-def test_limits_of_pixels_and_of_a_side(reader, tmp_path, size, said):
-    Image.new("L", size).save(tmp_path / "x.png")
-    with pytest.raises(UserError, match=said):
-        reader.read(tmp_path / "x.png", tmp_path)
+def test_what_is_too_large_or_not_one_image_is_refused(reader, tmp_path, name, content, message):
+    path = tmp_path / name
+    content(path) if callable(content) else Image.new("L", content).save(path)
+    with pytest.raises(UserError, match=f"{re.escape(name)}: {message}"):
+        reader.read(path, tmp_path)
 
 
 def test_the_longest_side_and_the_most_pixels_are_read(reader, tmp_path):

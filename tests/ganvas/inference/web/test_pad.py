@@ -1,0 +1,29 @@
+import base64
+
+import pytest
+
+from ganvas.errors import UserError
+from ganvas.inference.web.pad import Brush, pad_html, write_drawing
+
+
+def test_a_drawing_is_written_as_a_file(tmp_path):
+    url = f"data:image/png;base64,{base64.b64encode(b'content').decode()}"
+    assert write_drawing(url, tmp_path).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("url", ["", "not base64", "ää", "data:image/png;base64,A"])
+def test_what_is_no_drawing_is_refused(tmp_path, url):
+    if url:
+        with pytest.raises(UserError, match="The browser sent no drawing"):
+            write_drawing(url, tmp_path)
+    else:
+        assert write_drawing(url, tmp_path).read_bytes() == b""  # refused by the decoder
+
+
+def test_names_of_brushes_are_escaped_and_water_is_the_paper():
+    html = pad_html([Brush("<b>", (1, 2, 3)), Brush("water", (0, 0, 255)), Brush("river", (0, 9, 9), True)], 64)
+    assert "<b>" not in html
+    assert 'data-paper="#0000ff"' in html
+    assert html.count("aria-pressed") == 3
+    assert 'data-ink="#010203" data-size="3" style="--ink: #010203" aria-pressed="true"' in html
+    assert 'data-ink="#000909" data-size="0"' in html
