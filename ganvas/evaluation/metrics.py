@@ -239,17 +239,13 @@ def sliced_wasserstein(
     """Compute the sliced Wasserstein distance between the 7x7 patches of two sets, by level of a Laplacian pyramid.
 
     The fine levels compare sharpness and texture, the coarsest one colors and large shapes. Images need not
-    correspond, and the two sets may differ in number: equally many patches are drawn from both.
-
-    The unit is the target's standard deviation at the level. Patches of nothing but the target's mean color, at a
-    level whose values are normally distributed, are sqrt(2 / pi) = 0.8 away from it.
+    correspond, and the two sets may differ in size: equally many patches are drawn from both. The unit is the target's
+    standard deviation at the level; patches of the target's mean color alone are about sqrt(2 / pi) = 0.8 away.
 
     Departures from the paper:
 
-    - Its code divides each set by that set's *own* deviation, which hides contrast: a blurred set, scaled up again,
-      looks like a sharp one. Here the target's mean and deviation normalize both sets, so that everything compared
-      with one target has the same unit, and loss of contrast counts. In return, exchanging the sets also exchanges
-      the unit.
+    - The target's mean and deviation normalize both sets. The paper's code normalizes each set by its own, which hides
+      a loss of contrast.
     - A channel's deviation is at least half a step of an 8-bit image: rounding in flat images is no distance.
     - The patches lie at the same places in both sets, which lowers the noise between corresponding images. The mean
       is not multiplied by 1000.

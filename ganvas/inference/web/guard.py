@@ -42,12 +42,7 @@ HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 @dataclass(frozen=True)
 class Route:
-    """What a route accepts.
-
-    Attributes:
-        methods: HTTP methods.
-        parameter: The only parameter of the query that is forwarded, a `TOKEN`; "" for none.
-    """
+    """HTTP methods of a route, and the only query parameter that is forwarded, a `TOKEN`; "" for none."""
 
     methods: tuple[str, ...]
     parameter: str = ""
@@ -91,11 +86,7 @@ REASONS = {
 
 
 class Refusal(Exception):
-    """An error response instead of the app's.
-
-    Args:
-        status: HTTP status.
-    """
+    """An error response with an HTTP status, instead of the app's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(REASONS.get(status, REASONS[400 if status < 500 else 500]))
