@@ -20,6 +20,8 @@ from ganvas.errors import UserError
 from ganvas.inference import translator as translator_module
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing
+from ganvas.nn.cpu_kernels.instance_norm import CpuInstanceNorm2d
+from ganvas.nn.resnet import ResNetGenerator
 
 SPEC = NetworkSpec("unet", {}, "A", "B")
 
@@ -49,6 +51,12 @@ def translator(channels=3, out=None, network=None, direction="a2b", **preprocess
     how = Preprocessing(channels, out or channels, 32, False, **preprocessing)
     networks = {direction: network or nn.Identity()}
     return Translator(ModelConfig("pix2pix", dict.fromkeys(networks, SPEC), how), networks)
+
+
+def test_the_network_is_optimized_for_a_cpu():
+    network = ResNetGenerator(base_channels=2, num_blocks=1)
+    found = translator(network=network).network
+    assert sum(isinstance(module, CpuInstanceNorm2d) for module in found.modules()) == 7
 
 
 def noise(kind, channels, top=None):

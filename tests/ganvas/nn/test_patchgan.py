@@ -1,12 +1,11 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
+def image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -15,28 +14,16 @@ def on_meta(*channels: int, **arguments: object) -> PatchDiscriminator:
         return PatchDiscriminator(*channels, **arguments)
 
 
-@pytest.mark.parametrize(("in_channels", "norm", "parameters"), [(6, "batch", 2_768_705), (3, "instance", 2_764_737)])
-def test_parameter_counts(in_channels: int, norm: str, parameters: int) -> None:
-    network = on_meta(in_channels, norm=norm)
-    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == parameters
-
-
-def test_work_of_a_forward_pass() -> None:
-    with FlopCounterMode(display=False) as counter:
-        on_meta().eval()(torch.empty(1, 6, 256, 256, device="meta"))
-    assert counter.get_total_flops() / 1e9 == pytest.approx(6.4, abs=0.05)
-
-
 def test_256_pixels_give_30_logits_a_side() -> None:
     with torch.no_grad():
-        assert PatchDiscriminator()(picture(1, 6, 256, 256)).shape == (1, 1, 30, 30)
+        assert PatchDiscriminator()(image(1, 6, 256, 256)).shape == (1, 1, 30, 30)
 
 
 @pytest.mark.parametrize("num_layers", range(1, 7))
 def test_one_to_six_layers(num_layers: int) -> None:
     network = PatchDiscriminator(2, base_channels=2, num_layers=num_layers)
     with torch.no_grad():
-        assert network(picture(2, 2, 256, 320)).shape == (2, 1, 256 // 2**num_layers - 2, 320 // 2**num_layers - 2)
+        assert network(image(2, 2, 256, 320)).shape == (2, 1, 256 // 2**num_layers - 2, 320 // 2**num_layers - 2)
 
 
 @pytest.mark.parametrize(
@@ -57,17 +44,17 @@ def test_other_numbers_of_layers_are_refused(num_layers: int) -> None:
 
 
 @pytest.mark.parametrize("num_layers", range(1, 7))
-def test_smallest_picture(num_layers: int) -> None:
+def test_smallest_image(num_layers: int) -> None:
     network = PatchDiscriminator(1, base_channels=1, num_layers=num_layers, norm="none")
     smallest = 3 * 2**num_layers
     assert network.min_size == smallest
-    assert network(picture(1, 1, smallest, smallest)).shape == (1, 1, 1, 1)
+    assert network(image(1, 1, smallest, smallest)).shape == (1, 1, 1, 1)
     for size in ((smallest - 1, 400), (400, smallest - 1)):
         with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]}.*at least {smallest}"):
-            network(picture(1, 1, *size))
+            network(image(1, 1, *size))
     # One pixel less would indeed leave nothing.
     with pytest.raises(RuntimeError, match="size"):
-        network.layers(picture(1, 1, smallest - 1, smallest - 1))
+        network.layers(image(1, 1, smallest - 1, smallest - 1))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +82,7 @@ def test_logits_are_unbounded() -> None:
 
 def test_pixel_discriminator_scores_each_pixel_by_itself() -> None:
     network = PixelDiscriminator(4, base_channels=3).eval()
-    x = picture(2, 4, 5, 7)
+    x = image(2, 4, 5, 7)
     before = network(x)
     assert before.shape == (2, 1, 5, 7)
     x[0, :, 2, 3] = 0.9
@@ -116,35 +103,13 @@ def test_pixel_discriminators_filters() -> None:
     assert sum(p.numel() for p in network.parameters()) == 448 + 8192 + 256 + 129
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-@pytest.mark.parametrize("kind", [PatchDiscriminator, PixelDiscriminator])
-def test_gradients_reach_every_parameter(norm: str, kind: type[PatchDiscriminator | PixelDiscriminator]) -> None:
-    network = kind(3, base_channels=4, norm=norm)
-    logits = network(picture(2, 3, 48, 48))
-    (logits * picture(*logits.shape, seed=1)).sum().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        # A bias before an instance norm has no effect, so its gradient is only rounding.
-        if parameter.dim() > 1 or norm != "instance":
-            assert parameter.grad.abs().max() > 0, name
-
-
 @pytest.mark.parametrize("norm", ["instance", "none"])
 def test_can_be_differentiated_twice(norm: str) -> None:
     # A gradient penalty needs it, also in channels-last.
     network = PatchDiscriminator(3, base_channels=4, norm=norm).to(memory_format=torch.channels_last)
-    x = picture(1, 3, 32, 32).requires_grad_()
+    x = image(1, 3, 32, 32).requires_grad_()
     (gradient,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
     gradient.square().sum().backward()
     first = next(network.parameters())
     assert first.grad is not None
     assert first.grad.abs().max() > 0
-
-
-def test_channels_last_gives_the_same() -> None:
-    network = PatchDiscriminator(3, base_channels=4).double()
-    x = picture(2, 3, 64, 48).double()
-    contiguous = network(x)
-    network.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(network(x.contiguous(memory_format=torch.channels_last)), contiguous)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ganvas.nn.layers import ReflectPad2d
 from ganvas.nn.resnet import ResNetGenerator
@@ -10,24 +9,13 @@ from ganvas.nn.resnet import ResNetGenerator
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
+def image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def on_meta(**arguments: object) -> ResNetGenerator:
     with torch.device("meta"):
         return ResNetGenerator(**arguments)
-
-
-@pytest.mark.parametrize(("num_blocks", "parameters"), [(9, 11_378_179), (6, 7_837_699)])
-def test_parameter_counts(num_blocks: int, parameters: int) -> None:
-    assert sum(p.numel() for p in on_meta(num_blocks=num_blocks).parameters() if p.requires_grad) == parameters
-
-
-def test_work_of_a_forward_pass() -> None:
-    with FlopCounterMode(display=False) as counter:
-        on_meta().eval()(torch.empty(1, 3, 256, 256, device="meta"))
-    assert counter.get_total_flops() / 1e9 == pytest.approx(99.1, abs=0.05)
 
 
 def test_filters_of_the_paper() -> None:
@@ -51,7 +39,7 @@ def test_filters_of_the_paper() -> None:
 def test_any_height_and_width(size: tuple[int, int]) -> None:
     network = ResNetGenerator(1, 2, base_channels=2, num_blocks=1)
     with torch.no_grad():
-        out = network(picture(1, 1, *size))
+        out = network(image(1, 1, *size))
     assert out.shape == (1, 2, *size)
     assert out.isfinite().all()
     assert out.abs().max() <= 1
@@ -61,18 +49,18 @@ def test_any_height_and_width(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("upsampling", ["transpose", "resize"])
 def test_variants_keep_the_size(norm: str, upsampling: str) -> None:
     network = ResNetGenerator(base_channels=2, num_blocks=1, norm=norm, upsampling=upsampling)
-    assert network(picture(2, 3, 12, 17)).shape == (2, 3, 12, 17)
+    assert network(image(2, 3, 12, 17)).shape == (2, 3, 12, 17)
 
 
 def test_a_size_that_fits_is_not_padded() -> None:
     network = ResNetGenerator(base_channels=2, num_blocks=1)
-    x = picture(1, 3, 12, 16)
+    x = image(1, 3, 12, 16)
     assert torch.equal(network(x), network.layers(x))
 
 
-def test_other_sizes_are_mirrored_all_around_and_cropped_back() -> None:
+def test_other_sizes_are_reflected_all_around_and_cropped_back() -> None:
     network = ResNetGenerator(base_channels=2, num_blocks=1)
-    x = picture(1, 3, 13, 10)  # to 16 x 12: 1 row above and 2 below, 1 column on each side
+    x = image(1, 3, 13, 10)  # to 16 x 12: 1 row above and 2 below, 1 column on each side
     padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (1, 2), (1, 1)), mode="reflect"))
     torch.testing.assert_close(network(x), network.layers(padded)[..., 1:14, 1:11])
 
@@ -84,7 +72,7 @@ def test_biases(norm: str, biases: int) -> None:
     assert convolutions[-1].bias is not None
 
 
-def test_instance_norms_have_no_parameters_and_pads_are_mirrored() -> None:
+def test_instance_norms_have_no_parameters_and_pads_by_reflection() -> None:
     network = on_meta()
     norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm2d)]
     assert len(norms) == 23
@@ -95,23 +83,3 @@ def test_instance_norms_have_no_parameters_and_pads_are_mirrored() -> None:
 def test_dropout_is_in_every_block_if_asked_for() -> None:
     assert not any(isinstance(m, nn.Dropout) for m in on_meta().modules())
     assert [m.p for m in on_meta(dropout=0.5).modules() if isinstance(m, nn.Dropout)] == [0.5] * 9
-
-
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-def test_gradients_reach_every_parameter(norm: str) -> None:
-    network = ResNetGenerator(base_channels=4, num_blocks=2, norm=norm)
-    (network(picture(2, 3, 16, 16)) * picture(2, 3, 16, 16, seed=1)).sum().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        # A bias before an instance norm has no effect, so its gradient is only rounding.
-        if parameter.dim() > 1 or norm != "instance":
-            assert parameter.grad.abs().max() > 0, name
-
-
-def test_channels_last_gives_the_same() -> None:
-    network = ResNetGenerator(base_channels=4, num_blocks=1).double()
-    x = picture(2, 3, 18, 16).double()
-    contiguous = network(x)
-    network.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(network(x.contiguous(memory_format=torch.channels_last)), contiguous)

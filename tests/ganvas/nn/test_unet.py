@@ -2,14 +2,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ganvas.nn.unet import UNetGenerator
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
+def image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -18,20 +17,9 @@ def on_meta(**arguments: object) -> UNetGenerator:
         return UNetGenerator(**arguments)
 
 
-@pytest.mark.parametrize(("num_levels", "parameters"), [(8, 54_413_955), (7, 41_828_995)])
-def test_parameter_counts(num_levels: int, parameters: int) -> None:
-    assert sum(p.numel() for p in on_meta(num_levels=num_levels).parameters() if p.requires_grad) == parameters
-
-
-def test_work_of_a_forward_pass() -> None:
-    with FlopCounterMode(display=False) as counter:
-        on_meta().eval()(torch.empty(1, 3, 256, 256, device="meta"))
-    assert counter.get_total_flops() / 1e9 == pytest.approx(12.1, abs=0.05)
-
-
 def test_full_size_256() -> None:
     with torch.no_grad():
-        out = UNetGenerator().eval()(picture(1, 3, 256, 256))
+        out = UNetGenerator().eval()(image(1, 3, 256, 256))
     assert out.shape == (1, 3, 256, 256)
     assert out.abs().max() <= 1
     assert out.std() > 0
@@ -41,7 +29,7 @@ def test_full_size_256() -> None:
 def test_any_height_and_width(size: tuple[int, int]) -> None:
     network = UNetGenerator(1, 2, base_channels=2)
     with torch.no_grad():
-        out = network(picture(1, 1, *size))
+        out = network(image(1, 1, *size))
     assert out.shape == (1, 2, *size)
     assert out.isfinite().all()
 
@@ -51,7 +39,7 @@ def test_any_height_and_width(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("num_levels", [1, 2, 5])
 def test_variants_keep_the_size_in_training(norm: str, upsampling: str, num_levels: int) -> None:
     network = UNetGenerator(base_channels=2, num_levels=num_levels, norm=norm, upsampling=upsampling)
-    assert network(picture(1, 3, 2**num_levels, 33)).shape == (1, 3, 2**num_levels, 33)
+    assert network(image(1, 3, 2**num_levels, 33)).shape == (1, 3, 2**num_levels, 33)
 
 
 def without_padding(network: UNetGenerator, x: Tensor) -> Tensor:
@@ -68,13 +56,13 @@ def without_padding(network: UNetGenerator, x: Tensor) -> Tensor:
 
 def test_a_size_that_fits_is_not_padded() -> None:
     network = UNetGenerator(base_channels=4, num_levels=3).eval()
-    x = picture(2, 3, 32, 24)
+    x = image(2, 3, 32, 24)
     assert torch.equal(network(x), without_padding(network, x))
 
 
-def test_other_sizes_are_mirrored_all_around_and_cropped_back() -> None:
+def test_other_sizes_are_reflected_all_around_and_cropped_back() -> None:
     network = UNetGenerator(base_channels=4, num_levels=4).eval()
-    x = picture(1, 3, 13, 5)  # to 16 x 16: 1 row above and 2 below, 5 columns left and 6 right
+    x = image(1, 3, 13, 5)  # to 16 x 16: 1 row above and 2 below, 5 columns left and 6 right
     padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (1, 2), (5, 6)), mode="reflect"))
     torch.testing.assert_close(network(x), without_padding(network, padded)[..., 1:14, 5:10])
 
@@ -86,7 +74,7 @@ def test_skips_reach_the_output() -> None:
         for layer in network.up[:-1]:
             for parameter in layer.parameters():
                 parameter.zero_()
-        first, second = network(picture(1, 3, 8, 8)), network(picture(1, 3, 8, 8, seed=1))
+        first, second = network(image(1, 3, 8, 8)), network(image(1, 3, 8, 8, seed=1))
     assert (first - second).abs().max() > 1e-3
 
 
@@ -130,7 +118,7 @@ def test_dropout_is_where_the_paper_has_it() -> None:
 
 def test_dropout_is_noise_in_training_only() -> None:
     network = UNetGenerator(base_channels=4, num_levels=4, norm="instance")
-    x = picture(1, 3, 32, 32)
+    x = image(1, 3, 32, 32)
     assert not torch.equal(network(x), network(x))
     network.eval()
     assert torch.equal(network(x), network(x))
@@ -140,38 +128,6 @@ def test_slopes_of_the_activations() -> None:
     network = on_meta()
     assert [m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)] == [0.2] * 7
     assert sum(isinstance(m, nn.ReLU) for m in network.modules()) == 8
-
-
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-def test_gradients_reach_every_parameter(norm: str) -> None:
-    network = UNetGenerator(base_channels=4, num_levels=4, norm=norm, dropout=0.0)
-    # An uneven weighting: batch norm makes a plain sum's gradient vanish.
-    (network(picture(2, 3, 32, 32)) * picture(2, 3, 32, 32, seed=1)).sum().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        # A bias before an instance norm has no effect, so its gradient is only rounding.
-        if parameter.dim() > 1 or norm != "instance":
-            assert parameter.grad.abs().max() > 0, name
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_channels_last_gives_the_same(train: bool) -> None:
-    network = UNetGenerator(base_channels=4, num_levels=5, dropout=0.0).double().train(train)
-    x = picture(2, 3, 64, 32).double()
-    weighting = picture(2, 3, 64, 32, seed=1).double()
-
-    def result() -> list[Tensor]:
-        network.zero_grad()
-        out = network(x)
-        (out * weighting).sum().backward()
-        return [out.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
-
-    contiguous = result()
-    network.to(memory_format=torch.channels_last)
-    x = x.contiguous(memory_format=torch.channels_last)
-    for one, other in zip(result(), contiguous, strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_at_least_one_level() -> None:

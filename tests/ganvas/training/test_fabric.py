@@ -1,8 +1,18 @@
 """Compilation where torch.compile works, and where it does not."""
 
 import torch
+from lightning_fabric import Fabric
 
-from ganvas.training.fabric import can_compile
+from ganvas.nn.cpu_kernels.instance_norm import CpuInstanceNorm2d
+from ganvas.nn.resnet import ResNetGenerator
+from ganvas.training.fabric import can_compile, set_up
+
+
+def test_set_up_optimizes_for_a_cpu_in_channels_last_memory():
+    network = ResNetGenerator(base_channels=2, num_blocks=1)
+    set_up(Fabric(accelerator="cpu"), network)
+    assert sum(isinstance(module, CpuInstanceNorm2d) for module in network.modules()) == 7
+    assert network.layers[1].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_where_torch_cannot_compile_it_is_said_once_with_the_reason(monkeypatch):
