@@ -237,6 +237,14 @@ def test_another_file_is_refused(tmp_path, folder, content):
     is_refused(tmp_path / "a", folder, "neither a tar.gz nor a zip archive|damaged or cut short")
 
 
+def test_the_checksum_of_a_tar_gz_is_verified(tmp_path, folder):
+    packed = gzip.decompress(tar_gz(tmp_path / "a", FILES.items()).read_bytes())
+    content = bytearray(gzip.compress(packed + bytes(3_000_000)))  # more padding than is read ahead
+    content[-8] ^= 1  # RFC 1952: the CRC, then the size, at the end
+    (tmp_path / "a").write_bytes(content)
+    is_refused(tmp_path / "a", folder, "is damaged or cut short")
+
+
 @both_kinds
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999))

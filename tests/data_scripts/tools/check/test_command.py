@@ -154,6 +154,12 @@ class TestLayouts:
         twice = "is there in more than one layout"
         check(clean, 1, f"train {twice} (trainA and trainB; train)", f"val {twice} (val-000000.tar; val)")
 
+    def test_two_folders_beside_a_split_of_pairs_are_pairs(self, check, clean):
+        (clean / "test" / "3.png").unlink()
+        (clean / "test").rmdir()
+        images(clean, "testA/x.png", "testB/y.png")
+        check(clean, 1, "paired folders", "testA: 1 images have no partner in testB (x)")
+
     def test_a_folder_beside_images_is_ignored_as_in_training(self, check, clean):
         images(clean, "train/backup/x.png")
         assert "backup" not in check(clean, 0)
@@ -401,6 +407,8 @@ class TestMissingData:
         self.write(tmp_path, one=0)
         found = "trainB: 0 forms borders and may mark missing data in 1 images, 0.04 of their pixels (one.tif)"
         assert 503 <= self.target_range(check(tmp_path, 0, found))[0] <= 504.5
+        write_image(tmp_path / "trainB" / "plain.tif", np.zeros((40, 50, 1), np.float32))  # entirely beyond the border
+        check(tmp_path, 0, "in 2 images, 0.52 of their pixels (one.tif, plain.tif)")
 
     def test_other_formats_cannot_tag_it(self, check, tmp_path):
         self.write(tmp_path, ".npy", one=-9999)
