@@ -40,7 +40,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate a image, or all of a folder and its subfolders, under the same names and in the same sizes."""
+    """Translate an image, or all images of a folder and its subfolders, with the same names and sizes."""
 
     options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
     direction: Literal["a2b", "b2a"]

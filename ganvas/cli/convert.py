@@ -35,7 +35,7 @@ class ExportOptions:
     """Export a model to ONNX, to a torch.export program, or as weights for pytorch-CycleGAN-and-pix2pix. The result is
     compared with the model before it is written."""
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """A run, a checkpoint or a model folder."""
     output: tyro.conf.Positional[Annotated[Path | None, optional("OUT")]] = None
     """OUT.onnx or OUT.pt2."""
@@ -55,9 +55,9 @@ class ExportOptions:
 class ImportOptions:
     """Import a generator that pytorch-CycleGAN-and-pix2pix trained, as a model folder."""
 
-    weights: tyro.conf.Positional[Path]
+    weights: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="WEIGHTS")]]
     """Its file, such as latest_net_G.pth. No code in it is executed."""
-    output: tyro.conf.Positional[Path]
+    output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
     """The model folder to write."""
     direction: Direction = "a2b"
     """Its --direction: a2b is AtoB, b2a is BtoA."""
@@ -76,11 +76,11 @@ class ImportOptions:
 class ImportBothOptions:
     """Import both generators of a CycleGAN that pytorch-CycleGAN-and-pix2pix trained, as one model folder."""
 
-    weights_ab: tyro.conf.Positional[Path]
+    weights_ab: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="WEIGHTS_AB")]]
     """The file of the generator from A to B: latest_net_G_A.pth. No code in it is executed."""
-    weights_ba: tyro.conf.Positional[Path]
+    weights_ba: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="WEIGHTS_BA")]]
     """The file of the generator from B to A: latest_net_G_B.pth."""
-    output: tyro.conf.Positional[Path]
+    output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
     """The model folder to write."""
     image_size: int = 256
     """Pixels a side that images are scaled to before the network: its --load_size at test time."""

@@ -4,19 +4,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from ganvas.cli.options import optional
 
 
 @dataclass(frozen=True)
 class PushOptions:
     """Upload a model and its card to the Hugging Face hub. hub:OWNER/NAME then works wherever a model is given."""
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """A run or a model folder."""
-    name: tyro.conf.Positional[str]
-    """OWNER/NAME: you or your organization, and the model. The repository is created if needed."""
-    license: str = ""
+    name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="OWNER/NAME")]]
+    """You or your organization, and the model. The repository is created if needed."""
+    license: Annotated[str | None, optional("LICENSE")] = None
     """License of the weights as the hub abbreviates it, for the card: mit, apache-2.0, cc-by-4.0 …"""
     private: bool = False
     """Make a new repository private."""
@@ -38,7 +41,7 @@ def run_push(
     url = push_to_hub(
         options.model,
         options.name,
-        license=options.license or None,
+        license=options.license,
         private=options.private,
         load=load or load_model,
         task=task,

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class TranslateOptions:
     """Options of every translator."""
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """A run, a checkpoint or a model folder; or hub:OWNER/NAME."""
-    input: tyro.conf.Positional[Path]
+    input: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="INPUT")]]
     """An image or a folder of images."""
-    output: tyro.conf.Positional[Path]
+    output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
     """A folder; or a file, for a single image."""
     size: Literal["trained", "native"] = "trained"
     """trained scales images to the training size and back, if the training scaled; native never scales."""

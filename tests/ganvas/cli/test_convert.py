@@ -135,7 +135,7 @@ def test_an_onnx_file(pix2pix, model, tmp_path):
 
 
 def numbered(number, *, size=8, channels=3):
-    """A image that tells its number; odd ones are of domain b."""
+    """An image filled with its number; odd ones are of domain b."""
     return np.full((size, size, channels), number, np.uint8)
 
 

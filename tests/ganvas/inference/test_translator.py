@@ -1,4 +1,4 @@
-"""Images and files through a translator whose network changes nothing: what comes out must be what went in."""
+"""Images and files through translators whose networks are the identity, so that outputs equal inputs."""
 
 from pathlib import Path
 
@@ -167,7 +167,7 @@ def test_images_of_a_generator_are_translated():
 
 
 def in_bf16(precision, kind, **preprocessing):
-    """Whether a image of a type is translated in bfloat16."""
+    """Return whether an image of a dtype is translated in bfloat16."""
     model = translator(1, **preprocessing)
     model.precision = precision
     return model.prepare(noise(kind, 1)).bf16

@@ -1,4 +1,4 @@
-"""Tiles of a image, blended, are the image; in between no more than a row of tiles is kept."""
+"""Blended tiles of an image are the image."""
 
 import numpy as np
 import torch

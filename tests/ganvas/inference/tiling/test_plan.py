@@ -1,4 +1,4 @@
-"""Tiles cover a image on the network's grid, and their weights sum to one."""
+"""Tiles cover an image on the network's grid, and their weights sum to one."""
 
 import numpy as np
 import pytest

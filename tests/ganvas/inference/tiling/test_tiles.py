@@ -1,4 +1,4 @@
-"""A image in tiles comes out as it does whole, with all that its file says, in memory that does not grow with it."""
+"""Translations in tiles equal those without, keep metadata, and need memory independent of the size."""
 
 import errno
 import json

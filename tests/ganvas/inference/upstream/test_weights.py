@@ -275,6 +275,7 @@ def test_the_translator_normalises_as_that_tool_does(tmp_path):
             "--norm instance --no_dropout --ngf 2 --input_nc 1",
         ),
         ("resnet_9blocks", "resnet", {"base_channels": 2}, "--norm instance --no_dropout --ngf 2"),
+        ("resnet_6blocks", "resnet", {"num_blocks": 6}, "--norm instance --no_dropout"),  # upstream's defaults
         (
             "resnet_6blocks",
             "resnet",
@@ -290,10 +291,10 @@ def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architect
     norm = arguments.get("norm", "batch" if architecture == "unet" else "instance")
     channels = (arguments.get("in_channels", 3), arguments.get("out_channels", 3))
     if architecture == "unet":
-        theirs = unet(arguments.get("num_levels", 8), norm, channels=channels, width=2)
+        theirs = unet(arguments.get("num_levels", 8), norm, channels=channels, width=arguments.get("base_channels", 64))
     else:
         blocks, dropout = arguments.get("num_blocks", 9), "dropout" in arguments
-        theirs = resnet(blocks, norm, dropout=dropout, channels=channels, width=2)
+        theirs = resnet(blocks, norm, dropout=dropout, channels=channels, width=arguments.get("base_channels", 64))
     theirs.load_state_dict(torch.load(tmp_path / "latest_net_G.pth", weights_only=True))  # strict
     x = torch.rand(1, channels[0], *([256, 256] if name == "unet_256" else [128, 128]))
     with torch.no_grad():
@@ -315,13 +316,6 @@ def test_what_that_tool_does_not_have_is_not_written(tmp_path, architecture, arg
     with pytest.raises(UserError, match="is none of them"):
         write_upstream(tmp_path / "x.pth", build_generator(spec), spec)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_options_that_have_that_tools_defaults_are_left_out(tmp_path):
-    spec = NetworkSpec("resnet", {"num_blocks": 6}, "A", "B")
-    assert write_upstream(tmp_path / "x.pth", build_generator(spec), spec) == (
-        "--netG resnet_6blocks --norm instance --no_dropout"
-    )
 
 
 class Code:
