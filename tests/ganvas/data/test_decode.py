@@ -49,6 +49,8 @@ def test_grayscale_is_repeated_for_three_channels_and_nothing_else_is_converted(
     path = save(tmp_path / "x.png", GRAY[:, :, 0])
     assert np.array_equal(read_image(path), GRAY)
     assert np.array_equal(read_image(path, 3), GRAY.repeat(3, axis=2))
+    with pytest.raises(UserError, match="has 1 channels, 4 are expected"):
+        read_image(path, 4)
     with pytest.raises(UserError, match="has 3 channels, 1 are expected"):
         read_image(save(tmp_path / "y.png", RGB), 1)
 
