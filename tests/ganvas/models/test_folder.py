@@ -271,13 +271,6 @@ def test_a_checkpoint_that_says_too_little_is_one_message(saved, info):
         load_model(folder)
 
 
-def test_a_copy_of_a_checkpoint_under_another_name_is_that_step(saved):
-    run, _ = saved
-    folder = save_checkpoint(run, Checkpoint(7, {"G": build_generator(SPEC).state_dict()}, STATE))
-    folder = folder.rename(folder.with_name("step-00000007-mine"))
-    assert load_model(folder)[0].training == {"step": 7}
-
-
 def save_for_ever(folder, stop):
     torch.set_num_threads(1)
     networks = [build_generator(SPEC) for _ in range(2)]

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import nn
 from ganvas.cli.translate import translate_files
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
-from ganvas.errors import UserError, WriteError
+from ganvas.errors import UserError
 from ganvas.inference.tiling import tiles
 from ganvas.inference.tiling.plan import Plan, Tiling
 from ganvas.inference.tiling.seams import seam_measure
@@ -340,19 +339,3 @@ def test_memory_does_not_grow_with_the_picture(tmp_path):
     )
     # Four times as many pixels: 81 MB more as floats, in and out each; a part of the file may be kept decoded.
     assert -30 < wide - narrow < 60
-
-
-def test_a_full_disk_is_one_message_and_leaves_what_was_there(tmp_path, monkeypatch):
-    network = ResNetGenerator(base_channels=4, num_blocks=1)
-    write_image(tmp_path / "in.tif", noise(90, 100))
-    write_image(tmp_path / "out.tif", noise(8, 8))
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def write_a_part(path, squares, **_):
-        path.write_bytes(next(iter(squares)).tobytes())
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(tifffile, "imwrite", write_a_part)
-    with pytest.raises(WriteError, match=r"out\.tif: cannot be written \(No space"):
-        translate_tiled(translator(network), tmp_path / "in.tif", tmp_path / "out.tif", Tiling(64, 16))
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -214,7 +214,7 @@ def tracked(network):
 
 
 @pytest.mark.parametrize("build", [lambda: resnet(6, "instance"), lambda: unet(7, "instance")], ids=["resnet", "unet"])
-def test_running_averages_of_instance_norms_are_not_passed_over_in_silence(tmp_path, build):
+def test_running_averages_of_instance_norms_are_refused_if_asked_for(tmp_path, build):
     theirs = tracked(build())
     path, x = saved(tmp_path / "latest_net_G.pth", theirs), torch.rand(1, 3, 128, 128) * 2 - 1
     running = theirs(x)
@@ -233,7 +233,7 @@ def test_running_averages_of_instance_norms_are_not_passed_over_in_silence(tmp_p
     assert not (tmp_path / "model").exists()
 
 
-def test_running_is_no_mistake_where_nothing_was_averaged(tmp_path):
+def test_running_statistics_are_accepted_without_running_averages(tmp_path):
     path, x = saved(tmp_path / "x.pth", resnet(6, "instance")), torch.rand(1, 3, 64, 64)
     models = [ganvas.load_upstream(path, image_size=64, statistics=how) for how in ("running", "picture")]
     assert torch.equal(*(model.translate_tensor(x) for model in models))
@@ -247,7 +247,7 @@ def test_blocks_that_pad_with_zeros_are_named(tmp_path, norm, dropout):
         read_upstream(path)
 
 
-def test_the_translator_normalises_as_that_tool_does(tmp_path):
+def test_the_translator_normalizes_as_upstream(tmp_path):
     """Without --eval it normalizes by the batch, which is one image."""
     theirs = disturbed(unet(7, "batch"))
     path = saved(tmp_path / "latest_net_G.pth", theirs)
@@ -284,7 +284,7 @@ def test_the_translator_normalises_as_that_tool_does(tmp_path):
         ),
     ],
 )
-def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architecture, arguments, options):
+def test_what_is_written_loads_into_upstreams_network(tmp_path, name, architecture, arguments, options):
     spec = NetworkSpec(architecture, arguments, "A", "B")
     ours = disturbed(build_generator(spec))
     assert write_upstream(tmp_path / "latest_net_G.pth", ours, spec) == f"--netG {name} {options}"
@@ -311,7 +311,7 @@ def test_what_is_written_loads_into_that_tools_network(tmp_path, name, architect
         ("resnet", {"num_blocks": 3}),
     ],
 )
-def test_what_that_tool_does_not_have_is_not_written(tmp_path, architecture, arguments):
+def test_architectures_that_upstream_lacks_are_not_written(tmp_path, architecture, arguments):
     spec = NetworkSpec(architecture, arguments | {"base_channels": 2}, "A", "B")
     with pytest.raises(UserError, match="is none of them"):
         write_upstream(tmp_path / "x.pth", build_generator(spec), spec)
@@ -383,7 +383,7 @@ OTHER_KINDS = {
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_what_is_something_else_is_named_and_no_code_is_recommended(tmp_path, kind):
+def test_other_kinds_of_files_are_named_and_no_message_recommends_code(tmp_path, kind):
     OTHER_KINDS[kind](tmp_path / "latest_net_G.pth")
     with pytest.raises(UserError, match=rf"latest_net_G\.pth: is {kind}") as error:
         read_upstream(tmp_path / "latest_net_G.pth")
@@ -401,7 +401,7 @@ def test_advice_of_torch_to_run_code_is_not_passed_on(tmp_path, monkeypatch, err
     assert not re.search("weights_only|trust", str(refused.value))
 
 
-def test_what_is_no_such_file(tmp_path):
+def test_files_that_are_no_weights_are_named(tmp_path):
     good = saved(tmp_path / "good.pth", unet(7, "batch"))
     (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:1000])
     (tmp_path / "text.pth").write_text("weights")
@@ -441,7 +441,7 @@ def test_the_architecture_is_logged(tmp_path, caplog):
     assert caplog.messages == [f"{path}: resnet_6blocks, 1 to 4 channels, ngf 4, norm instance"]
 
 
-def test_a_full_disk_is_one_message_and_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_an_older_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
