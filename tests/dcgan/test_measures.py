@@ -46,11 +46,6 @@ def test_label_entropy_is_that_of_the_histogram(counts):
     assert label_entropy(labels_of(counts), len(counts)) == pytest.approx(entropy(counts, base=2), abs=1e-12)
 
 
-def test_label_entropy_of_even_and_of_collapsed_labels():
-    assert label_entropy(torch.arange(1000) % 10, 10) == pytest.approx(math.log2(10))
-    assert label_entropy(torch.ones(1000, dtype=torch.int64), 10) == 0
-
-
 @given(histograms, st.sampled_from([0.01, 0.02, 0.1, 0.3]))
 def test_class_coverage_counts_classes(counts, share):
     expected = sum(count / sum(counts) >= share for count in counts)
