@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MAX_EXAMPLES = 3
+MAX_QUOTE = 80  # characters of an invalid value or an unknown name
 
 
 def join_first(names: Sequence[str], separator: str = ", ") -> str:
@@ -11,6 +12,11 @@ def join_first(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:MAX_EXAMPLES]) + (
         f" and {len(names) - MAX_EXAMPLES} more" if len(names) > MAX_EXAMPLES else ""
     )
+
+
+def shorten(text: str) -> str:
+    """Cut a long text, which may be from a file, for a message."""
+    return text if len(text) <= MAX_QUOTE else f"{text[:MAX_QUOTE]}…"
 
 
 def describe_missing(path: Path, what: str) -> str:

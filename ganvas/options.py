@@ -16,7 +16,7 @@ from annotated_types import Interval
 
 from ganvas.errors import UserError
 from ganvas.limits import MAX_CHANNELS, MAX_SIDE, is_value_range
-from ganvas.messages import join_first
+from ganvas.messages import join_first, shorten
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -29,7 +29,6 @@ COMMAND = "command"  # key in a run's config.json: the command that trained it
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 MAX_NAME = 200  # characters
 MAX_PROBLEMS = 5  # in a message
-MAX_INPUT = 80  # characters of an invalid value or an unknown name in a message
 
 Options = TypeVar("Options")
 
@@ -143,15 +142,11 @@ def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
         if on_command_line:
             name = "--" + name.replace("_", "-")
         if item["type"] == "unexpected_keyword_argument":
-            unknown.append(_shorten(name))
+            unknown.append(shorten(name))
         else:
-            problems.append(f"{name} is {_shorten(repr(item['input']))}: {item['msg']}")
+            problems.append(f"{name} is {shorten(repr(item['input']))}: {item['msg']}")
     if unknown:
         problem = "there is no such option" if len(unknown) == 1 else "there are no such options"
         problems.append(f"{join_first(unknown)}: {problem}")
     more = f" and {len(problems) - MAX_PROBLEMS} more problems" if len(problems) > MAX_PROBLEMS else ""
     return "; ".join(problems[-MAX_PROBLEMS:]) + more + "."
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_INPUT else f"{text[:MAX_INPUT]}…"

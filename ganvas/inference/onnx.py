@@ -57,9 +57,10 @@ class OnnxTranslator:
             raise UserError(f"{path}: has weights in other files, which are not opened. Export it to a single file.")
         try:
             self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+            metadata = self.session.get_modelmeta().custom_metadata_map  # fails if they are not UTF-8
         except Exception as error:  # onnxruntime's exceptions share no class
             raise UserError(f"{path}: is not a valid ONNX file ({str(error).splitlines()[0]}).") from None
-        self.how = read_preprocessing(path, self.session.get_modelmeta().custom_metadata_map.get("ganvas"))
+        self.how = read_preprocessing(path, metadata.get("ganvas"))
 
     def translate(self, image: np.ndarray) -> np.ndarray:
         """Translate [H, W, C], uint8, uint16 or float32, to the same size.

@@ -50,3 +50,9 @@ def test_classes_count_together():
     image[:12], image[12:24] = LAND, LAKE
     assert is_flat(image, [LAND, LAKE])
     assert not is_flat(image, [LAND])
+
+
+def test_a_long_name_is_shortened():
+    with pytest.raises(UserError) as error:
+        parse_palette({"legend": {"x" * 3000: 7}})
+    assert len(str(error.value)) < 300

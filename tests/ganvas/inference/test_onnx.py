@@ -247,6 +247,12 @@ GOOD = {
 }
 
 
+def test_metadata_that_are_not_utf8_are_one_message(model):
+    model.write_bytes(model.read_bytes().replace(b"source_range", b"source\xff\xffnge"))
+    with pytest.raises(UserError, match=r"x\.onnx: is not a valid ONNX file"):
+        OnnxTranslator(model)
+
+
 @pytest.mark.parametrize(
     "change",
     [
