@@ -36,7 +36,7 @@ TRANSLATOR = "--image-size 16 --base-channels 4 --discriminator-channels 4 --pat
 OPTIONS = {
     "pix2pix": f"{TRANSLATOR} --levels 3 --direction b2a",
     "cyclegan": f"{TRANSLATOR} --num-blocks 1 --ema 0.5",
-    "dcgan": "--base-channels 4 --latent-dim 8",
+    "dcgan": "--base-channels 4 --latent-dim 8 --ema 0.5",
 }
 # What checkpoints call the networks of the model folder.
 NETWORKS = {
@@ -91,7 +91,9 @@ class Run:
 
 def write_images(folder, count, width=16):
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(len(str(folder)))
+    rng = np.random.default_rng(
+        list(f"{folder.parent.name}/{folder.name}".encode())
+    )  # the same in any temporary folder
     for i in range(count):
         Image.fromarray(rng.integers(0, 256, (16, width, 3), dtype=np.uint8)).save(folder / f"{i}.png")
 
