@@ -37,7 +37,7 @@ demo: $(READY)
 	@echo "  $(BIN)/pix2pix train --data datasets/earth --out runs/earth --preset maps"
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
-COVERAGE_FLOOR := 85
+COVERAGE_FLOOR := 94
 
 # test-fast: while you work. test: before a pull request. test-all: everything, with coverage. ARGS goes to pytest.
 test-fast: $(READY)

@@ -20,6 +20,7 @@ def parsed(plan):
     return options
 
 
+@pytest.mark.slow
 def test_the_document_and_ours_have_three_seeds_each(tmp_path):
     named = {plan.name: parsed(plan) for plan in plans(Options(tmp_path))}
     for name, steps in (("document", 20_000), ("ours", 12_500)):

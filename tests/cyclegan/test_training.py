@@ -197,6 +197,8 @@ def test_the_best_model_is_kept_by_val(train, domains_with_truth, tmp_path):
     assert load_model(tmp_path / "run")[0].training["step"] == min(scores, key=scores.get)
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_better_mode_of_batch_norm_is_chosen_by_val_and_recorded(train, domains_with_truth, tmp_path):
     options = ("--norm", "batch", "--batch-size", 2, "--lr", 0.01)
     code, _, err = train(tmp_path / "run", *options, data=domains_with_truth)

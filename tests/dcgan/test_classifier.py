@@ -115,6 +115,7 @@ def test_large_color_images():
     assert classifier.accuracy >= 0.6  # a third is chance
 
 
+@pytest.mark.slow
 def test_it_is_trained_once_and_found_again(sets, trainings, cache, trained):
     assert find_cached(sets[0]) is None
     cached_classifier(*sets)

@@ -271,6 +271,8 @@ def test_l1_does_not_broadcast() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_penalty_of_a_compiled_discriminator() -> None:
     """Compiled code has no second derivatives; the penalty's gradient is the plain network's."""
     torch.manual_seed(0)

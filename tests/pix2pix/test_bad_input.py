@@ -83,6 +83,7 @@ class TestData:
         whole.write_bytes(whole.read_bytes()[:-400])
         refused(train(tmp_path / "run", data=own_pairs), "0.jpg", "cannot be decoded")
 
+    @pytest.mark.slow
     def test_truncated_file_in_a_worker_process(self, train, own_pairs, tmp_path):
         victim = own_pairs / "train" / "0.png"
         victim.write_bytes(victim.read_bytes()[:200])

@@ -126,6 +126,7 @@ def test_coasts_of_map_and_relief_coincide(world: World, place: tuple[int, int, 
     assert np.mean(sea_in_map == sea_in_relief) > 0.97
 
 
+@pytest.mark.slow
 def test_satellite_coincides_with_the_map(world: World) -> None:
     window = np.s_[40 * DEGREE : 130 * DEGREE]
     satellite = world.layers["satellite"][window].astype(int)

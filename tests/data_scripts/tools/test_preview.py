@@ -213,6 +213,7 @@ def test_equal_names_may_be_declared_unpaired(run, rows, tmp_path):
     assert {len(row) for row in rows} == {4}
 
 
+@pytest.mark.slow
 def test_small_and_large_images_are_measured_where_they_are_seen(run, rows, tmp_path):
     root = write_pairs(tmp_path / "set", lambda i: photo(i, size=(700, 300)), lambda i: photo(i, size=(700, 300)))
     assert run(root, "--augment", "strong")[0] == 0

@@ -162,6 +162,7 @@ def test_a_real_million_opens_within_ten_seconds_and_500_mb(tmp_path, folders):
     assert told["memory"] < 500e6
 
 
+@pytest.mark.slow
 def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
     root = many_names("train")
     original = os.scandir

@@ -174,6 +174,7 @@ def test_distance_grows_with_blur_and_is_largest_for_flat_images():
         assert after.levels["64x64"] > before.levels["64x64"]
 
 
+@pytest.mark.slow
 def test_other_sharp_images_are_closer_than_blurred_own_ones():
     """What L1 prefers, this metric must not."""
     images = blurred(normal_images(80, 3, 64, 64), 0.7)

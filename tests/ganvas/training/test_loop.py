@@ -560,6 +560,7 @@ def test_samples_are_drawn_in_the_mode_that_the_validation_of_their_step_chose(t
 
 
 @pytest.mark.parametrize("death", [1, 2, 4, 5, 6, 9, 10])
+@pytest.mark.slow
 def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(tmp_path, death):
     class Death(BaseException):
         pass

@@ -36,6 +36,7 @@ def test_positions_are_joined_where_that_fills_the_kernels(
     assert shapes == [(4 * channels, 8, 8, 8) if joins else (channels, 8, 7, 7)]
 
 
+@pytest.mark.slow
 def test_it_is_exported_as_one_plain_convolution() -> None:
     sizes = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
     program = torch.export.export(FourPositionConv2d(3, 3, 7), (torch.rand(2, 3, 14, 16),), dynamic_shapes=sizes)
