@@ -7,6 +7,7 @@ import torch
 
 from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks, Weights
+from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.training.optimizer import Adam
@@ -78,6 +79,7 @@ def test_losses_and_gradients_equal_the_papers(n, lambda_identity, layout):
     twin, data = copy.deepcopy(nets), batch(n)
     for name in NAMES:  # as the training sets them up
         getattr(nets, name).to(memory_format=layout)
+        optimize_for_cpu(getattr(nets, name))
     losses = make_step(nets, weights=Weights(lambda_identity=lambda_identity))(data)
     expected = written_out(twin, data, lambda_identity)
     assert losses.keys() == expected.keys()
