@@ -37,7 +37,7 @@ def diversity(pictures: Tensor, real: Tensor) -> float:
     The mean over all pairs is twice the total variance, so that no pair has to be formed.
 
     Args:
-        images: Generated ones, [N, C, H, W], N > 1.
+        pictures: Generated ones, [N, C, H, W], N > 1.
         real: Real ones in the same range, [M, C, H, W], M > 1.
 
     Returns:
@@ -81,7 +81,7 @@ class CollapseWatch:
         """Look at freshly generated images and the latest mean losses.
 
         Args:
-            images: [N, C, H, W] in the range of the real ones.
+            pictures: [N, C, H, W] in the range of the real ones.
             losses: With loss_d, and accuracy_real and accuracy_fake, the shares that the discriminator judged right.
             kinds: How many kinds of images are drawn, over those of the real ones; where somebody can tell.
         """
