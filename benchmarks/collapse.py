@@ -69,13 +69,13 @@ class Plan:
 # Changes from the document's system, one each, and at last three of ours at once.
 ABLATIONS = {
     "signed": ("--pixel-range", "signed"),
-    "start-normal": ("--start", "normal"),
+    "start-normal": ("--init", "normal"),
     "norm": ("--norm", "batch"),
     "momentum": ("--beta1", "0.5"),
     "layers": ("--extra-layers", "2"),
     "channels-double": ("--base-channels", "128"),
     "channels-half": ("--base-channels", "32"),
-    "signed-normal-norm": ("--pixel-range", "signed", "--start", "normal", "--norm", "batch"),
+    "signed-normal-norm": ("--pixel-range", "signed", "--init", "normal", "--norm", "batch"),
 }
 OTHERS = {
     # A change that cures the document's system has to harm ours when it is reverted.

@@ -122,7 +122,7 @@ def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
     for network in networks:
         initialize_weights(network)
     called, adams, bf16 = set_up(networks, device, compiled=compiled)
-    pools = (ImagePool(50, (3, image_size, image_size)).to(device) for _ in range(2))
+    pools = (ImagePool(50, (3, image_size, image_size), device) for _ in range(2))
     update = CycleGanStep(Networks(*called), dict(zip(NAMES, adams, strict=True)), *pools, bf16=bf16)
     return lambda batch: update(channels_last(batch))
 

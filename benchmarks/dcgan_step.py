@@ -20,7 +20,7 @@ from ganvas.data.sampling import ResumableBatchSampler
 
 def make_batch(batch_size: int, image_size: int, device: str) -> Batch:
     """Make gray images of noise."""
-    return noise_batch(("picture",), (batch_size, 1, image_size, image_size), device)
+    return noise_batch(("image",), (batch_size, 1, image_size, image_size), device)
 
 
 def loaded_batches(batch_size: int, image_size: int, steps: int) -> Iterator[Batch]:
@@ -73,7 +73,7 @@ def plain_step(device: str, image_size: int) -> Step:
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
     def step(batch: Batch) -> object:
-        real = batch["picture"]
+        real = batch["image"]
         fake = G(torch.randn(len(real), 100, device=device))
         adam_d.zero_grad()
         loss_d = gan_loss(D(real), True) + gan_loss(D(fake.detach()), False)

@@ -1,1 +1,115 @@
-"""CycleGAN: translation learned without pairs, two generators and two discriminators (Zhu et al. 2017)."""
+"""cyclegan: image translation learned without pairs (Zhu et al. 2017).
+
+Trains two generators and two discriminators with GAN, cycle and identity losses.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ganvas.training.run import TrainResult
+
+__all__ = ["evaluate", "resume", "train"]
+
+
+def train(
+    data: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    preset: Literal["horse2zebra", "earth64"] | None = None,
+    callbacks: Sequence[object] = (),
+    generator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
+    discriminator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
+    losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Train translators of both directions between two domains.
+
+    Args:
+        data: Dataset of two domains, as `cyclegan train --data` takes it.
+        out: Folder of the run, which must not hold one yet.
+        preset: Defaults of a named use.
+        callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
+        generator: Your own in place of the ResNet, copied for the other direction; or a pair, G_ab and G_ba:
+            [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the reverse.
+        discriminator: Your own in place of the PatchGAN, copied likewise; or a pair, D_a and D_b: [N, C, H, W] to
+            scores of any shape.
+        losses: Further terms of the generators' loss by name: a weight, and a function of source, output and an image
+            of the target domain ([N, C, H, W] in [-1, 1] each) that returns a scalar.
+        options: Any option of `cyclegan train`, such as ``steps=500``, and all fields of `cyclegan.config`.
+
+    Returns:
+        The run's folder, metrics and model.
+
+    Raises:
+        ganvas.UserError: Bad data or options, a folder that cannot be written, a training that diverged.
+        TypeError: There is no such option.
+
+    Example:
+        >>> result = cyclegan.train("datasets/horse2zebra", out="runs/zebra", epochs=20)  # doctest: +SKIP
+        >>> zebra = result.model.translate(horse)  # doctest: +SKIP
+    """
+    from cyclegan.config import preset as preset_config
+    from cyclegan.trainer import train_cyclegan
+    from ganvas.training.config import with_options
+
+    return train_cyclegan(
+        with_options(preset_config(preset), {"data": Path(data), **options}),
+        Path(out),
+        resume=False,
+        callbacks=callbacks,
+        generators=_pair(generator),
+        discriminators=_pair(discriminator),
+        losses=losses,
+    )
+
+
+def resume(
+    run: str | PathLike[str],
+    *,
+    callbacks: Sequence[object] = (),
+    generator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
+    discriminator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
+    losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Continue a training from its newest checkpoint; on a CPU the result is that of a run which never stopped.
+
+    Args:
+        run: The run's folder.
+        callbacks: As in `train`, and so are the others. Give the same networks and losses as before.
+        options: Length, logging and hardware options, and the place of the data.
+
+    Raises:
+        ganvas.UserError: There is no run, or an option that a resumed run cannot change.
+
+    Example:
+        >>> cyclegan.resume("runs/zebra", steps=1000)  # doctest: +SKIP
+    """
+    from cyclegan.config import CycleGanConfig
+    from cyclegan.trainer import train_cyclegan
+    from ganvas.training.config import resumed_config
+
+    return train_cyclegan(
+        resumed_config(Path(run), "cyclegan", CycleGanConfig, options),
+        Path(run),
+        resume=True,
+        callbacks=callbacks,
+        generators=_pair(generator),
+        discriminators=_pair(discriminator),
+        losses=losses,
+    )
+
+
+def _pair(networks: nn.Module | tuple[nn.Module, nn.Module] | None) -> tuple[nn.Module, nn.Module] | None:
+    """Return networks for both directions; one network is copied."""
+    from torch import nn
+
+    return (networks, copy.deepcopy(networks)) if isinstance(networks, nn.Module) else networks

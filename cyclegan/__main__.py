@@ -5,37 +5,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
 from ganvas.cli.convert import ExportOptions, ImportBothOptions, run_export, run_import
 from ganvas.cli.evaluate import EvaluateOptions, run_evaluate
+from ganvas.cli.program import Command, run_program
 from ganvas.cli.push import PushOptions, run_push
 from ganvas.cli.receptive_field import ReceptiveFieldOptions
 from ganvas.cli.receptive_field import run as run_receptive_field
+from ganvas.cli.report import ReportOptions, run_report
 from ganvas.cli.serve import ServeOptions, run_serve
-from ganvas.cli.train import parse_train
+from ganvas.cli.train import TrainCommand, parse_train
 from ganvas.cli.translate import TranslateOptions, run_translate
-from ganvas.console import find_command, first_paragraph, parse_command, run_command
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train translators between two domains of images without pairs, or go on training them (--resume)."""
+    """Train translators between two domains of images without pairs, or continue a training (--resume)."""
 
     out: Path
-    """Folder of the run: options, records, samples, checkpoints and the model."""
-    options: CycleGanConfig
+    """Folder of the run."""
+    options: Annotated[CycleGanConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    """Go on from the newest checkpoint of --out, with that run's own options."""
+    """Continue from the newest checkpoint of --out, with that run's options."""
     preset: Preset | None = None
     """Defaults of a named use: horse2zebra (the paper's, 256 pixels) or earth64 (64 pixels, for a CPU)."""
     config: Path | None = None
-    """Take defaults from a run's config.json; other options override them."""
+    """Take defaults from the config.json of a run."""
 
 
 @dataclass(frozen=True)
@@ -56,74 +57,58 @@ class Evaluate:
     """At most so many images of each domain, evenly over it."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """Write RUN/report.html: curves, metrics and samples of a run on one page."""
-
-    run: tyro.conf.Positional[Path]
-    """The run's folder."""
-
-
-ABOUT = "Image translation learned without pairs."
-COMMANDS: dict[str, type[Any]] = {
-    "translate": Translate,
-    "evaluate": Evaluate,
-    "report": Report,
-    "export": ExportOptions,
-    "import": ImportBothOptions,
-    "push": PushOptions,
-    "serve": ServeOptions,
-    "receptive-field": ReceptiveFieldOptions,
-    "train": Train,
-}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; give its exit code."""
-    return run_command("cyclegan", _run, argv)
+    """Run the command line; return its exit code."""
+    return run_program("cyclegan", "Image translation learned without pairs.", COMMANDS, argv)
 
 
-def _run(arguments: list[str]) -> int:
-    listing = {name: first_paragraph(options) for name, options in COMMANDS.items()}
-    if find_command("cyclegan", ABOUT, listing, arguments) == "train":
-        return _train(arguments[1:])
-    command = parse_command("cyclegan", COMMANDS, arguments)
-    if isinstance(command, Report):
-        from ganvas.evaluation.labels import PAIRED_LABELS, MetricLabel
-        from ganvas.evaluation.report.writer import write_report
-
-        labels = {"cycle_l1": MetricLabel("Cycle L1", "lower"), "identity_l1": MetricLabel("Identity L1", "lower")}
-        print(write_report(command.run, PAIRED_LABELS | labels))
-        return 0
-    if isinstance(command, Translate):
-        return run_translate(command.options, kind="cyclegan", direction=command.direction)
-    if isinstance(command, Evaluate):
-        from cyclegan.evaluate import evaluate
-
-        return run_evaluate(command.options, partial(evaluate, limit=command.limit), sheet_rows=4)
-    if isinstance(command, ExportOptions):
-        return run_export(command)
-    if isinstance(command, ImportBothOptions):
-        return run_import(command, kind="cyclegan")
-    if isinstance(command, PushOptions):
-        return run_push(command)
-    if isinstance(command, ServeOptions):
-        return run_serve(command)
-    if isinstance(command, ReceptiveFieldOptions):
-        from cyclegan.networks import receptive_field_networks
-
-        run_receptive_field(command, receptive_field_networks)
-        return 0
-    raise AssertionError(f"{type(command).__name__} has no function that runs it")
-
-
-def _train(arguments: list[str]) -> int:
+def _parse_train(arguments: list[str]) -> TrainCommand[CycleGanConfig]:
     command = parse_train("cyclegan", Train, CycleGanConfig, get_args(Preset), preset, arguments)
-    data_folder(command.options.data)  # missing: say so before the heavy imports
-    from cyclegan.train import train_cyclegan
+    data_folder(command.options.data)  # if it is missing, say so before the heavy imports
+    return command
 
-    return train_cyclegan(command.options, command.out, resume=command.resume)
 
+def _train(command: TrainCommand[CycleGanConfig]) -> int:
+    from cyclegan.trainer import train_cyclegan
+
+    return train_cyclegan(command.options, command.out, resume=command.resume).exit_code
+
+
+def _translate(command: Translate) -> int:
+    return run_translate(command.options, kind="cyclegan", direction=command.direction)
+
+
+def _evaluate(command: Evaluate) -> int:
+    from cyclegan.evaluate import evaluate
+
+    return run_evaluate(command.options, partial(evaluate, limit=command.limit), sheet_rows=4)
+
+
+def _report(options: ReportOptions) -> int:
+    from ganvas.evaluation.labels import PAIRED_LABELS, MetricLabel
+
+    labels = {"cycle_l1": MetricLabel("Cycle L1", "lower"), "identity_l1": MetricLabel("Identity L1", "lower")}
+    return run_report(options, PAIRED_LABELS | labels)
+
+
+def _receptive_field(options: ReceptiveFieldOptions) -> int:
+    from cyclegan.networks import receptive_field_networks
+
+    run_receptive_field(options, receptive_field_networks)
+    return 0
+
+
+COMMANDS = {
+    "train": Command(Train, _train, _parse_train),
+    "translate": Command(Translate, _translate),
+    "evaluate": Command(Evaluate, _evaluate),
+    "report": Command(ReportOptions, _report),
+    "export": Command(ExportOptions, run_export),
+    "import": Command(ImportBothOptions, partial(run_import, kind="cyclegan")),
+    "push": Command(PushOptions, run_push),
+    "serve": Command(ServeOptions, run_serve),
+    "receptive-field": Command(ReceptiveFieldOptions, _receptive_field),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

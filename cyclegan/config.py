@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
@@ -13,12 +14,12 @@ from ganvas.training.config import (
     LAMBDA_GP,
     Count,
     DiscriminatorConfig,
+    Fraction,
     HardwareConfig,
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
     ScheduleConfig,
-    Share,
     check_discriminator,
     check_length,
     check_levels,
@@ -32,81 +33,78 @@ Preset = Literal["horse2zebra", "earth64"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The two domains and what is done to their images."""
+    """Dataset and augmentation."""
 
     __pydantic_config__ = STRICT
 
     data: Path | None = None
     """Dataset without pairs: DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or DIR/A/train and DIR/B/train."""
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
-    """Pixels a side in training."""
+    """Pixels a side of training images."""
     augment: AugmentPreset = "paper"
-    """none: whole images. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
-    shifted a little. The next two options override it."""
+    """none: whole images. paper: random crops, half of them mirrored. strong: in addition small random rotations, zooms
+    and shifts."""
     load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
-    """Pixels a side that a image is scaled to before a random piece of --image-size is cut; by default
-    286/256 of it, as in the published code; with --augment none just --image-size. 0 keeps the image's own scale."""
+    """Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size, as in the
+    published code, and with --augment none --image-size. 0 crops without scaling."""
     flip: bool = True
-    """Mirror half of the images left to right, where --augment does; --no-flip leaves it out."""
+    """Mirror half of the images left to right, unless --augment is none."""
     batch_size: Count = 1
-    """Images of each domain a step (and device)."""
-    channels_a: Channels | None = None
-    """Channels of domain a; by default as many as its images have, without alpha; 3 for gray images, too, where the
-    identity loss needs as many as the other domain has."""
-    channels_b: Channels | None = None
-    """The same of domain b."""
+    """Images of each domain per step and device."""
+    channels_a: tyro.conf.Suppress[Channels | None] = None
+    """Channels of domain a; by default those of its images, without alpha."""
+    channels_b: tyro.conf.Suppress[Channels | None] = None
+    """The same for domain b."""
     value_range: str | None = None
-    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
-    Negative ones need an equals sign: --value-range=-100:8900."""
-    value_range_b: str | None = None
-    """The same of domain b, where its range is another."""
+    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the full range of the files' data type.
+    Negative values need an equals sign: --value-range=-100:8900."""
+    value_range_b: tyro.conf.Suppress[str | None] = None
+    """The same for domain b, if its range differs."""
     on_error: Literal["stop", "skip"] = "stop"
-    """A image that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
-    counted."""
+    """Whether an image that cannot be read stops the run, or is replaced by the next one."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The networks and their losses."""
+    """Generators and losses."""
 
     __pydantic_config__ = STRICT
 
     generator: Literal["resnet", "unet"] = "resnet"
     """Architecture of both generators."""
-    num_blocks: Count | None = None
+    num_blocks: tyro.conf.Suppress[Count | None] = None
     """Residual blocks; by default the paper's 6 up to 128 pixels and 9 above."""
-    levels: Annotated[int, Interval(ge=1, le=12)] | None = None
-    """Levels of the U-Net; by default as many as bring --image-size to one pixel, at most 8."""
+    levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
+    """Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8."""
     base_channels: Count = 64
     """Filters of the generators' first layer."""
     norm: Literal["batch", "instance", "none"] = "instance"
     """Norm of the generators."""
-    dropout: Share = 0.0
-    """Share of values dropped in the generators' blocks."""
-    upsampling: Literal["transpose", "resize"] = "transpose"
-    """transpose is the paper's; resize cannot leave a checkerboard."""
-    start: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
-    """How weights start; normal is N(0, 0.02)."""
+    dropout: tyro.conf.Suppress[Fraction] = 0.0
+    """Dropout rate of the generators' blocks."""
+    upsampling: tyro.conf.Suppress[Literal["transpose", "resize"]] = "transpose"
+    """transpose is the paper's; resize leaves no checkerboard."""
+    init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
+    """Initial weights; normal is N(0, 0.02)."""
     gan_loss: Literal["lsgan", "vanilla", "hinge", "wgangp"] = "lsgan"
     """The adversarial loss; the paper's is least squares."""
     lambda_cycle: NotNegative = 10.0
-    """Weight of the cycle losses: there and back must give the image back."""
+    """Weight of the cycle losses."""
     lambda_identity: NotNegative = 0.5
-    """Weight of the identity losses, as a share of --lambda-cycle: what is in the target domain already must stay. It
-    keeps colors; 0 skips its work."""
-    lambda_gp: NotNegative = LAMBDA_GP
+    """Weight of the identity losses, as a fraction of --lambda-cycle. They preserve colors; 0 turns them off."""
+    lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
-    pool_size: Annotated[int, Interval(ge=0, le=10_000)] = 50
-    """Earlier fakes of each domain that the discriminators may be shown; 0 shows them the newest alone."""
-    accumulate: Count = 1
-    """Pieces that a batch is split into, one after the other: the memory of one piece."""
-    checkpointing: bool = False
-    """Compute the generators' inner values twice instead of keeping them: less memory, a third more time."""
+    pool_size: tyro.conf.Suppress[Annotated[int, Interval(ge=0, le=10_000)]] = 50
+    """Earlier fakes of each domain that the discriminators may be shown; 0 for the newest only."""
+    grad_accum_steps: Count = 1
+    """Parts that a batch is split into, one after the other, to save memory."""
+    activation_checkpointing: bool = False
+    """Recompute activations of the generators instead of keeping them: less memory, a third more time."""
 
 
 @dataclass(frozen=True)
 class CycleGanConfig:
-    """All that decides the result of a training."""
+    """All options of a training."""
 
     __pydantic_config__ = STRICT
 
@@ -124,7 +122,7 @@ class CycleGanConfig:
 
 
 def preset(name: Preset | None) -> CycleGanConfig:
-    """Give the defaults of a named use.
+    """Return the defaults of a preset.
 
     "horse2zebra" is the paper's setting (Zhu et al. 2017, Sec. 7): 256 pixels, batch 1, 200 epochs. "earth64" learns
     satellite images and terrain at 64 pixels in half an hour on a CPU. Its U-Net keeps the color of a tile that has
@@ -153,7 +151,7 @@ def check(config: CycleGanConfig) -> None:
     model, data = config.model, config.data
     if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and model.lambda_identity:
         raise UserError(
-            f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: a image of one domain cannot "
+            f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: an image of one domain cannot "
             "go through the generator of the other. Use --lambda-identity 0."
         )
     if model.generator == "resnet" and model.levels is not None:
@@ -162,8 +160,8 @@ def check(config: CycleGanConfig) -> None:
         raise UserError(f"--num-blocks {model.num_blocks}: only --generator resnet has blocks; unet has --levels.")
     if model.lambda_cycle == 0:
         raise UserError("--lambda-cycle 0: without it nothing ties a translation to its source. Give it a weight.")
-    if data.batch_size % model.accumulate:
-        raise UserError(f"--accumulate {model.accumulate} does not divide --batch-size {data.batch_size}.")
+    if data.batch_size % model.grad_accum_steps:
+        raise UserError(f"--grad-accum-steps {model.grad_accum_steps} does not divide --batch-size {data.batch_size}.")
     check_discriminator(config.discriminator, data.image_size, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
@@ -173,13 +171,13 @@ def check(config: CycleGanConfig) -> None:
 
 
 def data_folder(data: DataConfig) -> Path:
-    """Give the folder of the dataset.
+    """Return the folder of the dataset.
 
     Raises:
         UserError: The options name none.
     """
     if data.data is None:
-        raise UserError("--data is missing: give the folder of the dataset, with trainA and trainB in it.")
+        raise UserError("--data is missing: give the folder of the dataset, which has trainA and trainB.")
     return data.data
 
 
@@ -189,7 +187,7 @@ def channels(data: DataConfig) -> tuple[int, int]:
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Give the ranges of both domains' images; None is the whole range of a file's type.
+    """Return the value ranges of both domains' images; None is the full range of a file's data type.
 
     Raises:
         UserError: An option is no range.

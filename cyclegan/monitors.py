@@ -1,22 +1,22 @@
-"""A watch on CycleGAN's own failures: colors inverted, nothing translated, a discriminator that has won.
+"""A monitor of CycleGAN's own failures: inverted colors, nothing translated, a discriminator that has won.
 
-Two generators can agree to invert colors: the cycle loss is content, since the way back inverts again. Only the
-identity pass tells for certain: G_ab is asked to leave a image of domain b alone, and gives its negative. A
-translation that is dark where its source is bright is a hint: some domains are truly so.
+Two generators can agree to invert colors: the cycle loss does not notice, since the second one inverts again. Only the
+identity pass is proof: G_ab should leave an image of domain b as it is, and returns its negative. A translation that is
+dark where its source is bright is a hint only, since some domains are like that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ganvas.training.monitors import Sight
+from ganvas.training.monitors import HealthReport
 
 UNTOUCHED = 0.02  # mean difference in [-1, 1] below which a translation is its source: two and a half of 255 grays
 # D's halved loss where it has won, our choice. For lsgan: scores within 0.1 of their targets; for vanilla: 95% sure.
 WON = {"lsgan": 0.01, "vanilla": 0.05, "hinge": 0.02}
-LOOKS = 2  # in a row, before something is said
+CHECKS = 2  # in a row, before a warning
 
 
 @dataclass(frozen=True)
@@ -43,35 +43,44 @@ def correlation(first: Tensor, second: Tensor) -> float:
     return float(torch.where(norms > 1e-9, products / norms.clamp(min=1e-9), 0.0).mean())
 
 
-class CycleWatch:
-    """Says each failure once it shows in two looks in a row, and again only after it was gone.
+class CycleMonitor:
+    """Warns of each failure once it shows in two checks in a row, and again only after it was gone.
 
     Args:
-        gan_loss: The adversarial loss, which decides what "won" means.
+        views: Returns fixed images by direction, "a2b" and "b2a".
+        gan_loss: The adversarial loss, which decides when D has won.
         has_identity: Whether channel counts allow the identity pass.
     """
 
-    def __init__(self, gan_loss: str, *, has_identity: bool = True) -> None:
-        self._gan_loss, self._has_identity = gan_loss, has_identity
-        self.memory: dict[str, int] = {}  # looks in a row that saw each failure: what the next one depends on
+    def __init__(self, views: Callable[[], Mapping[str, View]], gan_loss: str, *, has_identity: bool = True) -> None:
+        self._views, self._gan_loss, self._has_identity = views, gan_loss, has_identity
+        self._checks: dict[str, int] = {}  # in a row that found each failure
 
-    def look(self, views: Mapping[str, View], losses: Mapping[str, float]) -> Sight:
-        """Look at the fixed images of both directions, and at the latest mean losses.
+    def state_dict(self) -> dict[str, int]:
+        """Return in how many checks in a row each failure was found."""
+        return self._checks
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Restore what `state_dict` returned."""
+        self._checks = dict(state)
+
+    def check(self, losses: Mapping[str, float]) -> HealthReport:
+        """Check the fixed images of both directions, and the latest mean losses.
 
         Args:
-            views: By direction, "a2b" and "b2a".
             losses: As `cyclegan.step.CycleGanStep` names them.
         """
         values: dict[str, float] = {}
         failing: dict[str, str] = {}
-        for way, view in views.items():
-            values[f"correlation_source_{way}"] = correlation(view.fake, view.source)
+        for direction, view in self._views().items():
+            values[f"correlation_source_{direction}"] = correlation(view.fake, view.source)
             if self._has_identity:
-                values[f"correlation_identity_{way}"] = correlation(view.identity, view.target)
-            failing |= _untouched(way, view) | _inverted(way, values)
+                values[f"correlation_identity_{direction}"] = correlation(view.identity, view.target)
+            failing |= _untouched(direction, view) | _inverted(direction, values)
         for domain in ("a", "b"):
             failing |= self._won(domain, losses.get(f"loss_d_{domain}"))
-        return Sight(values, self._new(failing))
+        self._checks = {name: self._checks.get(name, 0) + 1 for name in failing}
+        return HealthReport(values, [text for name, text in failing.items() if self._checks[name] == CHECKS])
 
     def _won(self, domain: str, loss: float | None) -> dict[str, str]:
         if loss is None or loss >= WON.get(self._gan_loss, -float("inf")):
@@ -81,31 +90,30 @@ class CycleWatch:
             "the generator learns little. Lower --lr, fewer --patch-layers, or more images of that domain."
         }
 
-    def _new(self, failing: Mapping[str, str]) -> list[str]:
-        self.memory = {name: self.memory.get(name, 0) + 1 for name in failing}
-        return [warning for name, warning in failing.items() if self.memory[name] == LOOKS]
 
-
-def _untouched(way: str, view: View) -> dict[str, str]:
+def _untouched(direction: str, view: View) -> dict[str, str]:
     if view.fake.shape != view.source.shape or float((view.fake - view.source).abs().mean()) >= UNTOUCHED:
         return {}
     return {
-        f"{way} untouched": f"{way}: the output equals the input. Lower --lambda-identity (0 is allowed) or "
+        f"{direction} untouched": f"{direction}: the output equals the input. Lower --lambda-identity, even to 0, or "
         "--lambda-cycle."
     }
 
 
-def _inverted(way: str, correlations: Mapping[str, float]) -> dict[str, str]:
-    kept, like_source = correlations.get(f"correlation_identity_{way}", 0.0), correlations[f"correlation_source_{way}"]
+def _inverted(direction: str, correlations: Mapping[str, float]) -> dict[str, str]:
+    kept, like_source = (
+        correlations.get(f"correlation_identity_{direction}", 0.0),
+        correlations[f"correlation_source_{direction}"],
+    )
     if kept < 0:
         return {
-            f"{way} inverted": f"{way}: colors are inverted: what should stay as it is becomes its negative "
+            f"{direction} inverted": f"{direction}: colors are inverted: the identity pass returns the negative "
             f"(correlation {kept:.2f}). Start again with another --seed, or a larger --lambda-identity."
         }
     if like_source < 0:
         return {
-            f"{way} perhaps inverted": f"{way}: perhaps colors are inverted: translations are dark where their "
-            f"sources are bright (correlation {like_source:.2f}). Look at the samples: are the domains truly so? If "
-            "not, start again with another --seed."
+            f"{direction} perhaps inverted": f"{direction}: colors may be inverted: translations are dark where their "
+            f"sources are bright (correlation {like_source:.2f}). Check the samples: if the domains are not like that, "
+            "start again with another --seed."
         }
     return {}

@@ -43,21 +43,45 @@ def _spec(config: CycleGanConfig, in_channels: int, out_channels: int, source: s
     return NetworkSpec("resnet", arguments | {"num_blocks": num_blocks}, source, target)
 
 
-def build_networks(config: CycleGanConfig, specs: dict[str, NetworkSpec]) -> dict[str, nn.Module]:
-    """Build G_ab, G_ba, D_a and D_b with weights drawn from the seed."""
-    networks = {name: build_generator(spec) for name, spec in specs.items()}
+def custom_specs(
+    config: CycleGanConfig, generators: tuple[nn.Module, nn.Module], a: str, b: str
+) -> dict[str, NetworkSpec]:
+    """Describe G_ab and G_ba of the user's own, for the model file."""
+    channels_a, channels_b = channels(config.data)
+    return {
+        "G_ab": NetworkSpec.of_class(generators[0], (channels_a, channels_b), a, b),
+        "G_ba": NetworkSpec.of_class(generators[1], (channels_b, channels_a), b, a),
+    }
+
+
+def build_networks(
+    config: CycleGanConfig,
+    specs: dict[str, NetworkSpec],
+    generators: tuple[nn.Module, nn.Module] | None = None,
+    discriminators: tuple[nn.Module, nn.Module] | None = None,
+) -> dict[str, nn.Module]:
+    """Build G_ab, G_ba, D_a and D_b with initial weights from the seed; networks of the user's own keep theirs."""
     options = config.discriminator
-    for name, count in zip(("D_a", "D_b"), channels(config.data), strict=True):
-        networks[name] = make_discriminator(
-            options.discriminator,
-            count,
-            base_channels=options.discriminator_channels,
-            num_layers=options.patch_layers,
-            norm=options.discriminator_norm,
+    if generators is None:
+        networks = {name: build_generator(spec) for name, spec in specs.items()}
+    else:
+        networks = dict(zip(DIRECTIONS, generators, strict=True))
+    for index, (name, count) in enumerate(zip(("D_a", "D_b"), channels(config.data), strict=True)):
+        networks[name] = (
+            discriminators[index]
+            if discriminators
+            else make_discriminator(
+                count,
+                base_channels=options.discriminator_channels,
+                num_layers=options.patch_layers,
+                norm=options.discriminator_norm,
+            )
         )
-    chance = torch.Generator().manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(config.seed)
+    given = (*(generators or ()), *(discriminators or ()))
     for network in networks.values():
-        initialize_weights(network, config.model.start, generator=chance)
+        if not any(network is each for each in given):
+            initialize_weights(network, config.model.init, generator=rng)
     return networks
 
 

@@ -1,56 +1,60 @@
 """A pool of earlier fakes, so that D does not forget what G did some steps ago (Shrivastava et al. 2017, Sec. 2.3)."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-class ImagePool(nn.Module):
-    """Up to ``size`` generated images; a module, so that a checkpoint saves it like a network.
+class ImagePool:
+    """Up to ``size`` generated images.
 
-    The rule, image by image: until the pool is full, a image is kept and given back. Then, with probability one
-    half, a random kept one is given in its place, and it takes that one's place; else it is given back and not kept.
+    The rule, image by image: until the pool is full, an image is kept and returned. Then, with probability one half,
+    a random kept image is returned instead and replaced by the new one; otherwise the new one is returned and not kept.
 
     Args:
-        size: Images to keep; 0 gives every image back.
-        shape: Of a image, (C, H, W).
+        size: Images to keep; with 0 every image is returned as it is.
+        shape: Of an image, (C, H, W).
+        device: Of the images.
 
     Reference: Zhu et al. 2017, Sec. 4 (50 images).
     """
 
-    pictures: Tensor
-    filled: Tensor
-
-    def __init__(self, size: int, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.size = size
-        self.register_buffer("pictures", torch.zeros(size, *shape))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
-        self._count: int | None = None  # ``filled`` on the host, so that no step waits for the device
-        self.register_load_state_dict_post_hook(_forget_count)  # type: ignore[no-untyped-call]
+    def __init__(self, size: int, shape: tuple[int, int, int], device: torch.device | str = "cpu") -> None:
+        self.size, self.filled = size, 0
+        self.images = torch.zeros(size, *shape, device=device)
 
     @torch.no_grad()
-    def forward(self, fresh: Tensor) -> Tensor:
-        """Give D's images for G's: [N, C, H, W] in and out, float32. Draws from torch's generator on the CPU."""
+    def __call__(self, fresh: Tensor) -> Tensor:
+        """Return D's images for G's: [N, C, H, W] in and out, float32. Draws from torch's generator on the CPU."""
         if not self.size:
             return fresh
-        if self._count is None:
-            self._count = int(self.filled)  # just built, or just read from a checkpoint
-        given = []
-        for picture in fresh.float():
-            if self._count < self.size:
-                self.pictures[self._count] = picture
-                self._count += 1
-                given.append(picture)
+        shown = []
+        for image in fresh.float():
+            if self.filled < self.size:
+                self.images[self.filled] = image
+                self.filled += 1
+                shown.append(image)
                 continue
-            place = int(torch.randint(self.size, ()))
+            index = int(torch.randint(self.size, ()))
             if torch.rand(()) < 0.5:
-                given.append(self.pictures[place].clone())
-                self.pictures[place] = picture
+                shown.append(self.images[index].clone())
+                self.images[index] = image
             else:
-                given.append(picture)
-        self.filled.fill_(self._count)
-        return torch.stack(given).contiguous(memory_format=torch.channels_last)
+                shown.append(image)
+        return torch.stack(shown).contiguous(memory_format=torch.channels_last)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the images, and how many there are."""
+        return {"images": self.images, "filled": torch.tensor(self.filled, device=self.images.device)}
 
-def _forget_count(pool: nn.Module, incompatible_keys: object) -> None:
-    pool._count = None  # type: ignore[assignment]
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: The images are of another number or shape.
+        """
+        if state["images"].shape != self.images.shape:
+            raise ValueError(f"pool of {tuple(state['images'].shape)}, expected {tuple(self.images.shape)}")
+        self.images.copy_(state["images"])
+        self.filled = int(state["filled"])

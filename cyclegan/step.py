@@ -1,6 +1,6 @@
 """One training step of CycleGAN (Zhu et al. 2017, Sec. 3 and 4).
 
-Letters: G_ab translates domain a to b (the paper's G), G_ba back (F); D_a judges domain a (D_X), D_b domain b (D_Y).
+Letters: G_ab translates domain a to b (the paper's G), G_ba b to a (F); D_a judges domain a (D_X), D_b domain b (D_Y).
 As in the published code, G is updated before D, D's losses are halved, and D sees fakes from a pool of earlier ones.
 """
 
@@ -15,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from cyclegan.pool import ImagePool
 from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
 from ganvas.training.optimizer import Adam
+
+# Weight and function of source, output and an image of the target domain, by name; the function returns a scalar.
+ExtraLosses = Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,12 @@ class CycleGanStep:
         pool_b: Pool of fakes of domain b, for D_b.
         gan_loss: The adversarial loss; least squares in the paper (Sec. 4).
         weights: Of the terms.
+        extra_losses: Further terms of the generators' loss, logged as ``loss_g_NAME``, the mean of both directions.
         join_generators: Run a generator's translation and its identity pass as one batch. Only where no layer mixes the
             images of a batch or draws for them: with instance norm and without dropout.
         join_discriminators: Run a discriminator's real and fake pass as one batch; with instance norm, not batch norm.
-        accumulate: Pieces that a batch is split into, one after the other: the memory of one piece.
-        checkpointing: Keep the generators' inputs alone and compute what lies between again: less memory, more time.
+        grad_accum_steps: Parts that a batch is split into, one after the other: the memory of one piece.
+        activation_checkpointing: Keep only the generators' inputs and recompute activations: less memory, more time.
         bf16: Run the networks in bfloat16 where autocast finds it safe; losses and weights stay float32.
     """
 
@@ -69,23 +73,25 @@ class CycleGanStep:
         *,
         gan_loss: GanLoss = "lsgan",
         weights: Weights = Weights(),
+        extra_losses: ExtraLosses | None = None,
         join_generators: bool = True,
         join_discriminators: bool = True,
-        accumulate: int = 1,
-        checkpointing: bool = False,
+        grad_accum_steps: int = 1,
+        activation_checkpointing: bool = False,
         bf16: bool = False,
     ) -> None:
         self.networks, self.optimizers = networks, optimizers
         self.pool_a, self.pool_b = pool_a, pool_b
         self.gan_loss, self.weights = gan_loss, weights
         self.join_generators, self.join_discriminators = join_generators, join_discriminators
-        self.accumulate, self.checkpointing, self.bf16 = accumulate, checkpointing, bf16
+        self.grad_accum_steps, self.activation_checkpointing = grad_accum_steps, activation_checkpointing
+        self.bf16, self.extra_losses = bf16, extra_losses or {}
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Update all networks once.
 
         Args:
-            batch: "a" [N, C, H, W] and "b" [N, C', H, W] in [-1, 1]; ``accumulate`` divides N.
+            batch: "a" [N, C, H, W] and "b" [N, C', H, W] in [-1, 1]; ``grad_accum_steps`` divides N.
 
         Returns:
             The unweighted losses loss_g_ab, loss_g_ba, loss_cycle_a, loss_cycle_b, loss_identity_a and loss_identity_b
@@ -100,16 +106,16 @@ class CycleGanStep:
             raise ValueError(
                 f"domain a has {C_a} channels and b {C_b}; lambda_identity is {self.weights.lambda_identity}, must be 0"
             )
-        pieces = list(zip(*(batch[domain].chunk(self.accumulate) for domain in ("a", "b")), strict=True))
-        share = 1 / len(pieces)
+        parts = list(zip(*(batch[domain].chunk(self.grad_accum_steps) for domain in ("a", "b")), strict=True))
+        share = 1 / len(parts)
         sums: dict[str, Tensor] = {}
         fakes = []
 
-        # Update both G; D stands still.
+        # Update both G; D is frozen.
         for discriminator in (self.networks.D_a, self.networks.D_b):
             discriminator.requires_grad_(False)
         self._zero_grad("G_ab", "G_ba")
-        for real_a, real_b in pieces:
+        for real_a, real_b in parts:
             fake_a, fake_b, losses = self._generator_losses(real_a, real_b)
             (share * losses["loss_g"]).backward()
             fakes.append((fake_a.detach(), fake_b.detach()))
@@ -121,9 +127,9 @@ class CycleGanStep:
             discriminator.requires_grad_(True)
         self._zero_grad("D_a", "D_b")
         fake_a, fake_b = (torch.cat(each) for each in zip(*fakes, strict=True))
-        # Asked once for the whole batch: the draws of two pools would alternate piece by piece.
-        shown = zip(self.pool_a(fake_a).chunk(len(pieces)), self.pool_b(fake_b).chunk(len(pieces)), strict=True)
-        for (real_a, real_b), (shown_a, shown_b) in zip(pieces, shown, strict=True):
+        # One call for the batch: else the draws of the two pools would alternate.
+        shown = zip(self.pool_a(fake_a).chunk(len(parts)), self.pool_b(fake_b).chunk(len(parts)), strict=True)
+        for (real_a, real_b), (shown_a, shown_b) in zip(parts, shown, strict=True):
             for domain, D, real, fake in (
                 ("a", self.networks.D_a, real_a, shown_a),
                 ("b", self.networks.D_b, real_b, shown_b),
@@ -135,7 +141,7 @@ class CycleGanStep:
         return sums
 
     def _generator_losses(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Translate both ways and back: G's full objective (Eq. 3), and the identity loss (Sec. 5.2)."""
+        """Compute both cycles: G's full objective (Eq. 3), and the identity loss (Sec. 5.2)."""
         G_ab, G_ba, weights = self.networks.G_ab, self.networks.G_ba, self.weights
         losses: dict[str, Tensor] = {}
         with self._precision(real_a):
@@ -157,12 +163,15 @@ class CycleGanStep:
         if weights.lambda_identity:
             identity = losses["loss_identity_a"] + losses["loss_identity_b"]
             loss_g = loss_g + weights.lambda_cycle * weights.lambda_identity * identity
+        for name, (weight, loss) in self.extra_losses.items():
+            losses[f"loss_g_{name}"] = 0.5 * (loss(real_a, fake_b, real_b) + loss(real_b, fake_a, real_a))
+            loss_g = loss_g + weight * losses[f"loss_g_{name}"]
         return fake_a, fake_b, {**losses, "loss_g": loss_g}
 
     def _discriminator_losses(
         self, domain: str, D: nn.Module, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Teach D to tell a domain's images from translations into it."""
+        """Train D to tell a domain's images from translations into it."""
         with self._precision(real):
             real_scores, fake_scores = _pass(D, [real, fake], joined=self.join_discriminators)
         loss_d = 0.5 * gan_loss_d(real_scores, fake_scores, self.gan_loss)  # halved: D learns slower than G (Sec. 7.1)
@@ -172,13 +181,13 @@ class CycleGanStep:
             total = total + 0.5 * self.weights.lambda_gp * losses[f"loss_gp_{domain}"]  # lambda stays relative
         return total, losses
 
-    def _run(self, G: nn.Module, pictures: Sequence[Tensor]) -> list[Tensor]:
+    def _run(self, G: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
         """Run a generator on one or two batches; each output as float32."""
         network: Callable[[Tensor], Tensor] = G
-        if self.checkpointing:
+        if self.activation_checkpointing:
             contexts = lambda: (contextlib.nullcontext(), _statistics_kept(G))  # noqa: E731
             network = lambda x: checkpoint(G, x, use_reentrant=False, context_fn=contexts)  # noqa: E731
-        return [output.float() for output in _pass(network, pictures, joined=self.join_generators)]
+        return [output.float() for output in _pass(network, images, joined=self.join_generators)]
 
     def _zero_grad(self, *names: str) -> None:
         for name in names:
@@ -194,9 +203,9 @@ class CycleGanStep:
 
 @contextlib.contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Keep batch norms from averaging a batch that they have averaged already, while values are computed again.
+    """Keep the running statistics of batch norms while activations are recomputed: the batch was averaged already.
 
-    They average into copies meanwhile: with averaging off they would keep other values for the backward pass.
+    They average into copies meanwhile: with averaging off, they would keep other values for the backward pass.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
@@ -209,11 +218,11 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
             setattr(norm, name, buffer)
 
 
-def _pass(network: Callable[[Tensor], Tensor], pictures: Sequence[Tensor], *, joined: bool) -> Sequence[Tensor]:
-    """Run a network on batches, as one where that gives the same."""
-    if not joined or len(pictures) == 1:
-        return [network(each) for each in pictures]
-    return network(torch.cat(list(pictures))).split([len(each) for each in pictures])
+def _pass(network: Callable[[Tensor], Tensor], images: Sequence[Tensor], *, joined: bool) -> Sequence[Tensor]:
+    """Run a network on several batches, joined into one if ``joined``."""
+    if not joined or len(images) == 1:
+        return [network(each) for each in images]
+    return network(torch.cat(list(images))).split([len(each) for each in images])
 
 
 def _add(sums: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:

@@ -4,29 +4,30 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from dcgan.config import PRESETS, DcganConfig, Preset, preset
+from ganvas.cli.program import Command, run_program
 from ganvas.cli.push import PushOptions, run_push
-from ganvas.cli.train import parse_train
-from ganvas.console import find_command, first_paragraph, parse_command, run_command
+from ganvas.cli.report import ReportOptions, run_report
+from ganvas.cli.train import TrainCommand, parse_train
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a generator of digits or other small images, or go on training one (--resume)."""
+    """Train a generator of digits or other small images, or continue a training (--resume)."""
 
     out: Path
-    """Folder of the run: options, records, samples, checkpoints and the model."""
-    options: DcganConfig
+    """Folder of the run."""
+    options: Annotated[DcganConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    """Go on from the newest checkpoint of --out, with that run's own options."""
+    """Continue from the newest checkpoint of --out, with that run's options."""
     config: Path | None = None
-    """Take defaults from a run's config.json; other options override them."""
+    """Take defaults from the config.json of a run."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Write RUN/report.html: curves, figures and samples of a run on one page."""
-
-    run: tyro.conf.Positional[Path]
-    """The run's folder."""
-
-
-@dataclass(frozen=True)
 class Export:
     """Write a generator for another runtime: ONNX or a torch.export program. It is compared with the model first."""
 
@@ -122,63 +115,66 @@ class ReceptiveField:
     """Print one JSON object instead of tables."""
 
 
-ABOUT = "Digits and other small images from noise."
-COMMANDS: dict[str, type[Any]] = {
-    "sample": Sample,
-    "evaluate": Evaluate,
-    "report": Report,
-    "export": Export,
-    "push": PushOptions,
-    "receptive-field": ReceptiveField,
-    "train": Train,
-}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; give its exit code."""
-    return run_command("dcgan", _run, argv)
+    """Run the command line; return its exit code."""
+    return run_program("dcgan", "Digits and other small images from noise.", COMMANDS, argv)
 
 
-def _run(arguments: list[str]) -> int:
-    listing = {name: first_paragraph(options) for name, options in COMMANDS.items()}
-    if find_command("dcgan", ABOUT, listing, arguments) == "train":
-        return _train(arguments[1:])
-    command = parse_command("dcgan", COMMANDS, arguments)
-    if isinstance(command, Report):
-        from dcgan.labels import LABELS
-        from ganvas.evaluation.report.writer import write_report
-
-        print(write_report(command.run, LABELS))
-        return 0
-    if isinstance(command, Sample):
-        from dcgan.sample import run_sample
-
-        return run_sample(command)
-    if isinstance(command, Evaluate):
-        from dcgan.evaluate import run_evaluate
-
-        return run_evaluate(command)
-    if isinstance(command, Export):
-        from dcgan.export import run_export
-
-        return run_export(command)
-    if isinstance(command, PushOptions):
-        from dcgan.model import load_sampler
-
-        return run_push(command, load=load_sampler, task="unconditional-image-generation")
-    if isinstance(command, ReceptiveField):
-        from dcgan.receptive_fields import run_receptive_field
-
-        return run_receptive_field(command)
-    raise AssertionError(f"{type(command).__name__} has no function that runs it")
+def _parse_train(arguments: list[str]) -> TrainCommand[DcganConfig]:
+    return parse_train("dcgan", Train, DcganConfig, PRESETS, preset, arguments)
 
 
-def _train(arguments: list[str]) -> int:
-    command = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, arguments)
-    from dcgan.train import train_dcgan
+def _train(command: TrainCommand[DcganConfig]) -> int:
+    from dcgan.trainer import train_dcgan
 
-    return train_dcgan(command.options, command.out, resume=command.resume)
+    return train_dcgan(command.options, command.out, resume=command.resume).exit_code
 
+
+def _sample(command: Sample) -> int:
+    from dcgan.sample import run_sample
+
+    return run_sample(command)
+
+
+def _evaluate(command: Evaluate) -> int:
+    from dcgan.evaluate import run_evaluate
+
+    return run_evaluate(command)
+
+
+def _report(options: ReportOptions) -> int:
+    from dcgan.labels import LABELS
+
+    return run_report(options, LABELS)
+
+
+def _export(command: Export) -> int:
+    from dcgan.export import run_export
+
+    return run_export(command)
+
+
+def _push(options: PushOptions) -> int:
+    from dcgan.model import load_sampler
+
+    return run_push(options, load=load_sampler, task="unconditional-image-generation")
+
+
+def _receptive_field(command: ReceptiveField) -> int:
+    from dcgan.receptive_fields import run_receptive_field
+
+    return run_receptive_field(command)
+
+
+COMMANDS = {
+    "train": Command(Train, _train, _parse_train),
+    "sample": Command(Sample, _sample),
+    "evaluate": Command(Evaluate, _evaluate),
+    "report": Command(ReportOptions, _report),
+    "export": Command(Export, _export),
+    "push": Command(PushOptions, _push),
+    "receptive-field": Command(ReceptiveField, _receptive_field),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,12 +12,12 @@ from ganvas.options import STRICT, Channels, Converted
 from ganvas.training.config import (
     Count,
     CountOrZero,
+    Fraction,
     HardwareConfig,
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
     ScheduleConfig,
-    Share,
     check_length,
 )
 
@@ -33,64 +33,63 @@ KEPT_FOR_VALIDATION = 5000  # of either, by TensorFlow's old loader, which tutor
 LR = 1e-3
 
 
-def _whole_path(data: str) -> str:
-    """Make a folder's path one that holds in every working folder; what is no folder stays a name."""
+def _absolute(data: str) -> str:
+    """Return a folder's absolute path; anything else is a dataset's name and stays as it is."""
     is_folder = data and data not in NAMES and Path(data).is_dir()
     return str(Path(data).resolve()) if is_folder else data
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The images to learn from."""
+    """Dataset."""
 
     __pydantic_config__ = STRICT
 
-    data: Annotated[str, Converted(_whole_path)] = ""
+    data: Annotated[str, Converted(_absolute)] = ""
     """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of images; its subfolders are
     classes."""
     data_root: Annotated[Path, Converted(Path.resolve)] | None = None
-    """Where mnist and fashion-mnist lie, or are downloaded to; by default $GANVAS_DATA, else "datasets"."""
+    """Folder of mnist and fashion-mnist, which are downloaded if missing; by default $GANVAS_DATA, else datasets."""
     image_size: Annotated[int, Interval(ge=16, le=128)] | None = None
     """Pixels a side; by default the images' own."""
     channels: Channels | None = None
     """By default the images' own; 3 repeats gray, 1 makes color gray."""
     batch_size: Count = 128
-    """Images a step (and device)."""
-    pixel_range: Literal["signed", "unit"] = "signed"
+    """Images per step and device."""
+    pixel_range: tyro.conf.Suppress[Literal["signed", "unit"]] = "signed"
     """signed scales images to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial did."""
     leave_out: CountOrZero | None = None
-    """Training images that are left out: the first of mnist and fashion-mnist, some by chance of others. By default
-    none; of those two dcgan-5x5 leaves out 5,000, which TensorFlow's old loader kept for validation."""
+    """Training images to leave out: the first ones of mnist and fashion-mnist, random ones of others. By default none;
+    dcgan-5x5 leaves out 5,000 of those two, as its tutorial did."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The networks, their losses and the order of their updates."""
+    """Networks, losses and order of updates."""
 
     __pydantic_config__ = STRICT
 
     preset: Preset = "dcgan"
     """Which networks."""
     conditional: bool = False
-    """Draw the digit that is asked for; the images need labels."""
-    latent_dim: Count = 100
+    """Condition on the class; the images need labels."""
+    latent_dim: tyro.conf.Suppress[Count] = 100
     """Length of the noise vector z."""
-    latent: Literal["normal", "uniform"] = "normal"
+    latent: tyro.conf.Suppress[Literal["normal", "uniform"]] = "normal"
     """z is N(0, 1) or U(-1, 1), each value on its own."""
     norm: Literal["batch", "none"] = "batch"
     """Norm of both networks."""
     base_channels: Count | None = None
-    """Filters of the layer next to the image (dcgan, by default 64), or in the middle of the generator (dcgan-5x5,
-    by default 64)."""
-    extra_layers: CountOrZero = 0
+    """Filters of the layer next to the image; only with presets dcgan and dcgan-5x5, by default 64."""
+    extra_layers: tyro.conf.Suppress[CountOrZero] = 0
     """Stride-1 layers more in the generator of dcgan-5x5: its tutorial's exercise."""
-    start: Literal["normal", "glorot", "truncated-normal"] = "normal"
-    """How weights start: N(0, 0.02), Keras's default, or N(0, 0.1) cut at two deviations with biases 0.1."""
+    init: tyro.conf.Suppress[Literal["normal", "glorot", "truncated-normal"]] = "normal"
+    """Initial weights: N(0, 0.02), Keras's default, or N(0, 0.1) truncated at two deviations with biases of 0.1."""
     gan_loss: Literal["vanilla", "lsgan", "hinge"] = "vanilla"
     """The adversarial loss."""
-    label_smoothing: Share = 0.0
-    """How far below 1 the discriminator's label of real images lies."""
-    step_order: Literal["shared", "fresh", "keras"] = "shared"
+    label_smoothing: Fraction = 0.0
+    """How far below 1 the discriminator's label of real images is."""
+    step_order: tyro.conf.Suppress[Literal["shared", "fresh", "keras"]] = "shared"
     """shared: one update of D on real and fake images, then G by the same fakes. fresh: G by fakes of its own.
     keras: two updates of D, real then fake, the fakes drawn in inference mode; then G by fakes of its own."""
 
@@ -99,13 +98,12 @@ class ModelConfig:
 class DigitHardwareConfig(HardwareConfig):
     """Where and in which precision a run computes; may change when it is resumed."""
 
-    # No option here, since all images lie in memory; a field still, since older runs recorded it.
-    cache_gb: tyro.conf.Fixed[tyro.conf.Suppress[NotNegative]] = HardwareConfig.cache_gb
+    cache_gb: tyro.conf.Fixed[tyro.conf.Suppress[NotNegative]] = 0.0  # all images are in memory anyway
 
 
 @dataclass(frozen=True)
 class DcganConfig:
-    """All that decides the result of a training."""
+    """All options of a training."""
 
     __pydantic_config__ = STRICT
 
@@ -120,7 +118,7 @@ class DcganConfig:
 
 
 def preset(name: Preset | None) -> DcganConfig:
-    """Give a preset's defaults: the tutorials' values as reference systems, or ours.
+    """Return a preset's defaults: the tutorials' values as reference systems, or ours.
 
     The tutorials' Adam is Keras's (1e-3, 0.9, 0.999, eps 1e-7) but where they say otherwise; their rate never falls;
     they compute in float32. 001's optimizer is lost: 2e-4 and beta1 0.5 are Keras-GAN's, which it links. One departure:
@@ -131,7 +129,7 @@ def preset(name: Preset | None) -> DcganConfig:
         return DcganConfig()
     keras = DcganConfig(
         data=DataConfig(batch_size=200),
-        model=ModelConfig(preset=name, start="glorot", step_order="keras"),
+        model=ModelConfig(preset=name, init="glorot", step_order="keras"),
         optimizer=OptimizerConfig(lr=1e-3, beta1=0.9, eps=1e-7),
         schedule=ScheduleConfig(epochs=10, decay_epochs=0, decay_steps=0),
         hardware=DigitHardwareConfig(precision="fp32"),
@@ -152,7 +150,7 @@ def preset(name: Preset | None) -> DcganConfig:
         return replace(
             keras,
             data=DataConfig(batch_size=256, pixel_range="unit"),
-            model=ModelConfig(preset=name, latent="uniform", norm="none", start="truncated-normal", step_order="fresh"),
+            model=ModelConfig(preset=name, latent="uniform", norm="none", init="truncated-normal", step_order="fresh"),
             optimizer=OptimizerConfig(lr=1e-4, beta1=0.9),  # TensorFlow's Adam: eps 1e-8
             schedule=ScheduleConfig(steps=20_000, decay_steps=0),
         )
@@ -160,7 +158,7 @@ def preset(name: Preset | None) -> DcganConfig:
 
 
 def left_out(config: DcganConfig) -> int:
-    """Give the number of training images that are left out: what was asked for, else the preset's own."""
+    """Return the number of training images that are left out: the option's, else the preset's own."""
     if config.data.leave_out is not None:
         return config.data.leave_out
     as_documented = config.model.preset == "dcgan-5x5" and config.data.data in SHUFFLED

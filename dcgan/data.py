@@ -271,7 +271,7 @@ class ImageSetDataset(Dataset[dict[str, Any]]):
         return len(self._data.images)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Return {"picture": [C, S, S] float32, "label": int64 (0 without labels)}."""
+        """Return {"image": [C, S, S] float32, "label": int64 (0 without labels)}."""
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -279,4 +279,4 @@ class ImageSetDataset(Dataset[dict[str, Any]]):
         indices = torch.tensor([index for _, index in keys])
         images = to_network(self._data.images[indices], self._range)  # [N, C, S, S]
         labels = self._data.labels[indices] if self._data.labels is not None else torch.zeros_like(indices)
-        return [{"picture": image, "label": label} for image, label in zip(images, labels, strict=True)]
+        return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]

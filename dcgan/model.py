@@ -1,5 +1,6 @@
 """The digit model: its folder, and the sampler that draws from it."""
 
+import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ class DigitModelConfig:
         data: Name of the dataset or of its folder.
         data_digest: Of the training images.
         training: Step and metrics.
+        custom_class: Class of a generator of the user's own; "" for the preset's.
         weights_sha256: Digest of the weights that belong to this file.
     """
 
@@ -71,6 +73,7 @@ class DigitModelConfig:
     data: str
     data_digest: str
     training: dict[str, Any] = field(default_factory=dict)
+    custom_class: str = ""
     weights_sha256: str = ""
     kind: Literal["dcgan"] = "dcgan"
 
@@ -178,22 +181,23 @@ def save_sampler(
     save_model(folder, config, {GENERATOR: generator}, card, sample)
 
 
-def load_sampler(path: Path | str, device: str = "cpu") -> Sampler:
-    """Load a model.
+def load_sampler(path: Path | str, device: str = "cpu", generator: nn.Module | None = None) -> Sampler:
+    """Read a model.
 
     Args:
         path: A run folder (its best model), a checkpoint folder (that step's) or a model folder; or hub:OWNER/NAME.
-        device: Device to draw on.
+        device: Where to draw.
+        generator: For a model that was trained with a generator of the user's own: an instance of its class.
 
     Raises:
         UserError: It is missing, damaged, or not a dcgan model.
     """
     path = local_model(path)
-    config, generator = read_model(path, partial(_load, path))
-    return Sampler(config, generator, device)
+    config, network = read_model(path, partial(_load, path, generator))
+    return Sampler(config, network, device)
 
 
-def _load(path: Path) -> tuple[DigitModelConfig, Generator]:
+def _load(path: Path, given: nn.Module | None) -> tuple[DigitModelConfig, nn.Module]:
     folder = find_model(path)
     config = at_checkpoint(read_config(folder, DigitModelConfig, ("dcgan",)), path)
     if config.num_classes not in (0, len(config.classes)):
@@ -201,6 +205,15 @@ def _load(path: Path) -> tuple[DigitModelConfig, Generator]:
             f"{folder}: draws {config.num_classes} classes and names {len(config.classes)}. Copy the model again."
         )
     weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
-    generator = build_empty(lambda: build(config)[0])
+    generator: nn.Module
+    if not config.custom_class:
+        generator = build_empty(lambda: build(config)[0])
+    elif given is not None:
+        generator = copy.deepcopy(given).cpu()
+    else:
+        raise UserError(
+            f"{path}: has a generator of the user's own class {config.custom_class}. Load it in Python: "
+            "dcgan.load(path, generator=an instance of that class)."
+        )
     load_weights(generator, weights, str(path))
     return config, generator

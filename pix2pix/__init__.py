@@ -1,1 +1,105 @@
-"""pix2pix: translation learned from pairs, a U-Net against a PatchGAN (Isola et al. 2017)."""
+"""pix2pix: image translation learned from pairs (Isola et al. 2017).
+
+Trains a U-Net generator with a PatchGAN discriminator, with GAN and L1 loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ganvas.training.run import TrainResult
+
+__all__ = ["evaluate", "resume", "train"]
+
+
+def train(
+    data: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    preset: Literal["maps", "demo"] | None = None,
+    callbacks: Sequence[object] = (),
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Train a translator from pairs of images.
+
+    Args:
+        data: Dataset of pairs, as `pix2pix train --data` takes it.
+        out: Folder of the run, which must not hold one yet.
+        preset: Defaults of a named use.
+        callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
+        generator: Your own in place of the U-Net: [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] in [-1, 1].
+        discriminator: Your own in place of the PatchGAN: [N, C_in + C_out, H, W] to scores of any shape.
+        losses: Further terms of the generator's loss by name: a weight, and a function of source, output and target
+            ([N, C, H, W] in [-1, 1] each) that returns a scalar.
+        options: Any option of `pix2pix train`, such as ``steps=500``, and all fields of `pix2pix.config`.
+
+    Returns:
+        The run's folder, metrics and model.
+
+    Raises:
+        ganvas.UserError: Bad data or options, a folder that cannot be written, a training that diverged.
+        TypeError: There is no such option.
+
+    Example:
+        >>> result = pix2pix.train("datasets/earth", out="runs/earth", preset="demo", steps=500)  # doctest: +SKIP
+        >>> terrain = result.model.translate(image)  # doctest: +SKIP
+    """
+    from ganvas.training.config import with_options
+    from pix2pix.config import preset as preset_config
+    from pix2pix.trainer import train_pix2pix
+
+    return train_pix2pix(
+        with_options(preset_config(preset), {"data": Path(data), **options}),
+        Path(out),
+        resume=False,
+        callbacks=callbacks,
+        generator=generator,
+        discriminator=discriminator,
+        losses=losses,
+    )
+
+
+def resume(
+    run: str | PathLike[str],
+    *,
+    callbacks: Sequence[object] = (),
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Continue a training from its newest checkpoint; on a CPU the result is that of a run which never stopped.
+
+    Args:
+        run: The run's folder.
+        callbacks: As in `train`, and so are the others. Give the same networks and losses as before.
+        options: Length, logging and hardware options, and the place of the data.
+
+    Raises:
+        ganvas.UserError: There is no run, or an option that a resumed run cannot change.
+
+    Example:
+        >>> pix2pix.resume("runs/earth", steps=1000)  # doctest: +SKIP
+    """
+    from ganvas.training.config import resumed_config
+    from pix2pix.config import Pix2PixConfig
+    from pix2pix.trainer import train_pix2pix
+
+    return train_pix2pix(
+        resumed_config(Path(run), "pix2pix", Pix2PixConfig, options),
+        Path(run),
+        resume=True,
+        callbacks=callbacks,
+        generator=generator,
+        discriminator=discriminator,
+        losses=losses,
+    )

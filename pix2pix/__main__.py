@@ -3,20 +3,22 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from ganvas.cli.convert import ExportOptions, ImportOptions, run_export, run_import
 from ganvas.cli.evaluate import EvaluateOptions, run_evaluate
+from ganvas.cli.program import Command, run_program
 from ganvas.cli.push import PushOptions, run_push
 from ganvas.cli.receptive_field import ReceptiveFieldOptions
 from ganvas.cli.receptive_field import run as run_receptive_field
+from ganvas.cli.report import ReportOptions, run_report
 from ganvas.cli.serve import ServeOptions, run_serve
-from ganvas.cli.train import parse_train
+from ganvas.cli.train import TrainCommand, parse_train
 from ganvas.cli.translate import TranslateOptions, run_translate
-from ganvas.console import find_command, first_paragraph, parse_command, run_command
 from pix2pix.config import Pix2PixConfig, Preset, data_folder, preset
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -24,17 +26,17 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train a translator from pairs of images, or go on training one (--resume)."""
+    """Train a translator from pairs of images, or continue a training (--resume)."""
 
     out: Path
-    """Folder of the run: options, records, samples, checkpoints and the model."""
-    options: Pix2PixConfig
+    """Folder of the run."""
+    options: Annotated[Pix2PixConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    """Go on from the newest checkpoint of --out, with that run's own options."""
+    """Continue from the newest checkpoint of --out, with that run's options."""
     preset: Preset | None = None
     """Defaults of a named use: maps (the paper's, 256 pixels, 200 epochs) or demo (minutes on a CPU)."""
     config: Path | None = None
-    """Take defaults from a run's config.json; other options override them."""
+    """Take defaults from the config.json of a run."""
 
 
 @dataclass(frozen=True)
@@ -57,73 +59,57 @@ class Evaluate:
     """Write every translated image to this folder."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """Write RUN/report.html: curves, metrics and samples of a run on one page."""
-
-    run: tyro.conf.Positional[Path]
-    """The run's folder."""
-
-
-ABOUT = "Image translation learned from pairs."
-COMMANDS: dict[str, type[Any]] = {
-    "translate": Translate,
-    "evaluate": Evaluate,
-    "report": Report,
-    "export": ExportOptions,
-    "import": ImportOptions,
-    "push": PushOptions,
-    "serve": ServeOptions,
-    "receptive-field": ReceptiveFieldOptions,
-    "train": Train,
-}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; give its exit code."""
-    return run_command("pix2pix", _run, argv)
+    """Run the command line; return its exit code."""
+    return run_program("pix2pix", "Image translation learned from pairs.", COMMANDS, argv)
 
 
-def _run(arguments: list[str]) -> int:
-    listing = {name: first_paragraph(options) for name, options in COMMANDS.items()}
-    if find_command("pix2pix", ABOUT, listing, arguments) == "train":
-        return _train(arguments[1:])
-    command = parse_command("pix2pix", COMMANDS, arguments)
-    if isinstance(command, Report):
-        from ganvas.evaluation.labels import PAIRED_LABELS
-        from ganvas.evaluation.report.writer import write_report
-
-        print(write_report(command.run, PAIRED_LABELS))
-        return 0
-    if isinstance(command, Translate):
-        return run_translate(command.options, kind="pix2pix", paper=command.paper, seed=command.seed)
-    if isinstance(command, Evaluate):
-        from pix2pix.evaluate import evaluate
-
-        return run_evaluate(command.options, evaluate, sheet_rows=8, out=command.out)
-    if isinstance(command, ExportOptions):
-        return run_export(command)
-    if isinstance(command, ImportOptions):
-        return run_import(command, kind="pix2pix")
-    if isinstance(command, PushOptions):
-        return run_push(command)
-    if isinstance(command, ServeOptions):
-        return run_serve(command)
-    if isinstance(command, ReceptiveFieldOptions):
-        from pix2pix.networks import receptive_field_networks
-
-        run_receptive_field(command, receptive_field_networks)
-        return 0
-    raise AssertionError(f"{type(command).__name__} has no function that runs it")
-
-
-def _train(arguments: list[str]) -> int:
+def _parse_train(arguments: list[str]) -> TrainCommand[Pix2PixConfig]:
     command = parse_train("pix2pix", Train, Pix2PixConfig, get_args(Preset), preset, arguments)
-    data_folder(command.options.data)  # missing: say so before the heavy imports
-    from pix2pix.train import train_pix2pix
+    data_folder(command.options.data)  # if it is missing, say so before the heavy imports
+    return command
 
-    return train_pix2pix(command.options, command.out, resume=command.resume)
 
+def _train(command: TrainCommand[Pix2PixConfig]) -> int:
+    from pix2pix.trainer import train_pix2pix
+
+    return train_pix2pix(command.options, command.out, resume=command.resume).exit_code
+
+
+def _translate(command: Translate) -> int:
+    return run_translate(command.options, kind="pix2pix", paper=command.paper, seed=command.seed)
+
+
+def _evaluate(command: Evaluate) -> int:
+    from pix2pix.evaluate import evaluate
+
+    return run_evaluate(command.options, evaluate, sheet_rows=8, out=command.out)
+
+
+def _report(options: ReportOptions) -> int:
+    from ganvas.evaluation.labels import PAIRED_LABELS
+
+    return run_report(options, PAIRED_LABELS)
+
+
+def _receptive_field(options: ReceptiveFieldOptions) -> int:
+    from pix2pix.networks import receptive_field_networks
+
+    run_receptive_field(options, receptive_field_networks)
+    return 0
+
+
+COMMANDS = {
+    "train": Command(Train, _train, _parse_train),
+    "translate": Command(Translate, _translate),
+    "evaluate": Command(Evaluate, _evaluate),
+    "report": Command(ReportOptions, _report),
+    "export": Command(ExportOptions, run_export),
+    "import": Command(ImportOptions, partial(run_import, kind="pix2pix")),
+    "push": Command(PushOptions, run_push),
+    "serve": Command(ServeOptions, run_serve),
+    "receptive-field": Command(ReceptiveFieldOptions, _receptive_field),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

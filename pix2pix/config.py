@@ -14,12 +14,12 @@ from ganvas.training.config import (
     LAMBDA_GP,
     Count,
     DiscriminatorConfig,
+    Fraction,
     HardwareConfig,
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
     ScheduleConfig,
-    Share,
     check_discriminator,
     check_length,
     check_levels,
@@ -33,7 +33,7 @@ Preset = Literal["maps", "demo"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The pairs and what is done to them."""
+    """Dataset and augmentation."""
 
     __pydantic_config__ = STRICT
 
@@ -41,72 +41,71 @@ class DataConfig:
     """Dataset of pairs: DIR/train with A|B images, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, DIR/A/train
     and DIR/B/train, or WebDataset's shards DIR/train-*.tar."""
     direction: Literal["a2b", "b2a"] = "a2b"
-    """a2b translates A (left) to B (right)."""
+    """a2b translates A (left) to B (right), b2a the reverse."""
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
-    """Pixels a side in training."""
+    """Pixels a side of training images."""
     augment: AugmentPreset = "paper"
-    """none: whole images. paper: random pieces, half of them mirrored. strong: half of them also turned, zoomed and
-    shifted a little, and the colors of 8-bit sources changed a little. The next three options override it."""
+    """none: whole images. paper: random crops, half of them mirrored. strong: in addition small rotations, zooms,
+    shifts and color changes."""
     load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
-    """Pixels a side that a image is scaled to before a random piece of --image-size is cut; by default
-    286/256 of it, as in the paper; with --augment none just --image-size. 0 keeps the image's own scale."""
+    """Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size, as in the
+    paper, and with --augment none --image-size. 0 crops without scaling."""
     flip: bool = True
-    """Mirror half of the pairs left to right, where --augment does; --no-flip leaves it out."""
-    color: NotNegative | None = None
+    """Mirror half of the pairs left to right, unless --augment is none."""
+    color: tyro.conf.Suppress[NotNegative | None] = None
     """Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none; by default 0.2
     with --augment strong and 0 with the others."""
     batch_size: Count = 1
-    """Pairs a step (and device)."""
-    source_channels: Channels | None = None
+    """Pairs per step and device."""
+    source_channels: tyro.conf.Suppress[Channels | None] = None
     """Channels of the source images; by default as many as those of the dataset have, without alpha."""
-    target_channels: Channels | None = None
+    target_channels: tyro.conf.Suppress[Channels | None] = None
     """The same of the target images."""
     value_range: str | None = None
-    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the whole range of the files' type.
-    Negative ones need an equals sign: --value-range=-100:8900."""
-    target_range: str | None = None
-    """The same of the target images, where theirs is another. Translations get it, in the targets' type."""
+    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the full range of the files' data type.
+    Negative values need an equals sign: --value-range=-100:8900."""
+    target_range: tyro.conf.Suppress[str | None] = None
+    """The same for the target images, if their range differs."""
     source: Annotated[tuple[FolderName, ...], tyro.conf.UseAppendAction] = ()
-    """Several sources: a folder DIR/train/NAME each, whose images of equal names are stacked into the channels of
-    the source; repeat the option. Every split needs the same folders."""
-    target: FolderName = "b"
+    """Folder DIR/train/NAME of source images; repeat the option to stack the images of several folders into the
+    channels of the source. Targets are in DIR/train/b."""
+    target: tyro.conf.Suppress[FolderName] = "b"
     """With --source: the folder of the targets, DIR/train/NAME."""
     on_error: Literal["stop", "skip"] = "stop"
-    """A pair that cannot be read stops the run; or it is skipped: the next one takes its place, and it is named and
-    counted."""
+    """Whether a pair that cannot be read stops the run, or is replaced by the next one."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The networks and their losses."""
+    """Generator and losses."""
 
     __pydantic_config__ = STRICT
 
-    levels: Annotated[int, Interval(ge=1, le=12)] | None = None
-    """Levels of the U-Net; by default as many as bring --image-size to one pixel, at most 8."""
+    levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
+    """Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8."""
     base_channels: Count = 64
     """Filters of the outermost level of the U-Net."""
     norm: Literal["batch", "instance", "none"] = "batch"
     """Norm of the generator."""
-    dropout: Share = 0.5
-    """Share of values dropped in the three innermost up levels: the paper's noise."""
+    dropout: tyro.conf.Suppress[Fraction] = 0.5
+    """Dropout rate of the three innermost decoder levels: the paper's noise."""
     upsampling: Literal["transpose", "resize"] = "transpose"
-    """transpose is the paper's; resize cannot leave a checkerboard."""
-    start: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
-    """How weights start; normal is N(0, 0.02)."""
+    """transpose is the paper's; resize leaves no checkerboard."""
+    init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
+    """Initial weights; normal is N(0, 0.02)."""
     gan_loss: Literal["vanilla", "lsgan", "hinge", "wgangp"] = "vanilla"
     """The adversarial loss."""
     lambda_gan: NotNegative = 1.0
-    """Weight of the adversarial loss; 0 trains with L1 alone."""
+    """Weight of the adversarial loss; 0 trains with L1 only."""
     lambda_l1: NotNegative = 100.0
-    """Weight of the L1 loss; 0 trains with the adversarial loss alone."""
-    lambda_gp: NotNegative = LAMBDA_GP
+    """Weight of the L1 loss; 0 trains with the adversarial loss only."""
+    lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
     """Weight of wgangp's gradient penalty."""
 
 
 @dataclass(frozen=True)
 class Pix2PixConfig:
-    """All that decides the result of a training."""
+    """All options of a training."""
 
     __pydantic_config__ = STRICT
 
@@ -122,15 +121,15 @@ class Pix2PixConfig:
 
 
 def preset(name: Preset | None) -> Pix2PixConfig:
-    """Give the defaults of a named use.
+    """Return the defaults of a preset.
 
     "maps" is the paper's setting for maps and aerial photographs (Isola et al. 2017, Sec. 6.2): 256 pixels, batch 1,
     200 epochs. "demo" is a small network that learns something to look at within minutes on two CPU cores.
     """
     default = Pix2PixConfig()
     if name == "demo":
-        # Five levels and no dropout: in minutes the innermost levels learn nothing but stains. The average of the
-        # weights and the larger weight of L1 take the place of the steps that are missing.
+        # Five levels and no dropout: in minutes the innermost levels learn nothing but blotches. The running average
+        # and the larger weight of L1 make up for the missing steps.
         return replace(
             default,
             data=replace(default.data, image_size=128, batch_size=4),
@@ -151,7 +150,7 @@ def check(config: Pix2PixConfig) -> None:
     """
     model, data = config.model, config.data
     if model.lambda_gan == 0 and model.lambda_l1 == 0:
-        raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train by. Give one of them a weight.")
+        raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train with. Give one of them a weight.")
     check_discriminator(config.discriminator, data.image_size, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
@@ -159,11 +158,11 @@ def check(config: Pix2PixConfig) -> None:
     check_penalty(model.lambda_gp, model.gan_loss)
     ranges(data)
     if data.source and data.direction != "a2b":
-        raise UserError("--source and --direction b2a: name the folders the other way round instead.")
+        raise UserError("--source and --direction b2a: swap the folders instead.")
 
 
 def data_folder(data: DataConfig) -> Path:
-    """Give the folder of the dataset.
+    """Return the folder of the dataset.
 
     Raises:
         UserError: The options name none.
@@ -179,7 +178,7 @@ def channels(data: DataConfig) -> tuple[int, int]:
 
 
 def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Give the ranges of source and target images; None is the whole range of a file's type.
+    """Return the value ranges of source and target images; None is the full range of a file's data type.
 
     Raises:
         UserError: An option is no range.

@@ -29,20 +29,32 @@ def generator_spec(data: DataConfig, model: ModelConfig, source: str, target: st
     return NetworkSpec("unet", arguments, source, target)
 
 
-def build_networks(spec: NetworkSpec, config: Pix2PixConfig) -> tuple[nn.Module, nn.Module]:
-    """Build G and D, which sees source and target side by side along the channels, with weights from the seed."""
+def build_networks(
+    spec: NetworkSpec,
+    config: Pix2PixConfig,
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+) -> tuple[nn.Module, nn.Module]:
+    """Build G and D, which takes source and target joined along the channels, with initial weights from the seed.
+
+    Args:
+        spec: Of the U-Net.
+        config: All options.
+        generator: The user's own, in place of the U-Net; keeps its weights.
+        discriminator: The user's own, in place of the PatchGAN; keeps its weights.
+    """
     data, options = config.data, config.discriminator
-    G = build_generator(spec)
-    D = make_discriminator(
-        options.discriminator,
+    G = build_generator(spec) if generator is None else generator
+    D = discriminator or make_discriminator(
         sum(channels(data)),
         base_channels=options.discriminator_channels,
         num_layers=options.patch_layers,
         norm=options.discriminator_norm,
     )
-    chance = torch.Generator().manual_seed(config.seed)
-    for network in (G, D):
-        initialize_weights(network, config.model.start, generator=chance)
+    rng = torch.Generator().manual_seed(config.seed)
+    for network, given in ((G, generator), (D, discriminator)):
+        if given is None:
+            initialize_weights(network, config.model.init, generator=rng)
     return G, D
 
 

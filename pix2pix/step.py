@@ -4,7 +4,7 @@ Letters: G translates a source x to G(x); D judges pairs (x, y). Departure from 
 updated before G, and its loss is halved, as in Sec. 3.3.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
 from ganvas.training.optimizer import Adam
+
+# Weight and function of source, output and target, by name; the function returns a scalar.
+ExtraLosses = Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Pix2PixStep:
         optimizer_d: D's.
         gan_loss: The adversarial loss.
         weights: Of the terms.
+        extra_losses: Further terms of G's loss, logged as ``loss_g_NAME``.
         bf16: Run both networks in bfloat16 where autocast finds it safe; losses and weights stay float32.
     """
 
@@ -45,11 +49,13 @@ class Pix2PixStep:
         *,
         gan_loss: GanLoss = "vanilla",
         weights: Weights = Weights(),
+        extra_losses: ExtraLosses | None = None,
         bf16: bool = False,
     ) -> None:
         self.G, self.D = G, D
         self.optimizer_g, self.optimizer_d = optimizer_g, optimizer_d
         self.gan_loss, self.weights, self.bf16 = gan_loss, weights, bf16
+        self.extra_losses = extra_losses or {}
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Update both networks once.
@@ -69,7 +75,7 @@ class Pix2PixStep:
         return losses | self._update_g(source, target, fake)
 
     def _update_d(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Teach D to tell (x, y) from (x, G(x))."""
+        """Train D to tell (x, y) from (x, G(x))."""
         self.D.requires_grad_(True)
         real_pair, fake_pair = torch.cat([source, target], dim=1), torch.cat([source, fake], dim=1)
         with self._precision(source):
@@ -85,7 +91,7 @@ class Pix2PixStep:
         return losses
 
     def _update_g(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Teach G to look real to D and to stay near y: G* = arg min_G max_D L_cGAN + lambda L_L1 (Eq. 4)."""
+        """Train G to look real to D and to stay near y: G* = arg min_G max_D L_cGAN + lambda L_L1 (Eq. 4)."""
         losses = {"loss_g_l1": l1_loss(fake, target)}
         loss_g = self.weights.lambda_l1 * losses["loss_g_l1"]
         if self.weights.lambda_gan:
@@ -94,6 +100,9 @@ class Pix2PixStep:
                 fake_scores = self.D(torch.cat([source, fake], dim=1))
             losses["loss_g_gan"] = gan_loss_g(fake_scores, self.gan_loss)
             loss_g = loss_g + self.weights.lambda_gan * losses["loss_g_gan"]
+        for name, (weight, loss) in self.extra_losses.items():
+            losses[f"loss_g_{name}"] = loss(source, fake.float(), target)
+            loss_g = loss_g + weight * losses[f"loss_g_{name}"]
         self.optimizer_g.zero_grad()
         loss_g.backward()
         self.optimizer_g.step()

@@ -5,8 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
 # One thread a process, children included: the networks of the tests are too small for more, and pytest-xdist runs one
 # process per core. A test that needs more threads sets them itself.
@@ -16,7 +20,13 @@ import hypothesis
 import pytest
 import torch
 
+import cyclegan.config
+import dcgan.config
+import pix2pix.config
 from ganvas.files import write_error
+from ganvas.json_files import write_json
+from ganvas.options import COMMAND, to_json
+from ganvas.training.config import read_config, with_options
 
 torch.set_num_threads(1)
 
@@ -63,16 +73,59 @@ def same_threads():
         torch.set_num_threads(before)
 
 
+PRESETS = {"pix2pix": pix2pix.config.preset, "cyclegan": cyclegan.config.preset, "dcgan": dcgan.config.preset}
+
+
+def hidden_options(config):
+    """Names of the options that the command line does not take."""
+    groups = [type(value) for value in vars(config).values() if is_dataclass(value)]
+    hints = {name: hint for group in groups for name, hint in get_type_hints(group, include_extras=True).items()}
+    return {name for name, hint in hints.items() if "Suppress" in str(getattr(hint, "__metadata__", ""))}
+
+
+def move_hidden_options(program, arguments, folder):
+    """Move options of ``train`` that only Python takes into a config file, so that tests can give them like others."""
+    if program not in PRESETS or not arguments or arguments[0] != "train" or "--resume" in arguments:
+        return arguments
+    options, rest, given = dict[str, str](), [], iter(arguments)
+    preset = PRESETS[program](None)
+    hidden = hidden_options(preset)
+    for argument in given:
+        name = argument.removeprefix("--").replace("-", "_")
+        if argument.startswith("--") and name in hidden:
+            options[name] = next(given)
+        else:
+            rest.append(argument)
+    if not options:
+        return arguments
+    if "--config" in rest:
+        place = rest.index("--config")
+        base = read_config(Path(rest[place + 1]), program, type(preset))
+    else:
+        place = rest.index("--preset") if "--preset" in rest else len(rest)
+        base = PRESETS[program](rest[place + 1] if place < len(rest) else None)
+    config = with_options(base, {name: None if value == "None" else value for name, value in options.items()})
+    path = Path(tempfile.mkdtemp(dir=folder)) / "config.json"
+    write_json(path, to_json(config) | {COMMAND: program})
+    return [*rest[:place], "--config", str(path), *rest[place + 2 :]]
+
+
+@pytest.fixture(scope="session")
+def with_hidden_options(tmp_path_factory):
+    """Return `move_hidden_options` with a folder for its files."""
+    return partial(move_hidden_options, folder=tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
-def in_process(capsys):
-    """Turn a module's main into a function that returns exit code, standard output and standard error."""
+def in_process(capsys, with_hidden_options):
+    """Make of a module's main a function that gives exit code, standard output and standard error."""
 
     def command_line(main):
         def run(*arguments):
             capsys.readouterr()
             try:
-                code = main([str(argument) for argument in arguments])
-            except SystemExit as end:  # from the parser
+                code = main(with_hidden_options(main.__module__.partition(".")[0], [*map(str, arguments)]))
+            except SystemExit as end:  # the parser's own
                 code = end.code
             out, err = capsys.readouterr()
             return code, out, err
@@ -96,12 +149,22 @@ def full_disk(monkeypatch):
 
 
 @pytest.fixture
-def start_process():
-    """Start a module's command line as a process of its own."""
+def start_process(with_hidden_options):
+    """Start a module's command line as a process of its own, to be killed and signalled."""
 
     def start(module, *arguments):
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                module,
+                *with_hidden_options(module, [*map(str, arguments)]),
+            ],
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     return start
 

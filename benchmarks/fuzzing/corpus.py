@@ -263,7 +263,7 @@ def _upstream_weights(folder: Path) -> Iterator[Sample]:
     resnet = replace(RESNET, arguments=SMALL_RESNET | {"num_blocks": 6})
     for name, spec in (("unet7.pth", unet), ("resnet.pth", resnet)):
         write_upstream(folder / name, build_generator(spec), spec)
-    pixel = make_discriminator("pixel", 3, base_channels=2, num_layers=1, norm="batch").state_dict()
+    pixel = make_discriminator(3, base_channels=2, num_layers=0, norm="batch").state_dict()
     torch.save({name.replace("layers.", "net."): value for name, value in pixel.items()}, folder / "pixel.pth")
     weights = torch.load(folder / "resnet.pth", weights_only=True)
     torch.save(weights, folder / "old.pth", _use_new_zipfile_serialization=False)

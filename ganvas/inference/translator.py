@@ -326,6 +326,7 @@ def load(
     path: Path | str,
     *,
     kinds: Sequence[str] = (),
+    generator: nn.Module | None = None,
     direction: str | None = None,
     device: str = "cpu",
     size: str = "trained",
@@ -338,6 +339,7 @@ def load(
     Args:
         path: A run, a checkpoint or a model folder; or "hub:OWNER/NAME", a model on the Hugging Face hub.
         kinds: Allowed kinds of models; by default all that translate images.
+        generator: For a model trained with a generator of the user's own: an instance of its class.
         direction: As in `Translator`.
         device: As in `Translator`.
         size: As in `Translator`.
@@ -348,7 +350,7 @@ def load(
     Raises:
         UserError: The model is missing, damaged or of another kind, or does not have the direction.
     """
-    config, generators = load_model(path, kinds)
+    config, generators = load_model(path, kinds, generator)
     return Translator(
         config,
         generators,

@@ -8,6 +8,7 @@
 The folder alone describes the model: no option of the training has to be repeated.
 """
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -53,10 +54,17 @@ class NetworkSpec:
 
     __pydantic_config__ = STRICT
 
-    architecture: Literal["unet", "resnet"]
+    architecture: Literal["unet", "resnet", "custom"]
     arguments: dict[str, Any]
     source: Name
     target: Name
+
+    @classmethod
+    def of_class(cls, generator: nn.Module, channels: tuple[int, int], source: str, target: str) -> "NetworkSpec":
+        """Describe a generator of the user's own by its class; `load_model` needs an instance of it."""
+        name = f"{type(generator).__module__}.{type(generator).__qualname__}"
+        arguments = {"class_name": name, "in_channels": channels[0], "out_channels": channels[1]}
+        return cls("custom", arguments, source, target)
 
 
 class _Arguments(TypedDict, total=False):
@@ -181,6 +189,11 @@ def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
     Raises:
         UserError: The architecture does not take these arguments.
     """
+    if spec.architecture == "custom":
+        raise UserError(
+            f"{where}: has a generator of the user's own class {spec.arguments.get('class_name')}. Load it in Python: "
+            "ganvas.load(path, generator=an instance of that class)."
+        )
     where = f"{where}: arguments of the {spec.architecture}"
     if spec.architecture == "unet":
         return UNetGenerator(**from_json(UNetArguments, spec.arguments, where))
@@ -195,6 +208,8 @@ def build_empty(build: Callable[[], Network]) -> Network:
 
 def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
     """Return the arguments of a generator, with the defaults of those that the spec leaves out."""
+    if spec.architecture == "custom":
+        return spec.arguments
     network = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
     return {name: one.default for name, one in inspect.signature(network).parameters.items()} | spec.arguments
 
@@ -285,28 +300,34 @@ def read_model(path: Path, read: Callable[[], Read]) -> Read:
     return read_consistently([path / "model"] if is_run else _candidates(path)[:1], read)
 
 
-def load_model(path: Path | str, kinds: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, nn.Module]]:
+def load_model(
+    path: Path | str, kinds: Sequence[str] = (), generator: nn.Module | None = None
+) -> tuple[ModelConfig, dict[str, nn.Module]]:
     """Load a translator: its config, and its generators by direction, in eval mode on the CPU.
 
     Args:
         path: A run (its best model), a checkpoint (that step) or a model folder; or hub:OWNER/NAME.
         kinds: Allowed kinds; by default all that translate images.
+        generator: For a model trained with a generator of the user's own: an instance of its class, which is copied.
 
     Raises:
         UserError: The model is missing, damaged or of another kind, or its weights, architecture and preprocessing
             contradict one another.
     """
     path = local_model(path)
-    return read_model(path, partial(_load, path, kinds))
+    return read_model(path, partial(_load, path, kinds, generator))
 
 
-def _load(path: Path, kinds: Sequence[str]) -> tuple[ModelConfig, dict[str, nn.Module]]:
+def _load(path: Path, kinds: Sequence[str], given: nn.Module | None) -> tuple[ModelConfig, dict[str, nn.Module]]:
     folder = find_model(path)
     config = at_checkpoint(read_config(folder, ModelConfig, kinds), path)
     weights = read_weights(path, list(config.networks), config.weights_sha256)
     generators = {}
     for direction, spec in config.networks.items():
-        generator = build_empty(partial(build_generator, spec, str(folder / CONFIG)))
+        if spec.architecture == "custom" and given is not None:
+            generator = copy.deepcopy(given).cpu()
+        else:
+            generator = build_empty(partial(build_generator, spec, str(folder / CONFIG)))
         load_weights(generator, weights[direction], str(path))
         generators[str(direction)] = generator.eval()
     require_channels(config, str(folder / CONFIG))
@@ -320,6 +341,7 @@ def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str] =
         folder: The model folder.
         config_class: The class that `save_model` was given.
         kinds: Allowed kinds; by default all that translate images.
+        generator: For a model trained with a generator of the user's own: an instance of its class, which is copied.
 
     Raises:
         UserError: The config is unreadable, or describes a model of another kind.
@@ -410,10 +432,7 @@ def _from_checkpoint(folder: Path, network: str) -> dict[str, Tensor]:
     file = folder / f"{name}.safetensors"
     if not file.is_file() or sha256(file) != info.files.get(file.name):
         raise UserError(f"{file}: is missing or damaged. Use another checkpoint, or the run's folder.")
-    weights = load_tensors(file)
-    if not name.endswith("_ema"):
-        return weights
-    return {key.removeprefix("network."): value for key, value in weights.items() if key.startswith("network.")}
+    return load_tensors(file)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:

@@ -5,7 +5,6 @@ They score overlapping patches instead of images: the output is a map of logits,
 """
 
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -82,10 +81,8 @@ class PixelDiscriminator(nn.Module):
         return self.layers(image)
 
 
-def make_discriminator(
-    kind: Literal["patch", "pixel"], in_channels: int, *, base_channels: int, num_layers: int, norm: Norm
-) -> nn.Module:
-    """Build a `PatchDiscriminator` or a `PixelDiscriminator`, which ignores ``num_layers``."""
-    if kind == "pixel":
+def make_discriminator(in_channels: int, *, base_channels: int, num_layers: int, norm: Norm) -> nn.Module:
+    """Build a `PatchDiscriminator`; with 0 layers a `PixelDiscriminator`."""
+    if num_layers == 0:
         return PixelDiscriminator(in_channels, base_channels=base_channels, norm=norm)
     return PatchDiscriminator(in_channels, base_channels=base_channels, num_layers=num_layers, norm=norm)

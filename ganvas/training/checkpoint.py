@@ -21,10 +21,12 @@ from torch import Tensor
 from ganvas.errors import UserError
 from ganvas.files import new_folder, recover_folder, remove_abandoned, sha256
 from ganvas.json_files import read_json, write_json
+from ganvas.log import logger
 from ganvas.models.tensors import load_tensors, save_tensors
 from ganvas.options import FORMAT_VERSION, STRICT, from_json
 
 INFO = "checkpoint.json"
+MAX_THREADS = 1024
 NAME = re.compile(r"step-([0-9]{8,18})")  # as `checkpoint_folder` writes it
 
 
@@ -76,7 +78,7 @@ def environment() -> dict[str, Any]:
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
-    """Give the folder of the checkpoint after ``step`` steps."""
+    """Return the folder of the checkpoint after ``step`` steps."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
@@ -156,3 +158,59 @@ def remove_old(run: Path, keep: int, best_step: int | None, step: int) -> None:
 
 def _digest(info: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
+
+
+def load_newest_checkpoint(run: Path, *, first_save: int = 0) -> Checkpoint | None:
+    """Read the newest checkpoint of a run; if it is damaged, warn and read the one before it.
+
+    Restores the thread count, and warns of other differences of machine and versions that change the result's bytes.
+
+    Args:
+        run: The run's folder.
+        first_save: Step of the first checkpoint, just before which the first model is saved.
+
+    Returns:
+        None if the run was killed before its first checkpoint, so that it starts from its first step.
+
+    Raises:
+        UserError: The checkpoints were removed, all are damaged, or a newer ganvas wrote them.
+    """
+    folders = list_checkpoints(run)
+    if not folders:
+        if _model_step(run) > first_save:
+            raise UserError(
+                f"{run}: has a model, but no checkpoint to resume from. Restore its checkpoints, or start a new run "
+                "with another --out."
+            )
+        logger.warning("%s: has no checkpoint yet; training starts from its first step.", run)
+        return None
+    for folder in reversed(folders[1:]):
+        try:
+            return _with_environment(load_checkpoint(folder))
+        except UserError as error:
+            if "newer ganvas" in str(error):
+                raise
+            logger.warning("%s Continuing from the checkpoint before it.", error)
+    return _with_environment(load_checkpoint(folders[0]))
+
+
+def _model_step(run: Path) -> int:
+    """Return the step of the run's model; 0 if there is none that can be read."""
+    try:
+        training = read_json(run / "model" / "config.json", "a model's config").get("training")
+        return int(training["step"])  # type: ignore[index]
+    except (UserError, KeyError, TypeError, ValueError):
+        return 0
+
+
+def _with_environment(checkpoint: Checkpoint) -> Checkpoint:
+    """Restore the thread count, and warn of what else would change the bytes of the result."""
+    threads = checkpoint.environment.get("threads")
+    if isinstance(threads, int) and 1 <= threads <= MAX_THREADS and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    now = environment()
+    changed = [f"{name} {was} → {now[name]}" for name, was in checkpoint.environment.items() if now.get(name) != was]
+    if changed:
+        differences = ", ".join(changed)
+        logger.warning("The checkpoint was made elsewhere (%s): results are good, but not the same bytes.", differences)
+    return checkpoint

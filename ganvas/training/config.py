@@ -4,22 +4,25 @@ The command line and a run's config.json are made from these classes. The module
 what is theirs.
 """
 
+import difflib
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import tyro
 from annotated_types import Ge, Gt, Interval
 
 from ganvas.errors import UserError
+from ganvas.json_files import read_json
 from ganvas.limits import is_value_range
-from ganvas.options import STRICT, from_json, to_json
+from ganvas.options import COMMAND, STRICT, from_json, to_json
 
 Config = TypeVar("Config")
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Interval(ge=0, lt=1)]
+Fraction = Annotated[float, Interval(ge=0, lt=1)]
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 LAMBDA_GP = 10.0  # Gulrajani et al. 2017, Sec. 4
@@ -34,15 +37,15 @@ class ScheduleConfig:
     epochs: CountOrZero = 100
     """Epochs at the full learning rate."""
     decay_epochs: CountOrZero = 100
-    """Epochs after those, in which it falls."""
+    """Epochs after those, in which the rate falls."""
     steps: Count | None = None
-    """Length of the run in steps, instead of epochs; in the last --decay-steps of them the rate falls."""
+    """Length of the run in steps instead of epochs."""
     decay_steps: CountOrZero | None = None
-    """With --steps: how many of them decay; None is the second half."""
+    """With --steps: in how many of them the rate falls; by default the second half."""
     schedule: Literal["linear", "step", "cosine", "plateau"] = "linear"
-    """linear: constant, then to zero; step: a tenth after every --lr-step-epochs; cosine: from the first step on;
+    """linear: constant, then falling to zero. step: a tenth every 50 epochs. cosine: falls from the first step on.
     plateau: a fifth when the validation metric has not improved by 1% for 5 validations."""
-    lr_step_epochs: Count = 50
+    lr_step_epochs: tyro.conf.Suppress[Count] = 50
     """Epochs between the falls of the step schedule."""
 
 
@@ -54,15 +57,15 @@ class OptimizerConfig:
 
     lr: Positive = 2e-4
     """Learning rate of both networks."""
-    beta1: Share = 0.5
+    beta1: Fraction = 0.5
     """Decay of the first moment."""
-    beta2: Share = 0.999
+    beta2: tyro.conf.Suppress[Fraction] = 0.999
     """Decay of the second moment."""
-    eps: Positive = 1e-8
+    eps: tyro.conf.Suppress[Positive] = 1e-8
     """Added to the root of the second moment."""
-    ema: Share = 0.0
-    """Keep a running average of the generator's weights that holds on to this share at each step, and use it as the
-    model; 0 keeps none, as in the paper. 0.999 suits long runs, 0.99 short ones."""
+    ema: Fraction = 0.0
+    """Decay of a running average of the generator's weights, which becomes the model. 0 keeps none, as in the paper;
+    0.999 suits long runs, 0.99 short ones."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +77,23 @@ class HardwareConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA, then Apple's GPU, then the CPU."""
     devices: Count = 1
-    """Devices of this machine that train together, each with a batch of its own."""
+    """Number of devices that train together, each with its own batch."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 where the hardware multiplies it natively, else fp32."""
     compile: bool = False
-    """Compile the networks with torch.compile: minutes at the start, faster steps after. Where it cannot be done, one
-    warning, and training goes on without."""
+    """Compile the networks with torch.compile: takes minutes at the start and makes steps faster. Falls back with a
+    warning where it does not work."""
     threads: Count | None = None
-    """CPU threads; torch's choice when not given. The bytes of a result depend on it."""
+    """CPU threads; by default torch's choice. The bytes of a result depend on it."""
     workers: CountOrZero | None = None
-    """Processes that load images; by default none on a CPU and up to 4 beside a GPU."""
-    cache_gb: NotNegative = 2.0
-    """Decoded images are kept in a temporary file up to this many GB, read like memory, that all processes share; 0
-    keeps none."""
+    """Processes that load images; by default 0 on a CPU and up to 4 with a GPU."""
+    cache_gb: tyro.conf.Suppress[NotNegative] = 2.0
+    """Size in GB of a temporary file of decoded images that all processes share; 0 for none."""
 
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """How often a run writes what; may change when it is resumed. Steps are counted from 1."""
+    """How often a run writes what; may change when it is resumed."""
 
     __pydantic_config__ = STRICT
 
@@ -101,21 +103,19 @@ class LoggingConfig:
     """Steps between sample images."""
     save_every_steps: Count = 1000
     """Steps between checkpoints; each is validated first."""
-    keep_checkpoints: Count = 2
-    """Newest checkpoints that are kept, beside the best."""
+    keep_checkpoints: tyro.conf.Suppress[Count] = 2
+    """How many of the newest checkpoints are kept, in addition to the best."""
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """What judges the images of a translator."""
+    """The discriminator of a translator."""
 
     __pydantic_config__ = STRICT
 
-    discriminator: Literal["patch", "pixel"] = "patch"
-    """patch judges overlapping patches, pixel every pixel on its own."""
-    patch_layers: Annotated[int, Interval(ge=1, le=6)] = 3
-    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (receptive-field tells others)."""
-    discriminator_channels: Count = 64
+    patch_layers: Annotated[int, Interval(ge=0, le=6)] = 3
+    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own."""
+    discriminator_channels: tyro.conf.Suppress[Count] = 64
     """Filters of the discriminator's first layer."""
     discriminator_norm: Literal["batch", "instance", "none"] = "batch"
     """Norm of the discriminator."""
@@ -133,7 +133,7 @@ def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss:
             "norm mixes the images (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
         )
     smallest = 3 * 2**options.patch_layers
-    if options.discriminator == "patch" and image_size < smallest:
+    if options.patch_layers and image_size < smallest:
         raise UserError(
             f"--image-size {image_size} is too small for --patch-layers {options.patch_layers}, which needs "
             f"{smallest} pixels. Use fewer layers or larger images."
@@ -188,24 +188,6 @@ def check_penalty(lambda_gp: float, gan_loss: str) -> None:
         raise UserError(f"--lambda-gp {lambda_gp:g}: --gan-loss {gan_loss} has no gradient penalty, only wgangp has.")
 
 
-def check_plateau(schedule: ScheduleConfig, root: Path, there: Collection[str]) -> None:
-    """Refuse a learning rate that follows validations where there are none.
-
-    Args:
-        schedule: The options.
-        root: The dataset's folder.
-        there: Its splits.
-
-    Raises:
-        UserError: With the option to change.
-    """
-    if schedule.schedule == "plateau" and "val" not in there:
-        raise UserError(
-            f"--schedule plateau follows the validations, and {root} has no val split (it has: {', '.join(there)}). "
-            "Choose another schedule, or move some of the training images into a val split."
-        )
-
-
 def check_length(schedule: ScheduleConfig) -> None:
     """Refuse a run without a step, and a decay that is no part of it.
 
@@ -234,8 +216,71 @@ RESUMABLE_CHANGES = frozenset(
 }
 
 
+def read_config(path: Path, program: str, config_class: type[Config]) -> Config:
+    """Read RUN/config.json of a run that a command trained.
+
+    Raises:
+        UserError: It is missing or cannot be read, has other options, or is another command's or a model's.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file. Name the config.json of a run; a new run needs no --resume.")
+    values = read_json(path, "a run's config")
+    if "networks" in values or "kind" in values:
+        raise UserError(f"{path}: is the config of a model. Name the config.json in the run's own folder.")
+    command = values.get(COMMAND, program)
+    if command != program:
+        raise UserError(f"{path}: is the config of a {command} run. Use {command} train, or a config of {program}.")
+    return from_json(config_class, values, str(path))
+
+
+def with_options(config: Config, options: Mapping[str, Any]) -> Config:
+    """Return a config with some options replaced, named as on the command line: ``steps=500``.
+
+    Raises:
+        TypeError: There is no such option.
+        UserError: A value is out of range.
+    """
+    nested = to_json(config)
+    groups = {name: group for group, values in nested.items() if isinstance(values, dict) for name in values}
+    for name, value in options.items():
+        if name in groups:
+            nested[groups[name]][name] = value
+        elif name in nested and not isinstance(nested[name], dict):
+            nested[name] = value
+        else:
+            near = difflib.get_close_matches(name, [*groups, *nested], n=1)
+            raise TypeError(f"there is no option {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+    return from_json(type(config), nested, "options")
+
+
+def resumed_config(run: Path, program: str, config_class: type[Config], options: Mapping[str, Any]) -> Config:
+    """Return the config of a run that is resumed with some options changed.
+
+    Raises:
+        UserError: There is no run, or an option may not change.
+        TypeError: There is no such option.
+    """
+    before = read_config(run / "config.json", program, config_class)
+    after = with_options(before, options)
+    require_resumable(before, after)
+    return after
+
+
+def require_resumable(run: object, options: object) -> None:
+    """Check that a resumed run changes only what it may.
+
+    Raises:
+        UserError: Other options differ; they are named.
+    """
+    if changed := forbidden_changes(run, options):
+        raise UserError(
+            f"--resume takes everything from the run's own config; it cannot change {', '.join(changed)}. Only the "
+            "place of the data and length, logging and hardware options may differ. Leave them out, or start a new run."
+        )
+
+
 def with_settings(run: Config, named: Config, plain: Config) -> Config:
-    """Give a run's config as a preset would have it, so that a resumed run notices a preset that is not its own.
+    """Return a run's config with a preset's values, so that a resumed run notices a preset that is not its own.
 
     Args:
         run: The run's config.
@@ -252,7 +297,7 @@ def with_settings(run: Config, named: Config, plain: Config) -> Config:
 
 
 def forbidden_changes(before: Any, after: Any) -> list[str]:
-    """Name the options in which two configs differ and a resumed run may not."""
+    """Return the options in which two configs differ and a resumed run may not, with both values."""
     was, now = flatten(to_json(before)), flatten(to_json(after))
     return [
         f"{_option(name)} (was {was[name]!r}, now {now.get(name)!r})"
@@ -262,7 +307,7 @@ def forbidden_changes(before: Any, after: Any) -> list[str]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give nested values as one level, with dotted names."""
+    """Return nested values as one level, with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

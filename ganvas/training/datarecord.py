@@ -6,7 +6,7 @@ the same, which times of change would not tell.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ganvas.data.listing import Files
 from ganvas.data.shards import Members
 from ganvas.errors import UserError
 from ganvas.json_files import read_json, write_json
+from ganvas.log import logger
 from ganvas.messages import join_first
 
 FILE = "data.json"
@@ -92,8 +93,8 @@ def write_record(run: Path, record: DataRecord) -> None:
     write_json(run / FILE, asdict(record))
 
 
-def check_record(run: Path, record: DataRecord, warn: Callable[[str], object]) -> None:
-    """Check that a resumed run goes on with the data that it learned from.
+def check_record(run: Path, record: DataRecord) -> None:
+    """Check that a resumed run continues with the data that it learned from.
 
     In the same place, training samples may differ in content and held-out ones in any way, with a warning: a file may
     have been repaired. Data in another place has to be the same.
@@ -101,7 +102,6 @@ def check_record(run: Path, record: DataRecord, warn: Callable[[str], object]) -
     Args:
         run: The run's folder.
         record: The data as it is now.
-        warn: Takes a line for the user.
 
     Raises:
         UserError: The data differs, with what differs; or what the run learned from was not recorded.
@@ -125,9 +125,11 @@ def check_record(run: Path, record: DataRecord, warn: Callable[[str], object]) -
             f"{'; '.join(refused)}. Restore the data that it learned from, or start a new run with another --out."
         )
     if changed:
-        warn(
-            f"Warning: {record.place}: changed since {run} learned from it. {'; '.join(changed)}. Training continues "
-            "with the data as it is now."
+        logger.warning(
+            "Warning: %s: changed since %s learned from it. %s. Training continues with the data as it is now.",
+            record.place,
+            run,
+            "; ".join(changed),
         )
 
 

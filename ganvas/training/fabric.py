@@ -1,13 +1,12 @@
 """Fabric with its devices, and compilation."""
 
-from collections.abc import Callable
-
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from ganvas.device import choose_device
 from ganvas.errors import UserError
+from ganvas.log import logger
 from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.training.config import HardwareConfig
 
@@ -49,7 +48,7 @@ def compile_network(network: nn.Module) -> nn.Module:
     return torch.compile(network)  # type: ignore[return-value]
 
 
-def can_compile(device: str, warn: Callable[[str], object]) -> bool:
+def can_compile(device: str) -> bool:
     """Tell whether torch.compile works here, by trying it on one small layer; if not, say so once.
 
     Most failures are those of the machine: no C++ compiler, no Triton, a Python that is too new.
@@ -59,6 +58,8 @@ def can_compile(device: str, warn: Callable[[str], object]) -> bool:
         layer(torch.ones(1, 1, 4, 4, device=device)).sum().backward()
     except Exception as error:  # whatever goes wrong inside a compiler
         reason = " ".join(str(error).split("\n")[:2]).strip()  # the second line is often the one that says it
-        warn(f"--compile: torch.compile does not work here ({reason or repr(error)}). Going on without it.")
+        logger.warning(
+            "--compile: torch.compile does not work here (%s). Continuing without it.", reason or repr(error)
+        )
         return False
     return True

@@ -1,4 +1,4 @@
-"""A run's folder belongs to one training at a time: two would overwrite each other's files."""
+"""A lock on a run's folder: two trainings would overwrite each other's files."""
 
 import contextlib
 import datetime
@@ -12,20 +12,18 @@ from lightning_fabric import Fabric
 
 from ganvas.errors import UserError
 from ganvas.json_files import read_json, write_json
+from ganvas.log import logger
 
 LOCK, HOLDER = ".training.lock", ".training.json"
 
 
 @contextlib.contextmanager
-def locked_run(
-    run: Path, fabric: Fabric, warn: Callable[[str], object], *, check: Callable[[], object] = lambda: None
-) -> Iterator[None]:
-    """Hold a run's lock in the first process, for all of them. A process that dies loses it: no lock is ever stale.
+def locked_run(run: Path, fabric: Fabric, *, check: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold a run's lock in the first process, for all of them. The system releases it when the process ends.
 
     Args:
         run: The run's folder, which exists.
         fabric: The processes; all of them call this at the same point.
-        warn: Takes a line for the user.
         check: Called by the first process once it holds the lock; may raise a `UserError`.
 
     Raises:
@@ -41,7 +39,9 @@ def locked_run(
                 "another folder."
             )
         except (NotImplementedError, OSError) as error:  # some network disks
-            warn(f"{run}: its disk has no locks ({error}); take care that no second training writes there.")
+            logger.warning(
+                "%s: its disk has no locks (%s); make sure that no second training writes there.", run, error
+            )
         if not problem:
             try:
                 write_json(run / HOLDER, _describe_this_process())

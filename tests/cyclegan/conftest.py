@@ -62,10 +62,10 @@ def own_domains(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(domains, tmp_path_factory):
+def trained(domains, tmp_path_factory, with_hidden_options):
     """A finished run that tests only read."""
     run = tmp_path_factory.mktemp("runs") / "trained"
-    assert main(["train", "--data", str(domains), "--out", str(run), *TINY]) == 0
+    assert main(with_hidden_options("cyclegan", ["train", "--data", str(domains), "--out", str(run), *TINY])) == 0
     return run
 
 

@@ -271,7 +271,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
         ("--channels-b 1", "--lambda-identity 0"),
         ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes the images"),
         ("--lambda-cycle 0", "nothing ties a translation to its source"),
-        ("--batch-size 3 --accumulate 2", "does not divide"),
+        ("--batch-size 3 --grad-accum-steps 2", "does not divide"),
         ("--patch-layers 3", "needs 24 pixels"),
         ("--load-size 8", "smaller than --image-size"),
         ("--pool-size -1", "--pool-size is -1"),

@@ -125,7 +125,7 @@ def test_checkpointing_averages_batch_norms_statistics_once():
     found = []
     for checkpointing in (False, True):
         nets = networks("batch")
-        step = make_step(nets, join_generators=False, join_discriminators=False, checkpointing=checkpointing)
+        step = make_step(nets, join_generators=False, join_discriminators=False, activation_checkpointing=checkpointing)
         step(batch(4))
         step(batch(4))  # the first leaves all as it should be for the next
         found.append({f"{name}.{key}": value for name in NAMES for key, value in getattr(nets, name).named_buffers()})
@@ -137,7 +137,7 @@ def test_checkpointing_averages_batch_norms_statistics_once():
 def test_pieces_are_smaller_passes():
     nets, seen = networks(), []
     nets.G_ab.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
-    make_step(nets, accumulate=4, join_generators=False)(batch(4))
+    make_step(nets, grad_accum_steps=4, join_generators=False)(batch(4))
     assert set(seen) == {1}
 
 
@@ -163,7 +163,7 @@ def test_checkpointing_keeps_a_fraction_of_the_values():
             make_step(networks(), **options)(batch(4))
         return sum(counts)
 
-    assert kept(checkpointing=True) < kept() / 3
+    assert kept(activation_checkpointing=True) < kept() / 3
 
 
 def test_g_is_updated_first_and_d_sees_fakes_of_before():
@@ -198,7 +198,7 @@ def test_each_d_is_shown_its_own_pool():
         assert 0 < changed < 4  # earlier ones and new ones, or this would show nothing
         expected = 0.5 * ((D(data[domain]) - 1).square().mean() + D(shown).square().mean())
         assert losses[f"loss_d_{domain}"].item() == pytest.approx(expected.item(), rel=1e-4)
-        torch.testing.assert_close(getattr(step, f"pool_{domain}").pictures, pool.pictures, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(getattr(step, f"pool_{domain}").images, pool.images, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
@@ -206,12 +206,12 @@ def test_pieces_are_shown_what_the_whole_batch_would_be(accumulate):
     results = []
     for pieces in (1, accumulate):
         nets = networks()
-        step = make_step(nets, pool=2, accumulate=pieces)
+        step = make_step(nets, pool=2, grad_accum_steps=pieces)
         for pool, gray in ((step.pool_a, 0.3), (step.pool_b, -0.6)):
             pool(torch.full((2, 3, 16, 16), gray))
         torch.manual_seed(0)
         losses = step(batch(4))
-        results.append((losses, gradients(nets), step.pool_a.pictures, step.pool_b.pictures))
+        results.append((losses, gradients(nets), step.pool_a.images, step.pool_b.images))
     (losses, grads, *pools), (again, grads_again, *pools_again) = results
     for name, value in losses.items():
         assert again[name].item() == pytest.approx(value.item(), rel=1e-4), name

@@ -2,15 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 import ganvas
+from cyclegan import trainer
 from cyclegan.__main__ import Train
-from cyclegan.config import CycleGanConfig, preset
-from cyclegan.train import CycleGan
+from cyclegan.config import CycleGanConfig, DataConfig, preset
 from ganvas.cli.train import parse_train
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
@@ -97,10 +98,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(train, trained,
         "--generator unet --num-blocks None --levels 3",
         "--norm batch --discriminator-norm batch --batch-size 2 --precision fp32",
         "--gan-loss vanilla --upsampling resize --dropout 0.5",
-        "--gan-loss hinge --discriminator pixel --discriminator-norm none --norm none",
+        "--gan-loss hinge --patch-layers 0 --discriminator-norm none --norm none",
         "--gan-loss wgangp",
         "--lambda-identity 0 --pool-size 0",
-        "--batch-size 4 --accumulate 2 --checkpointing",
+        "--batch-size 4 --grad-accum-steps 2 --activation-checkpointing",
         "--ema 0.9 --no-flip --load-size 0",
     ],
 )
@@ -118,7 +119,7 @@ def test_each_option_trains(train, tmp_path, options):
         ("", {1, 2}, {1, 2}),
         ("--norm batch", {1}, {1, 2}),
         ("--dropout 0.5", {1}, {1, 2}),
-        ("--checkpointing", {1}, {1, 2}),
+        ("--activation-checkpointing", {1}, {1, 2}),
         ("--discriminator-norm batch", {1, 2}, {1}),
     ],
 )
@@ -126,7 +127,7 @@ def test_each_option_trains(train, tmp_path, options):
 def test_passes_are_joined_only_where_the_result_stays_the_same(
     train, tmp_path, monkeypatch, options, in_generators, in_discriminators
 ):
-    """And not with --checkpointing, where a joined pass would hold the inner values of two images at a time."""
+    """And not with --activation-checkpointing, where a joined pass would keep the activations of two images."""
     seen = {ResNetGenerator: set(), PatchDiscriminator: set()}
     for kind, sizes in seen.items():
 
@@ -221,7 +222,7 @@ def test_the_better_mode_of_batch_norm_is_chosen_by_val_and_recorded(train, doma
     [
         (["--norm", "batch"], "picture"),  # what the training normalized by
         (["--norm", "batch", "--batch-size", "2"], "running"),
-        (["--norm", "batch", "--batch-size", "2", "--accumulate", "2"], "picture"),
+        (["--norm", "batch", "--batch-size", "2", "--grad-accum-steps", "2"], "picture"),
         ([], "running"),  # instance norm has no modes
     ],
 )
@@ -238,10 +239,9 @@ def test_without_val_the_mode_is_that_of_the_training(train, domains, tmp_path, 
 def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(
     cyclegan, train, domains_with_truth, tmp_path, monkeypatch, mode
 ):
-    score = CycleGan._score
-    better = {"val_swd_a2b": 0.0}
+    score, better = trainer._Task.score, {"val_swd_a2b": 0.0}
     monkeypatch.setattr(
-        CycleGan, "_score", lambda self, real, asked: score(self, real, asked) | (better if asked == mode else {})
+        trainer._Task, "score", lambda self, asked: score(self, asked) | (better if asked == mode else {})
     )
     options = ["--norm", "batch", "--sample-every-steps", 1, "--lr", 0.01, "--steps", 6, "--decay-steps", 0]
     assert train(tmp_path / "unbroken", *options, data=domains_with_truth)[0] == 0
@@ -262,7 +262,8 @@ def build(tmp_path):
     def model(data, *options):
         line = ["--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--precision", "fp32", *options]
         config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, [*line, "--device", "cpu"]).options
-        return CycleGan(config, make_fabric(config.hardware), tmp_path / "run", cache=None, say=print)
+        config = trainer.with_channels(config)[0]
+        return trainer.build_training(config, tmp_path / "run", make_fabric(config.hardware)).trainable
 
     return model
 
@@ -279,7 +280,9 @@ def test_what_is_judged_and_shared_is_the_average_where_one_is_kept(build, domai
     model = build(domains_with_truth, "--ema", ema, "--lr", "0.01")
     for seed in range(3):
         model.step(batch(seed))
-    held_out = {d: torch.stack([model.held_out.tensor(d, i) for i in range(2)]) for d in "ab"}
+    config = replace(CycleGanConfig(), data=DataConfig(data=domains_with_truth, image_size=16))
+    dataset = trainer.open_split(config, "val", None, augment=False)
+    held_out = {domain: torch.stack([dataset.tensor(domain, i) for i in range(2)]) for domain in "ab"}
 
     @torch.no_grad()
     def scores(G):
@@ -291,10 +294,10 @@ def test_what_is_judged_and_shared_is_the_average_where_one_is_kept(build, domai
             "val_swd_b2a": sliced_wasserstein(fake_a, held_out["a"]).mean,
         }
 
-    shared = {name: model.averages[name].network if ema != "0" else model.networks[name] for name in ("G_ab", "G_ba")}
+    shared = {"G_ab": model.networks.generator("a2b"), "G_ba": model.networks.generator("b2a")}
     assert model.validate() == pytest.approx(scores(shared), rel=1e-3)
     if ema != "0":
-        assert scores(shared) != pytest.approx(scores(model.networks), rel=1e-2)
+        assert scores(shared) != pytest.approx(scores(model.networks.modules), rel=1e-2)
     model.save_model(3, {})
     for way, name in (("a2b", "G_ab"), ("b2a", "G_ba")):
         for key, value in load_model(tmp_path / "run")[1][way].state_dict().items():
@@ -304,7 +307,9 @@ def test_what_is_judged_and_shared_is_the_average_where_one_is_kept(build, domai
 def test_the_adversarial_loss_is_the_one_asked_for(build, domains):
     model, data = build(domains, "--gan-loss", "hinge"), batch()
     with torch.no_grad():
-        real, fake = (model.networks["D_a"](each) for each in (data["a"], model.networks["G_ba"](data["b"])))
+        real, fake = (
+            model.networks.modules["D_a"](each) for each in (data["a"], model.networks.modules["G_ba"](data["b"]))
+        )
     expected = 0.5 * ((1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean())
     assert model.step(data)["loss_d_a"].item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -320,7 +325,7 @@ def test_the_weights_of_the_losses_are_those_asked_for(build, domains):
         model = build(domains, "--gan-loss", "wgangp", "--lambda-gp", lambda_gp)
         torch.manual_seed(0)
         model.step(batch())
-        found.append(torch.cat([p.grad.flatten() for p in model.networks["D_a"].parameters()]))
+        found.append(torch.cat([p.grad.flatten() for p in model.networks.modules["D_a"].parameters()]))
     none, some, more = found
     assert (some - none).abs().max() > 0.01
     torch.testing.assert_close(more - none, 4 * (some - none), rtol=1e-3, atol=1e-4)

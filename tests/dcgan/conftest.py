@@ -117,19 +117,32 @@ def train(dcgan, digits):
 
 
 @pytest.fixture(scope="session")
-def trained(digits, tmp_path_factory):
+def trained(digits, tmp_path_factory, with_hidden_options):
     """A finished run that tests only read."""
     run = tmp_path_factory.mktemp("runs") / "trained"
-    assert main(["train", "--data", "mnist", "--data-root", str(digits), "--out", str(run), *TINY]) == 0
+    assert (
+        main(
+            with_hidden_options(
+                "dcgan", ["train", "--data", "mnist", "--data-root", str(digits), "--out", str(run), *TINY]
+            )
+        )
+        == 0
+    )
     return run
 
 
 @pytest.fixture(scope="session")
-def trained_conditional(digits, tmp_path_factory):
+def trained_conditional(digits, tmp_path_factory, with_hidden_options):
     """A finished run with labels that tests only read."""
     run = tmp_path_factory.mktemp("runs") / "conditional"
     assert (
-        main(["train", "--data", "mnist", "--data-root", str(digits), "--out", str(run), "--conditional", *TINY]) == 0
+        main(
+            with_hidden_options(
+                "dcgan",
+                ["train", "--data", "mnist", "--data-root", str(digits), "--out", str(run), "--conditional", *TINY],
+            )
+        )
+        == 0
     )
     return run
 

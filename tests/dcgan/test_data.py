@@ -232,8 +232,8 @@ def test_a_batch_is_what_its_pictures_are_one_by_one(digits):
     dataset = ImageSetDataset(data, "signed")
     keys = [(0, 7), (3, 199), (0, 0)]
     for key, sample in zip(keys, dataset.__getitems__(keys), strict=True):
-        assert torch.equal(sample["picture"], dataset[key]["picture"])
-        assert torch.equal(sample["picture"], data.images[key[1]].float() / 127.5 - 1)
+        assert torch.equal(sample["image"], dataset[key]["image"])
+        assert torch.equal(sample["image"], data.images[key[1]].float() / 127.5 - 1)
         assert sample["label"] == data.labels[key[1]]
 
 

@@ -11,7 +11,7 @@ from dcgan.config import DcganConfig, ModelConfig
 from dcgan.data import ImageSet
 from dcgan.networks import build_networks, init_weights
 from dcgan.step import DcganStep, draw_latents
-from dcgan.train import Dcgan
+from dcgan.trainer import build_training
 from ganvas.training.config import HardwareConfig
 from ganvas.training.fabric import make_fabric
 from ganvas.training.optimizer import Adam
@@ -33,7 +33,7 @@ def networks(norm="none", num_classes=0):
 
 def batch(n=6):
     chance = torch.Generator().manual_seed(1)
-    return {"picture": torch.rand(n, 1, 28, 28, generator=chance) * 2 - 1, "label": torch.arange(n) % 3}
+    return {"image": torch.rand(n, 1, 28, 28, generator=chance) * 2 - 1, "label": torch.arange(n) % 3}
 
 
 def make_step(G, D, adam=NoUpdate, lr=1e-3, **options):
@@ -57,7 +57,7 @@ def test_gradients_equal_goodfellows_losses(order):
 
     torch.manual_seed(5)
     z = torch.randn(6, 100)
-    loss_d = -(log_d(D2, data["picture"]) + log_not_d(D2, G2(z).detach()))
+    loss_d = -(log_d(D2, data["image"]) + log_not_d(D2, G2(z).detach()))
     for p, g in zip(D.parameters(), torch.autograd.grad(loss_d, list(D2.parameters())), strict=True):
         torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-6)
     if order == "fresh":
@@ -67,7 +67,7 @@ def test_gradients_equal_goodfellows_losses(order):
         torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-6)
     assert losses["loss_d"].item() == pytest.approx(loss_d.item(), rel=1e-4)
     assert losses["loss_g_gan"].item() == pytest.approx(loss_g.item(), rel=1e-4)
-    assert losses["accuracy_real"].item() == pytest.approx((D2(data["picture"]) > 0).float().mean().item())
+    assert losses["accuracy_real"].item() == pytest.approx((D2(data["image"]) > 0).float().mean().item())
 
 
 def test_kerass_order_is_real_then_fake_by_inference_then_g():
@@ -90,7 +90,7 @@ def test_kerass_order_is_real_then_fake_by_inference_then_g():
 
     torch.manual_seed(5)
     predicted = G2.eval()(torch.randn(6, 100)).detach()
-    loss_real = -log_d(D2, data["picture"])
+    loss_real = -log_d(D2, data["image"])
     descend(D2, loss_real)
     loss_fake = -log_not_d(D2, predicted)
     descend(D2, loss_fake)
@@ -157,7 +157,7 @@ def test_smoothing_moves_the_label_of_real_pictures_alone():
     smooth = make_step(G, D, label_smoothing=0.1)(data)["loss_d"]
     torch.manual_seed(5)
     fake = G(torch.randn(6, 100))
-    expected = -(0.9 * log_d(D, data["picture"]) + 0.1 * log_not_d(D, data["picture"]) + log_not_d(D, fake))
+    expected = -(0.9 * log_d(D, data["image"]) + 0.1 * log_not_d(D, data["image"]) + log_not_d(D, fake))
     assert smooth.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -199,7 +199,7 @@ class TestPerfectDiscriminator:
         D = self.White(lambda x: torch.where(x.flatten(1).mean(1) > 0, real, fake))
         G = self.White(lambda z: torch.full((len(z), 1, 28, 28), -1.0))
         options = {"gan_loss": gan_loss, "label_smoothing": label_smoothing, "order": order}
-        found = make_step(G, D, **options)({"picture": torch.ones(6, 1, 28, 28)})
+        found = make_step(G, D, **options)({"image": torch.ones(6, 1, 28, 28)})
         return {name: value.item() for name, value in found.items()}
 
     @pytest.mark.parametrize("order", ["shared", "keras"])
@@ -214,11 +214,12 @@ class TestPerfectDiscriminator:
     def test_it_has_won(self, gan_loss, smoothing, order, tmp_path):
         model = ModelConfig(gan_loss=gan_loss, label_smoothing=smoothing, step_order=order, base_channels=4)
         data = ImageSet(torch.arange(256).expand(20, 1, 16, 256).byte()[..., :16], None, (), "own", "")
-        trained = Dcgan(DcganConfig(model=model), data, make_fabric(HardwareConfig(device="cpu")), tmp_path)
+        fabric = make_fabric(HardwareConfig(device="cpu"))
+        trained = build_training(DcganConfig(model=model), data, tmp_path, fabric).trainable
         # 1.5 times as far from the lowest loss as allowed, which is the entropy of the label, or 0.
         entropy = -sum(p * math.log(p) for p in (smoothing, 1 - smoothing) if p) if gan_loss == "vanilla" else 0
         loss_d = (entropy + 0.015) * (0.5 if order == "keras" else 1)  # that order logs the mean of D's two losses
         unsure = {**self.losses(gan_loss, smoothing, order), "loss_d": loss_d}
-        assert not any("has won" in warning for warning in trained.watch(unsure).warnings)
-        warnings = trained.watch(self.losses(gan_loss, smoothing, order)).warnings
+        assert not any("has won" in warning for warning in trained.check_health(unsure).warnings)
+        warnings = trained.check_health(self.losses(gan_loss, smoothing, order)).warnings
         assert sum("has won" in warning for warning in warnings) == 1

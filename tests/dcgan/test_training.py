@@ -12,7 +12,7 @@ from dcgan import classifier
 from dcgan.config import PRESETS, DcganConfig
 from dcgan.data import ImageSet
 from dcgan.model import load_sampler
-from dcgan.train import Dcgan
+from dcgan.trainer import build_training
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
 from ganvas.files import sha256
@@ -110,7 +110,7 @@ def test_a_tutorials_system_is_shared_as_its_training_ends(train, tmp_path):
         "--image-size 16 --channels 3 --conditional",
         "--gan-loss lsgan --label-smoothing 0.1",
         "--gan-loss hinge --step-order fresh",
-        "--step-order keras --latent uniform --start glorot",
+        "--step-order keras --latent uniform --init glorot",
         "--ema 0 --pixel-range unit --leave-out 40 --precision bf16",
         "--preset dcgan-5x5 --extra-layers 1 --base-channels 8 --norm batch --leave-out 100",
         "--preset mlp --norm none",
@@ -157,12 +157,12 @@ def test_a_relative_folder_is_found_from_every_other(dcgan, folder_writer, tmp_p
 def test_samples_have_a_class_in_each_column_as_long_as_there_are_columns(tmp_path, monkeypatch, K):
     asked = []
     monkeypatch.setattr(
-        "dcgan.train.Sampler.draw", lambda self, z, labels: asked.append(labels) or torch.zeros(80, 1, 16, 16).byte()
+        "dcgan.trainer.Sampler.draw", lambda self, z, labels: asked.append(labels) or torch.zeros(80, 1, 16, 16).byte()
     )
     config = DcganConfig()
     config = replace(config, model=replace(config.model, conditional=True, base_channels=4))
     data = ImageSet(torch.zeros(200, 1, 16, 16).byte(), torch.arange(200) % K, tuple(map(str, range(K))), "own", "")
-    Dcgan(config, data, make_fabric(HardwareConfig(device="cpu")), tmp_path).sample()
+    build_training(config, data, tmp_path, make_fabric(HardwareConfig(device="cpu"))).trainable.sample()
     sheet = asked[0].view(8, 10)
     if K <= 10:
         assert sheet[0].tolist() == [column % K for column in range(10)]
@@ -252,7 +252,7 @@ def test_where_a_classifier_is_at_hand_few_classes_are_recorded_and_warned_of(tr
         def predict(self, images):
             return torch.ones(len(images), dtype=torch.long), torch.ones(len(images))
 
-    monkeypatch.setattr("dcgan.train.find_cached", lambda data: OnlyOnes())
+    monkeypatch.setattr("dcgan.trainer.find_cached", lambda data: OnlyOnes())
     code, _, err = train(tmp_path / "run")
     assert code == 0
     assert err.count("Mode collapse") == 1

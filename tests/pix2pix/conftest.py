@@ -46,10 +46,10 @@ def own_pairs(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(pairs, tmp_path_factory):
+def trained(pairs, tmp_path_factory, with_hidden_options):
     """A finished run that tests only read."""
     run = tmp_path_factory.mktemp("runs") / "trained"
-    assert main(["train", "--data", str(pairs), "--out", str(run), *TINY]) == 0
+    assert main(with_hidden_options("pix2pix", ["train", "--data", str(pairs), "--out", str(run), *TINY])) == 0
     return run
 
 

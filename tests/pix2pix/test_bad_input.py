@@ -125,7 +125,7 @@ class TestOptions:
             (["--beta1", "1"], "beta1 is 1.0"),
             (["--image-size", "4"], "--image-size is 4"),
             (["--gan-loss", "wgangp"], "--discriminator-norm"),
-            (["--lambda-gan", "0", "--lambda-l1", "0"], "nothing to train by"),
+            (["--lambda-gan", "0", "--lambda-l1", "0"], "nothing to train with"),
             (["--patch-layers", "4"], "--image-size 32 is too small"),
             (["--load-size", "16"], "--load-size 16 is smaller"),
             (["--decay-steps", "7"], "--decay-steps 7 is more than --steps 6"),
@@ -283,7 +283,7 @@ class TestResume:
         return pix2pix("train", "--out", run, "--resume", "--steps", 8)
 
     def test_nothing_there(self, pix2pix, tmp_path):
-        refused(self.resume(pix2pix, tmp_path / "run"), "is no run that could be resumed")
+        refused(self.resume(pix2pix, tmp_path / "run"), "config.json: there is no such file")
 
     def test_a_model_without_checkpoints(self, pix2pix, run_copy):
         shutil.rmtree(run_copy / "checkpoints")

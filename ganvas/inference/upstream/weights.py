@@ -335,7 +335,10 @@ def _discriminator(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork
     layers = len([n for n in numbers if weights.get(f"{prefix}.{n}.weight", first[0]).ndim == 4]) - 2
     network = build_empty(
         lambda: make_discriminator(
-            kind, first.shape[1], base_channels=first.shape[0], num_layers=min(max(1, layers), MAX_LEVELS), norm=norm
+            first.shape[1],
+            base_channels=first.shape[0],
+            num_layers=0 if kind == "pixel" else min(max(1, layers), MAX_LEVELS),
+            norm=norm,
         )
     )
     _fill(network, _discriminator_modules(kind, layers), weights, path, norm)

@@ -9,14 +9,14 @@ from PIL import Image
 
 from cyclegan.config import CycleGanConfig
 from cyclegan.config import DataConfig as DomainData
-from cyclegan.train import with_channels as domain_channels
+from cyclegan.trainer import with_channels as domain_channels
 from data_scripts.__main__ import main as data_scripts
 from ganvas.data.channels import MAX_SAMPLED
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import UnpairedDataset
 from ganvas.errors import UserError
 from pix2pix.config import DataConfig, Pix2PixConfig
-from pix2pix.train import with_channels
+from pix2pix.trainer import with_channels
 
 MODES = {1: "L", 3: "RGB"}
 

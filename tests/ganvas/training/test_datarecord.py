@@ -1,6 +1,7 @@
 """What a run learned from, compared when it is resumed: files by name and size."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from ganvas.data.listing import Files, Names
 from ganvas.data.shards import Members
 from ganvas.errors import UserError
+from ganvas.log import logger
 from ganvas.training import datarecord
 from ganvas.training.datarecord import DataPart, DataRecord, check_record, record_files, write_record
 
@@ -33,9 +35,15 @@ def record(root):
 
 
 def check(tmp_path, root):
-    said = []
-    check_record(tmp_path / "run", record(root), said.append)
-    return said
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        check_record(tmp_path / "run", record(root))
+    finally:
+        logger.removeHandler(handler)
+    return messages
 
 
 @pytest.fixture
@@ -118,7 +126,7 @@ def test_the_order_of_the_files_counts(tmp_path):
     one, other = (record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}) for names in ("ab", "ba"))
     write_record(tmp_path / "run", one)
     with pytest.raises(UserError, match="is not the data"):
-        check_record(tmp_path / "run", other, print)
+        check_record(tmp_path / "run", other)
 
 
 def test_members_of_shards_count_by_shard_name_and_size(tmp_path):
@@ -129,16 +137,14 @@ def test_members_of_shards_count_by_shard_name_and_size(tmp_path):
     assert listing([0, 512, 7], [1, 512, 8]) == [("train-0.tar/x.png", 7), ("train-1.tar/y.png", 8)]
 
 
-def test_other_content_without_files(tmp_path):
+def test_other_content_without_files(tmp_path, caplog):
     part = DataPart(training=True, summary="2 images", order="", content="1")
     write_record(tmp_path, DataRecord("digits", {"train": part}))
-    said = []
     check_record(
         tmp_path,
         DataRecord("digits", {"train": DataPart(training=True, summary="2 images", order="", content="2")}),
-        said.append,
     )
-    assert "train: other content" in said[0]
+    assert "train: other content" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("content", [None, "{}", "[]", '{"place": "x", "parts": {"train": {"files": 3}}}'])
@@ -146,11 +152,11 @@ def test_a_record_that_is_missing_or_damaged(tmp_path, root, content):
     if content is not None:
         (tmp_path / "data.json").write_text(content)
     with pytest.raises(UserError, match=r"data\.json"):
-        check_record(tmp_path, record(root), print)
+        check_record(tmp_path, record(root))
 
 
 def test_names_that_are_no_text_are_recorded(tmp_path):
     names = ["\udcff.png"]  # a byte that is not UTF-8, as Python reads it from a disk
     write_record(tmp_path, record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}))
-    check_record(tmp_path, record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}), print)
+    check_record(tmp_path, record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}))
     assert json.loads((tmp_path / "data.json").read_text())["parts"]["train a"]["sizes"] == {"\\xff.png": -1}

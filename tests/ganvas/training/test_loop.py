@@ -16,13 +16,22 @@ from torch import nn
 
 from ganvas.data.decode import read_image
 from ganvas.errors import UserError, WriteError
+from ganvas.log import shown_log
 from ganvas.training import checkpoint as checkpoint_module
-from ganvas.training.checkpoint import Checkpoint, environment, list_checkpoints, load_checkpoint, save_checkpoint
+from ganvas.training.batches import DataSpec
+from ganvas.training.checkpoint import (
+    Checkpoint,
+    environment,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from ganvas.training.config import LoggingConfig, ScheduleConfig
-from ganvas.training.logging import RunLog
-from ganvas.training.loop import Data, _compare_environment, newest_whole_checkpoint, train
-from ganvas.training.monitors import Sight
+from ganvas.training.loop import train
+from ganvas.training.monitors import HealthReport
 from ganvas.training.optimizer import Adam
+from ganvas.training.records import RunRecords
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -55,13 +64,18 @@ class Toy:
         self.run, self.scores, self.saved, self.hook, self.lrs = run, list(scores), [], lambda step: None, []
         self.steps, self.done, self.losses, self.looks = 0, 0, [], []
         self.mode, self.seen = 255, 0
+        self.per_process = {}
+
+    @property
+    def stateful(self):
+        return {"G": self.networks["G"], "G.adam": self.optimizers["G"], **self.per_process}
 
     def step(self, batch):
         loss = self.networks["G"](batch["source"]).square().mean()
         self.optimizers["G"].zero_grad()
         loss.backward()
         self.optimizers["G"].step()
-        self.lrs.append(self.optimizers["G"].param_groups[0]["lr"])
+        self.lrs.append(self.optimizers["G"].lr)
         self.steps += 1
         self.done += 1
         self.hook(self.steps)
@@ -76,11 +90,11 @@ class Toy:
     def sample(self):
         return np.full((8, 8, 3), self.mode, np.uint8)
 
-    def watch(self, losses):
+    def check_health(self, losses):
         torch.rand(7)
         self.looks.append(losses["loss_g"])
         self.seen += 1
-        return Sight({"diversity": 0.25}, ["all alike"] if self.steps == 8 else [])
+        return HealthReport({"diversity": 0.25}, ["all alike"] if self.steps == 8 else [])
 
     def save_model(self, step, metrics):
         self.saved.append(step)
@@ -136,17 +150,18 @@ def run_toy(
     if hook:
         toy.hook = hook
     data = data or Numbers(5)
-    outcome = train(
-        toy,
-        Data(data, 5, batch_size, 0),
-        fabric=Fabric(accelerator="cpu", devices=1),
-        run=run,
-        seed=3,
-        schedule_config=schedule or ScheduleConfig(steps=steps),
-        logging=LoggingConfig(log, sample, save, keep),
-        hyperparameters={"lr": 0.01},
-        resume_from=newest_whole_checkpoint(run, print) if resume else None,
-    )
+    with shown_log():
+        outcome = train(
+            toy,
+            DataSpec(data, 5, batch_size, 0),
+            fabric=Fabric(accelerator="cpu", devices=1),
+            run=run,
+            seed=3,
+            schedule_config=schedule or ScheduleConfig(steps=steps),
+            logging=LoggingConfig(log, sample, save, keep),
+            hyperparameters={"lr": 0.01},
+            resume_from=load_newest_checkpoint(run) if resume else None,
+        )
     return toy, outcome, data
 
 
@@ -161,7 +176,7 @@ def lines(run):
 def test_a_run_leaves_its_records(tmp_path, capsys):
     toy, outcome, _ = run_toy(tmp_path / "run")
     assert outcome.complete
-    assert outcome.progress.step == 12
+    assert outcome.state.step == 12
     assert [line["step"] for line in lines(tmp_path / "run") if "loss_g" in line] == [2, 4, 6, 8, 10, 12]
     assert [line["step"] for line in lines(tmp_path / "run") if line.get("diversity") == 0.25] == [4, 8, 12]
     assert [line for line in lines(tmp_path / "run") if "warning" in line] == [{"step": 8, "warning": "all alike"}]
@@ -228,13 +243,13 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(tmp_path, number):
     before = signal.getsignal(number)
     toy, outcome, _ = run_toy(tmp_path / "run", hook=ask, scores=[0.5, 0.1])
     assert toy.saved == [4]  # the stop itself is no validation: it would change which model is the best
-    assert (outcome.complete, outcome.progress.step, outcome.signal_number) == (False, 5, number)
+    assert (outcome.complete, outcome.state.step, outcome.signal_number) == (False, 5, number)
     assert signal.getsignal(number) is before
     assert list_checkpoints(tmp_path / "run")[-1].name == "step-00000005"
     unbroken, whole, _ = run_toy(tmp_path / "unbroken", scores=[0.5, 0.2, 0.3])
     resumed, outcome, data = run_toy(tmp_path / "run", resume=True, scores=[0.2, 0.3])
     assert outcome.complete
-    assert outcome.progress.best_step == whole.progress.best_step == 8
+    assert outcome.state.best_step == whole.state.best_step == 8
     assert len(data.asked) == 2 * 7
     assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
 
@@ -258,7 +273,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint_good(
         patch.setattr(Toy, "__init__", remember)
         with pytest.raises(UserError, match=r"loss_g became non-finite between steps 7 and 8.*step-00000004"):
             run_toy(tmp_path / "run", hook=poison)
-    checkpoint = newest_whole_checkpoint(tmp_path / "run", print)
+    checkpoint = load_newest_checkpoint(tmp_path / "run")
     assert checkpoint.step == 4
     assert all(torch.isfinite(value).all() for value in checkpoint.tensors["G"].values())
 
@@ -273,7 +288,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     original = Toy.__init__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Toy, "__init__", lambda self, *a, **k: (original(self, *a, **k), toys.append(self))[0])
-        with pytest.raises(UserError, match="weights of G became non-finite at step 4"):
+        with pytest.raises(UserError, match="G has non-finite values after step 4"):
             run_toy(tmp_path / "run", hook=poison)
     assert list_checkpoints(tmp_path / "run") == []
 
@@ -307,25 +322,25 @@ def test_a_batch_that_cannot_be_loaded_loses_no_step(tmp_path, capsys, error, ex
     assert outcome.complete
     assert len(data.asked) == 2 * (12 - done)
     assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
-    assert outcome.progress.best_step == whole.progress.best_step == 8
+    assert outcome.state.best_step == whole.state.best_step == 8
 
 
-@pytest.mark.parametrize("method", ["validate", "sample", "watch", "save_model"])
+@pytest.mark.parametrize("method", ["validate", "sample", "check_health", "save_model"])
 @pytest.mark.parametrize("error", [UserError("val.png: gone."), OSError(errno.ENOSPC, "No space left on device")])
 def test_an_error_after_a_step_loses_neither_the_step_nor_its_validation(tmp_path, method, error):
     def fail(*arguments):
         raise error
 
     run_toy(tmp_path / "unbroken", scores=[0.2, 0.5, 0.3])
-    before = newest_whole_checkpoint(tmp_path / "unbroken", print)
+    before = load_newest_checkpoint(tmp_path / "unbroken")
     with pytest.raises(type(error)):
         run_toy(tmp_path / "run", scores=[0.2], spoil=lambda toy: setattr(toy, method, fail))
     (folder,) = list_checkpoints(tmp_path / "run")
     assert folder.name == "step-00000004"
     again = method in ("validate", "save_model")  # the validation comes before the samples
     toy, outcome, _ = run_toy(tmp_path / "run", resume=True, scores=[0.2, 0.5, 0.3] if again else [0.5, 0.3])
-    assert (toy.saved, outcome.progress.best_step) == ([4] if again else [], 4)
-    after = newest_whole_checkpoint(tmp_path / "run", print)
+    assert (toy.saved, outcome.state.best_step) == ([4] if again else [], 4)
+    after = load_newest_checkpoint(tmp_path / "run")
     for name, tensors in before.tensors.items():
         assert all(torch.equal(value, after.tensors[name][key]) for key, value in tensors.items()), name
     ignored = {"seconds", "model_state"}  # the sheet and the look of step 4 are not repeated
@@ -365,13 +380,13 @@ def test_moments_and_buffers_that_are_not_finite_are_never_saved(tmp_path, spoil
     def poison(toy):
         def hook(step):
             if step == 4:
-                state = next(iter(toy.optimizers["G"].state.values()))
-                (toy.networks["G"].extra if spoiled == "buffer" else state[spoiled]).fill_(np.inf)
+                moments = toy.optimizers["G"].state_dict()
+                (toy.networks["G"].extra if spoiled == "buffer" else moments[f"0.bias.{spoiled}"]).fill_(np.inf)
 
         toy.networks["G"].register_buffer("extra", torch.zeros(2))
         toy.hook = hook
 
-    with pytest.raises(UserError, match=r"of G became non-finite at step 4\..*There is no checkpoint yet"):
+    with pytest.raises(UserError, match=r"G.* has non-finite values after step 4\..*There is no checkpoint yet"):
         run_toy(tmp_path / "run", spoil=poison)
     assert list_checkpoints(tmp_path / "run") == []
 
@@ -386,12 +401,12 @@ def test_a_validation_that_is_not_finite_never_counts(tmp_path, capsys, bad, pla
     toy, outcome, _ = run_toy(tmp_path / "run", scores=scores)
     assert outcome.complete
     assert toy.saved == saved  # before the first good validation the newest is the model
-    assert (outcome.progress.best_step, outcome.progress.best_metrics) == (best, {"val_l1": scores[best // 4 - 1]})
+    assert (outcome.state.best_step, outcome.state.best_metrics) == (best, {"val_l1": scores[best // 4 - 1]})
     assert capsys.readouterr().err.count(f"The validation failed: val_l1 is {bad}") == 1
     assert [line["step"] for line in lines(tmp_path / "run") if "val_l1" in line] == [
         step for step, score in zip((4, 8, 12), scores, strict=True) if np.isfinite(score)
     ]
-    assert newest_whole_checkpoint(tmp_path / "run", print).state["plateau"]["waited"] == (1 if place == 0 else 0)
+    assert load_newest_checkpoint(tmp_path / "run").state["plateau"]["waited"] == (1 if place == 0 else 0)
 
 
 @pytest.mark.parametrize("stop", [3, 4, 5, 7])
@@ -411,7 +426,7 @@ def test_epochs_go_on_from_the_images_seen_when_a_step_takes_more_or_fewer(tmp_p
     toy, outcome, rest = run_toy(tmp_path / "run", schedule=schedule, batch_size=after, resume=True, save=100, log=1)
     left = per_epoch[after] - seen // after + (4 - epoch - 1) * per_epoch[after]
     assert outcome.complete
-    assert (toy.steps, outcome.progress.step) == (left, stop + left)
+    assert (toy.steps, outcome.state.step) == (left, stop + left)
     asked = [*first.asked, *rest.asked]
     for number in range(4):
         found = [index for each, index in asked if each == number]
@@ -447,7 +462,7 @@ if (RANK, sys.argv[2]) == (0, "validation"):
     toy.validate = lambda: 1 / 0
 options = dict(fabric=fabric, run=run, seed=3, schedule_config=ScheduleConfig(steps=12), hyperparameters={})
 try:
-    train(toy, Data(data, 5, 2, 0), logging=LoggingConfig(2, 4, 4, 2), **options)
+    train(toy, DataSpec(data, 5, 2, 0), logging=LoggingConfig(2, 4, 4, 2), **options)
 except (UserError, ZeroDivisionError) as error:
     (run / f"said-{RANK}").write_text(str(error))
 """
@@ -479,14 +494,14 @@ def test_processes_stop_together_and_save(tmp_path, kind, step, first, second):
     said = (tmp_path / "run" / "said-1").read_text()
     assert second in said
     assert f"Everything up to step {step} is saved" in said
-    assert newest_whole_checkpoint(tmp_path / "run", print).step == step
+    assert load_newest_checkpoint(tmp_path / "run").step == step
 
 
 def test_the_best_model_and_its_checkpoint_are_kept(tmp_path):
     toy, outcome, _ = run_toy(tmp_path / "run", steps=10, save=2, keep=1, scores=[0.5, 0.3, 0.4, 0.6, 0.31])
     assert toy.saved == [2, 4]
-    assert outcome.progress.best_step == 4
-    assert outcome.progress.best_metrics == {"val_l1": 0.3}
+    assert outcome.state.best_step == 4
+    assert outcome.state.best_metrics == {"val_l1": 0.3}
     assert [p.name for p in list_checkpoints(tmp_path / "run")] == ["step-00000004", "step-00000010"]
 
 
@@ -511,29 +526,27 @@ def damage(file):
     file.write_bytes(bytes(content))
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog):
     unbroken, _, _ = run_toy(tmp_path / "run", save=2)
     damage(list_checkpoints(tmp_path / "run")[-1] / "G.safetensors")
-    said = []
-    checkpoint = newest_whole_checkpoint(tmp_path / "run", said.append)
-    assert checkpoint.step == 10
-    assert "step-00000012" in said[0]
-    assert "damaged" in said[0]
+    assert load_newest_checkpoint(tmp_path / "run").step == 10
+    assert "step-00000012" in caplog.messages[-1]
+    assert "damaged" in caplog.messages[-1]
     resumed, _, _ = run_toy(tmp_path / "run", save=2, resume=True)
     assert torch.equal(weights(unbroken)["0.weight"], weights(resumed)["0.weight"])
-    assert newest_whole_checkpoint(tmp_path / "run", print).step == 12
+    assert load_newest_checkpoint(tmp_path / "run").step == 12
 
 
 def test_what_was_skipped_is_counted_over_deaths_and_resumes_and_never_reaches_the_step(tmp_path, caplog):
     options = {"steps": 10, "batch_size": 1}
     _, whole, _ = run_toy(tmp_path / "whole", data=Holed(5), scores=[0.5, 0.6, 0.4], **options)
-    assert whole.progress.skipped == 2  # once in each of two epochs
-    assert whole.progress.best_step == 10
+    assert whole.state.skipped == 2  # once in each of two epochs
+    assert whole.state.best_step == 10
     assert caplog.messages.count("Skipped: 2: bad") == 1
     with pytest.raises(UserError):
         run_toy(tmp_path / "run", data=Holed(5), hook=_stop_at_7, scores=[0.5], **options)
     _, resumed, _ = run_toy(tmp_path / "run", data=Holed(5), resume=True, scores=[0.6, 0.4], **options)
-    assert resumed.progress.skipped == 2
+    assert resumed.state.skipped == 2
 
 
 def _stop_at_7(step):
@@ -555,7 +568,7 @@ def test_samples_are_drawn_in_the_mode_that_the_validation_of_their_step_chose(t
     run_toy(tmp_path / "run", sample=2, save=4)
     modes = [int(read_image(path)[0, 0, 0]) for path in sorted((tmp_path / "run/samples").iterdir())]
     assert modes == [255, 4, 4, 8, 8, 12]  # before the first validation, that of the start
-    checkpoint = newest_whole_checkpoint(tmp_path / "run", print)
+    checkpoint = load_newest_checkpoint(tmp_path / "run")
     assert checkpoint.state["model_state"]["mode"] == 12
 
 
@@ -577,31 +590,29 @@ def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(tmp_path, dea
     assert samples(tmp_path / "run") == samples(tmp_path / "unbroken")
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_from_its_first_step(tmp_path):
-    lines = []
-    assert newest_whole_checkpoint(tmp_path, lines.append) is None
-    assert lines == [f"{tmp_path}: has no checkpoint yet; training starts from its first step."]
+def test_a_run_killed_before_its_first_checkpoint_starts_from_its_first_step(tmp_path, caplog):
+    assert load_newest_checkpoint(tmp_path) is None
+    assert caplog.messages == [f"{tmp_path}: has no checkpoint yet; training starts from its first step."]
 
 
 def test_a_model_without_checkpoints_is_not_trained_again(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"training": {"step": 5}}')
     with pytest.raises(UserError, match="has a model, but no checkpoint to resume from"):
-        newest_whole_checkpoint(tmp_path, print, first_save=4)
+        load_newest_checkpoint(tmp_path, first_save=4)
     # Killed between its first model and its first checkpoint.
-    assert newest_whole_checkpoint(tmp_path, print, first_save=5) is None
+    assert load_newest_checkpoint(tmp_path, first_save=5) is None
 
 
-def test_the_thread_count_is_restored_and_other_differences_are_told(tmp_path):
+def test_the_thread_count_is_restored_and_other_differences_are_logged(tmp_path, caplog):
     run_toy(tmp_path / "run", steps=4)
-    folder = list_checkpoints(tmp_path / "run")[-1]
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
+    caplog.clear()
     try:
-        said = []
-        newest_whole_checkpoint(folder.parent.parent, said.append)
+        load_newest_checkpoint(tmp_path / "run")
         assert torch.get_num_threads() == before
-        assert said == []
+        assert caplog.messages == []
     finally:
         torch.set_num_threads(before)
 
@@ -630,22 +641,26 @@ def test_a_checkpoint_of_another_form_is_one_message(tmp_path, change):
 
 
 @pytest.mark.parametrize("threads", [10**9, 0, -1, "2", 2.5])
-def test_a_thread_count_that_cannot_be_is_not_set(threads):
+def test_an_impossible_thread_count_is_not_restored(tmp_path, monkeypatch, caplog, threads):
     before = torch.get_num_threads()
-    _compare_environment(Checkpoint(3, {}, {}, environment() | {"threads": threads}), lambda line: None)
+    monkeypatch.setattr(checkpoint_module, "environment", lambda: environment() | {"threads": threads})
+    save_checkpoint(tmp_path, Checkpoint(3, {"G": {"w": torch.zeros(1)}}, {}))
+    monkeypatch.undo()
+    load_newest_checkpoint(tmp_path)
     assert torch.get_num_threads() == before
+    assert f"threads {threads} → {before}" in caplog.text
 
 
 def test_lines_that_break_a_reader_are_cut_from_the_log(tmp_path):
     good = ['{"step": 1, "loss": 1}', '{"step": 3}']
     bad = ["[" * 100_000, '{"step": ' + "9" * 5000 + "}", "[1]", "5", '{"step": null}', '{"st']
     (tmp_path / "metrics.jsonl").write_text("\n".join([good[0], *bad, good[1], '{"step": 4}']))
-    RunLog(tmp_path, 3, 10, {}).close()
+    RunRecords(tmp_path, 3, 10, {}).close()
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == good
 
 
 def test_options_that_are_not_utf8_reach_tensorboard_as_escapes(tmp_path):
-    log = RunLog(tmp_path, 0, 10, {"data.data": "na\udcefve"})
+    log = RunRecords(tmp_path, 0, 10, {"data.data": "na\udcefve"})
     log.final_metrics({"l1": 0.5})
     log.close()
     assert any(rb"na\udcefve" in events.read_bytes() for events in tmp_path.glob("events.*"))

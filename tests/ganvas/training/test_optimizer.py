@@ -52,13 +52,13 @@ def test_moments_survive_a_round_trip_through_another_layout(before, after):
 
     half = Adam(broken.named_parameters(), 0.01)
     steps(broken, half, gradients[:2])
-    moments = {name: value.contiguous().clone() for name, value in half.named_moments().items()}
+    moments = {name: value.contiguous().clone() for name, value in half.state_dict().items()}
     assert moments["weight.exp_avg"].shape == (6, 4, 4, 4)
 
     resumed = nn.Conv2d(4, 6, 4, bias=False).to(memory_format=after)
     resumed.load_state_dict(broken.state_dict())
     rest = Adam(resumed.named_parameters(), 0.01)
-    rest.load_named_moments(moments)
+    rest.load_state_dict(moments)
     steps(resumed, rest, gradients[2:])
     torch.testing.assert_close(resumed.weight, unbroken.weight, rtol=0, atol=0)
 
@@ -72,9 +72,9 @@ def test_restored_moments_lie_where_their_parameter_lies():
     optimizer.step()
     elsewhere = nn.Conv2d(3, 4, 3, device="meta")
     restored = Adam(elsewhere.named_parameters(), 0.01)
-    restored.load_named_moments(optimizer.named_moments())
-    found = restored.named_moments()
-    assert found.keys() == optimizer.named_moments().keys()
+    restored.load_state_dict(optimizer.state_dict())
+    found = restored.state_dict()
+    assert found.keys() == optimizer.state_dict().keys()
     assert {value.device.type for value in found.values()} == {"meta"}
 
 
@@ -86,11 +86,11 @@ def test_restored_moments_are_copies():
         for name, p in layer.named_parameters()
         for key in ("step", "exp_avg", "exp_avg_sq")
     }
-    optimizer.load_named_moments(moments)
+    optimizer.load_state_dict(moments)
     for p in layer.parameters():
         p.grad = torch.ones_like(p)
     optimizer.step()
-    assert optimizer.named_moments()["weight.step"] == 2
+    assert optimizer.state_dict()["weight.step"] == 2
     assert moments["weight.step"] == 1
 
 
@@ -101,9 +101,9 @@ def test_moments_of_another_network_are_refused():
         p.grad = torch.ones_like(p)
     optimizer.step()
     with pytest.raises(ValueError, match=r"exp_avg of weight is \(4, 3, 3, 3\)"):
-        Adam(b.named_parameters(), 0.01).load_named_moments(optimizer.named_moments())
+        Adam(b.named_parameters(), 0.01).load_state_dict(optimizer.state_dict())
     with pytest.raises(ValueError, match="does not have"):
-        Adam(nn.Sequential(b).named_parameters(), 0.01).load_named_moments(optimizer.named_moments())
+        Adam(nn.Sequential(b).named_parameters(), 0.01).load_state_dict(optimizer.state_dict())
 
 
 def test_a_parameter_without_gradient_stays():
