@@ -20,7 +20,7 @@ import tyro
 from benchmarks.common import has_begun
 from dcgan.classifier import FeatureClassifier, cached_classifier
 from dcgan.data import load_images
-from dcgan.evaluate import coverage_and_entropy
+from dcgan.evaluation import coverage_and_entropy
 from dcgan.model import load_sampler
 from ganvas.console import run_command
 from ganvas.json_files import read_json, write_json

@@ -108,6 +108,37 @@ def resume(
     )
 
 
+def evaluate(
+    model: str | PathLike[str],
+    data: str | PathLike[str],
+    *,
+    split: Literal["train", "val", "test"] = "test",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    generator: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Score a model on a dataset, one image at a time.
+
+    Args:
+        model: A run, a checkpoint or a model folder.
+        data: The dataset's folder.
+        split: Which of its splits.
+        device: Where to compute.
+        generator: For a model that was trained with your own generator: an instance of its class.
+
+    Returns:
+        What ``cyclegan evaluate --json`` prints.
+
+    Raises:
+        ganvas.UserError: There is no model or no data, or an image cannot be read.
+
+    Example:
+        >>> cyclegan.evaluate("runs/zebra", data="datasets/horse2zebra")["metrics"]  # doctest: +SKIP
+    """
+    from cyclegan.evaluation import evaluate as evaluate_model
+
+    return evaluate_model(Path(model), data=Path(data), split=split, device=device, generator=generator)
+
+
 def _pair(networks: nn.Module | tuple[nn.Module, nn.Module] | None) -> tuple[nn.Module, nn.Module] | None:
     """Return networks for both directions; one network is copied."""
     from torch import nn

@@ -79,7 +79,7 @@ def _translate(command: Translate) -> int:
 
 
 def _evaluate(command: Evaluate) -> int:
-    from cyclegan.evaluate import evaluate
+    from cyclegan.evaluation import evaluate
 
     return run_evaluate(command.options, partial(evaluate, limit=command.limit), sheet_rows=4)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dcgan.model import Sampler
     from ganvas.training.run import TrainResult
 
-__all__ = ["evaluate", "load", "resume", "train"]
+__all__ = ["load", "resume", "train"]
 
 
 def train(

@@ -137,7 +137,7 @@ def _sample(command: Sample) -> int:
 
 
 def _evaluate(command: Evaluate) -> int:
-    from dcgan.evaluate import run_evaluate
+    from dcgan.evaluation import run_evaluate
 
     return run_evaluate(command)
 

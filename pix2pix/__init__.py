@@ -103,3 +103,34 @@ def resume(
         discriminator=discriminator,
         losses=losses,
     )
+
+
+def evaluate(
+    model: str | PathLike[str],
+    data: str | PathLike[str],
+    *,
+    split: Literal["train", "val", "test"] = "test",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    generator: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Score a model on a dataset, one image at a time.
+
+    Args:
+        model: A run, a checkpoint or a model folder.
+        data: The dataset's folder.
+        split: Which of its splits.
+        device: Where to compute.
+        generator: For a model that was trained with your own generator: an instance of its class.
+
+    Returns:
+        What ``pix2pix evaluate --json`` prints.
+
+    Raises:
+        ganvas.UserError: There is no model or no data, or an image cannot be read.
+
+    Example:
+        >>> pix2pix.evaluate("runs/earth", data="datasets/earth")["metrics"]["l1"]["mean"]  # doctest: +SKIP
+    """
+    from pix2pix.evaluation import evaluate as evaluate_model
+
+    return evaluate_model(Path(model), data=Path(data), split=split, device=device, generator=generator)

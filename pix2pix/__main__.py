@@ -81,7 +81,7 @@ def _translate(command: Translate) -> int:
 
 
 def _evaluate(command: Evaluate) -> int:
-    from pix2pix.evaluate import evaluate
+    from pix2pix.evaluation import evaluate
 
     return run_evaluate(command.options, evaluate, sheet_rows=8, out=command.out)
 

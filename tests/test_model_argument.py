@@ -250,8 +250,8 @@ class TestSampler:
     def test_evaluate(self, runs, used, in_process, monkeypatch, form):
         run, measured = runs["dcgan"], []
         nothing = {"pictures": 50, "compared": 50, "classifier": {}, "metrics": {}, "ceiling": {}}
-        monkeypatch.setattr("dcgan.evaluate.cached_classifier", lambda train, test: None)
-        monkeypatch.setattr("dcgan.evaluate.measure", lambda fake, *others: measured.append(fake) or nothing)
+        monkeypatch.setattr("dcgan.evaluation.cached_classifier", lambda train, test: None)
+        monkeypatch.setattr("dcgan.evaluation.measure", lambda fake, *others: measured.append(fake) or nothing)
         code, out, err = in_process(dcgan)("evaluate", run.path(form), "--samples", 50, "--json", "--device", "cpu")
         assert code == 0, err
         assert json.loads(out)["data"] == str(run.data)  # as the run's config.json says

@@ -41,7 +41,7 @@ def run_evaluate(
 
     Args:
         options: The command's options.
-        evaluate: The module's function `evaluate`.
+        evaluate: The module's function, such as `pix2pix.evaluate`.
         sheet_rows: Most rows of the sheet, of each direction.
         out: Folder for the translations.
 

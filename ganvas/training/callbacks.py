@@ -32,15 +32,9 @@ class Callbacks:
 
     Attributes:
         stop_requested: Whether one of them raised `StopTraining`.
-
-    Raises:
-        TypeError: An object has none of the methods.
     """
 
     def __init__(self, callbacks: Sequence[object]) -> None:
-        for callback in callbacks:
-            if not any(callable(getattr(callback, method, None)) for method in METHODS):
-                raise TypeError(f"{callback!r} is not a callback: it has none of {', '.join(METHODS)}")
         self._callbacks = callbacks
         self.stop_requested = False
 
@@ -52,6 +46,17 @@ class Callbacks:
                     function(*arguments)
             except StopTraining:
                 self.stop_requested = True
+
+
+def require_callbacks(callbacks: Sequence[object]) -> None:
+    """Check that objects are callbacks.
+
+    Raises:
+        TypeError: One has none of the methods.
+    """
+    for callback in callbacks:
+        if not any(callable(getattr(callback, method, None)) for method in METHODS):
+            raise TypeError(f"{callback!r} is not a callback: it has none of {', '.join(METHODS)}")
 
 
 class TensorBoard:

@@ -22,6 +22,7 @@ from ganvas.json_files import write_json
 from ganvas.log import logger
 from ganvas.options import COMMAND, to_json
 from ganvas.training.batches import DataSpec
+from ganvas.training.callbacks import Callbacks, require_callbacks
 from ganvas.training.checkpoint import load_newest_checkpoint
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record
@@ -120,6 +121,7 @@ def run_training(
     Raises:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
+    require_callbacks(callbacks)
     _check_folder(run, resume)
     checkpoint = load_newest_checkpoint(run, first_save=config.logging.save_every_steps) if resume else None
     fabric = make_fabric(config.hardware)
@@ -165,9 +167,7 @@ def run_training(
     result = TrainResult(run, state.step, state.best_metrics or {}, loop_result.complete, signal_number, load_model)
     if fabric.is_global_zero:
         _log_summary(program, loop_result, run)
-        for callback in callbacks:
-            if function := getattr(callback, "on_train_end", None):
-                function(result)
+        Callbacks(callbacks).notify("on_train_end", result)
     return result
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan.evaluate import evaluate
+from cyclegan.evaluation import evaluate
 from ganvas.data.decode import read_image
 from ganvas.data.tensors import to_array, to_tensor
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
@@ -258,7 +258,7 @@ def test_one_image_has_no_interval(cyclegan, trained, domains):
 
 
 def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, trained, domains, tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclegan.evaluate.load_model", None)  # calling it would be another error
+    monkeypatch.setattr("cyclegan.evaluation.load_model", None)  # calling it would be another error
     code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
     assert code == 2
     assert "sheet.txt: .txt is no image format" in err

@@ -15,7 +15,7 @@ from dcgan.__main__ import main
 from dcgan.classifier import cached_classifier, train_classifier
 from dcgan.config import DcganConfig
 from dcgan.data import ImageSet, load_images
-from dcgan.evaluate import coverage_and_entropy, measure
+from dcgan.evaluation import coverage_and_entropy, measure
 from dcgan.labels import LABELS
 from dcgan.model import DigitModelConfig, build, save_sampler
 from ganvas.json_files import write_json
@@ -287,7 +287,7 @@ def test_named_sets_are_read_where_the_training_read_them(evaluate, folder, tmp_
         asked.append((data, root))
         return load_images(str(folder), split)
 
-    monkeypatch.setattr("dcgan.evaluate.load_images", opened)
+    monkeypatch.setattr("dcgan.evaluation.load_images", opened)
     code, _, err = evaluate(run, *(["--data-root", tmp_path / "other"] if given else []))
     assert code == 0, err
     assert set(asked) == {("mnist", tmp_path / "other" if given else root if there else None)}
@@ -328,7 +328,7 @@ def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
         assert np.asarray(image).std() > 0
 
 
-@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "dcgan.evaluate.write_image"])
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "dcgan.evaluation.write_image"])
 def test_figures_are_printed_before_a_full_disk_is_told(evaluate, run, tmp_path, full_disk, writer):
     full_disk(writer)
     out_folder = tmp_path / "drawn"
@@ -340,7 +340,7 @@ def test_figures_are_printed_before_a_full_disk_is_told(evaluate, run, tmp_path,
 
 
 def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(evaluate, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("dcgan.evaluate.load_sampler", None)  # calling it would be another error
+    monkeypatch.setattr("dcgan.evaluation.load_sampler", None)  # calling it would be another error
     (tmp_path / "file").touch()
     for place, said in {"file": "is a file", "file/x": "cannot be written", "x.png": "is the name of an image"}.items():
         code, _, err = evaluate(run, "--out", tmp_path / place)

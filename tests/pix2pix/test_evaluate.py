@@ -20,7 +20,7 @@ from ganvas.data.paired import PairedDataset
 from ganvas.files import sha256
 from ganvas.inference.translator import Translator
 from ganvas.models.folder import load_model
-from pix2pix.evaluate import evaluate
+from pix2pix.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]
 PALETTE = {"land": [240, 240, 220], "water": [140, 200, 240]}
@@ -271,7 +271,7 @@ def test_a_model_of_another_kind_is_refused(pix2pix, trained, pairs, tmp_path, c
     ],
 )
 def test_a_bad_place_is_refused_before_the_work(pix2pix, pairs, tmp_path, monkeypatch, options, message):
-    monkeypatch.setattr("pix2pix.evaluate.load_model", None)  # calling it would be another error
+    monkeypatch.setattr("pix2pix.evaluation.load_model", None)  # calling it would be another error
     (tmp_path / "file").touch()
     code, _, err = pix2pix("evaluate", tmp_path, "--data", pairs, options[0], tmp_path / options[1])
     assert code == 2

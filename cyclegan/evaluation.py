@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclegan.baseline import DomainColors, match_colors
 from ganvas.data.listing import Files, describe_unread
@@ -41,6 +41,7 @@ def evaluate(
     limit: int | None = None,
     device: str = "auto",
     on_image: OnImage | None = None,
+    generator: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Score a model on a split of a dataset of two domains. One image is held in memory at a time.
 
@@ -59,7 +60,7 @@ def evaluate(
     Raises:
         UserError: The model does not have both directions, there is no dataset, or an image cannot be read.
     """
-    config, generators = load_model(Path(model), ("cyclegan",))
+    config, generators = load_model(Path(model), ("cyclegan",), generator)
     chosen_device, found = choose_device(device), find_domains(Path(data), split)
     a, b = (
         Domain(name, _evenly(files, limit), Translator(config, generators, direction=direction, device=chosen_device))

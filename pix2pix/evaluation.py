@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganvas.data.dataset_info import dataset_info
 from ganvas.data.encode import format_supports
@@ -42,6 +42,7 @@ def evaluate(
     split: str = "test",
     device: str = "auto",
     on_image: OnImage | None = None,
+    generator: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Score a model on a split of a dataset of pairs. One pair is held in memory at a time.
 
@@ -51,6 +52,7 @@ def evaluate(
         split: "train", "val" or "test".
         device: "auto", "cpu", "cuda" or "mps".
         on_image: Called with each image and its translation.
+        generator: For a model trained with a generator of the user's own: an instance of its class.
 
     Returns:
         What ``evaluate --json`` prints: "metrics" ("l1", "psnr", "ssim", "sliced_wasserstein") as {"mean", "low",
@@ -60,7 +62,7 @@ def evaluate(
     Raises:
         UserError: There is no model, there are no pairs, or an image cannot be read.
     """
-    config, generators = load_model(Path(model), ("pix2pix",))
+    config, generators = load_model(Path(model), ("pix2pix",), generator)
     translator = Translator(config, generators, device=choose_device(device))
     pairs = _open_pairs(translator, Path(data), split)
     if unread := describe_unread(pairs.pairs.unread):
