@@ -61,7 +61,7 @@ def test_the_model_translates_both_ways(trained):
 
 def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, domains):
     card = (trained / "model" / "README.md").read_text()
-    for said in ("Licence of the data: not stated", "Licence of the weights: not stated", "(sample.png)"):
+    for said in ("License of the data: not stated", "License of the weights: not stated", "(sample.png)"):
         assert said in card
     assert '"lambda_cycle": 10.0' in card
     assert str(domains.parent) not in card
@@ -149,7 +149,7 @@ def test_where_torch_cannot_compile_training_goes_on_with_one_warning(train, tra
     monkeypatch.setattr(torch, "compile", broken)
     code, _, err = train(tmp_path / "run", "--compile")
     assert code == 0, err
-    assert err.count("--compile: torch.compile does not work here (no C++ compiler). Going on without it.") == 1
+    assert err.count("--compile: torch.compile does not work here (no C++ compiler). Continuing without it.") == 1
     assert model_digest(tmp_path / "run") == model_digest(trained)
     done = re.search(r"Done: 6 steps in \S+ minutes, peak memory (\S+) GB\.", err)
     assert 0.1 < float(done.group(1)) < 50
@@ -256,12 +256,13 @@ def test_a_resumed_run_draws_the_samples_of_one_that_never_stopped(
 
 
 @pytest.fixture
-def build(tmp_path):
+def build(tmp_path, with_hidden_options):
     """Build the model as a training does, without a step."""
 
     def model(data, *options):
-        line = ["--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--precision", "fp32", *options]
-        config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, [*line, "--device", "cpu"]).options
+        line = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--device", "cpu"]
+        _, *line = with_hidden_options("cyclegan", [*line, "--precision", "fp32", *options])
+        config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, line).options
         config = trainer.with_channels(config)[0]
         return trainer.build_training(config, tmp_path / "run", make_fabric(config.hardware)).trainable
 

@@ -75,7 +75,7 @@ class TestData:
         folder = folder_writer(tmp_path / "set", classes=1, each=1)
         refused(
             self.train(dcgan, tmp_path, "--data", folder),
-            f"{folder}: leaves 1 image to learn from, and 2 is the least",
+            f"{folder}: leaves 1 image to learn from, and 2 is the minimum",
         )
 
     def test_labels_that_are_not_there(self, dcgan, tmp_path, folder_writer):
@@ -103,7 +103,6 @@ class TestOptions:
             ("--channels 2", "--channels 2: mnist is gray"),
             ("--leave-out 199", "leaves 1 image"),
             ("--label-smoothing 1", "--label-smoothing is 1"),
-            ("--latent-dim 0", "--latent-dim is 0"),
             ("--image-size 15", "--image-size is 15"),
             ("--channels 0", "--channels is 0"),
         ],

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from dcgan.__main__ import Train, main
+from dcgan.__main__ import main
 from dcgan.config import PRESETS, DcganConfig, left_out, preset
-from ganvas.cli.train import parse_train
-from ganvas.json_files import write_json
 from ganvas.options import from_json, to_json, validate
 from ganvas.training.config import flatten
 from ganvas.training.schedule import make_schedule
 
 KERAS = {
-    "start": "glorot",
+    "init": "glorot",
     "step_order": "keras",
     "batch_size": 200,
     "epochs": 10,
@@ -35,7 +33,7 @@ DOCUMENTS = {
     "dcgan-transpose": KERAS | {"batch_size": 128, "steps": 20_000},
     "dcgan-5x5": KERAS
     | {
-        "start": "truncated-normal",
+        "init": "truncated-normal",
         "step_order": "fresh",
         "batch_size": 256,
         "steps": 20_000,
@@ -118,7 +116,7 @@ def test_the_rate_of_no_preset_falls(name):
 def test_ours_has_radfords_momentum_and_an_average():
     ours = settings("dcgan")
     assert ours == settings(None)
-    assert (ours["start"], ours["beta1"], ours["batch_size"], ours["ema"]) == ("normal", 0.5, 128, 0.999)
+    assert (ours["init"], ours["beta1"], ours["batch_size"], ours["ema"]) == ("normal", 0.5, 128, 0.999)
 
 
 def test_help_says_what_dcgan_does(in_process):
@@ -127,15 +125,3 @@ def test_help_says_what_dcgan_does(in_process):
     assert "--steps" in out
     for untrue in ("--cache-gb", "second half decays", "by trial on MNIST"):
         assert untrue not in out
-
-
-def test_the_store_that_dcgan_has_no_use_for_is_refused_and_still_read_of_old_runs(in_process, tmp_path):
-    code, _, err = in_process(main)("train", "--data", "mnist5k", "--out", tmp_path / "run", "--cache-gb", "1")
-    assert (code, "--cache-gb" in err, (tmp_path / "run").exists()) == (2, True, False)
-    values = to_json(DcganConfig())
-    values["hardware"]["cache_gb"] = 1.0
-    (tmp_path / "run").mkdir()
-    write_json(tmp_path / "run" / "config.json", values)
-    line = ["--out", str(tmp_path / "run"), "--resume", "--threads", "1"]
-    options = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, line).options
-    assert (options.hardware.cache_gb, options.hardware.threads) == (1.0, 1)

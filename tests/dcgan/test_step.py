@@ -76,9 +76,13 @@ def test_kerass_order_is_real_then_fake_by_inference_then_g():
     G2, D2, data = copy.deepcopy(G), copy.deepcopy(D), batch()
 
     class Descent(Adam):
-        def step(self, closure=None):
+        def __init__(self, parameters, *options):
+            super().__init__(parameters := list(parameters), *options)
+            self.trained = [parameter for _, parameter in parameters]
+
+        def step(self):
             with torch.no_grad():
-                for parameter in self._named.values():
+                for parameter in self.trained:
                     parameter -= 0.1 * parameter.grad
 
     torch.manual_seed(5)

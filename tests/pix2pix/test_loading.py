@@ -80,7 +80,7 @@ def spoil(root, *numbers, split="train"):
 
 def skipped(err):
     """Read the number at the end; None where nothing was skipped."""
-    found = re.search(r"Images skipped because they could not be read: (\d+)", err)
+    found = re.search(r"Skipped (\d+) images that could not be read", err)
     return found and int(found[1])
 
 

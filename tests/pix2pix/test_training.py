@@ -42,7 +42,7 @@ def test_what_a_run_leaves(trained):
 
 def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, pairs):
     card = (trained / "model" / "README.md").read_text()
-    for said in ("Data: set. Licence of the data: not stated", "Licence of the weights: not stated", "| val_l1 |"):
+    for said in ("Data: set. License of the data: not stated", "License of the weights: not stated", "| val_l1 |"):
         assert said in card
     assert "(sample.png)" in card
     sheets = (trained / "model" / "sample.png", trained / "samples" / "step-00000006.png")
