@@ -86,8 +86,7 @@ def test_a_config_of_another_command_is_one_sentence(tmp_path, other, config, op
     with pytest.raises(UserError) as error:
         parse(*options, place, *([] if "--out" in options else ["--out", tmp_path / "new"]))
     assert str(error.value) == (
-        f"{tmp_path / 'config.json'}: is the config of a {other} run, whose options pix2pix does not have. "
-        f"Use {other} train, or give the config of a pix2pix run."
+        f"{tmp_path / 'config.json'}: is the config of a {other} run. Use {other} train, or a config of pix2pix."
     )
 
 
