@@ -2,23 +2,25 @@
 
     python -m benchmarks.collapse --out runs/collapse
 
-Runs are trained one after the other by ``dcgan train`` (finished ones are kept, stopped ones resumed). Then the
+Runs are trained one after the other (finished ones are kept, stopped ones resumed). Then the
 generator of every checkpoint draws 2,000 images, a classifier of real digits labels them, and the figure shows class
 coverage and the entropy of the labels over the steps. It takes a day on two cores; ``--only`` selects runs.
 """
 
 import math
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import tyro
 
+import dcgan
 from benchmarks.common import has_begun
 from dcgan.classifier import FeatureClassifier, cached_classifier
+from dcgan.config import Preset
 from dcgan.data import load_images
 from dcgan.evaluation import coverage_and_entropy
 from dcgan.model import load_sampler
@@ -58,31 +60,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: its name, its arguments and its length."""
+    """One run: its name, preset, changed options and length."""
 
     name: str
-    arguments: tuple[str, ...]
+    preset: Preset
+    changes: Mapping[str, Any]
     steps: int
     seed: int = 0
 
 
-# Changes from the document's system, one each, and at last three of ours at once.
-ABLATIONS = {
-    "signed": ("--pixel-range", "signed"),
-    "start-normal": ("--init", "normal"),
-    "norm": ("--norm", "batch"),
-    "momentum": ("--beta1", "0.5"),
-    "layers": ("--extra-layers", "2"),
-    "channels-double": ("--base-channels", "128"),
-    "channels-half": ("--base-channels", "32"),
-    "signed-normal-norm": ("--pixel-range", "signed", "--init", "normal", "--norm", "batch"),
+# Changes to the document's system, one each, and finally three of ours at once.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "signed": {"pixel_range": "signed"},
+    "init-normal": {"init": "normal"},
+    "norm": {"norm": "batch"},
+    "momentum": {"beta1": 0.5},
+    "layers": {"extra_layers": 2},
+    "channels-double": {"base_channels": 128},
+    "channels-half": {"base_channels": 32},
+    "signed-normal-norm": {"pixel_range": "signed", "init": "normal", "norm": "batch"},
 }
-OTHERS = {
+OTHERS: dict[str, tuple[Preset, dict[str, Any]]] = {
     # A change that cures the document's system has to harm ours when it is reverted.
-    "momentum-ours": ("--preset", "dcgan", "--beta1", "0.9"),
+    "momentum-ours": ("dcgan", {"beta1": 0.9}),
     # Tutorial 002's slide: without batch norm only 0 and 1 are written.
-    "mlp": ("--preset", "mlp"),
-    "mlp-no-norm": ("--preset", "mlp", "--norm", "none"),
+    "mlp": ("mlp", {}),
+    "mlp-no-norm": ("mlp", {"norm": "none"}),
 }
 COLORS = {"document": "firebrick", "ours": "navy"}
 CHANGE_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is red too
@@ -90,25 +93,27 @@ CHANGE_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is 
 
 def plans(options: Options) -> list[Plan]:
     """List all runs: the document's, ours, and the changes."""
-    document = ("--preset", "dcgan-5x5")
-    found = [Plan(f"document-{seed}", document, options.steps, seed) for seed in range(options.seeds)]
-    found += [Plan(f"ours-{seed}", ("--preset", "dcgan"), options.ours_steps, seed) for seed in range(options.seeds)]
-    changed = [Plan(name, (*document, *change), options.ablation_steps) for name, change in ABLATIONS.items()]
-    return [*found, *changed, *(Plan(name, how, options.ablation_steps) for name, how in OTHERS.items())]
+    seeds = range(options.seeds)
+    found = [Plan(f"document-{seed}", "dcgan-5x5", {}, options.steps, seed) for seed in seeds]
+    found += [Plan(f"ours-{seed}", "dcgan", {}, options.ours_steps, seed) for seed in seeds]
+    found += [Plan(name, "dcgan-5x5", changes, options.ablation_steps) for name, changes in ABLATIONS.items()]
+    return [*found, *(Plan(name, *other, options.ablation_steps) for name, other in OTHERS.items())]
 
 
 def train(plan: Plan, options: Options) -> None:
     """Train or resume a run, with 40 checkpoints."""
     run = options.out / plan.name
-    settings: dict[str, object] = {"out": run, "steps": plan.steps, "save-every-steps": max(1, plan.steps // 40)}
-    settings |= {"keep-checkpoints": 1000, "precision": options.precision, "threads": options.threads}
+    settings: dict[str, Any] = {
+        "steps": plan.steps,
+        "save_every_steps": max(1, plan.steps // 40),
+        "keep_checkpoints": 1000,
+    }
+    settings |= {"precision": options.precision, "threads": options.threads}
     if has_begun(run):
-        arguments: tuple[str, ...] = ("--resume",)
+        dcgan.resume(run, **settings)
     else:
-        arguments = plan.arguments
-        settings |= {"data": options.data, "data-root": options.data_root, "seed": plan.seed}
-    flags = [text for name, value in settings.items() if value is not None for text in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-m", "dcgan", "train", *arguments, *flags], check=True)
+        data: dict[str, Any] = {"data": options.data, "data_root": options.data_root, "seed": plan.seed}
+        dcgan.train(out=run, preset=plan.preset, **data, **settings, **plan.changes)
 
 
 def measure(run: Path, judge: FeatureClassifier, known: list[dict[str, float]]) -> list[dict[str, float]]:

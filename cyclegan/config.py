@@ -151,13 +151,13 @@ def check(config: CycleGanConfig) -> None:
     model, data = config.model, config.data
     if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and model.lambda_identity:
         raise UserError(
-            f"--channels-a {data.channels_a} and --channels-b {data.channels_b} differ: an image of one domain cannot "
+            f"channels_a {data.channels_a} and channels_b {data.channels_b} differ: an image of one domain cannot "
             "go through the generator of the other. Use --lambda-identity 0."
         )
     if model.generator == "resnet" and model.levels is not None:
-        raise UserError(f"--levels {model.levels}: only --generator unet has levels; resnet has --num-blocks.")
+        raise UserError(f"levels {model.levels}: only --generator unet has levels; resnet has num_blocks.")
     if model.generator == "unet" and model.num_blocks is not None:
-        raise UserError(f"--num-blocks {model.num_blocks}: only --generator resnet has blocks; unet has --levels.")
+        raise UserError(f"num_blocks {model.num_blocks}: only --generator resnet has blocks; unet has levels.")
     if model.lambda_cycle == 0:
         raise UserError("--lambda-cycle 0: without it nothing ties a translation to its source. Give it a weight.")
     if data.batch_size % model.grad_accum_steps:
@@ -193,4 +193,4 @@ def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, f
         UserError: An option is no range.
     """
     both = parse_range("--value-range", data.value_range)
-    return both, parse_range("--value-range-b", data.value_range_b) or both
+    return both, parse_range("value_range_b", data.value_range_b) or both

@@ -189,7 +189,7 @@ def check(config: DcganConfig) -> None:
     if model.base_channels is not None and model.preset == "dcgan-5x5" and model.base_channels % 4:
         raise UserError(f"--base-channels {model.base_channels}: dcgan-5x5 halves it twice; give a multiple of 4.")
     if model.extra_layers and model.preset != "dcgan-5x5":
-        raise UserError(f"--extra-layers belongs to --preset dcgan-5x5, not to {model.preset}.")
+        raise UserError(f"extra_layers belongs to --preset dcgan-5x5, not to {model.preset}.")
     if model.label_smoothing and model.gan_loss == "hinge":
         raise UserError("--label-smoothing: --gan-loss hinge has no labels to smooth. Use vanilla or lsgan.")
     if model.preset != "dcgan" and config.schedule.schedule == "plateau":

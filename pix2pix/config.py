@@ -184,4 +184,4 @@ def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, f
         UserError: An option is no range.
     """
     both = parse_range("--value-range", data.value_range)
-    return both, parse_range("--target-range", data.target_range) or both
+    return both, parse_range("target_range", data.target_range) or both

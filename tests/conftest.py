@@ -91,9 +91,10 @@ def move_hidden_options(program, arguments, folder):
     preset = PRESETS[program](None)
     hidden = hidden_options(preset)
     for argument in given:
-        name = argument.removeprefix("--").replace("-", "_")
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name in hidden:
-            options[name] = next(given)
+            options[name] = value if equals else next(given)
         else:
             rest.append(argument)
     if not options:

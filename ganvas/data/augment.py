@@ -269,7 +269,7 @@ class PairTransform:
         has_meaning = source.shape[2] in (1, 3) and source.dtype == "uint8"
         if not has_meaning and not options.color_is_optional:
             raise UserError(
-                f"--color works on 8-bit images of 1 or 3 channels; these have {source.shape[2]} of "
+                f"color works on 8-bit images of 1 or 3 channels; these have {source.shape[2]} of "
                 f"{source.dtype}. Leave it out."
             )
         return has_meaning and not (options.color_is_optional and is_flat(source, options.palette))

@@ -75,7 +75,7 @@ def find_channels(files: Callable[[int], Sequence[Path | Member]], length: int, 
         gray = examples[1]
         notes.append(f"{len(gray)} of {total} {domain} images looked at are gray, and are repeated ({gray[0]}).")
     if with_alpha:
-        keep = f" {option} {count + 1} keeps it." if len(with_alpha) == total and count in (1, 3) else ""
+        keep = f" {option}={count + 1} keeps it." if len(with_alpha) == total and count in (1, 3) else ""
         notes.append(
             f"{len(with_alpha)} of {total} {domain} images looked at have alpha, and are composed over white "
             f"({with_alpha[0]}).{keep}"
@@ -95,5 +95,5 @@ def add_option_to_errors(option: str) -> Iterator[None]:
     except ChannelsError as error:
         raise UserError(
             f"{error.path}: has {error.found} channels, {error.expected} are expected. Convert the file, or train with "
-            f"{option} {error.found}."
+            f"{option}={error.found}."
         ) from None

@@ -153,7 +153,7 @@ def read_stacked(paths: Sequence[Path], channels: int) -> Raster:
         counts = " + ".join(str(raster.array.shape[2]) for raster in rasters)
         raise UserError(
             f"{', '.join(map(str, paths))}: have {counts} = {stacked.shape[2]} channels, {channels} are expected. Give "
-            f"--source-channels {stacked.shape[2]}."
+            f"source_channels={stacked.shape[2]}."
         )
     nodata_mask = np.logical_or.reduce([raster.nodata_mask for raster in rasters])
     return Raster(stacked, rasters[0].tags, nodata_mask)

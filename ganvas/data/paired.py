@@ -17,7 +17,7 @@ from ganvas.data.shards import Member, read_file
 from ganvas.data.tensors import ValueRange, require_range, to_tensor
 from ganvas.errors import UserError
 
-OPTIONS = ("--source-channels", "--target-channels")
+OPTIONS = ("source_channels", "target_channels")
 
 
 class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):

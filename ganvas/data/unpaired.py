@@ -20,7 +20,7 @@ from ganvas.data.listing import Files, describe_empty, image_names, stem
 from ganvas.data.tensors import ValueRange, require_range, to_tensor
 from ganvas.errors import UserError
 
-OPTIONS = {"a": "--channels-a", "b": "--channels-b"}
+OPTIONS = {"a": "channels_a", "b": "channels_b"}
 
 
 def find_domains(root: Path, split: str) -> tuple[Files, Files]:

@@ -158,7 +158,7 @@ def check_levels(levels: int | None, image_size: int) -> None:
     """
     most = (image_size - 1).bit_length()
     if levels is not None and levels > most:
-        raise UserError(f"--levels {levels}: {most} bring --image-size {image_size} to one pixel. Give at most {most}.")
+        raise UserError(f"levels {levels}: {most} bring --image-size {image_size} to one pixel. Give at most {most}.")
 
 
 def parse_range(option: str, text: str | None) -> tuple[float, float] | None:
@@ -185,7 +185,7 @@ def check_penalty(lambda_gp: float, gan_loss: str) -> None:
         UserError: With the option to change.
     """
     if gan_loss != "wgangp" and lambda_gp != LAMBDA_GP:
-        raise UserError(f"--lambda-gp {lambda_gp:g}: --gan-loss {gan_loss} has no gradient penalty, only wgangp has.")
+        raise UserError(f"lambda_gp {lambda_gp:g}: --gan-loss {gan_loss} has no gradient penalty, only wgangp has.")
 
 
 def check_length(schedule: ScheduleConfig) -> None:

@@ -5,19 +5,17 @@ import dataclasses
 import pytest
 
 from benchmarks.collapse import ABLATIONS, Options, plans, plot
-from dcgan.__main__ import Train
-from dcgan.config import PRESETS, DcganConfig, check, preset
-from ganvas.cli.train import parse_train
+from dcgan.config import check, preset
 from ganvas.data.decode import read_image
 from ganvas.options import to_json
-from ganvas.training.config import flatten
+from ganvas.training.config import flatten, with_options
 
 
 def parsed(plan):
-    arguments = [*plan.arguments, "--data", "mnist", "--out", "x", "--steps", str(plan.steps), "--seed", str(plan.seed)]
-    options = parse_train("dcgan", Train, DcganConfig, PRESETS, preset, arguments).options
-    check(options)
-    return options
+    options = {"data": "mnist", "steps": plan.steps, "seed": plan.seed, **plan.changes}
+    config = with_options(preset(plan.preset), options)
+    check(config)
+    return config
 
 
 @pytest.mark.slow
@@ -41,12 +39,12 @@ def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
     expected = {
         "signed": {"data.pixel_range"},
         "norm": {"model.norm"},
-        "start-normal": {"model.start"},
+        "init-normal": {"model.init"},
         "momentum": {"optimizer.beta1"},
         "layers": {"model.extra_layers"},
         "channels-half": {"model.base_channels"},
         "channels-double": {"model.base_channels"},
-        "signed-normal-norm": {"data.pixel_range", "model.start", "model.norm"},
+        "signed-normal-norm": {"data.pixel_range", "model.init", "model.norm"},
     }
     assert differing == expected[name]
     assert changed["schedule.steps"] == 6000

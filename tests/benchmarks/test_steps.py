@@ -57,4 +57,4 @@ def test_both_steps_of_cyclegan_run():
 
 def test_the_loader_gives_batches_of_the_size_asked_for():
     batches = list(dcgan_step.loaded_batches(16, 28, steps=3))
-    assert [batch["picture"].shape for batch in batches] == [(16, 1, 28, 28)] * 3
+    assert [batch["image"].shape for batch in batches] == [(16, 1, 28, 28)] * 3

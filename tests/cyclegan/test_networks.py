@@ -28,7 +28,7 @@ def test_defaults_are_the_papers():
     options = CycleGanConfig()
     data, model, optimizer, schedule = options.data, options.model, options.optimizer, options.schedule
     assert (data.image_size, data.load_size, data.flip, data.batch_size) == (256, None, True, 1)
-    assert (model.generator, model.norm, model.dropout, model.start) == ("resnet", "instance", 0, "normal")
+    assert (model.generator, model.norm, model.dropout, model.init) == ("resnet", "instance", 0, "normal")
     assert (model.gan_loss, model.lambda_cycle, model.lambda_identity, model.pool_size) == ("lsgan", 10, 0.5, 50)
     assert (options.discriminator.patch_layers, options.discriminator.discriminator_norm) == (3, "instance")
     assert (optimizer.lr, optimizer.beta1, optimizer.beta2, optimizer.ema) == (2e-4, 0.5, 0.999, 0)

@@ -37,7 +37,7 @@ def test_rule(size, batches, seed):
             else:
                 expected.append(fresh)
         assert given_back == expected
-        assert numbers(pool.pictures)[: len(kept)] == kept
+        assert numbers(pool.images)[: len(kept)] == kept
         number += count
 
 
@@ -49,7 +49,7 @@ def test_half_of_the_pictures_are_old_once_it_is_full():
     back = numbers(pool(numbered(50, 1000)))
     old = sum(a != b for a, b in zip(back, fresh, strict=True))
     assert 440 < old < 560
-    assert len(set(numbers(pool.pictures))) == 50
+    assert len(set(numbers(pool.images))) == 50
 
 
 def test_a_pool_of_nothing_gives_every_picture_back():
@@ -76,7 +76,7 @@ def test_a_used_pool_takes_over_what_a_file_holds():
     used(numbered(10, 3))
     used.load_state_dict(one.state_dict())
     assert numbers(used(numbered(1, 2))) == [1, 2]
-    assert numbers(used.pictures) == [0, 1, 2]
+    assert numbers(used.images) == [0, 1, 2]
 
 
 def test_what_is_given_is_not_changed_by_what_comes_later():

@@ -108,7 +108,9 @@ def test_joined_passes_change_nothing_with_instance_norm_and_something_with_batc
             torch.testing.assert_close(first_grads[name], second_grads[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("options", [{"accumulate": 2}, {"accumulate": 4}, {"checkpointing": True}])
+@pytest.mark.parametrize(
+    "options", [{"grad_accum_steps": 2}, {"grad_accum_steps": 4}, {"activation_checkpointing": True}]
+)
 def test_savings_of_memory_change_nothing_but_rounding(options):
     results = []
     for each in ({}, options):

@@ -17,7 +17,7 @@ def test_the_model_is_the_average_of_the_best_step(trained):
     step = sampler.config.training["step"]
     averaged = load_tensors(trained / "checkpoints" / f"step-{step:08d}" / "G_ema.safetensors")
     for name, value in sampler.generator.state_dict().items():
-        assert torch.equal(value, averaged[f"network.{name}"]), name
+        assert torch.equal(value, averaged[name]), name
 
 
 def test_a_seed_draws_the_same_pictures_in_batches_of_any_size(trained):

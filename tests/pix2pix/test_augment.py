@@ -103,7 +103,7 @@ def test_pictures_without_colours_train_under_strong(train, tmp_path):
     assert code == 0, err
     code, _, err = train(tmp_path / "other", "--augment", "strong", "--color", 0.1, *channels, data=tmp_path / "data")
     assert code == 2
-    assert "--color works on 8-bit images of 1 or 3 channels; these have 5 of uint16" in err
+    assert "color works on 8-bit images of 1 or 3 channels; these have 5 of uint16" in err
 
 
 def test_a_legend_that_is_none_is_refused(train, own_pairs, tmp_path):

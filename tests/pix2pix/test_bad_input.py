@@ -130,7 +130,7 @@ class TestOptions:
             (["--load-size", "16"], "--load-size 16 is smaller"),
             (["--decay-steps", "7"], "--decay-steps 7 is more than --steps 6"),
             (["--steps", "None", "--decay-steps", "7"], "--decay-steps 7 belongs to --steps"),
-            (["--lambda-gp", "5"], "--lambda-gp 5: --gan-loss vanilla has no gradient penalty"),
+            (["--lambda-gp", "5"], "lambda_gp 5: --gan-loss vanilla has no gradient penalty"),
         ],
     )
     def test_bad_values(self, train, tmp_path, options, said):

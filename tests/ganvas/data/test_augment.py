@@ -203,7 +203,7 @@ class TestDrawsAreIndependent:
 )
 def test_color_that_the_user_asked_for_is_refused_where_it_has_no_meaning(augmentation, channels, dtype):
     a = np.zeros((32, 32, channels), dtype)
-    with pytest.raises(UserError, match="--color works on 8-bit images of 1 or 3"):
+    with pytest.raises(UserError, match="color works on 8-bit images of 1 or 3"):
         PairTransform(augmentation)(a, a, (0, 0, 0))
 
 

@@ -71,9 +71,9 @@ def test_alpha_is_no_channel_and_this_is_said_once_with_the_option_that_keeps_it
     channels, notes = found(pairs(tmp_path, ["RGBA"] * 3, [3, "RGBA", "LA"]))
     assert channels == (3, 3)
     assert "3 of 3 source images looked at have alpha, and are composed over white" in notes
-    assert "00.png). --source-channels 4 keeps it." in notes
+    assert "00.png). source_channels=4 keeps it." in notes
     assert "2 of 3 target images looked at have alpha" in notes
-    assert "--target-channels" not in notes
+    assert "target_channels" not in notes
     assert "1 of 3 target images looked at are gray, and are repeated" in notes
 
 
@@ -87,7 +87,7 @@ def test_a_mixed_set_is_refused_with_counts_and_examples(tmp_path):
     root = pairs(tmp_path, [5, 3, 5, 1], [3] * 4)
     with pytest.raises(UserError) as caught:
         found(root)
-    for said in ("1 have 1 (", "1 have 3 (", "2 have 5 (", "00.tif", "01.png", "03.png", "--source-channels"):
+    for said in ("1 have 1 (", "1 have 3 (", "2 have 5 (", "00.tif", "01.png", "03.png", "source_channels"):
         assert said in str(caught.value)
     assert found(root, source_channels=5)[0] == (5, 3)
 
@@ -144,13 +144,13 @@ def test_an_image_of_other_channels_names_the_option_of_its_side(tmp_path):
         data = PairedDataset(
             root, "train", augmentation=None, direction=direction, source_channels=2, target_channels=9
         )
-        option = "--source-channels" if direction == "a2b" else "--target-channels"
+        option = "source_channels" if direction == "a2b" else "target_channels"
         with pytest.raises(UserError, match=rf"00\.png: has 3 channels, {said}\. Convert .* with {option} 3\."):
             data.pair(0)
-    with pytest.raises(UserError, match=r"00\.tif: has 5 channels, 3 are expected\. .* --target-channels 5\."):
+    with pytest.raises(UserError, match=r"00\.tif: has 5 channels, 3 are expected\. .* target_channels=5\."):
         PairedDataset(root, "train", augmentation=None).pair(0)
-    with pytest.raises(UserError, match=r"00\.tif: has 5 channels, 3 are expected\. .* --channels-b 5\."):
+    with pytest.raises(UserError, match=r"00\.tif: has 5 channels, 3 are expected\. .* channels_b=5\."):
         UnpairedDataset(root, "train", augmentation=None)[0, 0]
     write(tmp_path / "one" / "train" / "x", 5, (16, 8))
-    with pytest.raises(UserError, match=r"x\.tif: has 5 channels, 1 are expected\. .* --target-channels 5\."):
+    with pytest.raises(UserError, match=r"x\.tif: has 5 channels, 1 are expected\. .* target_channels=5\."):
         PairedDataset(tmp_path / "one", "train", augmentation=None, source_channels=5, target_channels=1).pair(0)

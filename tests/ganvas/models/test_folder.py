@@ -53,14 +53,14 @@ def test_a_checkpoint_is_its_own_step_in_its_own_mode_not_the_best(saved, averag
     run, _ = saved
     networks = {"G": build_generator(SPEC), "D": torch.nn.Linear(1, 1)}
     if averaged:
-        networks["G_ema"] = Ema(build_generator(SPEC), 0.9)
+        networks["G_ema"] = Ema(build_generator(SPEC), 0.9).network
     tensors = {name: net.state_dict() for name, net in networks.items()}
     state = {"model_state": {"networks": {"a2b": "G_ema" if averaged else "G"}, "statistics": "running"}}
     folder = save_checkpoint(run, Checkpoint(7, tensors, state))
     config, found = load_model(folder)
     assert (config.training, config.statistics) == ({"step": 7}, "running")
     assert load_model(run)[0].statistics == "picture"
-    expected = networks["G_ema"].network if averaged else networks["G"]
+    expected = networks["G_ema"] if averaged else networks["G"]
     for name, value in expected.state_dict().items():
         assert torch.equal(found["a2b"].state_dict()[name], value), name
     (folder / ("G_ema.safetensors" if averaged else "G.safetensors")).write_bytes(b"cut")
