@@ -53,8 +53,10 @@ def train(
         TypeError: There is no such option.
 
     Example:
-        >>> result = cyclegan.train("datasets/horse2zebra", out="runs/zebra", epochs=20)  # doctest: +SKIP
-        >>> zebra = result.model.translate(horse)  # doctest: +SKIP
+        ```python
+        result = cyclegan.train("datasets/horse2zebra", out="runs/zebra", epochs=20)
+        zebra = result.model.translate(horse)
+        ```
     """
     from cyclegan.config import preset as preset_config
     from cyclegan.trainer import train_cyclegan
@@ -91,7 +93,9 @@ def resume(
         ganvas.UserError: There is no run, or an option that a resumed run cannot change.
 
     Example:
-        >>> cyclegan.resume("runs/zebra", steps=1000)  # doctest: +SKIP
+        ```python
+        cyclegan.resume("runs/zebra", steps=1000)
+        ```
     """
     from cyclegan.config import CycleGanConfig
     from cyclegan.trainer import train_cyclegan
@@ -132,7 +136,9 @@ def evaluate(
         ganvas.UserError: There is no model or no data, or an image cannot be read.
 
     Example:
-        >>> cyclegan.evaluate("runs/zebra", data="datasets/horse2zebra")["metrics"]  # doctest: +SKIP
+        ```python
+        cyclegan.evaluate("runs/zebra", data="datasets/horse2zebra")["metrics"]
+        ```
     """
     from cyclegan.evaluation import evaluate as evaluate_model
 

@@ -50,8 +50,10 @@ def train(
         TypeError: There is no such option.
 
     Example:
-        >>> result = dcgan.train("mnist5k", out="runs/digits", epochs=3)  # doctest: +SKIP
-        >>> digits = result.model.sample(10, seed=0)  # doctest: +SKIP
+        ```python
+        result = dcgan.train("mnist5k", out="runs/digits", epochs=3)
+        digits = result.model.sample(10, seed=0)
+        ```
     """
     from dcgan.config import preset as preset_config
     from dcgan.trainer import train_dcgan
@@ -88,7 +90,9 @@ def resume(
         ganvas.UserError: There is no run, or an option that a resumed run cannot change.
 
     Example:
-        >>> dcgan.resume("runs/digits", steps=1000)  # doctest: +SKIP
+        ```python
+        dcgan.resume("runs/digits", steps=1000)
+        ```
     """
     from dcgan.config import DcganConfig
     from dcgan.trainer import train_dcgan
@@ -117,7 +121,9 @@ def load(path: str | PathLike[str], *, device: str = "cpu", generator: nn.Module
         ganvas.UserError: There is no model, or it is damaged.
 
     Example:
-        >>> images = dcgan.load("runs/digits").sample(10, seed=0)  # doctest: +SKIP
+        ```python
+        images = dcgan.load("runs/digits").sample(10, seed=0)
+        ```
     """
     from dcgan.model import load_sampler
 

@@ -50,8 +50,10 @@ def train(
         TypeError: There is no such option.
 
     Example:
-        >>> result = pix2pix.train("datasets/earth", out="runs/earth", preset="demo", steps=500)  # doctest: +SKIP
-        >>> terrain = result.model.translate(image)  # doctest: +SKIP
+        ```python
+        result = pix2pix.train("datasets/earth", out="runs/earth", preset="demo", steps=500)
+        terrain = result.model.translate(image)
+        ```
     """
     from ganvas.training.config import with_options
     from pix2pix.config import preset as preset_config
@@ -88,7 +90,9 @@ def resume(
         ganvas.UserError: There is no run, or an option that a resumed run cannot change.
 
     Example:
-        >>> pix2pix.resume("runs/earth", steps=1000)  # doctest: +SKIP
+        ```python
+        pix2pix.resume("runs/earth", steps=1000)
+        ```
     """
     from ganvas.training.config import resumed_config
     from pix2pix.config import Pix2PixConfig
@@ -129,7 +133,9 @@ def evaluate(
         ganvas.UserError: There is no model or no data, or an image cannot be read.
 
     Example:
-        >>> pix2pix.evaluate("runs/earth", data="datasets/earth")["metrics"]["l1"]["mean"]  # doctest: +SKIP
+        ```python
+        pix2pix.evaluate("runs/earth", data="datasets/earth")["metrics"]["l1"]["mean"]
+        ```
     """
     from pix2pix.evaluation import evaluate as evaluate_model
 

@@ -108,7 +108,9 @@ class WandbLogger:
         options: Of ``wandb.init``, such as project and name.
 
     Example:
-        >>> pix2pix.train("datasets/earth", out="run", callbacks=[WandbLogger(project="earth")])  # doctest: +SKIP
+        ```python
+        pix2pix.train("datasets/earth", out="run", callbacks=[WandbLogger(project="earth")])
+        ```
     """
 
     def __init__(self, **options: Any) -> None:

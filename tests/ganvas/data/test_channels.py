@@ -145,7 +145,7 @@ def test_an_image_of_other_channels_names_the_option_of_its_side(tmp_path):
             root, "train", augmentation=None, direction=direction, source_channels=2, target_channels=9
         )
         option = "source_channels" if direction == "a2b" else "target_channels"
-        with pytest.raises(UserError, match=rf"00\.png: has 3 channels, {said}\. Convert .* with {option} 3\."):
+        with pytest.raises(UserError, match=rf"00\.png: has 3 channels, {said}\. Convert .* with {option}=3\."):
             data.pair(0)
     with pytest.raises(UserError, match=r"00\.tif: has 5 channels, 3 are expected\. .* target_channels=5\."):
         PairedDataset(root, "train", augmentation=None).pair(0)
