@@ -341,7 +341,6 @@ def read_config(folder: Path, config_class: type[Config], kinds: Sequence[str] =
         folder: The model folder.
         config_class: The class that `save_model` was given.
         kinds: Allowed kinds; by default all that translate images.
-        generator: For a model trained with a generator of the user's own: an instance of its class, which is copied.
 
     Raises:
         UserError: The config is unreadable, or describes a model of another kind.

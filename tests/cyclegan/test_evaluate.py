@@ -275,7 +275,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
         ("--patch-layers 3", "needs 24 pixels"),
         ("--load-size 8", "smaller than --image-size"),
         ("--levels 3", "levels 3: only --generator unet has levels"),
-        ("--generator unet", "--num-blocks 1: only --generator resnet has blocks"),
+        ("--generator unet", "num_blocks 1: only --generator resnet has blocks"),
         ("--schedule plateau", "has no val split (it has: train, test)"),
         ("--decay-steps 7", "--decay-steps 7 is more than --steps 6"),
         ("--steps None --decay-steps 7", "--decay-steps 7 belongs to --steps"),

@@ -161,7 +161,7 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
         (["--source", "radar", "--direction", "b2a"], "--source and --direction b2a"),
         (["--value-range", "5"], "--value-range 5: give the least and the greatest value"),
         (["--target-range", "9:1"], "target_range 9:1: give the least"),
-        (["--levels", "6"], "--levels 6: 5 bring --image-size 32 to one pixel"),
+        (["--levels", "6"], "levels 6: 5 bring --image-size 32 to one pixel"),
     ],
 )
 def test_bad_options(pix2pix, stacked, tmp_path, options, said):
