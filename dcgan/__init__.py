@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dcgan.model import Sampler
     from ganvas.training.run import TrainResult
 
-__all__ = ["load", "resume", "train"]
+__all__ = ["evaluate", "load", "resume", "train"]
 
 
 def train(
@@ -128,3 +128,53 @@ def load(path: str | PathLike[str], *, device: str = "cpu", generator: nn.Module
     from dcgan.model import load_sampler
 
     return load_sampler(Path(path), device, generator)
+
+
+def evaluate(
+    model: str | PathLike[str],
+    data: str | PathLike[str] | None = None,
+    *,
+    data_root: str | PathLike[str] | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    compare: str | PathLike[str] | None = None,
+    generator: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Draw images with a model and measure them, beside real test images.
+
+    Args:
+        model: A run, a checkpoint or a model folder.
+        data: The data to compare with; by default what the model learned from.
+        data_root: Where mnist and fashion-mnist lie, or are downloaded to; by default where the training found them,
+            else $GANVAS_DATA, else "datasets".
+        samples: Images to draw.
+        seed: Seed of the noise.
+        device: Where to compute.
+        compare: An evaluation.json of another model, or its run; both must have been measured with the same classifier.
+        generator: For a model that was trained with your own generator: an instance of its class.
+
+    Returns:
+        What ``dcgan evaluate --json`` prints.
+
+    Raises:
+        ganvas.UserError: There is no model, the data is missing, too small or without labels, or the other evaluation
+            is not comparable.
+
+    Example:
+        ```python
+        dcgan.evaluate("runs/digits")["metrics"]["frechet_distance"]["mean"]
+        ```
+    """
+    from dcgan.evaluation import evaluate as evaluate_model
+
+    return evaluate_model(
+        Path(model),
+        None if data is None else str(data),
+        data_root=None if data_root is None else Path(data_root),
+        samples=samples,
+        seed=seed,
+        device=device,
+        compare=None if compare is None else Path(compare),
+        generator=generator,
+    )

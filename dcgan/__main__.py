@@ -1,18 +1,26 @@
 """The command ``dcgan``. Nothing heavy is imported before the options are parsed."""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from dcgan.config import PRESETS, DcganConfig, Preset, preset
+from ganvas.cli.convert import print_export
 from ganvas.cli.program import Command, run_program
 from ganvas.cli.push import PushOptions, run_push
+from ganvas.cli.receptive_field import ReceptiveFieldOptions, print_table, table_as_json
+from ganvas.cli.receptive_field import run as run_receptive_field
 from ganvas.cli.report import ReportOptions, run_report
 from ganvas.cli.train import TrainCommand, parse_train
+from ganvas.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -70,7 +78,7 @@ class Evaluate:
     """Where mnist and fashion-mnist lie, or are downloaded to; by default where the training found them, else
     $GANVAS_DATA, else "datasets"."""
     compare: Path | None = None
-    """An evaluation.json of another model, shown beside; both must have been judged by the same classifier."""
+    """An evaluation.json of another model, shown beside; both must have been measured with the same classifier."""
     out: Path | None = None
     """Write the drawn images to this folder."""
     device: Device = "auto"
@@ -131,15 +139,92 @@ def _train(command: TrainCommand[DcganConfig]) -> int:
 
 
 def _sample(command: Sample) -> int:
-    from dcgan.sample import run_sample
+    from dcgan.sample import ANIMATIONS, animate, draw_grid
+    from ganvas.log import logger
 
-    return run_sample(command)
+    grid_options = ("rows", "cols", "seed", "labels", "interpolate")
+    if command.out.suffix.lower() in ANIMATIONS:
+        unused = [f"--{name}" for name in grid_options if getattr(command, name) != getattr(Sample, name)]
+        if unused:
+            raise UserError(
+                f"{command.out}: {command.out.suffix} is for the animation of a training, whose images exist already; "
+                f"it takes no {', '.join(unused)}. For a grid of images, give a name that ends with .png."
+            )
+        result = animate(command.model, command.out)
+        count = f"{result['frames']} frames"
+    else:
+        options = {name: getattr(command, name) for name in grid_options}
+        result = draw_grid(command.model, command.out, **options, device=command.device)
+        count = f"{result['rows'] * result['cols']} images"
+    if command.json:
+        print(json.dumps({"written": str(command.out), **result}))
+    else:
+        logger.info(f"{count} written to {command.out}")
+    return 0
 
 
 def _evaluate(command: Evaluate) -> int:
-    from dcgan.evaluation import run_evaluate
+    from dcgan.evaluation import evaluate
+    from ganvas.data.encode import write_image
+    from ganvas.data.formats import require_output_folder
+    from ganvas.evaluation.results import keep_with_run
 
-    return run_evaluate(command)
+    if command.out is not None:
+        require_output_folder(command.out)
+    drawn = list["Tensor"]()
+    result = evaluate(
+        command.model,
+        command.data,
+        data_root=command.data_root,
+        samples=command.samples,
+        seed=command.seed,
+        device=command.device,
+        compare=command.compare,
+        on_images=drawn.append if command.out is not None else None,
+    )
+    if command.json:
+        print(json.dumps(result))
+    else:
+        _print_metrics(result)
+
+    # Write files last: a full disk then loses no metrics.
+    for images in drawn:
+        assert command.out is not None
+        suffix = "png" if images.shape[1] in (1, 3) else "tif"
+        for number, image in enumerate(images):
+            write_image(command.out / f"{number:05d}.{suffix}", image.permute(1, 2, 0).numpy())  # [S, S, C]
+    keep_with_run(command.model, {name: value for name, value in result.items() if name != "compared_with"})
+    return 0
+
+
+def _print_metrics(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dcgan.labels import LABELS
+
+    columns = {"model": result["metrics"]}
+    if other := result.get("compared_with"):
+        columns[other["model"]] = other["metrics"]
+    columns["real test images"] = result["ceiling"]
+    table = Table(title=f"{result['pictures']:,} images drawn after {result['data']}", title_justify="left")
+    table.add_column("metric")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name in result["metrics"]:
+        metric = LABELS[name]
+        better = f" ({metric.better} is better)" if metric.better else ""
+        scores = (each.get(name) for each in columns.values())
+        cells = ("–" if score is None else f"{score['mean']:.{metric.decimals}f}" for score in scores)
+        table.add_row(f"{metric.text}{better}", *cells)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    classifier = result["classifier"]
+    console.print(
+        f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} images of each set.\n"
+        f"Classifier {classifier['digest'][:12]}, accuracy {classifier['accuracy']:.2%} on the real test images.",
+        soft_wrap=True,
+    )
 
 
 def _report(options: ReportOptions) -> int:
@@ -149,9 +234,13 @@ def _report(options: ReportOptions) -> int:
 
 
 def _export(command: Export) -> int:
-    from dcgan.export import run_export
+    from dcgan.export import exportable
+    from dcgan.model import load_sampler
+    from ganvas.inference.export.program import export, summary
 
-    return run_export(command)
+    differences = export(exportable(load_sampler(command.model)), command.out)
+    print_export(summary(command.out, differences), as_json=command.json)
+    return 0
 
 
 def _push(options: PushOptions) -> int:
@@ -161,9 +250,59 @@ def _push(options: PushOptions) -> int:
 
 
 def _receptive_field(command: ReceptiveField) -> int:
-    from dcgan.receptive_fields import run_receptive_field
+    if command.preset is not None:
+        return _preset_receptive_field(command, command.preset)
+    from dcgan.receptive_fields import strided_stack
 
-    return run_receptive_field(command)
+    if command.image_size is not None:
+        raise UserError("--image-size: is for a preset's images. Give --preset, too, or leave it out.")
+    layers = 3 if command.layers is None else command.layers
+    stack = ReceptiveFieldOptions(
+        layers, command.target, command.json, command.image, command.out, command.row, command.column
+    )
+    run_receptive_field(stack, strided_stack, strided_only=True)
+    return 0
+
+
+def _preset_receptive_field(command: ReceptiveField, preset: Preset) -> int:
+    from rich.console import Console
+
+    from dcgan.networks import TUTORIAL_SIZE
+    from dcgan.receptive_fields import draw_contributions, preset_fields
+    from ganvas.data.encode import write_image
+
+    given = ("layers", "target", "image", "row", "column")
+    if wrong := [f"--{name}" for name in given if getattr(command, name) is not None]:
+        raise UserError(f"{', '.join(wrong)}: a preset's layers are its own. Leave it out, or leave out --preset.")
+    size = TUTORIAL_SIZE if command.image_size is None else command.image_size
+    fields = preset_fields(preset, size)
+    if command.out is not None:
+        write_image(command.out, draw_contributions(fields.generator, fields.discriminator, size))
+    if command.json:
+        record = {
+            "preset": preset,
+            "picture_size": [size, size],
+            "discriminator": table_as_json(fields.layers) if fields.layers else None,
+            "uneven": [vars(layer) for layer in fields.uneven],
+            "drawing": str(command.out) if command.out is not None else None,
+        }
+        print(json.dumps(record, indent=2))
+        return 0
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if fields.layers:
+        print_table(console, f"{preset}: discriminator", fields.layers, (size, size))
+        seen = fields.layers[-1].receptive_field.size
+        console.print(
+            f"Each output of the last convolution sees {seen} x {seen} pixels; the dense layer after it sees the whole "
+            f"image, {size} x {size}."
+        )
+    else:
+        console.print(f"Dense layers only: from the first one on, every unit sees all {size} x {size} pixels.")
+    for layer in fields.uneven:
+        console.print(f"Warning: {layer}")
+    if command.out is not None:
+        console.print(f"drawn: {command.out}")
+    return 0
 
 
 COMMANDS = {

@@ -1,25 +1,21 @@
-"""The command ``dcgan evaluate``: metrics of drawn images beside those of real test images.
+"""Metrics of drawn images beside those of real test images.
 
 Everything is compared with the training set, in the feature space of `dcgan.classifier`. The metrics of real test
 images in the place of the model's are the ceiling: the score of a perfect model.
 """
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcgan.classifier import FeatureClassifier, cached_classifier
 from dcgan.config import DataConfig, DcganConfig
 from dcgan.data import ImageSet, choose, load_images
-from dcgan.labels import LABELS
 from dcgan.measures import (
     checkerboard_energy,
     class_coverage,
@@ -29,19 +25,14 @@ from dcgan.measures import (
     within_class_diversity,
 )
 from dcgan.model import DigitModelConfig, load_sampler, require_seed
-from ganvas.data.encode import write_image
-from ganvas.data.formats import require_output_folder
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
-from ganvas.evaluation.results import EVALUATION, keep_with_run
+from ganvas.evaluation.results import EVALUATION
 from ganvas.json_files import read_json
 from ganvas.log import logger
 from ganvas.models.folder import CONFIG, find_model, local_model
 from ganvas.options import from_json
-
-if TYPE_CHECKING:
-    from dcgan.__main__ import Evaluate
 
 MIN_IMAGES = 50  # neighbors and covariances of fewer are meaningless
 MIN_SHARE = 0.2  # of an even share, for a class to count as drawn: 2% for ten classes
@@ -58,43 +49,49 @@ class OtherEvaluation:
     metrics: dict[str, dict[str, float]]
 
 
-def run_evaluate(options: "Evaluate") -> int:
-    """Draw images with a model and measure them.
+def evaluate(
+    model: Path | str,
+    data: str | None = None,
+    *,
+    data_root: Path | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+    device: str = "auto",
+    compare: Path | None = None,
+    on_images: Callable[[Tensor], None] | None = None,
+    generator: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Draw images with a model and measure them; see `dcgan.evaluate`.
+
+    Args:
+        on_images: Called with the drawn images, [n, C, S, S] uint8.
+
+    Returns:
+        The values of `measure`, and "model", "data", "split", "seed" and, if asked for, "compared_with".
 
     Raises:
         UserError: The seed, model or data are invalid, the data has no labels or too few images, the classifier is not
             accurate enough, or the evaluation to compare with used another classifier.
     """
-    require_seed(options.seed)
-    if options.out is not None:
-        require_output_folder(options.out)
-    other = _read_other(options.compare) if options.compare is not None else None
-    model = local_model(options.model)
-    sampler = load_sampler(model, device=choose_device(options.device))
-    training_data = _training_data(model)
-    data = options.data or training_data.data or sampler.config.data
-    train, test = _load_data(sampler.config, data, options.data_root or _root_of(training_data, data))
-    _require_enough(options.samples, train, test)
+    require_seed(seed)
+    other = _read_other(compare) if compare is not None else None
+    local = local_model(model)
+    sampler = load_sampler(local, choose_device(device), generator)
+    training_data = _training_data(local)
+    data = data or training_data.data or sampler.config.data
+    train, test = _load_data(sampler.config, data, data_root or _root_of(training_data, data))
+    _require_enough(samples, train, test)
     classifier = cached_classifier(train, test)
     if other is not None:
-        _require_comparable(other, options.samples, classifier)
-    logger.info(f"Drawing {options.samples:,} images")
-    fake = sampler.sample(options.samples, options.seed)
+        _require_comparable(other, samples, classifier)
+    logger.info(f"Drawing {samples:,} images")
+    fake = sampler.sample(samples, seed)
     logger.info("Measuring them and the real test images")
-    metrics = measure(fake, train, test, classifier, sampler.cycled_labels(options.samples))
-    result = {"model": str(options.model), "data": data, "split": "test", "seed": options.seed, **metrics}
-    if options.json:
-        print(json.dumps(result | ({"compared_with": vars(other)} if other is not None else {})))
-    else:
-        _print_table(result, other)
-
-    # Write files last: a full disk then loses no metrics.
-    if options.out is not None:
-        suffix = "png" if sampler.config.channels in (1, 3) else "tif"
-        for number, image in enumerate(fake):
-            write_image(options.out / f"{number:05d}.{suffix}", image.permute(1, 2, 0).numpy())  # [S, S, C]
-    keep_with_run(options.model, result)
-    return 0
+    metrics = measure(fake, train, test, classifier, sampler.cycled_labels(samples))
+    if on_images is not None:
+        on_images(fake)
+    result = {"model": str(model), "data": data, "split": "test", "seed": seed, **metrics}
+    return result | ({} if other is None else {"compared_with": vars(other)})
 
 
 def measure(
@@ -270,31 +267,3 @@ def _require_comparable(other: OtherEvaluation, samples: int, classifier: Featur
             f"--compare: {other.model} was measured with {other.pictures} images, and distances depend on their "
             f"number. Give --samples {other.pictures}."
         )
-
-
-def _print_table(result: Mapping[str, Any], other: OtherEvaluation | None) -> None:
-    columns = {"model": result["metrics"]}
-    if other is not None:
-        columns[other.model] = other.metrics
-    columns["real test images"] = result["ceiling"]
-    table = Table(title=f"{result['pictures']:,} images drawn after {result['data']}", title_justify="left")
-    table.add_column("metric")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for name in result["metrics"]:
-        metric = LABELS[name]
-        better = f" ({metric.better} is better)" if metric.better else ""
-        cells = (_cell(scores.get(name), metric.decimals) for scores in columns.values())
-        table.add_row(f"{metric.text}{better}", *cells)
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    classifier = result["classifier"]
-    console.print(
-        f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} images of each set.\n"
-        f"Classifier {classifier['digest'][:12]}, accuracy {classifier['accuracy']:.2%} on the real test images.",
-        soft_wrap=True,
-    )
-
-
-def _cell(score: Mapping[str, float] | None, decimals: int) -> str:
-    return "–" if score is None else f"{score['mean']:.{decimals}f}"

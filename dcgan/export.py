@@ -1,31 +1,14 @@
-"""The command ``dcgan export``: the generator for other runtimes, from noise (and labels) to images."""
-
-from typing import TYPE_CHECKING
+"""The generator for other runtimes: from noise (and labels) to images."""
 
 from torch import Tensor
 
-from dcgan.model import Sampler, load_sampler
-from ganvas.cli.convert import print_export
-from ganvas.inference.export.program import Exportable, export, summary
-
-if TYPE_CHECKING:
-    from dcgan.__main__ import Export
+from dcgan.model import Sampler
+from ganvas.inference.export.program import Exportable
 
 EXAMPLE_SIZE = 3  # images to trace the network with; the exporter would take 1 for a constant
 MIN_COMPARED = 64  # images, and at least one of each class
 LATENTS = {"normal": "N(0, 1)", "uniform": "U(-1, 1)"}
 VALUE_RANGES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0)}  # of black and white
-
-
-def run_export(options: "Export") -> int:
-    """Write an ONNX file or a torch.export program.
-
-    Raises:
-        UserError: There is no model, the suffix is unknown, or the exported network computes something else.
-    """
-    differences = export(exportable(load_sampler(options.model)), options.out)
-    print_export(summary(options.out, differences), as_json=options.json)
-    return 0
 
 
 def exportable(sampler: Sampler) -> Exportable:

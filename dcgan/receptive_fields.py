@@ -1,32 +1,23 @@
-"""The command ``dcgan receptive-field``: receptive fields of a preset, and how evenly pixels contribute.
+"""Receptive fields of a preset, and how evenly pixels contribute.
 
 Tutorial 000's rule: kernel / stride must be an integer. Otherwise a convolution reads (or a transposed one writes) some
 pixels more often than their neighbors, which causes checkerboard artifacts (Odena et al. 2016).
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from dcgan.config import Preset
 from dcgan.layers import SameConv2d, SameConvTranspose2d
 from dcgan.networks import TUTORIAL_SIZE, Discriminator, Generator, build_networks
-from ganvas.cli.receptive_field import ReceptiveFieldOptions, print_table, run, table_as_json
-from ganvas.data.encode import write_image
 from ganvas.errors import UserError
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.nn.layers import DownBlock
-from ganvas.nn.receptive_field import trace
-
-if TYPE_CHECKING:
-    from dcgan.__main__ import ReceptiveField
+from ganvas.nn.receptive_field import TracedLayer, trace
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 SCALE = 8  # of the drawing, so that single pixels are visible
@@ -50,37 +41,35 @@ class UnevenLayer:
         )
 
 
-def run_receptive_field(options: "ReceptiveField") -> int:
-    """Print the receptive fields of a preset, or of a stack of stride-2 4x4 layers, and draw them if asked.
+@dataclass(frozen=True)
+class PresetFields:
+    """What a preset's discriminator sees.
 
-    Raises:
-        UserError: An option is out of range or incompatible with --preset, or the drawing cannot be written.
+    Attributes:
+        generator: On the device "meta", as the discriminator.
+        discriminator: Its convolutions come first.
+        layers: Receptive fields of the convolutions, layer by layer; empty for a preset of dense layers.
+        uneven: Layers of both networks that cause checkerboard artifacts.
     """
-    if options.preset is None:
-        if options.image_size is not None:
-            raise UserError("--image-size: is for a preset's images. Give --preset, too, or leave it out.")
-        layers = 3 if options.layers is None else options.layers
-        stack = ReceptiveFieldOptions(
-            layers, options.target, options.json, options.image, options.out, options.row, options.column
-        )
-        run(stack, _stack, strided_only=True)
-        return 0
-    given = ("layers", "target", "image", "row", "column")
-    wrong = [f"--{name}" for name in given if getattr(options, name) is not None]
-    if wrong:
-        raise UserError(f"{', '.join(wrong)}: a preset's layers are its own. Leave it out, or leave out --preset.")
-    image_size = TUTORIAL_SIZE if options.image_size is None else options.image_size
-    _describe_preset(options.preset, image_size, options.out, as_json=options.json)
-    return 0
+
+    generator: Generator
+    discriminator: Discriminator
+    layers: list[TracedLayer]
+    uneven: list[UnevenLayer]
 
 
-def _stack(num_layers: int) -> Mapping[str, nn.Module]:
+def strided_stack(num_layers: int) -> Mapping[str, nn.Module]:
     """Build a stack of stride-2 4x4 layers (Radford et al. 2016)."""
     with torch.device("meta"):
         return {"discriminator": nn.Sequential(*(DownBlock(1, 1, norm="none") for _ in range(num_layers)))}
 
 
-def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_json: bool) -> None:
+def preset_fields(preset: Preset, image_size: int = TUTORIAL_SIZE) -> PresetFields:
+    """Compute the receptive fields of a preset's discriminator.
+
+    Raises:
+        UserError: The preset does not support the size.
+    """
     try:
         with torch.device("meta"):
             num_classes = 10 if preset == "conditional" else 0
@@ -89,34 +78,7 @@ def _describe_preset(preset: Preset, image_size: int, out: Path | None, *, as_js
         raise UserError(f"--preset {preset} --image-size {image_size}: {error}") from None
     features = nn.Sequential(*(layer for layer in discriminator.features if not isinstance(layer, nn.Flatten)))
     layers = trace(features, (image_size, image_size)) if len(features) else []
-    uneven = uneven_layers(generator, discriminator)
-    if out is not None:
-        write_image(out, draw_contributions(generator, discriminator, image_size))
-    if as_json:
-        record = {
-            "preset": preset,
-            "picture_size": [image_size, image_size],
-            "discriminator": table_as_json(layers) if layers else None,
-            "uneven": [vars(layer) for layer in uneven],
-            "drawing": str(out) if out is not None else None,
-        }
-        print(json.dumps(record, indent=2))
-        return
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    pixels = f"{image_size} x {image_size}"
-    if layers:
-        print_table(console, f"{preset}: discriminator", layers, (image_size, image_size))
-        size = layers[-1].receptive_field.size
-        console.print(
-            f"Each output of the last convolution sees {size} x {size} pixels; the dense layer after it sees the whole "
-            f"image, {pixels}."
-        )
-    else:
-        console.print(f"Dense layers only: from the first one on, every unit sees all {pixels} pixels.")
-    for layer in uneven:
-        console.print(f"Warning: {layer}")
-    if out is not None:
-        console.print(f"drawn: {out}")
+    return PresetFields(generator, discriminator, layers, uneven_layers(generator, discriminator))
 
 
 def _convolutions(network: nn.Module) -> Iterator[tuple[str, Convolution | nn.Upsample]]:

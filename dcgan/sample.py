@@ -1,10 +1,9 @@
-"""The command ``dcgan sample``: grids of images, interpolations between them, and the animation of a training."""
+"""Grids of images, interpolations between them, and the animation of a training."""
 
 import difflib
 import io
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +17,6 @@ from ganvas.data.encode import write_image
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.files import write_error, write_file
-from ganvas.log import logger
-
-if TYPE_CHECKING:
-    from dcgan.__main__ import Sample
 
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
 DURATION = 8000  # milliseconds of an animation
@@ -33,36 +28,43 @@ MAX_PIXELS = 80_000_000  # of a grid; readers of images warn of decompression bo
 MAX_NAMED_CLASSES = 12  # in an error message
 
 
-def run_sample(options: "Sample") -> int:
-    """Draw a grid; or animate the samples of a training if OUT ends with .gif or .webp.
+def draw_grid(
+    model: Path,
+    out: Path,
+    *,
+    rows: int = 10,
+    cols: int = 10,
+    seed: int = 0,
+    labels: str | None = None,
+    interpolate: bool = False,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Draw rows x cols images; each row of a model with labels shows one class.
+
+    Args:
+        model: A run, a checkpoint or a model folder.
+        out: The image to write.
+        rows: Rows of the grid.
+        cols: Images in a row.
+        seed: Of the noise.
+        labels: Classes of the rows, by number or name with commas between; all by default.
+        interpolate: Each row goes from one image to another.
+        device: Where to compute.
+
+    Returns:
+        "rows", "cols", "scale" (by which images are enlarged) and "labels" (class of each row, or None).
 
     Raises:
-        UserError: There is no model, there are no samples, labels are invalid, or OUT cannot be written.
+        UserError: There is no model, a value is out of range, a label is unknown, or the image cannot be written.
     """
-    _check(options)
-    animates = options.out.suffix.lower() in ANIMATIONS
-    result = _animate(options) if animates else _draw(options)
-    if options.json:
-        print(json.dumps({"written": str(options.out), **result}))
-    else:
-        count = f"{result['frames']} frames" if animates else f"{result['rows'] * result['cols']} images"
-        logger.info(f"{count} written to {options.out}")
-    return 0
-
-
-def _check(options: "Sample") -> None:
-    if options.rows < 1 or options.cols < 1:
-        raise UserError(f"--rows {options.rows} --cols {options.cols}: give at least 1 of each.")
-    if options.interpolate and options.cols < 2:
+    if rows < 1 or cols < 1:
+        raise UserError(f"--rows {rows} --cols {cols}: give at least 1 of each.")
+    if interpolate and cols < 2:
         raise UserError("--interpolate --cols 1: a row has two ends. Give --cols 2 or more.")
-    require_seed(options.seed)
-
-
-def _draw(options: "Sample") -> dict[str, Any]:
-    """Draw rows x cols images; each row of a model with labels shows one class."""
-    sampler = load_sampler(options.model, choose_device(options.device))
-    rows, cols, size = options.rows, options.cols, sampler.config.image_size
-    classes = _row_classes(options.labels, rows, sampler.config)
+    require_seed(seed)
+    sampler = load_sampler(model, choose_device(device))
+    size = sampler.config.image_size
+    classes = _row_classes(labels, rows, sampler.config)
     scale = -(-MIN_SIDE // size)
     pixels = rows * cols * (size * scale) ** 2
     if pixels > MAX_PIXELS:
@@ -70,17 +72,14 @@ def _draw(options: "Sample") -> dict[str, Any]:
             f"--rows {rows} --cols {cols}: the image would have {pixels:,} pixels; the maximum is {MAX_PIXELS:,}. "
             "Give smaller numbers."
         )
-    if options.interpolate:
-        latents = interpolate(sampler, rows, cols, options.seed)
-    else:
-        latents = sampler.latents(rows * cols, options.seed)
-    labels = torch.tensor(classes).repeat_interleave(cols) if classes else None
-    sheet = grid(sampler.draw(latents, labels), cols)
-    write_image(options.out, sheet.repeat(scale, axis=0).repeat(scale, axis=1))
+    latents = interpolated_latents(sampler, rows, cols, seed) if interpolate else sampler.latents(rows * cols, seed)
+    y = torch.tensor(classes).repeat_interleave(cols) if classes else None
+    sheet = grid(sampler.draw(latents, y), cols)
+    write_image(out, sheet.repeat(scale, axis=0).repeat(scale, axis=1))
     return {"rows": rows, "cols": cols, "scale": scale, "labels": classes}
 
 
-def interpolate(sampler: Sampler, rows: int, cols: int, seed: int) -> Tensor:
+def interpolated_latents(sampler: Sampler, rows: int, cols: int, seed: int) -> Tensor:
     """Interpolate between two random latents in each row.
 
     Normal latents lie near a sphere and are interpolated along it: a straight line would pass near the origin, where
@@ -159,22 +158,20 @@ def _find_class(label: str, config: DigitModelConfig) -> int:
     )
 
 
-def _animate(options: "Sample") -> dict[str, Any]:
-    """Animate the samples that a training drew from the same noise."""
-    unused = [
-        f"--{name}"
-        for name in ("rows", "cols", "seed", "labels", "interpolate")
-        if getattr(options, name) != getattr(type(options), name)
-    ]
-    if unused:
-        raise UserError(
-            f"{options.out}: {options.out.suffix} is for the animation of a training, whose images exist already; it "
-            f"takes no {', '.join(unused)}. For a grid of images, give a name that ends with .png."
-        )
-    files = sorted((options.model / "samples").glob("step-*.png"))
+def animate(run: Path, out: Path) -> dict[str, Any]:
+    """Write an animation of the images that a training drew from the same noise; return the number of "frames".
+
+    Args:
+        run: The run's folder.
+        out: OUT.gif or OUT.webp.
+
+    Raises:
+        UserError: There are no images, they differ in size, or the animation cannot be written.
+    """
+    files = sorted((run / "samples").glob("step-*.png"))
     if not files:
         raise UserError(
-            f"{options.model}: has no samples/step-*.png for an animation. Give a run's folder; or, for a grid of "
+            f"{run}: has no samples/step-*.png for an animation. Give a run's folder; or, for a grid of "
             "images, a name that ends with .png."
         )
     chosen = np.linspace(0, len(files) - 1, min(len(files), MAX_FRAMES)).round().astype(int)
@@ -186,7 +183,7 @@ def _animate(options: "Sample") -> dict[str, Any]:
     content = io.BytesIO()
     frames[0].save(
         content,
-        format=ANIMATIONS[options.out.suffix.lower()],
+        format=ANIMATIONS[out.suffix.lower()],
         save_all=True,
         append_images=frames[1:],
         duration=[frame_duration] * (len(frames) - 1) + [LAST_FRAME],
@@ -194,10 +191,10 @@ def _animate(options: "Sample") -> dict[str, Any]:
         lossless=True,  # of WebP; GIF always is
     )
     try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise write_error(options.out, error) from None
-    write_file(options.out, content.getvalue())
+        raise write_error(out, error) from None
+    write_file(out, content.getvalue())
     return {"frames": len(frames)}
 
 

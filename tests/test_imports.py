@@ -97,7 +97,6 @@ def test_no_private_name_is_imported():
                 assert not any(part.startswith("_") and not part.endswith("__") for part in parts), f"{file}: {name}"
 
 
-@pytest.mark.xfail(strict=True, reason="dcgan.evaluate imports dcgan.__main__")
 def test_there_are_no_cycles():
     graph = {name: {used for used in imports(file) if used in SOURCES} - {name} for name, file in SOURCES.items()}
     # ``from package import module`` names both; the package alone is no dependency if a module of it is meant.
@@ -110,7 +109,6 @@ def _has_modules(package, used):
     return any(each.startswith(f"{package}.") for each in used)
 
 
-@pytest.mark.xfail(strict=True, reason="dcgan.export and dcgan.receptive_fields import it")
 def test_only_command_lines_import_the_cli():
     for name, file in SOURCES.items():
         if not name.startswith(("ganvas.cli", "benchmarks")) and file.name != "__main__.py":

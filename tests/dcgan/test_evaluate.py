@@ -328,7 +328,7 @@ def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
         assert np.asarray(image).std() > 0
 
 
-@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "dcgan.evaluation.write_image"])
+@pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.encode.write_image"])
 def test_figures_are_printed_before_a_full_disk_is_told(evaluate, run, tmp_path, full_disk, writer):
     full_disk(writer)
     out_folder = tmp_path / "drawn"

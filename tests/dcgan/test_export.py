@@ -93,5 +93,5 @@ def test_bad_input_leaves_nothing(dcgan, save, tmp_path):
 def test_the_translators_runner_says_that_it_is_not_for_it(dcgan, save, tmp_path):
     save(tmp_path / "model", **MODELS["plain"])
     assert dcgan("export", tmp_path / "model", tmp_path / "x.onnx")[0] == 0
-    with pytest.raises(UserError, match="draws from noise, and translates nothing"):
+    with pytest.raises(UserError, match="generates images from noise and translates none"):
         OnnxTranslator(tmp_path / "x.onnx")

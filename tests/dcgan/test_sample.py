@@ -13,7 +13,7 @@ from dcgan.__main__ import main
 from dcgan.data import FASHION
 from dcgan.grid import GAP
 from dcgan.model import load_sampler
-from dcgan.sample import DURATION, LAST_FRAME, MAX_FRAMES, interpolate, slerp
+from dcgan.sample import DURATION, LAST_FRAME, MAX_FRAMES, interpolated_latents, slerp
 
 SCALE = 2  # of 28 pixels
 
@@ -140,12 +140,12 @@ def test_interpolation_keeps_the_label_and_goes_from_end_to_end(models, sample):
 
 
 def test_interpolations_keep_to_where_latents_come_from(models):
-    normal = interpolate(load_sampler(models["plain"]), 5, 9, seed=3).view(5, 9, 8)
+    normal = interpolated_latents(load_sampler(models["plain"]), 5, 9, seed=3).view(5, 9, 8)
     lengths = normal.norm(dim=-1)
     torch.testing.assert_close(lengths, lengths[:, :1].lerp(lengths[:, -1:], torch.linspace(0, 1, 9)))
     steps = torch.nn.functional.cosine_similarity(normal[:, 1:], normal[:, :-1], dim=-1)
     torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), atol=1e-5, rtol=0)  # turns evenly
-    uniform = interpolate(load_sampler(models["uniform"]), 5, 9, seed=3).view(5, 9, 8)
+    uniform = interpolated_latents(load_sampler(models["uniform"]), 5, 9, seed=3).view(5, 9, 8)
     torch.testing.assert_close(uniform[:, 4], (uniform[:, 0] + uniform[:, 8]) / 2)  # straight
     assert uniform.abs().max() <= 1
 
