@@ -20,41 +20,51 @@ from ganvas.cli.report import ReportOptions, run_report
 from ganvas.cli.serve import ServeOptions, run_serve
 from ganvas.cli.train import TrainCommand, parse_train
 from ganvas.cli.translate import TranslateOptions, run_translate
+from ganvas.options import optional
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train translators between two domains of images without pairs, or continue a training (--resume)."""
+    """Train translators between two domains of images without pairs, or continue a training (--resume).
+
+    Attributes:
+        out: Folder of the run.
+        resume: Continue from the newest checkpoint of --out, with that run's options.
+        preset: Defaults of a named use: horse2zebra (the paper's, 256 pixels) or earth64 (64 pixels, for a CPU).
+        config: Take defaults from the config.json of a run.
+    """
 
     out: Path
-    """Folder of the run."""
     options: Annotated[CycleGanConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    """Continue from the newest checkpoint of --out, with that run's options."""
-    preset: Preset | None = None
-    """Defaults of a named use: horse2zebra (the paper's, 256 pixels) or earth64 (64 pixels, for a CPU)."""
-    config: Path | None = None
-    """Take defaults from the config.json of a run."""
+    preset: Annotated[Preset | None, optional("{horse2zebra,earth64}")] = None
+    config: Annotated[Path | None, optional("FILE")] = None
 
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate an image, or all images of a folder and its subfolders, with the same names and sizes."""
+    """Translate an image, or all images of a folder and its subfolders, with the same names and sizes.
+
+    Attributes:
+        direction: a2b translates images of domain A to domain B.
+    """
 
     options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
     direction: Literal["a2b", "b2a"]
-    """a2b translates images of domain A to domain B."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score both directions: cycle and identity L1, patch statistics, and, where there are pairs, L1, PSNR, SSIM."""
+    """Score both directions: cycle and identity L1, patch statistics, and, where there are pairs, L1, PSNR, SSIM.
+
+    Attributes:
+        limit: At most so many images of each domain, evenly over it.
+    """
 
     options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]
-    limit: int | None = None
-    """At most so many images of each domain, evenly over it."""
+    limit: Annotated[int | None, optional("INT")] = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
-from ganvas.options import STRICT, Channels
+from ganvas.options import STRICT, Channels, optional
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
@@ -33,78 +33,91 @@ Preset = Literal["horse2zebra", "earth64"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Dataset and augmentation."""
+    """Dataset and augmentation.
+
+    Attributes:
+        data: Dataset without pairs: DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or DIR/A/train and
+            DIR/B/train.
+        image_size: Pixels a side of training images.
+        augment: none: whole images. paper: random crops, half of them mirrored. strong: in addition small random
+            rotations, zooms and shifts.
+        load_size: Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size,
+            as in the published code, and with --augment none --image-size. 0 crops without scaling.
+        flip: Mirror half of the images left to right, unless --augment is none; --no-flip never mirrors.
+        batch_size: Images of each domain per step and device.
+        channels_a: Channels of domain a; by default those of its images, without alpha.
+        channels_b: The same for domain b.
+        value_range: Pixel values that become -1 and 1 in the network, as 0:4095; by default the full range of the
+            files' data type. Negative values need an equals sign: --value-range=-100:8900.
+        value_range_b: The same for domain b, if its range differs.
+        on_error: Whether an image that cannot be read stops the run, or is replaced by the next one.
+    """
 
     __pydantic_config__ = STRICT
 
-    data: Path | None = None
-    """Dataset without pairs: DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or DIR/A/train and DIR/B/train."""
+    data: Annotated[Path | None, optional("DIR")] = None
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
-    """Pixels a side of training images."""
     augment: AugmentPreset = "paper"
-    """none: whole images. paper: random crops, half of them mirrored. strong: in addition small random rotations, zooms
-    and shifts."""
-    load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
-    """Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size, as in the
-    published code, and with --augment none --image-size. 0 crops without scaling."""
+    load_size: Annotated[Annotated[int, Interval(ge=0, le=8192)] | None, optional("INT")] = None
     flip: bool = True
-    """Mirror half of the images left to right, unless --augment is none."""
     batch_size: Count = 1
-    """Images of each domain per step and device."""
     channels_a: tyro.conf.Suppress[Channels | None] = None
-    """Channels of domain a; by default those of its images, without alpha."""
     channels_b: tyro.conf.Suppress[Channels | None] = None
-    """The same for domain b."""
-    value_range: str | None = None
-    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the full range of the files' data type.
-    Negative values need an equals sign: --value-range=-100:8900."""
+    value_range: Annotated[str | None, optional("LOW:HIGH")] = None
     value_range_b: tyro.conf.Suppress[str | None] = None
-    """The same for domain b, if its range differs."""
     on_error: Literal["stop", "skip"] = "stop"
-    """Whether an image that cannot be read stops the run, or is replaced by the next one."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Generators and losses."""
+    """Generators and losses.
+
+    Attributes:
+        generator: Architecture of both generators.
+        num_blocks: Residual blocks; by default the paper's 6 up to 128 pixels and 9 above.
+        levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
+        base_channels: Filters of the generators' first layer.
+        norm: Norm of the generators.
+        dropout: Dropout rate of the generators' blocks.
+        upsampling: transpose is the paper's; resize leaves no checkerboard.
+        init: Initial weights; normal is N(0, 0.02).
+        gan_loss: The adversarial loss; the paper's is least squares.
+        lambda_cycle: Weight of the cycle losses.
+        lambda_identity: Weight of the identity losses, as a fraction of --lambda-cycle. They preserve colors; 0 turns
+            them off.
+        lambda_gp: Weight of wgangp's gradient penalty.
+        pool_size: Earlier fakes of each domain that the discriminators may be shown; 0 for the newest only.
+        grad_accum_steps: Parts that a batch is split into, one after the other, to save memory.
+        activation_checkpointing: Recompute activations of the generators instead of keeping them: less memory, a third
+            more time.
+    """
 
     __pydantic_config__ = STRICT
 
     generator: Literal["resnet", "unet"] = "resnet"
-    """Architecture of both generators."""
     num_blocks: tyro.conf.Suppress[Count | None] = None
-    """Residual blocks; by default the paper's 6 up to 128 pixels and 9 above."""
     levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
-    """Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8."""
     base_channels: Count = 64
-    """Filters of the generators' first layer."""
     norm: Literal["batch", "instance", "none"] = "instance"
-    """Norm of the generators."""
     dropout: tyro.conf.Suppress[Fraction] = 0.0
-    """Dropout rate of the generators' blocks."""
     upsampling: tyro.conf.Suppress[Literal["transpose", "resize"]] = "transpose"
-    """transpose is the paper's; resize leaves no checkerboard."""
     init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
-    """Initial weights; normal is N(0, 0.02)."""
     gan_loss: Literal["lsgan", "vanilla", "hinge", "wgangp"] = "lsgan"
-    """The adversarial loss; the paper's is least squares."""
     lambda_cycle: NotNegative = 10.0
-    """Weight of the cycle losses."""
     lambda_identity: NotNegative = 0.5
-    """Weight of the identity losses, as a fraction of --lambda-cycle. They preserve colors; 0 turns them off."""
     lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
-    """Weight of wgangp's gradient penalty."""
     pool_size: tyro.conf.Suppress[Annotated[int, Interval(ge=0, le=10_000)]] = 50
-    """Earlier fakes of each domain that the discriminators may be shown; 0 for the newest only."""
     grad_accum_steps: Count = 1
-    """Parts that a batch is split into, one after the other, to save memory."""
     activation_checkpointing: bool = False
-    """Recompute activations of the generators instead of keeping them: less memory, a third more time."""
 
 
 @dataclass(frozen=True)
 class CycleGanConfig:
-    """All options of a training."""
+    """All options of a training.
+
+    Attributes:
+        seed: Seed of the weights, the order of the images, their partners, augmentation and the pools.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -118,7 +131,6 @@ class CycleGanConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Seed of the weights, the order of the images, their partners, augmentation and the pools."""
 
 
 def preset(name: Preset | None) -> CycleGanConfig:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from ganvas.console import parse_options
 from ganvas.options import validate
 
 Options = TypeVar("Options")
@@ -20,7 +21,4 @@ def parse_arguments(command: str, options: type[Options], argv: Sequence[str]) -
         UserError: A value is out of range.
         SystemExit: Help was requested, or the arguments do not parse.
     """
-    import tyro
-
-    flags = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)  # neither --no-json nor "None" among choices
-    return validate(tyro.cli(options, prog=f"python -m data_scripts {command}", args=list(argv), config=flags))
+    return validate(parse_options(f"python -m data_scripts {command}", options, argv))

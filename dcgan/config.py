@@ -8,7 +8,7 @@ import tyro
 from annotated_types import Interval
 
 from ganvas.errors import UserError
-from ganvas.options import STRICT, Channels, Converted
+from ganvas.options import STRICT, Channels, Converted, optional
 from ganvas.training.config import (
     Count,
     CountOrZero,
@@ -41,57 +41,65 @@ def _absolute(data: str) -> str:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Dataset."""
+    """Dataset.
+
+    Attributes:
+        data: mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of images; its subfolders are
+            classes.
+        data_root: Folder of mnist and fashion-mnist, which are downloaded if missing; by default $GANVAS_DATA, else
+            datasets.
+        image_size: Pixels a side; by default the images' own.
+        channels: By default the images' own; 3 repeats gray, 1 makes color gray.
+        batch_size: Images per step and device.
+        pixel_range: signed scales images to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial
+            did.
+        leave_out: Training images to leave out: the first ones of mnist and fashion-mnist, random ones of others. By
+            default none; dcgan-5x5 leaves out 5,000 of those two, as its tutorial did.
+    """
 
     __pydantic_config__ = STRICT
 
     data: Annotated[str, Converted(_absolute)] = ""
-    """mnist, fashion-mnist, mnist5k (5,000 digits, no network needed), or a folder of images; its subfolders are
-    classes."""
-    data_root: Annotated[Path, Converted(Path.resolve)] | None = None
-    """Folder of mnist and fashion-mnist, which are downloaded if missing; by default $GANVAS_DATA, else datasets."""
-    image_size: Annotated[int, Interval(ge=16, le=128)] | None = None
-    """Pixels a side; by default the images' own."""
-    channels: Channels | None = None
-    """By default the images' own; 3 repeats gray, 1 makes color gray."""
+    data_root: Annotated[Annotated[Path, Converted(Path.resolve)] | None, optional("DIR")] = None
+    image_size: Annotated[Annotated[int, Interval(ge=16, le=128)] | None, optional("INT")] = None
+    channels: Annotated[Channels | None, optional("INT")] = None
     batch_size: Count = 128
-    """Images per step and device."""
     pixel_range: tyro.conf.Suppress[Literal["signed", "unit"]] = "signed"
-    """signed scales images to [-1, 1], which the generator's tanh covers; unit to [0, 1], as one tutorial did."""
-    leave_out: CountOrZero | None = None
-    """Training images to leave out: the first ones of mnist and fashion-mnist, random ones of others. By default none;
-    dcgan-5x5 leaves out 5,000 of those two, as its tutorial did."""
+    leave_out: Annotated[CountOrZero | None, optional("INT")] = None
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Networks, losses and order of updates."""
+    """Networks, losses and order of updates.
+
+    Attributes:
+        preset: Which networks.
+        conditional: Condition on the class; the images need labels.
+        latent_dim: Length of the noise vector z.
+        latent: z is N(0, 1) or U(-1, 1), each value on its own.
+        norm: Norm of both networks.
+        base_channels: Filters of the layer next to the image; only with presets dcgan and dcgan-5x5, by default 64.
+        extra_layers: Stride-1 layers more in the generator of dcgan-5x5: its tutorial's exercise.
+        init: Initial weights: N(0, 0.02), Keras's default, or N(0, 0.1) truncated at two deviations with biases of 0.1.
+        gan_loss: The adversarial loss.
+        label_smoothing: How far below 1 the discriminator's label of real images is.
+        step_order: shared: one update of D on real and fake images, then G by the same fakes. fresh: G by fakes of its
+            own. keras: two updates of D, real then fake, the fakes drawn in inference mode; then G by fakes of its own.
+    """
 
     __pydantic_config__ = STRICT
 
     preset: Preset = "dcgan"
-    """Which networks."""
     conditional: bool = False
-    """Condition on the class; the images need labels."""
     latent_dim: tyro.conf.Suppress[Count] = 100
-    """Length of the noise vector z."""
     latent: tyro.conf.Suppress[Literal["normal", "uniform"]] = "normal"
-    """z is N(0, 1) or U(-1, 1), each value on its own."""
     norm: Literal["batch", "none"] = "batch"
-    """Norm of both networks."""
-    base_channels: Count | None = None
-    """Filters of the layer next to the image; only with presets dcgan and dcgan-5x5, by default 64."""
+    base_channels: Annotated[Count | None, optional("INT")] = None
     extra_layers: tyro.conf.Suppress[CountOrZero] = 0
-    """Stride-1 layers more in the generator of dcgan-5x5: its tutorial's exercise."""
     init: tyro.conf.Suppress[Literal["normal", "glorot", "truncated-normal"]] = "normal"
-    """Initial weights: N(0, 0.02), Keras's default, or N(0, 0.1) truncated at two deviations with biases of 0.1."""
     gan_loss: Literal["vanilla", "lsgan", "hinge"] = "vanilla"
-    """The adversarial loss."""
     label_smoothing: Fraction = 0.0
-    """How far below 1 the discriminator's label of real images is."""
     step_order: tyro.conf.Suppress[Literal["shared", "fresh", "keras"]] = "shared"
-    """shared: one update of D on real and fake images, then G by the same fakes. fresh: G by fakes of its own.
-    keras: two updates of D, real then fake, the fakes drawn in inference mode; then G by fakes of its own."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,11 @@ class DigitHardwareConfig(HardwareConfig):
 
 @dataclass(frozen=True)
 class DcganConfig:
-    """All options of a training."""
+    """All options of a training.
+
+    Attributes:
+        seed: Seed of the weights, the order of the images, the noise and the dropout.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -114,7 +126,6 @@ class DcganConfig:
     hardware: DigitHardwareConfig = field(default_factory=DigitHardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Seed of the weights, the order of the images, the noise and the dropout."""
 
 
 def preset(name: Preset | None) -> DcganConfig:

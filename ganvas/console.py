@@ -13,7 +13,7 @@ import select
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from ganvas.errors import UserError
 from ganvas.log import shown_log
@@ -135,10 +135,27 @@ def parse_command(program: str, commands: Mapping[str, type[Options]], arguments
         commands: Dataclasses of options by the command's name.
         arguments: The program's arguments, the command's name first.
     """
+    name, *rest = arguments
+    return parse_options(f"{program} {name}", commands[name], rest)
+
+
+def parse_options(
+    program: str, options: Any, arguments: Sequence[str], *, default: Any = None, flat: bool = False
+) -> Any:
+    """Read options; the parser ends the process after ``--help`` and where options are wrong.
+
+    Args:
+        program: Name for the help.
+        options: A dataclass.
+        arguments: The arguments.
+        default: Instance with the defaults; by default the dataclass's own.
+        flat: Whether options of nested dataclasses have no prefix.
+    """
     import tyro
 
-    name, *rest = arguments
-    return tyro.cli(commands[name], prog=f"{program} {name}", args=rest)
+    flags = [tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone]  # neither --no-json nor "None" among choices
+    flags += [tyro.conf.OmitArgPrefixes] if flat else []
+    return tyro.cli(options, prog=program, args=list(arguments), default=default, config=tuple(flags))
 
 
 def find_command(program: str, about: str, commands: Mapping[str, str], arguments: Sequence[str]) -> str:

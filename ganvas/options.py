@@ -76,6 +76,13 @@ FolderName = Annotated[str, Converted(_folder_name)]
 Name = Annotated[str, Converted(_name)]
 
 
+def optional(metavar: str) -> object:
+    """Annotate an option whose default, None, is explained by its help; --help then does not show None."""
+    import tyro
+
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
 def to_json(options: object) -> dict[str, Any]:
     """Return a dataclass as JSON values, with the format version."""
     from pydantic import TypeAdapter

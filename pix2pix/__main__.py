@@ -19,6 +19,7 @@ from ganvas.cli.report import ReportOptions, run_report
 from ganvas.cli.serve import ServeOptions, run_serve
 from ganvas.cli.train import TrainCommand, parse_train
 from ganvas.cli.translate import TranslateOptions, run_translate
+from ganvas.options import optional
 from pix2pix.config import Pix2PixConfig, Preset, data_folder, preset
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -26,37 +27,46 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train a translator from pairs of images, or continue a training (--resume)."""
+    """Train a translator from pairs of images, or continue a training (--resume).
+
+    Attributes:
+        out: Folder of the run.
+        resume: Continue from the newest checkpoint of --out, with that run's options.
+        preset: Defaults of a named use: maps (the paper's, 256 pixels, 200 epochs) or demo (minutes on a CPU).
+        config: Take defaults from the config.json of a run.
+    """
 
     out: Path
-    """Folder of the run."""
     options: Annotated[Pix2PixConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    """Continue from the newest checkpoint of --out, with that run's options."""
-    preset: Preset | None = None
-    """Defaults of a named use: maps (the paper's, 256 pixels, 200 epochs) or demo (minutes on a CPU)."""
-    config: Path | None = None
-    """Take defaults from the config.json of a run."""
+    preset: Annotated[Preset | None, optional("{maps,demo}")] = None
+    config: Annotated[Path | None, optional("FILE")] = None
 
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate an image, or all images of a folder and its subfolders, with the same names and sizes."""
+    """Translate an image, or all images of a folder and its subfolders, with the same names and sizes.
+
+    Attributes:
+        paper: As the paper tests: dropout on, each image's own batch-norm statistics.
+        seed: Seed of the dropout of --paper.
+    """
 
     options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
     paper: bool = False
-    """As the paper tests: dropout on, each image's own batch-norm statistics."""
     seed: int = 0
-    """Seed of the dropout of --paper."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a model on held-out pairs: L1, PSNR and SSIM with 95% intervals, and the distance of patch statistics."""
+    """Score a model on held-out pairs: L1, PSNR and SSIM with 95% intervals, and the distance of patch statistics.
+
+    Attributes:
+        out: Write every translated image to this folder.
+    """
 
     options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]
-    out: Path | None = None
-    """Write every translated image to this folder."""
+    out: Annotated[Path | None, optional("DIR")] = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
-from ganvas.options import STRICT, Channels, FolderName
+from ganvas.options import STRICT, Channels, FolderName, optional
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
@@ -33,79 +33,89 @@ Preset = Literal["maps", "demo"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Dataset and augmentation."""
+    """Dataset and augmentation.
+
+    Attributes:
+        data: Dataset of pairs: DIR/train with A|B images, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b,
+            DIR/A/train and DIR/B/train, or WebDataset's shards DIR/train-*.tar.
+        direction: a2b translates A (left) to B (right), b2a the reverse.
+        image_size: Pixels a side of training images.
+        augment: none: whole images. paper: random crops, half of them mirrored. strong: in addition small rotations,
+            zooms, shifts and color changes.
+        load_size: Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size,
+            as in the paper, and with --augment none --image-size. 0 crops without scaling.
+        flip: Mirror half of the pairs left to right, unless --augment is none; --no-flip never mirrors.
+        color: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none; by
+            default 0.2 with --augment strong and 0 with the others.
+        batch_size: Pairs per step and device.
+        source_channels: Channels of the source images; by default as many as those of the dataset have, without alpha.
+        target_channels: The same of the target images.
+        value_range: Pixel values that become -1 and 1 in the network, as 0:4095; by default the full range of the
+            files' data type. Negative values need an equals sign: --value-range=-100:8900.
+        target_range: The same for the target images, if their range differs.
+        source: Folder DIR/train/NAME of source images; repeat the option to stack the images of several folders into
+            the channels of the source. Targets are in DIR/train/b.
+        target: With --source: the folder of the targets, DIR/train/NAME.
+        on_error: Whether a pair that cannot be read stops the run, or is replaced by the next one.
+    """
 
     __pydantic_config__ = STRICT
 
-    data: Path | None = None
-    """Dataset of pairs: DIR/train with A|B images, DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, DIR/A/train
-    and DIR/B/train, or WebDataset's shards DIR/train-*.tar."""
+    data: Annotated[Path | None, optional("DIR")] = None
     direction: Literal["a2b", "b2a"] = "a2b"
-    """a2b translates A (left) to B (right), b2a the reverse."""
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
-    """Pixels a side of training images."""
     augment: AugmentPreset = "paper"
-    """none: whole images. paper: random crops, half of them mirrored. strong: in addition small rotations, zooms,
-    shifts and color changes."""
-    load_size: Annotated[int, Interval(ge=0, le=8192)] | None = None
-    """Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size, as in the
-    paper, and with --augment none --image-size. 0 crops without scaling."""
+    load_size: Annotated[Annotated[int, Interval(ge=0, le=8192)] | None, optional("INT")] = None
     flip: bool = True
-    """Mirror half of the pairs left to right, unless --augment is none."""
     color: tyro.conf.Suppress[NotNegative | None] = None
-    """Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none; by default 0.2
-    with --augment strong and 0 with the others."""
     batch_size: Count = 1
-    """Pairs per step and device."""
     source_channels: tyro.conf.Suppress[Channels | None] = None
-    """Channels of the source images; by default as many as those of the dataset have, without alpha."""
     target_channels: tyro.conf.Suppress[Channels | None] = None
-    """The same of the target images."""
-    value_range: str | None = None
-    """Pixel values that become -1 and 1 in the network, as 0:4095; by default the full range of the files' data type.
-    Negative values need an equals sign: --value-range=-100:8900."""
+    value_range: Annotated[str | None, optional("LOW:HIGH")] = None
     target_range: tyro.conf.Suppress[str | None] = None
-    """The same for the target images, if their range differs."""
     source: Annotated[tuple[FolderName, ...], tyro.conf.UseAppendAction] = ()
-    """Folder DIR/train/NAME of source images; repeat the option to stack the images of several folders into the
-    channels of the source. Targets are in DIR/train/b."""
     target: tyro.conf.Suppress[FolderName] = "b"
-    """With --source: the folder of the targets, DIR/train/NAME."""
     on_error: Literal["stop", "skip"] = "stop"
-    """Whether a pair that cannot be read stops the run, or is replaced by the next one."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Generator and losses."""
+    """Generator and losses.
+
+    Attributes:
+        levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
+        base_channels: Filters of the outermost level of the U-Net.
+        norm: Norm of the generator.
+        dropout: Dropout rate of the three innermost decoder levels: the paper's noise.
+        upsampling: transpose is the paper's; resize leaves no checkerboard.
+        init: Initial weights; normal is N(0, 0.02).
+        gan_loss: The adversarial loss.
+        lambda_gan: Weight of the adversarial loss; 0 trains with L1 only.
+        lambda_l1: Weight of the L1 loss; 0 trains with the adversarial loss only.
+        lambda_gp: Weight of wgangp's gradient penalty.
+    """
 
     __pydantic_config__ = STRICT
 
     levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
-    """Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8."""
     base_channels: Count = 64
-    """Filters of the outermost level of the U-Net."""
     norm: Literal["batch", "instance", "none"] = "batch"
-    """Norm of the generator."""
     dropout: tyro.conf.Suppress[Fraction] = 0.5
-    """Dropout rate of the three innermost decoder levels: the paper's noise."""
     upsampling: Literal["transpose", "resize"] = "transpose"
-    """transpose is the paper's; resize leaves no checkerboard."""
     init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
-    """Initial weights; normal is N(0, 0.02)."""
     gan_loss: Literal["vanilla", "lsgan", "hinge", "wgangp"] = "vanilla"
-    """The adversarial loss."""
     lambda_gan: NotNegative = 1.0
-    """Weight of the adversarial loss; 0 trains with L1 only."""
     lambda_l1: NotNegative = 100.0
-    """Weight of the L1 loss; 0 trains with the adversarial loss only."""
     lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
-    """Weight of wgangp's gradient penalty."""
 
 
 @dataclass(frozen=True)
 class Pix2PixConfig:
-    """All options of a training."""
+    """All options of a training.
+
+    Attributes:
+        seed: Seed of the weights, the order of the images, their augmentation and the dropout.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -117,7 +127,6 @@ class Pix2PixConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Seed of the weights, the order of the images, their augmentation and the dropout."""
 
 
 def preset(name: Preset | None) -> Pix2PixConfig:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ganvas.cli.options import optional
 from ganvas.errors import UserError
+from ganvas.options import optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,38 +33,46 @@ Direction = Literal["a2b", "b2a"]
 @dataclass(frozen=True)
 class ExportOptions:
     """Export a model to ONNX, to a torch.export program, or as weights for pytorch-CycleGAN-and-pix2pix. The result is
-    compared with the model before it is written."""
+    compared with the model before it is written.
+
+    Attributes:
+        model: A run, a checkpoint or a model folder.
+        output: OUT.onnx or OUT.pt2.
+        peer: Write weights for pytorch-CycleGAN-and-pix2pix instead.
+        direction: Direction to export; needed for a model of two.
+        weights: Weights of an ONNX file: fp16 halves it; int8 quarters it, computes with integers, and needs real
+            images.
+        data: Source images to compare on and to calibrate int8 with; by default some of the run's dataset, if it
+            exists.
+        json: Print one JSON object on standard output and nothing else there.
+    """
 
     model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
-    """A run, a checkpoint or a model folder."""
     output: tyro.conf.Positional[Annotated[Path | None, optional("OUT")]] = None
-    """OUT.onnx or OUT.pt2."""
     peer: Annotated[Path | None, optional("OUT.pth")] = None
-    """Write weights for pytorch-CycleGAN-and-pix2pix instead."""
     direction: Annotated[Direction | None, optional("{a2b,b2a}")] = None
-    """Direction to export; needed for a model of two."""
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Weights of an ONNX file: fp16 halves it; int8 quarters it, computes with integers, and needs real images."""
     data: Annotated[Path | None, optional("FOLDER")] = None
-    """Source images to compare on and to calibrate int8 with; by default some of the run's dataset, if it exists."""
     json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Import a generator that pytorch-CycleGAN-and-pix2pix trained, as a model folder."""
+    """Import a generator that pytorch-CycleGAN-and-pix2pix trained, as a model folder.
+
+    Attributes:
+        weights: Its file, such as latest_net_G.pth. No code in it is executed.
+        output: The model folder to write.
+        direction: Its --direction: a2b is AtoB, b2a is BtoA.
+        image_size: Pixels a side that images are scaled to before the network: its --load_size at test time.
+        statistics: What batch norm normalizes by: picture as that tool by default, running as with its --eval.
+    """
 
     weights: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="WEIGHTS")]]
-    """Its file, such as latest_net_G.pth. No code in it is executed."""
     output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
-    """The model folder to write."""
     direction: Direction = "a2b"
-    """Its --direction: a2b is AtoB, b2a is BtoA."""
     image_size: int = 256
-    """Pixels a side that images are scaled to before the network: its --load_size at test time."""
     statistics: Literal["picture", "running"] = "picture"
-    """What batch norm normalizes by: picture as that tool by default, running as with its --eval."""
 
     @property
     def files(self) -> dict[Direction, Path]:
@@ -74,18 +82,21 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportBothOptions:
-    """Import both generators of a CycleGAN that pytorch-CycleGAN-and-pix2pix trained, as one model folder."""
+    """Import both generators of a CycleGAN that pytorch-CycleGAN-and-pix2pix trained, as one model folder.
+
+    Attributes:
+        weights_ab: The file of the generator from A to B: latest_net_G_A.pth. No code in it is executed.
+        weights_ba: The file of the generator from B to A: latest_net_G_B.pth.
+        output: The model folder to write.
+        image_size: Pixels a side that images are scaled to before the network: its --load_size at test time.
+        statistics: What batch norm normalizes by: picture as that tool by default, running as with its --eval.
+    """
 
     weights_ab: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="WEIGHTS_AB")]]
-    """The file of the generator from A to B: latest_net_G_A.pth. No code in it is executed."""
     weights_ba: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="WEIGHTS_BA")]]
-    """The file of the generator from B to A: latest_net_G_B.pth."""
     output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
-    """The model folder to write."""
     image_size: int = 256
-    """Pixels a side that images are scaled to before the network: its --load_size at test time."""
     statistics: Literal["picture", "running"] = "picture"
-    """What batch norm normalizes by: picture as that tool by default, running as with its --eval."""
 
     @property
     def files(self) -> dict[Direction, Path]:

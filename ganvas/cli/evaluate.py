@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ganvas.errors import UserError
+from ganvas.options import optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,20 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """How every translator is evaluated."""
+    """How every translator is evaluated.
+
+    Attributes:
+        model: A run, a checkpoint or a model folder.
+        data: The dataset.
+        split: Which of its splits.
+        sheet: Write a contact sheet of sources, translations and targets to this PNG.
+        device: Where to compute.
+        json: Print one JSON object on standard output and nothing else there.
+    """
 
     model: tyro.conf.Positional[Path]
-    """A run, a checkpoint or a model folder."""
     data: Path
-    """The dataset."""
     split: Literal["train", "val", "test"] = "test"
-    """Which of its splits."""
-    sheet: Path | None = None
-    """Write a contact sheet of sources, translations and targets to this PNG."""
+    sheet: Annotated[Path | None, optional("PNG")] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
     json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 def run_evaluate(

@@ -8,23 +8,26 @@ from typing import Annotated
 
 import tyro
 
-from ganvas.cli.options import optional
+from ganvas.options import optional
 
 
 @dataclass(frozen=True)
 class PushOptions:
-    """Upload a model and its card to the Hugging Face hub. hub:OWNER/NAME then works wherever a model is given."""
+    """Upload a model and its card to the Hugging Face hub. hub:OWNER/NAME then works wherever a model is given.
+
+    Attributes:
+        model: A run or a model folder.
+        name: You or your organization, and the model. The repository is created if needed.
+        license: License of the weights as the hub abbreviates it, for the card: mit, apache-2.0, cc-by-4.0 …
+        private: Make a new repository private.
+        json: Print one JSON object on standard output and nothing else there.
+    """
 
     model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
-    """A run or a model folder."""
     name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="OWNER/NAME")]]
-    """You or your organization, and the model. The repository is created if needed."""
     license: Annotated[str | None, optional("LICENSE")] = None
-    """License of the weights as the hub abbreviates it, for the card: mit, apache-2.0, cc-by-4.0 …"""
     private: bool = False
-    """Make a new repository private."""
     json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 def run_push(

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from ganvas.errors import UserError
+from ganvas.options import optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,28 +27,25 @@ IMAGE_SIZE = 256  # pixels a side for the table where no image is given; the pap
 
 @dataclass(frozen=True)
 class ReceptiveFieldOptions:
-    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on an image."""
+    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on an image.
+
+    Attributes:
+        layers: Stride-2 layers of the discriminator, 1 to 6; 0 is the pixel discriminator.
+        target: Wanted receptive field in pixels; the nearest number of layers is used instead of --layers.
+        json: Print one JSON object instead of tables.
+        image: Image to draw one logit's receptive field on; also the size that the tables are for.
+        out: File for the drawing.
+        row: Row of the logit that is drawn, from 0; the middle one by default.
+        column: Column of that logit, from 0; the middle one by default.
+    """
 
     layers: int = 3
-    """Stride-2 layers of the discriminator, 1 to 6; 0 is the pixel discriminator."""
-
-    target: int | None = None
-    """Wanted receptive field in pixels; the nearest number of layers is used instead of --layers."""
-
+    target: Annotated[int | None, optional("INT")] = None
     json: bool = False
-    """Print one JSON object instead of tables."""
-
-    image: Path | None = None
-    """Image to draw one logit's receptive field on; also the size that the tables are for."""
-
-    out: Path | None = None
-    """File for the drawing."""
-
-    row: int | None = None
-    """Row of the logit that is drawn, from 0; the middle one by default."""
-
-    column: int | None = None
-    """Column of that logit, from 0; the middle one by default."""
+    image: Annotated[Path | None, optional("FILE")] = None
+    out: Annotated[Path | None, optional("DIR")] = None
+    row: Annotated[int | None, optional("INT")] = None
+    column: Annotated[int | None, optional("INT")] = None
 
 
 def run(

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write RUN/report.html: curves, metrics and samples of a run on one page."""
+    """Write RUN/report.html: curves, metrics and samples of a run on one page.
+
+    Attributes:
+        run: The run's folder.
+    """
 
     run: tyro.conf.Positional[Path]
-    """The run's folder."""
 
 
 def run_report(options: ReportOptions, labels: Mapping[str, MetricLabel]) -> int:

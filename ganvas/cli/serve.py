@@ -7,12 +7,13 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from ganvas.errors import UserError
 from ganvas.files import temporary_folder
+from ganvas.options import optional
 
 NUM_PORTS = 65536
 PREFIX = "ganvas-serve-"  # of the folder of a page's files
@@ -27,26 +28,29 @@ GRADIO_SETTINGS = {
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Open a model as a page in the browser: drop an image or draw one, compare, download. Ctrl-C ends it."""
+    """Open a model as a page in the browser: drop an image or draw one, compare, download. Ctrl-C ends it.
+
+    Attributes:
+        model: A run, a checkpoint or a model folder.
+        data: The dataset, for example images and the colors of brushes; by default that of the training, if it exists.
+        host: The address to listen at. Any other than 127.0.0.1 lets others in: there is no password.
+        port: The port; 0 is any free one.
+        max_pixels: Refuse images with more pixels.
+        max_megabytes: Refuse larger uploads.
+        tile: Pixels per side of the tiles that larger images are cut into, if the visitor wants it.
+        overlap: Pixels that neighboring tiles share.
+        device: Where to compute.
+    """
 
     model: tyro.conf.Positional[Path]
-    """A run, a checkpoint or a model folder."""
-    data: Path | None = None
-    """The dataset, for example images and the colors of brushes; by default that of the training, if it exists."""
+    data: Annotated[Path | None, optional("DIR")] = None
     host: str = "127.0.0.1"
-    """The address to listen at. Any other than 127.0.0.1 lets others in: there is no password."""
     port: int = 7860
-    """The port; 0 is any free one."""
     max_pixels: int = 4_000_000
-    """Refuse images with more pixels."""
     max_megabytes: int = 64
-    """Refuse larger uploads."""
     tile: int = 512
-    """Pixels per side of the tiles that larger images are cut into, if the visitor wants it."""
     overlap: int = 64
-    """Pixels that neighboring tiles share."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
 
 
 def run_serve(options: ServeOptions) -> int:

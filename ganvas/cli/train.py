@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
+from ganvas.console import parse_options
 from ganvas.errors import UserError
 from ganvas.options import validate
 from ganvas.training.config import read_config, require_resumable, with_settings
@@ -72,13 +73,8 @@ def parse_train(
     run = None if path is None else read_config(path, program, config_class)
     named = preset(known.preset)
     default = named if run is None else with_settings(run, named, preset(None))
-    command = tyro.cli(
-        train_class,
-        prog=f"{program} train",
-        args=arguments,
-        default=train_class(out=tyro.MISSING, options=default),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    default = train_class(out=tyro.MISSING, options=default)
+    command = parse_options(f"{program} train", train_class, arguments, default=default, flat=True)
     options = validate(command.options)
     if command.resume:
         require_resumable(run, options)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ganvas.cli.options import optional
 from ganvas.errors import UserError
 from ganvas.log import logger
+from ganvas.options import optional
 
 if TYPE_CHECKING:
     from ganvas.inference.jobs import FolderResult
@@ -23,30 +23,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """Options of every translator."""
+    """Options of every translator.
+
+    Attributes:
+        model: A run, a checkpoint or a model folder; or hub:OWNER/NAME.
+        input: An image or a folder of images.
+        output: A folder; or a file, for a single image.
+        size: trained scales images to the training size and back, if the training scaled; native never scales.
+        precision: auto computes in bf16 if the CPU does so natively and images have 8 bits, otherwise in fp32.
+        overwrite: Translate images again whose translations exist; by default they are skipped.
+        tile: Translate in blended tiles of this side, at the image's own scale; for images of any size.
+        overlap: Overlap of neighboring tiles in pixels.
+        exact: With --tile: compute the statistics of norm layers from all tiles, in several passes, not from a sample.
+        device: Device to compute on.
+        json: Print one JSON object on standard output and nothing else there.
+    """
 
     model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
-    """A run, a checkpoint or a model folder; or hub:OWNER/NAME."""
     input: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="INPUT")]]
-    """An image or a folder of images."""
     output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
-    """A folder; or a file, for a single image."""
     size: Literal["trained", "native"] = "trained"
-    """trained scales images to the training size and back, if the training scaled; native never scales."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto computes in bf16 if the CPU does so natively and images have 8 bits, otherwise in fp32."""
     overwrite: bool = False
-    """Translate images again whose translations exist; by default they are skipped."""
     tile: Annotated[int | None, optional("PIXELS")] = None
-    """Translate in blended tiles of this side, at the image's own scale; for images of any size."""
     overlap: int = 64
-    """Overlap of neighboring tiles in pixels."""
     exact: bool = False
-    """With --tile: compute the statistics of norm layers from all tiles, in several passes, not from a sample."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device to compute on."""
     json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
 
 
 def run_translate(

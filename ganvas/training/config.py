@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Interval
 from ganvas.errors import UserError
 from ganvas.json_files import read_json
 from ganvas.limits import is_value_range
-from ganvas.options import COMMAND, STRICT, from_json, to_json
+from ganvas.options import COMMAND, STRICT, from_json, optional, to_json
 
 Config = TypeVar("Config")
 Positive = Annotated[float, Gt(0)]
@@ -30,95 +30,110 @@ LAMBDA_GP = 10.0  # Gulrajani et al. 2017, Sec. 4
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How long a run is and how its learning rate falls."""
+    """How long a run is and how its learning rate falls.
+
+    Attributes:
+        epochs: Epochs at the full learning rate.
+        decay_epochs: Epochs after those, in which the rate falls.
+        steps: Length of the run in steps instead of epochs.
+        decay_steps: With --steps: in how many of them the rate falls; by default the second half.
+        schedule: linear: constant, then falling to zero. step: a tenth every 50 epochs. cosine: falls from the first
+            step on. plateau: a fifth when the validation metric has not improved by 1% for 5 validations.
+        lr_step_epochs: Epochs between the falls of the step schedule.
+    """
 
     __pydantic_config__ = STRICT
 
     epochs: CountOrZero = 100
-    """Epochs at the full learning rate."""
     decay_epochs: CountOrZero = 100
-    """Epochs after those, in which the rate falls."""
-    steps: Count | None = None
-    """Length of the run in steps instead of epochs."""
-    decay_steps: CountOrZero | None = None
-    """With --steps: in how many of them the rate falls; by default the second half."""
+    steps: Annotated[Count | None, optional("INT")] = None
+    decay_steps: Annotated[CountOrZero | None, optional("INT")] = None
     schedule: Literal["linear", "step", "cosine", "plateau"] = "linear"
-    """linear: constant, then falling to zero. step: a tenth every 50 epochs. cosine: falls from the first step on.
-    plateau: a fifth when the validation metric has not improved by 1% for 5 validations."""
     lr_step_epochs: tyro.conf.Suppress[Count] = 50
-    """Epochs between the falls of the step schedule."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam's values; the papers' by default (Isola et al. 2017, Sec. 3.3)."""
+    """Adam's values; the papers' by default (Isola et al. 2017, Sec. 3.3).
+
+    Attributes:
+        lr: Learning rate of both networks.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Added to the root of the second moment.
+        ema: Decay of a running average of the generator's weights, which becomes the model. 0 keeps none, as in the
+            paper; 0.999 suits long runs, 0.99 short ones.
+    """
 
     __pydantic_config__ = STRICT
 
     lr: Positive = 2e-4
-    """Learning rate of both networks."""
     beta1: Fraction = 0.5
-    """Decay of the first moment."""
     beta2: tyro.conf.Suppress[Fraction] = 0.999
-    """Decay of the second moment."""
     eps: tyro.conf.Suppress[Positive] = 1e-8
-    """Added to the root of the second moment."""
     ema: Fraction = 0.0
-    """Decay of a running average of the generator's weights, which becomes the model. 0 keeps none, as in the paper;
-    0.999 suits long runs, 0.99 short ones."""
 
 
 @dataclass(frozen=True)
 class HardwareConfig:
-    """Where and in which precision a run computes; may change when it is resumed."""
+    """Where and in which precision a run computes; may change when it is resumed.
+
+    Attributes:
+        device: auto takes CUDA, then Apple's GPU, then the CPU.
+        devices: Number of devices that train together, each with its own batch.
+        precision: auto is bf16 where the hardware multiplies it natively, else fp32.
+        compile: Compile the networks with torch.compile: takes minutes at the start and makes steps faster. Falls back
+            with a warning where it does not work.
+        threads: CPU threads; by default torch's choice. The bytes of a result depend on it.
+        workers: Processes that load images; by default 0 on a CPU and up to 4 with a GPU.
+        cache_gb: Size in GB of a temporary file of decoded images that all processes share; 0 for none.
+    """
 
     __pydantic_config__ = STRICT
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes CUDA, then Apple's GPU, then the CPU."""
     devices: Count = 1
-    """Number of devices that train together, each with its own batch."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto is bf16 where the hardware multiplies it natively, else fp32."""
     compile: bool = False
-    """Compile the networks with torch.compile: takes minutes at the start and makes steps faster. Falls back with a
-    warning where it does not work."""
-    threads: Count | None = None
-    """CPU threads; by default torch's choice. The bytes of a result depend on it."""
-    workers: CountOrZero | None = None
-    """Processes that load images; by default 0 on a CPU and up to 4 with a GPU."""
+    threads: Annotated[Count | None, optional("INT")] = None
+    workers: Annotated[CountOrZero | None, optional("INT")] = None
     cache_gb: tyro.conf.Suppress[NotNegative] = 2.0
-    """Size in GB of a temporary file of decoded images that all processes share; 0 for none."""
 
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """How often a run writes what; may change when it is resumed."""
+    """How often a run writes what; may change when it is resumed.
+
+    Attributes:
+        log_every_steps: Steps between lines of metrics.jsonl.
+        sample_every_steps: Steps between sample images.
+        save_every_steps: Steps between checkpoints; each is validated first.
+        keep_checkpoints: How many of the newest checkpoints are kept, in addition to the best.
+    """
 
     __pydantic_config__ = STRICT
 
     log_every_steps: Count = 50
-    """Steps between lines of metrics.jsonl."""
     sample_every_steps: Count = 500
-    """Steps between sample images."""
     save_every_steps: Count = 1000
-    """Steps between checkpoints; each is validated first."""
     keep_checkpoints: tyro.conf.Suppress[Count] = 2
-    """How many of the newest checkpoints are kept, in addition to the best."""
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminator of a translator."""
+    """The discriminator of a translator.
+
+    Attributes:
+        patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own.
+        discriminator_channels: Filters of the discriminator's first layer.
+        discriminator_norm: Norm of the discriminator.
+    """
 
     __pydantic_config__ = STRICT
 
     patch_layers: Annotated[int, Interval(ge=0, le=6)] = 3
-    """Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own."""
     discriminator_channels: tyro.conf.Suppress[Count] = 64
-    """Filters of the discriminator's first layer."""
     discriminator_norm: Literal["batch", "instance", "none"] = "batch"
-    """Norm of the discriminator."""
 
 
 def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str) -> None:
