@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import is_dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import get_type_hints
 
@@ -88,12 +89,13 @@ def move_hidden_options(program, arguments, folder):
     if program not in PRESETS or not arguments or arguments[0] != "train" or "--resume" in arguments:
         return arguments
     options, rest, given = dict[str, str](), [], iter(arguments)
+    unset = {flag for flag, value in pairwise(arguments) if value == "None"}  # which no flag can say
     preset = PRESETS[program](None)
     hidden = hidden_options(preset)
     for argument in given:
         flag, equals, value = argument.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if argument.startswith("--") and name in hidden:
+        if argument.startswith("--") and (name in hidden or argument in unset):
             options[name] = value if equals else next(given)
         else:
             rest.append(argument)
