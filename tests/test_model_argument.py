@@ -65,7 +65,7 @@ class Run:
         mode = config.get("statistics", "running")
         if form == "checkpoint":
             info = json.loads((self.path(form) / "checkpoint.json").read_text())
-            mode = info["state"]["model_state"].get("statistics", "running")
+            mode = info["state"]["model_state"]["statistics"] or "running"  # dcgan has none
             weights = {}
             for name, file in NETWORKS[self.module].items():
                 tensors = load_file(self.path(form) / f"{file}.safetensors")
@@ -113,10 +113,10 @@ def write_data(module, root):
                 write_images(root / split / f"class-{label}", 25)
 
 
-def train(module, root):
+def train(module, root, with_hidden_options):
     write_data(module, root / "data")
     line = ["train", "--data", root / "data", "--out", root / "run", *TRAINING.split(), *OPTIONS[module].split()]
-    assert COMMANDS[module]([*map(str, line), "--keep-checkpoints", "3"]) == 0
+    assert COMMANDS[module](with_hidden_options(module, [*map(str, line), "--keep-checkpoints", "3"])) == 0
     file = root / "run" / "model" / "config.json"
     config = json.loads(file.read_text())
     run = Run(module, root / "run", root / "data", next(step for step in (2, 4) if step != config["training"]["step"]))
@@ -128,10 +128,10 @@ def train(module, root):
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, with_hidden_options):
     """A finished run of each module that tests only read."""
     threads = torch.get_num_threads()
-    yield {module: train(module, tmp_path_factory.mktemp(module)) for module in COMMANDS}
+    yield {module: train(module, tmp_path_factory.mktemp(module), with_hidden_options) for module in COMMANDS}
     torch.set_num_threads(threads)
 
 
