@@ -14,7 +14,7 @@ from ganvas.data.listing import Files, describe_unread
 from ganvas.data.tensors import to_array, to_tensor
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.device import choose_device
-from ganvas.errors import UserError
+from ganvas.errors import UserError, add_place_to_errors
 from ganvas.evaluation.metrics import PATCH_SIZE, PatchSampler, l1, patch_count
 from ganvas.evaluation.results import (
     FEWEST_FOR_INTERVAL,
@@ -62,10 +62,13 @@ def evaluate(
     """
     config, generators = load_model(Path(model), ("cyclegan",), generator)
     chosen_device, found = choose_device(device), find_domains(Path(data), split)
-    a, b = (
-        Domain(name, _evenly(files, limit), Translator(config, generators, direction=direction, device=chosen_device))
-        for name, direction, files in zip("ab", ("a2b", "b2a"), found, strict=True)
-    )
+    with add_place_to_errors(model):
+        a, b = (
+            Domain(
+                name, _evenly(files, limit), Translator(config, generators, direction=direction, device=chosen_device)
+            )
+            for name, direction, files in zip("ab", ("a2b", "b2a"), found, strict=True)
+        )
     if unread := describe_unread(found[0].unread + found[1].unread):
         logger.info(unread)
     sizes = {domain.name: [image.shape[:2] for image in domain.images("reading")] for domain in (a, b)}

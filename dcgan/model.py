@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from dcgan.config import Preset
 from dcgan.data import PixelRange, to_uint8
-from dcgan.networks import TUTORIAL_SIZE, Generator, Norm, build_networks
+from dcgan.networks import Generator, Norm, build_networks
 from dcgan.step import Latent, draw_latents
 from ganvas.errors import UserError
+from ganvas.messages import shorten
 from ganvas.models.folder import (
+    CONFIG,
     at_checkpoint,
     build_empty,
     find_model,
@@ -82,30 +84,18 @@ def build(config: DigitModelConfig) -> tuple[Generator, nn.Module]:
     """Build the networks of a model, with torch's default initialization.
 
     Raises:
-        UserError: The preset does not support these values.
+        ValueError: The preset does not support these values.
     """
-    try:
-        return build_networks(
-            config.preset,
-            image_size=config.image_size,
-            channels=config.channels,
-            num_classes=config.num_classes,
-            latent_dim=config.latent_dim,
-            norm=config.norm,
-            base_channels=config.base_channels,
-            extra_layers=config.extra_layers,
-        )
-    except ValueError as error:
-        raise UserError(f"--preset {config.preset}: {error}. {_advice(config)}") from None
-
-
-def _advice(config: DigitModelConfig) -> str:
-    """Return how to train on images whose size or channels a preset does not draw."""
-    if config.preset == "dcgan":
-        return "Give one of these as --image-size."
-    if config.channels not in (1, 3):  # only gray and color are converted
-        return "Use --preset dcgan for other images."
-    return f"Use --image-size {TUTORIAL_SIZE} --channels 1 to make them so, or --preset dcgan for other images."
+    return build_networks(
+        config.preset,
+        image_size=config.image_size,
+        channels=config.channels,
+        num_classes=config.num_classes,
+        latent_dim=config.latent_dim,
+        norm=config.norm,
+        base_channels=config.base_channels,
+        extra_layers=config.extra_layers,
+    )
 
 
 def require_seed(seed: int) -> None:
@@ -207,12 +197,15 @@ def _load(path: Path, given: nn.Module | None) -> tuple[DigitModelConfig, nn.Mod
     weights = read_weights(path, [GENERATOR], config.weights_sha256)[GENERATOR]
     generator: nn.Module
     if not config.custom_class:
-        generator = build_empty(lambda: build(config)[0])
+        try:
+            generator = build_empty(lambda: build(config)[0])
+        except ValueError as error:
+            raise UserError(f"{folder / CONFIG}: {error}. Copy the model again.") from None
     elif given is not None:
         generator = copy.deepcopy(given).cpu()
     else:
         raise UserError(
-            f"{path}: has a generator of the user's own class {config.custom_class}. Load it in Python: "
+            f"{path}: has a generator of the user's own class {shorten(config.custom_class)}. Load it in Python: "
             "dcgan.load(path, generator=an instance of that class)."
         )
     load_weights(generator, weights, str(path))

@@ -17,7 +17,7 @@ from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, load_sampler, save_sampler
 from dcgan.monitors import SURE, CollapseMonitor
-from dcgan.networks import init_weights
+from dcgan.networks import TUTORIAL_SIZE, init_weights
 from dcgan.step import DcganStep, ExtraLosses
 from dcgan.validation import PixelFrechet
 from ganvas.data.listing import describe_unread
@@ -142,12 +142,24 @@ def _initial_networks(
     rng = torch.Generator().manual_seed(config.seed)
     networks = {"G": generator, "D": discriminator}
     if generator is None or discriminator is None:
-        built = dict(zip("GD", build(spec), strict=True))
+        try:
+            built = dict(zip("GD", build(spec), strict=True))
+        except ValueError as error:
+            raise UserError(f"--preset {spec.preset}: {error}. {_size_advice(spec)}") from None
         for name, network in built.items():
             if networks[name] is None:
                 init_weights(network, config.model.init, rng)
                 networks[name] = network
     return {name: network for name, network in networks.items() if network is not None}
+
+
+def _size_advice(spec: DigitModelConfig) -> str:
+    """Return how to train on images whose size or channels a preset does not draw."""
+    if spec.preset == "dcgan":
+        return "Give one of these as --image-size."
+    if spec.channels not in (1, 3):  # only gray and color are converted
+        return "Use --preset dcgan for other images."
+    return f"Use --image-size {TUTORIAL_SIZE} --channels 1 to make them so, or --preset dcgan for other images."
 
 
 class _Task:

@@ -1,5 +1,8 @@
 """The exceptions that the command line shows to its user without a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """An expected failure: bad input, a missing file, a full disk.
@@ -12,3 +15,12 @@ class UserError(Exception):
 
 class WriteError(UserError):
     """A place that cannot be written, whatever was to be written there: full, locked, gone."""
+
+
+@contextmanager
+def add_place_to_errors(place: object) -> Iterator[None]:
+    """Begin the message of a `UserError` that the block raises with a place, such as the path of a file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None

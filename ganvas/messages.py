@@ -5,6 +5,7 @@ from pathlib import Path
 
 MAX_EXAMPLES = 3
 MAX_QUOTE = 80  # characters of an invalid value or an unknown name
+MAX_REASON = 200  # characters of a library's error message
 
 
 def join_first(names: Sequence[str], separator: str = ", ") -> str:
@@ -14,9 +15,19 @@ def join_first(names: Sequence[str], separator: str = ", ") -> str:
     )
 
 
-def shorten(text: str) -> str:
-    """Cut a long text, which may be from a file, for a message."""
-    return text if len(text) <= MAX_QUOTE else f"{text[:MAX_QUOTE]}…"
+def shorten(text: str, length: int = MAX_QUOTE) -> str:
+    """Cut a text that may be from a file to a length that suits a message."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def quote(value: object) -> str:
+    """Return the ``repr`` of a value from a file, shortened."""
+    return shorten(repr(value))
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of a library's error in one line, shortened; the error's type where it has none."""
+    return shorten(" ".join(str(error).split()), MAX_REASON) or type(error).__name__
 
 
 def describe_missing(path: Path, what: str) -> str:

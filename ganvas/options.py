@@ -16,7 +16,7 @@ from annotated_types import Interval
 
 from ganvas.errors import UserError
 from ganvas.limits import MAX_CHANNELS, MAX_SIDE, is_value_range
-from ganvas.messages import join_first, shorten
+from ganvas.messages import join_first, quote, shorten
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -120,7 +120,7 @@ def check_version(values: dict[str, Any], where: str) -> None:
     version = values.get(VERSION, FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
-            f"{where}: has format version {version!r}, and this ganvas reads up to {FORMAT_VERSION}. "
+            f"{where}: has format version {quote(version)}, and this ganvas reads up to {FORMAT_VERSION}. "
             "Install the newer ganvas that wrote it."
         )
 
@@ -146,12 +146,11 @@ def _describe(error: ValidationError, *, on_command_line: bool = False) -> str:
     unknown: list[str] = []
     for item in error.errors():
         name = next((str(part) for part in reversed(item["loc"]) if str(part).isidentifier()), "options")
-        if on_command_line:
-            name = "--" + name.replace("_", "-")
+        name = "--" + name.replace("_", "-") if on_command_line else shorten(name)
         if item["type"] == "unexpected_keyword_argument":
-            unknown.append(shorten(name))
+            unknown.append(name)
         else:
-            problems.append(f"{name} is {shorten(repr(item['input']))}: {item['msg']}")
+            problems.append(f"{name} is {quote(item['input'])}: {item['msg']}")
     if unknown:
         problem = "there is no such option" if len(unknown) == 1 else "there are no such options"
         problems.append(f"{join_first(unknown)}: {problem}")

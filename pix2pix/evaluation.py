@@ -24,9 +24,8 @@ from ganvas.evaluation.results import (
     mean_and_interval,
     patch_score,
 )
-from ganvas.inference.translator import Translator
+from ganvas.inference.translator import Translator, load
 from ganvas.log import logger, track
-from ganvas.models.folder import load_model
 from pix2pix.baseline import MedianColors
 
 NO_DISTANCE = (
@@ -62,8 +61,7 @@ def evaluate(
     Raises:
         UserError: There is no model, there are no pairs, or an image cannot be read.
     """
-    config, generators = load_model(Path(model), ("pix2pix",), generator)
-    translator = Translator(config, generators, device=choose_device(device))
+    translator = load(model, kinds=("pix2pix",), generator=generator, device=choose_device(device))
     pairs = _open_pairs(translator, Path(data), split)
     if unread := describe_unread(pairs.pairs.unread):
         logger.info(unread)

@@ -5,6 +5,7 @@ bad member condemns the archive. (`tarfile.data_filter` covers neither zip archi
 allows links.)
 """
 
+import errno
 import gzip
 import re
 import stat
@@ -21,12 +22,14 @@ from typing import IO, cast
 
 from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
-from ganvas.files import open_regular
+from ganvas.files import open_regular, write_error
 from ganvas.log import progress_bar
+from ganvas.messages import describe_error, quote, shorten
 
 CHUNK = 1 << 20  # bytes
 SMALL = 64 << 20  # bytes that any archive may unpack to
 MAX_GROWTH = 10  # images hardly compress: a larger archive that grows by more holds something else
+MAX_NAME_BYTES = 255  # of one part of a path; no common file system allows more
 MAX_FILES = 500_000  # three times the number in the largest published dataset
 
 DRIVE = re.compile(r"[A-Za-z]:")
@@ -114,13 +117,30 @@ def unpack(
                 if target is None:
                     continue
                 target = _free_target(target, taken)
-                (folder / target.parent).mkdir(parents=True, exist_ok=True)
-                with (folder / target).open("xb") as output:
-                    output.writelines(chunks)
+                _write(folder / target, chunks)
                 counts[str(target.parent)] += 1
     except BadArchive as error:
         raise BadArchive(f"{archive}: {error}.") from None
     return dict(counts)
+
+
+def _write(path: Path, chunks: Iterator[bytes]) -> None:
+    """Write a file and the folders around it.
+
+    Raises:
+        BadArchive: The path is too long, or its folder is a file of the archive, or the other way around.
+        UserError: The disk is full, or the folder is not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as output:
+            output.writelines(chunks)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadArchive(f"holds a path that is too long, {quote(path.name)}") from None
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise BadArchive(f"holds one path as a file and as a folder, found at {quote(path.name)}") from None
+        raise write_error(path, error) from None
 
 
 def _free_target(target: PurePosixPath, taken: set[str]) -> PurePosixPath:
@@ -130,7 +150,7 @@ def _free_target(target: PurePosixPath, taken: set[str]) -> PurePosixPath:
     target = target.with_name(target.name.translate(NOT_ON_WINDOWS))
     key = unicodedata.normalize("NFC", str(target)).casefold()
     if key in taken:
-        raise BadArchive(f"holds two files that would both be {target}")
+        raise BadArchive(f"holds two files that would both be {shorten(str(target))}")
     taken.add(key)
     return target
 
@@ -139,9 +159,11 @@ def _check_name(name: str) -> None:
     """Refuse paths that lead out of the folder, or mean something else on another system."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or DRIVE.match(name):
-        raise BadArchive(f"holds a path that leads out of its folder, {name!r}")
+        raise BadArchive(f"holds a path that leads out of its folder, {quote(name)}")
+    if any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in path.parts):
+        raise BadArchive(f"holds a name of more than {MAX_NAME_BYTES} bytes, {quote(name)}")
     if RESERVED.match(path.name) or any(unicodedata.category(character) in CONTROL_CATEGORIES for character in name):
-        raise BadArchive(f"holds a name that not every system allows, {name!r}")
+        raise BadArchive(f"holds a name that not every system allows, {quote(name)}")
 
 
 def _files(archive: Path, budget: _Budget) -> Generator[tuple[str, Iterator[bytes]]]:
@@ -173,7 +195,7 @@ def _tar_files(packed: IO[bytes], budget: _Budget) -> Iterator[tuple[str, IO[byt
                 elif member.isdir():
                     _check_name(member.name)
                 else:
-                    raise BadArchive(f"holds a link or a device, {member.name!r}")
+                    raise BadArchive(f"holds a link or a device, {quote(member.name)}")
         while metered.read(CHUNK):  # gzip's checksum stands at the end of the stream
             pass
 
@@ -187,10 +209,10 @@ def _zip_files(packed: IO[bytes], budget: _Budget) -> Iterator[tuple[str, IO[byt
                 _check_name(name)
                 continue
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-                raise BadArchive(f"holds a link or a device, {name!r}")
+                raise BadArchive(f"holds a link or a device, {quote(name)}")
             is_encrypted = member.flag_bits & 1
             if is_encrypted or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise BadArchive(f"is encrypted or uses an uncommon compression at {name!r}")
+                raise BadArchive(f"is encrypted or uses an uncommon compression at {quote(name)}")
             with file.open(member) as content:
                 yield name, _metered(content, budget)
 
@@ -211,4 +233,4 @@ def _damage_as_bad_archive() -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise BadArchive(f"is damaged or cut short ({error or type(error).__name__})") from None
+        raise BadArchive(f"is damaged or cut short ({describe_error(error)})") from None

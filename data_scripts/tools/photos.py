@@ -25,7 +25,7 @@ from data_scripts.tools.folder_ops import (
     suffix_for,
     write_folder,
 )
-from ganvas.errors import UserError
+from ganvas.errors import UserError, add_place_to_errors
 from ganvas.files import read_regular
 from ganvas.messages import join_first
 
@@ -84,10 +84,8 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
         photo = read_image(path)
         if photo.shape[2] not in (1, 3):
             raise UserError(f"{path}: has {photo.shape[2]} channels; a photograph has 1 or 3.")
-        try:
+        with add_place_to_errors(path):
             source = recipe.make(photo)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
         if source is not None:
             raster = Raster.from_array(source)
             yield f"{splits[name]}A/{name}{suffix_for(raster, '.png')}", raster

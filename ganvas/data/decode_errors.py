@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ganvas.data.tiff_check import BITS, PHOTOMETRIC, SAMPLES, Directory
 from ganvas.errors import UserError
-from ganvas.messages import describe_missing
+from ganvas.messages import describe_error, describe_missing
 
 CONVERT = "Convert it to PNG or JPEG."
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"jpx ": "JPEG 2000"} | dict.fromkeys(
@@ -44,7 +44,7 @@ def decoding(path: Path | str) -> Iterator[None]:
         raise UserError(f"{path}: {describe_missing(Path(path), 'image')}.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{path}: has too many pixels to be a safe image ({error}). Scale it down first: python -m "
+            f"{path}: has too many pixels to be a safe image ({describe_error(error)}). Scale it down first: python -m "
             "data_scripts resize --huge."
         ) from None
     except FormatError as error:
@@ -53,17 +53,16 @@ def decoding(path: Path | str) -> Iterator[None]:
         raise UserError(f"{path}: is no image that can be read. Remove it, or save it again as PNG or JPEG.") from None
     except OSError as error:
         if error.errno is None:  # raised by Pillow
-            raise _decode_error(path, str(error)) from None
+            raise _decode_error(path, describe_error(error)) from None
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, SyntaxError) as error:
-        raise _decode_error(path, str(error)) from None
+        raise _decode_error(path, describe_error(error)) from None
     except Exception as error:  # a damaged file makes a decoder raise anything
-        raise _decode_error(path, f"{type(error).__name__}: {error}") from None
+        raise _decode_error(path, f"{type(error).__name__}: {describe_error(error)}") from None
 
 
 def _decode_error(path: Path | str, reason: str) -> UserError:
-    reason = " ".join(reason.split())
-    return UserError(f"{path}: cannot be decoded ({reason[:200]}). Remove it, or save it again.")
+    return UserError(f"{path}: cannot be decoded ({reason}). Remove it, or save it again.")
 
 
 def describe_pages(sizes: list[tuple[int, int]]) -> str:

@@ -15,7 +15,7 @@ from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
 from ganvas.data.pairs import Pair, find_pairs, find_stacked_pairs
 from ganvas.data.shards import Member, read_file
 from ganvas.data.tensors import ValueRange, require_range, to_tensor
-from ganvas.errors import UserError
+from ganvas.errors import UserError, add_place_to_errors
 
 OPTIONS = ("source_channels", "target_channels")
 
@@ -74,10 +74,8 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         epoch, index = key
         source, target = self._resized(self.pairs[index])
         if self._transform is not None:
-            try:
+            with add_place_to_errors(self.pairs[index].a):
                 source, target = self._transform(source, target, (self._seed, epoch, index))
-            except UserError as error:
-                raise UserError(f"{self.pairs[index].a}: {error}") from None
         source_range, target_range = self._ranges
         return {"source": to_tensor(source, source_range), "target": to_tensor(target, target_range), "index": index}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganvas.errors import UserError
 from ganvas.limits import MAX_COLORS
-from ganvas.messages import shorten
+from ganvas.messages import quote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def parse_palette(info: Mapping[str, Any]) -> dict[str, Color]:
         raise UserError(f"dataset.json: the legend has {len(legend)} colors; at most {MAX_COLORS} are allowed.")
     if not isinstance(legend, Mapping) or not all(map(is_color, legend.values())):
         raise UserError(
-            f"dataset.json: the legend is {shorten(repr(legend))}; expected [red, green, blue] with values from 0 to "
+            f"dataset.json: the legend is {quote(legend)}; expected [red, green, blue] with values from 0 to "
             "255 by name."
         )
     return {str(name): (red, green, blue) for name, (red, green, blue) in legend.items()}

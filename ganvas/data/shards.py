@@ -32,10 +32,11 @@ from ganvas.data.tar import members, open_tar
 from ganvas.errors import UserError
 from ganvas.files import open_regular, write_file
 from ganvas.json_files import read_json
-from ganvas.messages import join_first
+from ganvas.messages import describe_error, join_first, shorten
 from ganvas.options import FORMAT_VERSION
 
 SIDES = (".a", ".b")
+MAX_NAME = 1000  # characters of an image's name in a shard; our choice, since messages name the image
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,9 @@ def _split_sides(shard: Path, names: Sequence[str]) -> tuple[list[int], list[int
         return list(found.values()), []
     alone = [name for name in found if name not in sided or _partner(name) not in sided]
     if alone:
+        names = join_first([shorten(name) for name in alone])
         raise UserError(
-            f"{shard}: images without a partner in this shard ({join_first(alone)}). Expected NAME.a and NAME.b of "
+            f"{shard}: images without a partner in this shard ({names}). Expected NAME.a and NAME.b of "
             "each, or A|B images alone."
         )
     a = [name for name in found if name.endswith(SIDES[0])]
@@ -217,7 +219,7 @@ def _parse_index(values: Mapping[str, Any], size: int) -> Index | None:
     names, places = values.get("names"), values.get("places")
     if not isinstance(names, list) or not isinstance(places, list) or len(names) != len(places):
         return None
-    if not all(isinstance(name, str) and _is_image(name) for name in names):
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME and _is_image(name) for name in names):
         return None
     try:
         array = np.array(places, dtype=np.int64).reshape(len(names), 2)
@@ -233,7 +235,14 @@ def _scan(shard: Path, size: int) -> Index:
         with open_tar(shard) as tar:
             found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_image(each.name)]
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{shard}: is no uncompressed tar file that can be read ({error}). Write it again.") from None
+        raise UserError(
+            f"{shard}: is no uncompressed tar file that can be read ({describe_error(error)}). Write it again."
+        ) from None
+    longest = max((len(each.name) for each in found), default=0)
+    if longest > MAX_NAME:
+        raise UserError(
+            f"{shard}: has an image whose name is {longest} characters long; at most {MAX_NAME} are allowed."
+        )
     truncated = next((each.name for each in found if each.offset_data + each.size > size), None)
     if truncated is not None:
         raise UserError(f"{shard}: ends in the midst of {truncated}. Copy it again.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from ganvas.files import open_regular
+from ganvas.messages import describe_error, quote
 
 CHUNK = 1 << 20  # bytes of a stream that are read at a time
 MAX_EXTENSION = 1 << 20  # bytes of a header that extends the next one: a long name, a pax table
@@ -69,7 +70,7 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         for member in tar:
             # A pax header changes the size after the header was checked.
             if member.size < 0 or tar.offset <= offset:
-                raise tarfile.ReadError(f"the header of {member.name!r} has the size {member.size}")
+                raise tarfile.ReadError(f"the header of {quote(member.name)} has the size {member.size}")
             offset = tar.offset
             yield member
 
@@ -81,4 +82,4 @@ def _as_read_errors() -> Iterator[None]:
     except RecursionError:
         raise tarfile.ReadError("headers extend one another without end") from None
     except (ValueError, OverflowError, IndexError) as error:
-        raise tarfile.ReadError(f"a header is damaged ({error})") from None
+        raise tarfile.ReadError(f"a header is damaged ({describe_error(error)})") from None

@@ -24,12 +24,13 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct's codes
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 SAMPLES, ROWS_PER_STRIP, PLANAR, TILE_WIDTH, TILE_HEIGHT, SUB_DIRECTORIES = 277, 278, 284, 322, 323, 330
 DESCRIPTION, PREDICTOR, DEPTH, TILE_DEPTH = 270, 317, 32997, 32998
+STRIP_OFFSETS, TILE_OFFSETS = 273, 324
 SCALARS = {WIDTH: "ImageWidth", HEIGHT: "ImageLength", COMPRESSION: "Compression", PHOTOMETRIC: "Photometric"}
 SCALARS |= {SAMPLES: "SamplesPerPixel", PLANAR: "PlanarConfiguration", TILE_WIDTH: "TileWidth"}
 SCALARS |= {TILE_HEIGHT: "TileLength", DEPTH: "ImageDepth", TILE_DEPTH: "TileDepth", PREDICTOR: "Predictor"}
 REDUCED, MASK = 1, 4  # bits of NewSubfileType
 
-JPEG, WEBP, JPEG_2000, LERC = {7}, {50001, 34927}, {33003, 33005, 34712}, {34887}
+OLD_JPEG, JPEG, WEBP, JPEG_2000, LERC = 6, {7}, {50001, 34927}, {33003, 33005, 34712}, {34887}
 # None, CCITT, LZW, old JPEG, deflate, PackBits, LZMA, Zstandard: their decoders return no more than requested.
 BOUNDED = {1, 2, 3, 4, 5, 6, 8, 32946, 32773, 34925, 50000, 34926}
 COMPRESSIONS = BOUNDED | JPEG | WEBP | JPEG_2000 | LERC
@@ -201,6 +202,26 @@ def _check_layout(directory: Directory) -> None:
         raise ValueError(f"it has {bits} bits a sample, which is not supported; save it with 8 or 16")
     if segment_bytes(directory, bits) > max(FREE_SEGMENT, _bytes(width * height, scalars.get(DEPTH, 1), scalars, bits)):
         raise ValueError("a tile or strip claims to be far larger than the whole image")
+    if compression != OLD_JPEG:  # whose data may be in one piece
+        _require_segments(directory)
+
+
+def _require_segments(directory: Directory) -> None:
+    """Check that the image has all tiles or strips; decoders fill missing ones with zeros."""
+    width, height = directory.size
+    if TILE_WIDTH in directory.entries:
+        across = -(-width // directory.number(TILE_WIDTH, 0))
+        down = -(-height // directory.number(TILE_HEIGHT, 0))
+        needed = across * down * -(-directory.number(DEPTH, 1) // directory.number(TILE_DEPTH, 1))
+        kind, offsets = "tiles", directory.entries.get(TILE_OFFSETS)
+    else:
+        needed = -(-height // min(directory.numbers(ROWS_PER_STRIP, (height,))[0], height))
+        kind, offsets = "strips", directory.entries.get(STRIP_OFFSETS)
+    if directory.number(PLANAR, 1) != 1:
+        needed *= directory.number(SAMPLES, 1)
+    found = 0 if offsets is None else offsets.count
+    if found < needed:
+        raise ValueError(f"it has {found} of the {needed} {kind} that its size requires")
 
 
 def segment_bytes(directory: Directory, bits: int) -> int:

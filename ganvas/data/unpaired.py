@@ -18,7 +18,7 @@ from ganvas.data.decode_cache import DecodeCache, file_key, get_or_decode
 from ganvas.data.layout import TWO_FOLDERS, find_layout, require_both
 from ganvas.data.listing import Files, describe_empty, image_names, stem
 from ganvas.data.tensors import ValueRange, require_range, to_tensor
-from ganvas.errors import UserError
+from ganvas.errors import UserError, add_place_to_errors
 
 OPTIONS = {"a": "channels_a", "b": "channels_b"}
 
@@ -133,10 +133,8 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         path, value_range = self.files[domain][index], self._ranges[domain]
         image = self._resized(domain, path)
         if self._transform is not None:
-            try:
+            with add_place_to_errors(path):
                 image = self._transform(image, (self._seed, *key))
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from None
         return to_tensor(require_range(image, value_range, f"{path}:"), value_range)
 
     def _resized(self, domain: str, path: Path) -> np.ndarray:

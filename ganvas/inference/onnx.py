@@ -25,13 +25,14 @@ from ganvas.data.formats import ENCODING
 from ganvas.data.listing import describe_unread
 from ganvas.data.palette import is_color, is_flat
 from ganvas.data.resize import resize
-from ganvas.errors import UserError, WriteError
+from ganvas.errors import UserError, WriteError, add_place_to_errors
 from ganvas.files import write_file
 from ganvas.inference.images import to_pillow, with_channels
 from ganvas.inference.jobs import FolderResult, Job, find_jobs
 from ganvas.json_files import parse_json
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS, MAX_SIDE, is_value_range
 from ganvas.log import logger
+from ganvas.messages import describe_error
 
 EXTERNAL_DATA = b"\x0a\x08location\x12"  # in a tensor's protobuf: the name of another file with its values
 MAX_VALUE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -44,6 +45,7 @@ class OnnxTranslator:
         path: The ONNX file.
 
     Attributes:
+        path: The ONNX file.
         how: The preprocessing, as in the file's metadata.
 
     Raises:
@@ -51,6 +53,7 @@ class OnnxTranslator:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         if not path.is_file():
             raise UserError(f"{path}: there is no such file.")
         if EXTERNAL_DATA in path.read_bytes():
@@ -59,7 +62,7 @@ class OnnxTranslator:
             self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
             metadata = self.session.get_modelmeta().custom_metadata_map  # fails if they are not UTF-8
         except Exception as error:  # onnxruntime's exceptions share no class
-            raise UserError(f"{path}: is not a valid ONNX file ({str(error).splitlines()[0]}).") from None
+            raise UserError(f"{path}: is not a valid ONNX file ({describe_error(error)}).") from None
         self.how = read_preprocessing(path, metadata.get("ganvas"))
 
     def translate(self, image: np.ndarray) -> np.ndarray:
@@ -103,10 +106,14 @@ class OnnxTranslator:
         require_trained_range(image, self.how["source_range"], self.how["source_type"], "the image")
 
     def _run(self, source: np.ndarray) -> np.ndarray:
+        """Return the network's output [1, C, H, W]."""
         try:
-            return self.session.run(None, {"source": source})[0]
+            output = self.session.run(None, {"source": source})[0]
         except Exception as error:  # onnxruntime's exceptions share no class
-            raise UserError(f"the network cannot translate it ({str(error).splitlines()[0]}).") from None
+            raise UserError(f"the network of {self.path} cannot translate it ({describe_error(error)}).") from None
+        if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.ndim != 4 or not output.size:
+            raise UserError(f"the network of {self.path} returns something other than images. Export it again.")
+        return output
 
 
 def read_preprocessing(path: Path, metadata: str | None) -> dict[str, Any]:
@@ -208,10 +215,8 @@ def _run(arguments: list[str]) -> int:
 
 def _translate_file(translator: OnnxTranslator, job: Job) -> None:
     image = read(job.source, translator.how["source_channels"])
-    try:
+    with add_place_to_errors(job.source):
         output = translator.translate(image)
-    except UserError as error:
-        raise UserError(f"{job.source}: {error}") from None
     write(job.target, output)
 
 

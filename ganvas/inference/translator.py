@@ -25,7 +25,7 @@ from ganvas.data.resize import resize
 from ganvas.data.tensors import require_range, to_array, to_tensor
 from ganvas.data.tiff_tags import Tags
 from ganvas.device import Precision, has_native_bf16
-from ganvas.errors import UserError
+from ganvas.errors import UserError, add_place_to_errors
 from ganvas.inference.batches import MAX_BATCH, Source, in_batches
 from ganvas.inference.folder import translate_jobs
 from ganvas.inference.images import from_pillow, to_pillow
@@ -351,16 +351,17 @@ def load(
         UserError: The model is missing, damaged or of another kind, or does not have the direction.
     """
     config, generators = load_model(path, kinds, generator)
-    return Translator(
-        config,
-        generators,
-        direction=direction,
-        device=device,
-        size=size,
-        precision=precision,
-        paper=paper,
-        seed=seed,
-    )
+    with add_place_to_errors(path):
+        return Translator(
+            config,
+            generators,
+            direction=direction,
+            device=device,
+            size=size,
+            precision=precision,
+            paper=paper,
+            seed=seed,
+        )
 
 
 def _as_list(given: Any) -> list[Image.Image | np.ndarray]:

@@ -30,6 +30,7 @@ from ganvas.errors import UserError
 from ganvas.files import new_folder, read_consistently, sha256, write_file
 from ganvas.json_files import read_json, write_json
 from ganvas.limits import MAX_CHANNELS, MAX_COLORS
+from ganvas.messages import shorten
 from ganvas.models.foreign import describe_content
 from ganvas.models.hub import fetch, hub_name
 from ganvas.models.tensors import load_tensors, save_tensors
@@ -190,8 +191,9 @@ def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
         UserError: The architecture does not take these arguments.
     """
     if spec.architecture == "custom":
+        name = shorten(str(spec.arguments.get("class_name")))
         raise UserError(
-            f"{where}: has a generator of the user's own class {spec.arguments.get('class_name')}. Load it in Python: "
+            f"{where}: has a generator of the user's own class {name}. Load it in Python: "
             "ganvas.load(path, generator=an instance of that class)."
         )
     where = f"{where}: arguments of the {spec.architecture}"
@@ -402,7 +404,7 @@ def read_weights(path: Path, networks: Sequence[str], digest: str) -> dict[str, 
 class _ModelState:
     """The part of a checkpoint's state that describes its model: files of the networks and batch norm mode."""
 
-    networks: dict[str, str]
+    networks: dict[str, Annotated[str, Field(pattern=r"^[\w.-]{1,200}$")]]
     statistics: Statistics | None = None  # translators only
 
 
@@ -444,7 +446,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> 
     wrong = [name for name in expected if name not in weights or not _fits(weights[name], expected[name])]
     wrong += [name for name in weights if name not in expected]
     if wrong:
-        found = [f"{n} {tuple(weights[n].shape) if n in weights else 'missing'}" for n in wrong[:3]]
+        found = [f"{shorten(n)} {tuple(weights[n].shape) if n in weights else 'missing'}" for n in wrong[:3]]
         raise UserError(
             f"{where}: comes from another architecture; {len(wrong)} weights do not fit ({', '.join(found)}, …). "
             "Use the options it was trained with."

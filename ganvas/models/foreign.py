@@ -44,7 +44,7 @@ def _describe_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError, ValueError):  # truncated: reported by the reader
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):  # damaged: reported by the reader
         return None
     if "constants.pkl" in names:
         return (

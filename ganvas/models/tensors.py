@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ganvas.errors import UserError
 from ganvas.files import write_error
+from ganvas.messages import describe_error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -39,4 +40,4 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: is missing. Copy the folder again, or use another checkpoint.") from None
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: is damaged ({error}). Use another checkpoint.") from None
+        raise UserError(f"{path}: is damaged ({describe_error(error)}). Use another checkpoint.") from None

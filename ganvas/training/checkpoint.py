@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 def _file_name(name: str) -> str:
-    if not re.fullmatch(r"[\w.-]+\.safetensors", name):
+    if not re.fullmatch(r"[\w.-]{1,200}\.safetensors", name):
         raise ValueError("expected the name of a .safetensors file beside it")
     return name
 

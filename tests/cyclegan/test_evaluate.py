@@ -12,6 +12,7 @@ from PIL import Image
 from cyclegan.evaluation import evaluate
 from ganvas.data.decode import read_image
 from ganvas.data.tensors import to_array, to_tensor
+from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.inference.translator import Translator, load
 
@@ -224,7 +225,9 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
     path.write_text(json.dumps(config))
     code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
     assert code == 2
-    assert "direction b2a is not in this model; it has a2b" in err
+    assert f"{tmp_path / 'model'}: direction b2a is not in this model; it has a2b" in err
+    with pytest.raises(UserError, match=r"model: direction b2a is not in this model"):
+        load(tmp_path / "model", direction="b2a")
     for way, expected in (("a2b", 0), ("b2a", 2)):
         arguments = (tmp_path / "model", domains / "testA", tmp_path / way, "--direction", way)
         assert cyclegan("translate", *arguments)[0] == expected

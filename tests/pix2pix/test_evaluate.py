@@ -271,7 +271,7 @@ def test_a_model_of_another_kind_is_refused(pix2pix, trained, pairs, tmp_path, c
     ],
 )
 def test_a_bad_place_is_refused_before_the_work(pix2pix, pairs, tmp_path, monkeypatch, options, message):
-    monkeypatch.setattr("pix2pix.evaluation.load_model", None)  # calling it would be another error
+    monkeypatch.setattr("pix2pix.evaluation.load", None)  # calling it would be another error
     (tmp_path / "file").touch()
     code, _, err = pix2pix("evaluate", tmp_path, "--data", pairs, options[0], tmp_path / options[1])
     assert code == 2

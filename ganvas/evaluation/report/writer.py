@@ -179,9 +179,10 @@ def _summary(log: Sequence[Series]) -> Iterator[tuple[str, str, str]]:
         return
     yield "Steps", f"{columns['step'].values.max():,.0f}", ""
     if "epoch" in columns:
-        yield "Epoch", f"{columns['epoch'].values.max() + 1:,.0f}", ""
+        yield "Epoch", f"{np.nanmax(columns['epoch'].values) + 1:,.0f}", ""
     if "seconds" in columns:
-        yield "Training time", _duration(columns["seconds"].values[-1]), ""
+        seconds = columns["seconds"].values
+        yield "Training time", _duration(seconds[np.isfinite(seconds)][-1]), ""
     if "images_per_second" in columns:
         yield "Speed", f"{np.nanmedian(columns['images_per_second'].values):.3g}", "images/s"
     for name, metric, best in (("val_l1", "L1", np.nanargmin), ("val_ssim", "SSIM", np.nanargmax)):

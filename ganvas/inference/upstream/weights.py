@@ -25,6 +25,7 @@ from ganvas.errors import UserError
 from ganvas.files import write_file
 from ganvas.inference.translator import Translator
 from ganvas.log import logger
+from ganvas.messages import describe_error, shorten
 from ganvas.models.folder import (
     ModelConfig,
     NetworkSpec,
@@ -152,8 +153,8 @@ def read_upstream(path: Path, name: str | None = None) -> UpstreamNetwork:
         found = _network(weights, path)
     except (LookupError, ValueError, TypeError, RuntimeError) as error:  # from names or shapes of no known network
         raise UserError(
-            f"{path}: has names of pytorch-CycleGAN-and-pix2pix, but not the tensors of one of its networks ({error}). "
-            "Give a file such as latest_net_G.pth as that tool wrote it."
+            f"{path}: has names of pytorch-CycleGAN-and-pix2pix, but not the tensors of one of its networks "
+            f"({describe_error(error)}). Give a file such as latest_net_G.pth as that tool wrote it."
         ) from None
     if name is not None and name != found.name:
         raise UserError(f"{path}: holds {found.name}, not {name}. Leave the name out, or give another file.")
@@ -173,8 +174,9 @@ def _network(weights: Mapping[str, Tensor], path: Path) -> UpstreamNetwork:
         return _resnet(weights, path)
     if "model.0.weight" in weights or "net.0.weight" in weights:
         return _discriminator(weights, path)
+    first = ", ".join(map(shorten, list(weights)[:3]))
     raise UserError(
-        f"{path}: holds no network of pytorch-CycleGAN-and-pix2pix (it has {', '.join(list(weights)[:3])}, …). "
+        f"{path}: holds no network of pytorch-CycleGAN-and-pix2pix (it has {first}, …). "
         "Its U-Nets, ResNets, PatchGANs and pixel discriminators are supported."
     )
 
@@ -231,8 +233,11 @@ def _load(path: Path) -> dict[str, Tensor]:
     if (what := describe_content(path)) is not None:
         raise UserError(f"{path}: {what}")
     try:
-        # Memory mapping copies nothing before shapes are compared; files of old versions do not support it.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # Memory mapping copies nothing before shapes are compared. Files of old versions do not support it; reading
+        # from a buffer allocates no more than it has, whatever length such a file claims.
+        is_zip = zipfile.is_zipfile(path)
+        source = path if is_zip else io.BytesIO(path.read_bytes())
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: is not a plain dict of tensors. Files that contain code are refused, and nothing in it was "

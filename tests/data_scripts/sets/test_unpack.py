@@ -1,5 +1,6 @@
 """Malicious archives, and damaged ones."""
 
+import errno
 import gzip
 import io
 import struct
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_scripts.sets.unpack import MAX_FILES, SMALL, BadArchive, unpack
+from ganvas.errors import WriteError
 
 FILES = {"set/train/1.jpg": b"one", "set/train/2.jpg": b"two" * 1000, "set/val/1.jpg": b"", "set/val/ö.jpg": b"three"}
 
@@ -63,6 +65,7 @@ def is_refused(archive, folder, match, **options):
     with pytest.raises(BadArchive, match=match) as error:
         unpack(archive, folder, unchanged, **options)
     assert str(error.value).startswith(f"{archive}: ")
+    assert len(str(error.value)) < 1000
     assert [path.name for path in folder.parent.iterdir()] == [folder.name], "something was written outside"
 
 
@@ -112,6 +115,27 @@ def test_names_of_skipped_members_are_checked_too(tmp_path, folder):
 @pytest.mark.parametrize("name", ["set/nul", "set/CON.jpg", "com1.png", "new\nline.jpg", "bell\a.jpg"])
 def test_a_name_that_some_systems_cannot_hold_is_refused(tmp_path, folder, write, name):
     is_refused(write(tmp_path / "a", [(name, b"bad")]), folder, "a name that not every system allows")
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "set/" + "ö" * 130, "x" * 3000 + "/1.jpg", "y/" * 2500 + "1.jpg"])
+def test_a_name_that_is_too_long_is_one_message(tmp_path, folder, write, name):
+    is_refused(write(tmp_path / "a", [("set/1.jpg", b"one"), (name, b"two")]), folder, "more than 255 bytes|too long")
+
+
+@both_kinds
+@pytest.mark.parametrize("names", [("set/1.jpg", "set/1.jpg/2.jpg"), ("set/1.jpg/2.jpg", "set/1.jpg")])
+def test_a_file_that_is_a_folder_too_is_refused(tmp_path, folder, write, names):
+    is_refused(write(tmp_path / "a", [(name, b"one") for name in names]), folder, "one path as a file and as a folder")
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, folder, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("data_scripts.sets.unpack.Path.mkdir", fails)
+    with pytest.raises(WriteError, match=r"1\.jpg: cannot be written \(No space left"):
+        unpack(tar_gz(tmp_path / "a", FILES.items()), folder, unchanged)
 
 
 def test_a_file_without_a_name_is_refused(tmp_path, folder):
@@ -186,6 +210,22 @@ def test_an_encrypted_or_oddly_packed_zip_is_refused(tmp_path, folder):
         content[content.index(signature) + place] |= 1
     (tmp_path / "b").write_bytes(content)
     is_refused(tmp_path / "b", folder, "encrypted or uses an uncommon compression at 'x.jpg'")
+
+
+def test_a_zip_of_a_later_version_is_refused(tmp_path, folder):
+    """PKZIP APPNOTE, 4.4.3: the version that is needed to extract, here 25.5, in the central directory."""
+    content = bytearray(zipped(tmp_path / "a", [("x.jpg", b"one")]).read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 255
+    (tmp_path / "a").write_bytes(content)
+    is_refused(tmp_path / "a", folder, r"is damaged or cut short \(zip file version 25\.5\)")
+
+
+def test_names_that_contradict_each_other_are_a_short_message(tmp_path, folder):
+    """A local header whose name is longer than its file, as the directory has it (4.3.7: its length is at 26)."""
+    content = bytearray(zipped(tmp_path / "a", [("x.jpg", bytes(5000))] * 50).read_bytes())
+    content[26:28] = struct.pack("<H", 2000)
+    (tmp_path / "a").write_bytes(content)
+    is_refused(tmp_path / "a", folder, "is damaged or cut short .File name in directory")
 
 
 @both_kinds

@@ -1,6 +1,6 @@
 """How train reads its options: which defaults hold, and which combinations contradict each other."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -104,9 +104,18 @@ def test_unknown_options_are_named_in_one_clause(tmp_path):
     assert str(error.value).endswith("option_0, option_1, option_2 and 6 more: there are no such options.")
 
 
+@dataclass(frozen=True)
+class Domains:
+    domains: dict[str, str]
+
+
 def test_long_names_and_values_are_shortened():
     values = {"x" * 3000: 1, "steps": "y" * 3000}
     with pytest.raises(UserError) as error:
         from_json(ScheduleConfig, values, "config.json")
     assert "x" * 80 + "…: there is no such option" in str(error.value)
     assert len(str(error.value)) < 400
+    for values in ({"format_version": "y" * 3000}, {"domains": {"x" * 3000: 5}}):
+        with pytest.raises(UserError) as error:
+            from_json(Domains, values, "dataset.json")
+        assert len(str(error.value)) < 400

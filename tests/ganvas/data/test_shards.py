@@ -193,6 +193,25 @@ def test_headers_that_lead_nowhere_are_one_message(tmp_path, content):
         find_pairs(tmp_path, "train")
 
 
+@pytest.mark.parametrize("through", ["headers", "index"])
+def test_a_name_that_fits_no_message_is_refused(root, tmp_path, through):
+    """Messages name the image that they are about."""
+    if through == "headers":
+        (tmp_path / "train-0.tar").write_bytes(
+            header("x", 2**16, tarfile.GNUTYPE_LONGNAME) + b"x" * 65_530 + b".png\0\0"
+        )
+        with (tmp_path / "train-0.tar").open("ab") as file:
+            file.write(header("y", 0) + bytes(1024))
+        with pytest.raises(UserError, match=r"train-0\.tar: has an image whose name is 65534 characters long"):
+            find_pairs(tmp_path, "train")
+    else:
+        find_pairs(root, "train")
+        index = root / "train-000000.tar.index.json"
+        good = json.loads(index.read_text())
+        index.write_text(json.dumps(good | {"names": ["x" * 2000 + name for name in good["names"]]}))
+        assert [pair.name for pair in find_pairs(root, "train")] == ["2", "0", "1"]
+
+
 def test_headers_that_are_built_here_are_good_ones(tmp_path):
     """Else the tests of bad ones would show nothing."""
     image = encoded(7, (16, 6))

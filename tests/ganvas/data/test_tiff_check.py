@@ -112,6 +112,16 @@ HOSTILE = {
     "a tag beyond the end": (lambda: tiff(layout(extra=[(700, 2, b"x" * 99)]))[:-50], "beyond the end"),
     "a first directory beyond the end": (lambda: b"II*\0" + struct.pack("<I", 999), "beyond the end"),
     "one huge tile": (lambda: tiled(b"x", 30_000, 8), "far larger than the whole image"),
+    "planes without data": (
+        lambda: tiff(layout(without=(277,), extra=[(277, 3, 60_000), (284, 3, 2)])),
+        "1 of the 60000",
+    ),
+    "rows without data": (
+        lambda: tiff(layout(9, 60_000, without=(278,), extra=[(278, 4, 6)])),
+        "1 of the 10000 strips",
+    ),
+    "tiles without data": (lambda: tiled(bytes(256), 16, 1, height=1600), "1 of the 100 tiles"),
+    "no strips": (lambda: tiff(layout(without=(273, 279))), "0 of the 1 strips"),
     "no tile": (lambda: tiled(b"x", 0, 8), "no size"),
     "a tile of PNG": (lambda: tiled(png_of(16), 16, 34933), "compression 34933 is not supported"),
     "a JPEG larger than its tile": (lambda: tiled(jpeg_of(512), 16, 7), "holds 512x512x1"),

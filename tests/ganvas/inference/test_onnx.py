@@ -187,7 +187,8 @@ def test_an_image_on_which_onnxruntime_fails_stops_no_other(model, tmp_path, cap
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", fails_once)
     assert run(model, tmp_path / "in", tmp_path / "out") == 2
-    assert "a.png: the network cannot translate it ([ONNXRuntimeError] : 6 : out of memory)" in capsys.readouterr().err
+    said = f"a.png: the network of {model} cannot translate it ([ONNXRuntimeError] : 6 : out of memory)"
+    assert said in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.png"]
 
 
@@ -245,6 +246,22 @@ GOOD = {
     "target_range": None,
     "legend": [[1, 2, 3]],
 }
+
+
+@pytest.mark.parametrize(
+    ("operator", "element"), [("Shape", TensorProto.INT64), ("Flatten", TensorProto.FLOAT), ("SequenceConstruct", None)]
+)
+def test_an_output_that_is_no_image_is_one_message(model, operator, element):
+    content = onnx.load(model)
+    content.graph.node[0].CopyFrom(helper.make_node(operator, ["source"], ["output"]))
+    if element is None:
+        value = helper.make_tensor_sequence_value_info("output", TensorProto.FLOAT, None)
+    else:
+        value = helper.make_tensor_value_info("output", element, None)
+    content.graph.output[0].CopyFrom(value)
+    onnx.save(content, model)
+    with pytest.raises(UserError, match=r"the network of .*x\.onnx returns something other than images"):
+        OnnxTranslator(model).translate(noise())
 
 
 def test_metadata_that_are_not_utf8_are_one_message(model):

@@ -261,7 +261,16 @@ def test_whole_numbers_are_no_weights(saved):
 
 @pytest.mark.parametrize(
     "info",
-    [{"step": 7}, {"step": 7, "files": []}, {"step": 7, "files": {"G.safetensors": 5}}, {"step": "x", "files": {}}],
+    [
+        {"step": 7},
+        {"step": 7, "files": []},
+        {"step": 7, "files": {"G.safetensors": 5}},
+        {"step": "x", "files": {}},
+        *(
+            {"step": 7, "files": {}, "state": {"model_state": {"networks": {"a2b": name}}}}
+            for name in ("x" * 3000, "../../model/model", "/etc/x", "")
+        ),
+    ],
 )
 def test_a_checkpoint_that_says_too_little_is_one_message(saved, info):
     run, _ = saved

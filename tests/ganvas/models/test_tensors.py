@@ -32,6 +32,14 @@ def test_tensors_that_are_none(tmp_path, content):
         load_tensors(tmp_path / "x")
 
 
+def test_a_long_reason_is_shortened(tmp_path):
+    header = ('{"w": "' + "x" * 5000 + '"}').encode()
+    (tmp_path / "x").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UserError, match=r"is damaged \(.*x…\)") as error:
+        load_tensors(tmp_path / "x")
+    assert len(str(error.value)) < 500
+
+
 def test_a_disk_that_is_full_for_tensors(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         save_tensors(tmp_path / "nowhere" / "x", {"w": torch.zeros(1)})

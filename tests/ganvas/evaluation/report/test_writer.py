@@ -277,15 +277,18 @@ def test_values_that_are_never_finite_are_left_out(make_run):
         '{"step": 2, "loss_d": null, "loss_g": [1], "lr": "x"}',
         '{"step": 2, "loss_d": ' + "9" * 90 + "}",
         '{"step": 2, "warning": 5}\n{"step": 2, "warning": {}}',
+        '{"step": 2, "seconds": 1e308, "epoch": 1e308, "images_per_second": 1e308}',
     ],
-    ids=["infinite", "huge", "tiny", "null", "long", "odd warnings"],
+    ids=["infinite", "huge", "tiny", "null", "long", "odd warnings", "huge figures"],
 )
 def test_values_that_no_axis_can_show_do_not_end_the_report(make_run, line):
     run = make_run(steps=0)
-    write_log(run, '{"step": 1, "loss_d": 1, "loss_g": 2, "lr": 0}', line, '{"step": 3, "loss_d": 3}')
+    first = '{"step": 1, "loss_d": 1, "loss_g": 2, "lr": 0, "seconds": 90, "epoch": 3, "images_per_second": 5}'
+    write_log(run, first, line, '{"step": 3, "loss_d": 3}')
     html = written(run)
     assert "Adversarial losses" in html
     assert not re.search(r"[ML]\S*(nan|inf)", html)
+    assert "1 min 30 s" in html
 
 
 # --- in a browser ---

@@ -369,6 +369,23 @@ def zipped(path):
         archive.writestr("latest_net_G.pth", b"weights")
 
 
+def test_a_zip_of_a_later_version_is_one_message(tmp_path):
+    """PKZIP APPNOTE, 4.4.3: the version that is needed to extract, here 25.5, in the central directory."""
+    path = saved(tmp_path / "x.pth", resnet(6, "instance"))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 255
+    path.write_bytes(content)
+    with contextlib.suppress(UserError):  # torch may read it all the same
+        read_upstream(path)
+
+
+def test_names_are_shortened(tmp_path):
+    torch.save({"x" * 5000: torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"it has x*…, …") as error:
+        read_upstream(tmp_path / "x.pth")
+    assert len(str(error.value)) < 500
+
+
 OTHER_KINDS = {
     "a TorchScript program, which contains code; nothing in it was executed": torchscript,
     "a Git LFS pointer": lfs_pointer,
