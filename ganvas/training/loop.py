@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,60 +28,12 @@ from ganvas.training.batches import Batch, DataSpec, load_batches, steps_per_epo
 from ganvas.training.checkpoint import Checkpoint, list_checkpoints, remove_old, save_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.monitors import HealthReport
-from ganvas.training.optimizer import Adam
 from ganvas.training.ranks import Ranks
 from ganvas.training.records import RunRecords
 from ganvas.training.schedule import Plateau, make_schedule
-from ganvas.training.state import Stateful, gather_states, load_states, non_finite, require_finite, tensors_of
+from ganvas.training.state import gather_states, load_states, non_finite, require_finite, tensors_of
+from ganvas.training.trainer import GanTrainer
 from ganvas.training.validation import combined_score
-
-
-class Trainable(Protocol):
-    """A model as the loop uses it; `ganvas.training.trainer.GanTrainer` is one.
-
-    Attributes:
-        optimizers: By network name. The loop sets their learning rates.
-        stateful: All tensors that a checkpoint holds, by file name.
-        per_process: Those that differ from process to process, such as image pools.
-        criteria: Names of the validation metrics that choose the best model; see `combined_score`.
-    """
-
-    @property
-    def optimizers(self) -> Mapping[str, Adam]: ...  # noqa: D102
-
-    @property
-    def stateful(self) -> Mapping[str, Stateful]: ...  # noqa: D102
-
-    @property
-    def per_process(self) -> Mapping[str, Stateful]: ...  # noqa: D102
-
-    @property
-    def criteria(self) -> Sequence[str]: ...  # noqa: D102
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Update all networks once; return the unweighted losses by name, as scalars on their device."""
-
-    def validate(self) -> dict[str, float]:
-        """Return metrics of held-out images, named ``val_…``; empty if there are none."""
-
-    def sample(self) -> np.ndarray:
-        """Return an image of fixed samples, uint8 [H, W, 3]."""
-
-    def check_health(self, losses: Mapping[str, float]) -> HealthReport:
-        """Check for training failures, given the mean losses since the last check."""
-
-    def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write the run's model folder."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state beside the tensors, as JSON values.
-
-        "networks" maps the model folder's networks to names in `stateful`, "statistics" is the mode of batch norm:
-        `ganvas.models.folder` reads both when a checkpoint is used as a model.
-        """
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +49,7 @@ class TrainState:
         best_score: Of the best validation so far, and its step and metrics.
         plateau: State of the plateau schedule.
         skipped: Images that could not be read and were replaced, in all processes.
-        model_state: What `Trainable.state_dict` returned.
+        model_state: What `GanTrainer.state_dict` returned.
     """
 
     step: int = 0
@@ -129,7 +81,7 @@ class LoopResult:
 
 
 def train(
-    trainable: Trainable,
+    trainer: GanTrainer,
     data: DataSpec,
     *,
     fabric: Fabric,
@@ -151,7 +103,7 @@ def train(
         UserError: A loss or weight is not finite, the disk is full, or an image cannot be read. The message says what
             was saved. With several processes, all of them raise it.
     """
-    loop = _Loop(trainable, data, fabric, run, seed, schedule_config, logging, resume_from)
+    loop = _Loop(trainer, data, fabric, run, seed, schedule_config, logging, resume_from)
     records: RunRecords | None = None
     if fabric.is_global_zero:
         records = RunRecords(run, loop.state.step, loop.schedule.total_steps, hyperparameters, callbacks)
@@ -175,7 +127,7 @@ class _Loop:
 
     def __init__(
         self,
-        trainable: Trainable,
+        trainer: GanTrainer,
         data: DataSpec,
         fabric: Fabric,
         run: Path,
@@ -184,10 +136,10 @@ class _Loop:
         logging: LoggingConfig,
         resume_from: Checkpoint | None,
     ) -> None:
-        self.trainable, self.data, self.fabric, self.run = trainable, data, fabric, run
+        self.trainer, self.data, self.fabric, self.run = trainer, data, fabric, run
         self.seed, self.logging = seed, logging
-        self.base_lr = {name: optimizer.lr for name, optimizer in trainable.optimizers.items()}
-        self.state = TrainState() if resume_from is None else _restore(trainable, resume_from, fabric.global_rank)
+        self.base_lr = {name: optimizer.lr for name, optimizer in trainer.optimizers.items()}
+        self.state = TrainState() if resume_from is None else _restore(trainer, resume_from, fabric.global_rank)
         self.saved = self.state  # what the newest checkpoint holds
         self.images_per_step = data.batch_size * fabric.world_size
         self.epoch_steps = steps_per_epoch(data.length, data.batch_size, fabric.world_size)
@@ -228,10 +180,10 @@ class _Loop:
     def _update(self, step: int, batch: Batch) -> None:
         """Run one step and add up its losses, without waiting for the device."""
         torch.manual_seed(_mix(self.seed, step, self.fabric.global_rank))  # independent of what was drawn before
-        for name, optimizer in self.trainable.optimizers.items():
+        for name, optimizer in self.trainer.optimizers.items():
             optimizer.lr = self.base_lr[name] * self.schedule.factor(step, self.state.plateau)
         self.in_step = True
-        losses = self.trainable.step(batch)
+        losses = self.trainer.step(batch)
         done = step + 1
         epoch, position = divmod(done - self.shift, self.epoch_steps)
         self.state = replace(
@@ -292,28 +244,28 @@ class _Loop:
         """Validate, and keep the model if it is the best so far."""
         state = self.state
         with self.ranks.fail_together():
-            require_finite(self.trainable.stateful, state.step)
+            require_finite(self.trainer.stateful, state.step)
             if self.records is not None:
-                state = _validated(self.trainable, replace(state, validation_due=False), self.records)
+                state = _validated(self.trainer, replace(state, validation_due=False), self.records)
         self.state = self.fabric.broadcast(state)  # the learning rate follows the plateau in every process
 
     def _sample(self) -> None:
         with self.ranks.fail_together():
             if self.records is not None:
-                self.records.images(self.state.step, self.trainable.sample())
-                self.records.health(self.state.step, self.trainable.check_health(self.checked.read(self.state.step)))
+                self.records.images(self.state.step, self.trainer.sample())
+                self.records.health(self.state.step, self.trainer.check_health(self.checked.read(self.state.step)))
 
     def _save(self) -> None:
         """Write a checkpoint."""
         with self.ranks.fail_together():
-            require_finite(self.trainable.stateful, self.state.step)
+            require_finite(self.trainer.stateful, self.state.step)
         skipped = self.skipped_before + _summed(self.skips.count, self.fabric)
-        state = replace(self.state, skipped=skipped, model_state=self.trainable.state_dict())
-        others = gather_states(self.trainable.per_process, self.fabric)
+        state = replace(self.state, skipped=skipped, model_state=self.trainer.state_dict())
+        others = gather_states(self.trainer.per_process, self.fabric)
         with self.ranks.fail_together():
             if self.records is not None:
                 self.records.sync()
-                tensors = tensors_of(self.trainable.stateful) | others
+                tensors = tensors_of(self.trainer.stateful) | others
                 folder = save_checkpoint(self.run, Checkpoint(state.step, tensors, asdict(state)))
                 self._notify("on_checkpoint", state.step, folder)
         self.saved = self.state = state
@@ -350,37 +302,37 @@ class _Loop:
         return f" The last checkpoint, {found[-1]}, is good." if found else " There is no checkpoint yet."
 
 
-def _restore(trainable: Trainable, checkpoint: Checkpoint, rank: int) -> TrainState:
+def _restore(trainer: GanTrainer, checkpoint: Checkpoint, rank: int) -> TrainState:
     where = f"checkpoint of step {checkpoint.step}"
     try:
-        load_states(trainable.stateful, checkpoint.tensors, rank, where)
+        load_states(trainer.stateful, checkpoint.tensors, rank, where)
         state = TrainState(**{**checkpoint.state, "plateau": Plateau(**checkpoint.state["plateau"])})
-        trainable.load_state_dict(state.model_state)
+        trainer.load_state_dict(state.model_state)
         return state
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: belongs to another kind of training ({error}).") from None
 
 
-def _validated(trainable: Trainable, state: TrainState, records: RunRecords) -> TrainState:
+def _validated(trainer: GanTrainer, state: TrainState, records: RunRecords) -> TrainState:
     """Validate, save the model if it is the best so far, and return the state after it."""
-    step, metrics = state.step, trainable.validate()
+    step, metrics = state.step, trainer.validate()
     if not metrics:
-        trainable.save_model(step, {})  # nothing to compare by: the newest is the model
+        trainer.save_model(step, {})  # nothing to compare by: the newest is the model
         return state
     records.log(step, metrics)
-    score = combined_score(metrics, trainable.criteria)
+    score = combined_score(metrics, trainer.criteria)
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     if not math.isfinite(score):
         found = ", ".join(f"{name} is {value}" for name, value in metrics.items() if name not in finite)
         advice = "It does not count for the best model. Check the held-out images: python -m data_scripts check"
         records.health(step, HealthReport({}, [f"The validation failed: {found}. {advice}"]))
         if state.best_score is None:
-            trainable.save_model(step, finite)  # until a validation succeeds, the newest is the model
+            trainer.save_model(step, finite)  # until a validation succeeds, the newest is the model
         return state
     plateau = state.plateau.after(score)
     if state.best_score is not None and score >= state.best_score:
         return replace(state, plateau=plateau)
-    trainable.save_model(step, finite)
+    trainer.save_model(step, finite)
     return replace(state, best_score=score, best_step=step, best_metrics=finite, plateau=plateau)
 
 

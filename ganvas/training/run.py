@@ -28,7 +28,8 @@ from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig
 from ganvas.training.datarecord import DataRecord, check_record, write_record
 from ganvas.training.fabric import make_fabric
 from ganvas.training.lock import locked_run
-from ganvas.training.loop import LoopResult, Trainable, train
+from ganvas.training.loop import LoopResult, train
+from ganvas.training.trainer import GanTrainer
 
 # What a training writes into its run's folder.
 WRITTEN = ("config.json", "data.json", "checkpoints", "metrics.jsonl", "model", "samples")
@@ -55,13 +56,13 @@ class TrainedParts:
     """What is built before the training starts.
 
     Attributes:
-        trainable: The model.
+        trainer: The networks and what trains them.
         data: The training set.
         record: What RUN/data.json says of all data.
         notes: Lines for the log: sizes, channels, what is missing.
     """
 
-    trainable: Trainable
+    trainer: GanTrainer
     data: DataSpec
     record: DataRecord
     notes: Sequence[str] = ()
@@ -145,7 +146,7 @@ def run_training(
             recover_folder(run / "model")
         try:
             loop_result = train(
-                parts.trainable,
+                parts.trainer,
                 parts.data,
                 fabric=fabric,
                 run=run,

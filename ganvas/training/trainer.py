@@ -168,7 +168,7 @@ class GanParts:
 
 
 class GanTrainer:
-    """A GAN as the training loop uses it (see `ganvas.training.loop.Trainable`).
+    """A GAN as the training loop uses it.
 
     Args:
         run: The run's folder.
@@ -177,6 +177,10 @@ class GanTrainer:
 
     Attributes:
         networks: As given.
+        optimizers: By network name. The loop sets their learning rates.
+        stateful: All that a checkpoint holds as tensors, by file name.
+        per_process: Those that differ from process to process.
+        criteria: Names of the validation metrics that choose the best model; see `combined_score`.
     """
 
     def __init__(self, run: Path, networks: GanNetworks, parts: GanParts) -> None:
@@ -215,7 +219,11 @@ class GanTrainer:
         self._parts.save_model(self._run / "model", step, metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which files hold the model, its mode of batch norm, the averages' age and the monitor's state."""
+        """Return the state beside the tensors, as JSON values.
+
+        "networks" maps the model folder's networks to the checkpoint's files, "statistics" is the mode of batch norm:
+        `ganvas.models.folder` reads both when a checkpoint is used as a model.
+        """
         monitor = self._parts.monitor
         return {
             "networks": self.networks.model_files,

@@ -264,7 +264,7 @@ def build(tmp_path, with_hidden_options):
         _, *line = with_hidden_options("cyclegan", [*line, "--precision", "fp32", *options])
         config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, line).options
         config = trainer.with_channels(config)[0]
-        return trainer.build_training(config, tmp_path / "run", make_fabric(config.hardware)).trainable
+        return trainer.build_training(config, tmp_path / "run", make_fabric(config.hardware)).trainer
 
     return model
 

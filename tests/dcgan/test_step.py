@@ -219,7 +219,7 @@ class TestPerfectDiscriminator:
         model = ModelConfig(gan_loss=gan_loss, label_smoothing=smoothing, step_order=order, base_channels=4)
         data = ImageSet(torch.arange(256).expand(20, 1, 16, 256).byte()[..., :16], None, (), "own", "")
         fabric = make_fabric(HardwareConfig(device="cpu"))
-        trained = build_training(DcganConfig(model=model), data, tmp_path, fabric).trainable
+        trained = build_training(DcganConfig(model=model), data, tmp_path, fabric).trainer
         # 1.5 times as far from the lowest loss as allowed, which is the entropy of the label, or 0.
         entropy = -sum(p * math.log(p) for p in (smoothing, 1 - smoothing) if p) if gan_loss == "vanilla" else 0
         loss_d = (entropy + 0.015) * (0.5 if order == "keras" else 1)  # that order logs the mean of D's two losses

@@ -162,7 +162,7 @@ def test_samples_have_a_class_in_each_column_as_long_as_there_are_columns(tmp_pa
     config = DcganConfig()
     config = replace(config, model=replace(config.model, conditional=True, base_channels=4))
     data = ImageSet(torch.zeros(200, 1, 16, 16).byte(), torch.arange(200) % K, tuple(map(str, range(K))), "own", "")
-    build_training(config, data, tmp_path, make_fabric(HardwareConfig(device="cpu"))).trainable.sample()
+    build_training(config, data, tmp_path, make_fabric(HardwareConfig(device="cpu"))).trainer.sample()
     sheet = asked[0].view(8, 10)
     if K <= 10:
         assert sheet[0].tolist() == [column % K for column in range(10)]
