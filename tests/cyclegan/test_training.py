@@ -74,6 +74,19 @@ def test_samples_show_both_directions_and_the_way_back(trained):
     assert sheet.shape[1] > 4 * 96  # source, translated, cycled back, identity
 
 
+def test_names_from_the_dataset_are_literal_text_in_the_card(train, own_domains, tmp_path):
+    names = {"domains": {"a": "<img src=x>", "b": "[b](http://x.example)"}, "licence": "![l](//x)"}
+    (own_domains / "dataset.json").write_text(json.dumps(names))
+    code, _, err = train(tmp_path / "run", "--steps", 1, data=own_domains)
+    assert code == 0, err
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert r"\<img src=x\>" in card
+    assert r"\[b\](http\://x.example)" in card
+    assert r"License of the data: !\[l\](//x)" in card
+    assert card.count("<img") == card.count(r"\<img")
+    assert card.count("[b") == card.count(r"\[b")
+
+
 @pytest.mark.slow
 def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, domains, tmp_path, monkeypatch):
     monkeypatch.chdir(domains)

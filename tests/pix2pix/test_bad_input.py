@@ -52,6 +52,12 @@ class TestData:
         (tmp_path / "data" / "train").mkdir(parents=True)
         refused(train(tmp_path / "run", data=tmp_path / "data"), "train", "holds no images")
 
+    def test_a_description_that_no_file_can_repeat(self, train, own_pairs, tmp_path):
+        """Else the first save would fail, after hours."""
+        (own_pairs / "dataset.json").write_text('{"domains": {"a": "\\ud800", "b": "B"}}')
+        refused(train(tmp_path / "run", data=own_pairs), "dataset.json: is no JSON", "half a character")
+        no_run(tmp_path / "run")
+
     def test_pair_with_one_half(self, train, tmp_path):
         for side, names in (("trainA", "abcd"), ("trainB", "abe")):
             (tmp_path / "data" / side).mkdir(parents=True)

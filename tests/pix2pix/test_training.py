@@ -51,6 +51,19 @@ def test_the_card_says_data_licence_settings_and_shows_a_sample(trained, pairs):
     assert str(pairs.parent) not in card
 
 
+def test_names_from_the_dataset_are_literal_text_in_the_card(train, own_pairs, tmp_path):
+    names = {"domains": {"a": "<img src=x>", "b": "[b](http://x.example)"}, "licence": "![l](//x)"}
+    (own_pairs / "dataset.json").write_text(json.dumps(names))
+    code, _, err = train(tmp_path / "run", "--steps", 1, data=own_pairs)
+    assert code == 0, err
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert r"\<img src=x\>" in card
+    assert r"\[b\](http\://x.example)" in card
+    assert r"License of the data: !\[l\](//x)" in card
+    assert card.count("<img") == card.count(r"\<img")
+    assert card.count("[b") == card.count(r"\[b")
+
+
 def test_the_data_set_may_be_the_folder_that_one_stands_in(train, trained, pairs, tmp_path, monkeypatch):
     monkeypatch.chdir(pairs)
     code, _, err = train(tmp_path / "run", data=".")
