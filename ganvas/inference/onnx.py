@@ -9,6 +9,7 @@ of one to four channels, 16-bit grayscale images and float grayscale images keep
 
 import argparse
 import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ from ganvas.limits import MAX_CHANNELS, MAX_COLORS, MAX_SIDE, is_value_range
 from ganvas.log import logger
 from ganvas.messages import describe_error
 
-EXTERNAL_DATA = b"\x0a\x08location\x12"  # in a tensor's protobuf: the name of another file with its values
+# In a tensor's protobuf: the key of another file with its values, after its length (8, maybe with leading zeros).
+EXTERNAL_DATA = re.compile(rb"(\x08|\x88\x80*\x00)location")
 MAX_VALUE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -56,7 +58,7 @@ class OnnxTranslator:
         self.path = path
         if not path.is_file():
             raise UserError(f"{path}: there is no such file.")
-        if EXTERNAL_DATA in path.read_bytes():
+        if EXTERNAL_DATA.search(path.read_bytes()):
             raise UserError(f"{path}: has weights in other files, which are not opened. Export it to a single file.")
         try:
             self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())

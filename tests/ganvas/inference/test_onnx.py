@@ -228,10 +228,27 @@ def test_images_are_encoded_as_by_translate(tmp_path, suffix):
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
-def test_weights_in_other_files_are_not_opened(model, tmp_path):
+KEY, VALUE = b"\x0a\x08location", b"\x12\x05b.bin"  # fields of a StringStringEntryProto
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        KEY + VALUE,
+        VALUE + KEY,
+        KEY.replace(b"\x08", b"\x88\0") + VALUE[:-1],
+        KEY.replace(b"\x08", b"\x88\x80\0") + b"\x12\3bin",
+    ],
+    ids=["as written", "value first", "length in two bytes", "length in three bytes"],
+)
+def test_weights_in_other_files_are_not_opened(model, tmp_path, entry):
+    """Protobuf allows the fields in any order, and leading zeros in a length."""
     content = onnx.load(model)
     onnx.save(content, tmp_path / "a.onnx", save_as_external_data=True, location="b.bin", size_threshold=0)
     assert (tmp_path / "b.bin").exists()
+    whole = (tmp_path / "a.onnx").read_bytes()
+    assert whole.count(KEY + VALUE) == 1
+    (tmp_path / "a.onnx").write_bytes(whole.replace(KEY + VALUE, entry))
     with pytest.raises(UserError, match="has weights in other files, which are not opened"):
         OnnxTranslator(tmp_path / "a.onnx")
 
