@@ -289,3 +289,12 @@ def test_push_shares_the_runs_model_and_refuses_a_checkpoint(runs, in_process, m
 @pytest.mark.parametrize("module", COMMANDS)
 def test_the_data_of_the_run_is_found(runs, module, form):
     assert data_of_run(runs[module].path(form)) == runs[module].data
+
+
+@pytest.mark.parametrize("name", [5, "", "x" * 3000, ["x"], None])
+def test_a_name_that_no_folder_can_have_is_no_dataset(tmp_path, name):
+    (tmp_path / "model").mkdir()
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / "model" / file).touch()
+    (tmp_path / "config.json").write_text(json.dumps({"data": {"data": name}}))
+    assert data_of_run(tmp_path) is None

@@ -290,6 +290,9 @@ def _runs(folder: Path) -> Iterator[Sample]:
     yield Sample("metrics.jsonl", files, {"metrics.jsonl": "jsonl"}, ("report",))
     yield Sample("run", files, kinds, ("report",))
     yield Sample("run", files, {"config.json": "json"}, ("train config", "dataset of run"))
+    part = {"training": True, "summary": "1 files", "order": "0", "content": "0", "sizes": {"x.png": 5}}
+    record = {"data.json": _json({"place": "data", "parts": {"train a": part, "train b": part}})}
+    yield Sample("run", record, {"data.json": "json"}, ("data record",))
 
 
 def _json(values: object) -> bytes:

@@ -32,6 +32,7 @@ from ganvas.models.folder import ModelConfig, NetworkSpec, Preprocessing, build_
 from ganvas.models.tensors import load_tensors
 from ganvas.options import from_json
 from ganvas.training.checkpoint import list_checkpoints, load_checkpoint
+from ganvas.training.datarecord import DataRecord, check_record
 from pix2pix.config import Pix2PixConfig
 
 Reader = Callable[[Path, str], object]
@@ -114,6 +115,11 @@ def _train_config(folder: Path, name: str) -> None:
     from_json(Pix2PixConfig, read_json(folder / name, "a run's config"), str(folder / name))
 
 
+def _dataset_of_run(folder: Path, name: str) -> None:
+    if (data := data_of_run(folder)) is not None:
+        data.is_dir()
+
+
 def _description(folder: Path, name: str) -> None:
     info = dataset_info(folder)
     parse_palette(info)
@@ -139,7 +145,8 @@ READERS: dict[str, Reader] = {
     "check dataset": lambda folder, name: inspect(folder),
     "check digits": lambda folder, name: inspect(folder / "mnist"),
     "checkpoint": _checkpoint,
-    "dataset of run": lambda folder, name: data_of_run(folder),
+    "dataset of run": _dataset_of_run,
+    "data record": lambda folder, name: check_record(folder, DataRecord("data", {})),
     "description": _description,
     "digits": lambda folder, name: load_idx_pair(folder, "mnist", "train"),
     "load": _load,

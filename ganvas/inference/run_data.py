@@ -26,7 +26,13 @@ def data_of_run(model: Path) -> Path | None:
     file = find_model(model).absolute().parent / CONFIG
     data = read_json(file, "a run's config").get("data") if file.is_file() else None
     name = data.get("data") if isinstance(data, dict) else None
-    return Path(name) if isinstance(name, str) and name else None
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        Path(name).is_dir()
+    except OSError:  # no file system has such a name
+        return None
+    return Path(name)
 
 
 def sample_sources(config: ModelConfig, direction: str, data: Path, split: str, count: int) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Interval
 from ganvas.errors import UserError
 from ganvas.json_files import read_json
 from ganvas.limits import is_value_range
+from ganvas.messages import shorten
 from ganvas.options import COMMAND, STRICT, from_json, optional, to_json
 
 Config = TypeVar("Config")
@@ -244,7 +245,8 @@ def read_config(path: Path, program: str, config_class: type[Config]) -> Config:
         raise UserError(f"{path}: is the config of a model. Name the config.json in the run's own folder.")
     command = values.get(COMMAND, program)
     if command != program:
-        raise UserError(f"{path}: is the config of a {command} run. Use {command} train, or a config of {program}.")
+        other = shorten(str(command))
+        raise UserError(f"{path}: is the config of a {other} run. Use {other} train, or a config of {program}.")
     return from_json(config_class, values, str(path))
 
 

@@ -9,14 +9,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ganvas.data.listing import Files
 from ganvas.data.shards import Members
 from ganvas.errors import UserError
 from ganvas.json_files import read_json, write_json
 from ganvas.log import logger
-from ganvas.messages import join_first
+from ganvas.messages import MAX_REASON, join_first, shorten
+from ganvas.options import from_json
 
 FILE = "data.json"
 LISTED = 10_000  # files of a part that are recorded by name; our choice: below a megabyte
@@ -118,11 +118,12 @@ def check_record(run: Path, record: DataRecord) -> None:
             assert part is not None
             same_order = was is not None and now is not None and (was.order, was.summary) == (now.order, now.summary)
             strict = moved or (part.training and not same_order)
-            (refused if strict else changed).append(f"{name}: {difference}")
+            (refused if strict else changed).append(f"{shorten(name)}: {difference}")
     if refused:
+        place = f" ({shorten(before.place, MAX_REASON)})" if moved else ""
         raise UserError(
-            f"{record.place}: is not the data that {run} learned from{f' ({before.place})' if moved else ''}. "
-            f"{'; '.join(refused)}. Restore the data that it learned from, or start a new run with another --out."
+            f"{record.place}: is not the data that {run} learned from{place}. {join_first(refused, '; ')}. "
+            "Restore the data that it learned from, or start a new run with another --out."
         )
     if changed:
         logger.warning(
@@ -135,21 +136,17 @@ def check_record(run: Path, record: DataRecord) -> None:
 
 def _read_record(run: Path) -> DataRecord:
     path = run / FILE
-    values: Any = read_json(path, "a record of what the run learned from")
-    try:
-        return DataRecord(values["place"], {name: DataPart(**part) for name, part in values["parts"].items()})
-    except (AttributeError, KeyError, TypeError):
-        raise UserError(f"{path}: is not a record of what a run learned from. Start a new run.") from None
+    return from_json(DataRecord, read_json(path, "a record of what the run learned from"), str(path))
 
 
 def _difference(was: DataPart | None, now: DataPart | None) -> str:
     """Return what differs between two states of a part, in words; empty if nothing does."""
     if was is None or now is None:
-        before, after = (part.summary if part else "nothing" for part in (was, now))
+        before, after = (shorten(part.summary) if part else "nothing" for part in (was, now))
         return f"{before} then, {after} now"
     if was == now:
         return ""
-    found = [] if was.summary == now.summary else [f"{was.summary} then, {now.summary} now"]
+    found = [] if was.summary == now.summary else [f"{shorten(was.summary)} then, {shorten(now.summary)} now"]
     if was.sizes and now.sizes:
         resized = [name for name, size in was.sizes.items() if now.sizes.get(name, size) != size]
         for what, names in (
@@ -158,5 +155,5 @@ def _difference(was: DataPart | None, now: DataPart | None) -> str:
             ("of another size", resized),
         ):
             if names:
-                found.append(f"{what}: {join_first(names)}")
+                found.append(f"{what}: {join_first([shorten(name) for name in names])}")
     return ", ".join(found) or "other content"

@@ -147,12 +147,35 @@ def test_other_content_without_files(tmp_path, caplog):
     assert "train: other content" in caplog.messages[0]
 
 
-@pytest.mark.parametrize("content", [None, "{}", "[]", '{"place": "x", "parts": {"train": {"files": 3}}}'])
+PART = {"training": True, "summary": "2 files", "order": "", "content": "", "sizes": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        {},
+        [],
+        {"place": "x", "parts": {"train": {"files": 3}}},
+        {"place": 5, "parts": {}},
+        {"place": "x", "parts": {"train a": PART | {"sizes": [1]}}},
+        {"place": "x", "parts": {"train a": PART | {"sizes": {"a.png": "x"}}}},
+    ],
+)
 def test_a_record_that_is_missing_or_damaged(tmp_path, root, content):
     if content is not None:
-        (tmp_path / "data.json").write_text(content)
+        (tmp_path / "data.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"data\.json"):
         check_record(tmp_path, record(root))
+
+
+def test_long_names_in_a_record_are_shortened(tmp_path, root):
+    part = PART | {"summary": "x" * 3000, "sizes": {"x" * 3000: 1}}
+    parts = {"train a": part} | {f"{number}" * 3000: part for number in range(9)}
+    (tmp_path / "data.json").write_text(json.dumps({"place": "z" * 3000, "parts": parts}))
+    with pytest.raises(UserError, match=r"missing: x*…") as error:
+        check_record(tmp_path, record(root))
+    assert len(str(error.value)) < 2000
 
 
 def test_names_that_are_no_text_are_recorded(tmp_path):
