@@ -340,23 +340,23 @@ def _describe(
 
 
 def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:
-    """Return the model card: what the model is, what it learned from, how to use it."""
+    """Return the model card in Markdown: model, data and usage."""
     spec = model.networks["a2b"]
     a, b, data, license_ = map(
         escape_markdown, (spec.source, spec.target, model.training["data"], info.get("licence", "not stated"))
     )
     return f"""# {a} ↔ {b}
 
-A CycleGAN (Zhu et al. 2017), trained without pairs with ganvas. It translates in both directions.
+A CycleGAN model (Zhu et al. 2017), trained with ganvas on unpaired images. It translates in both directions.
 
-- a2b: {a} → {b}; b2a: {b} → {a}
+- Directions: a2b is {a} → {b}, b2a is {b} → {a}
 - Data: {data}. License of the data: {license_}
-- Images: {config.data.image_size} pixels
-- Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
-- Batch norm at inference: {model.statistics} statistics
-- License of the weights: not stated. Choose one before you share them (push --license)
+- Training images: {config.data.image_size} pixels
+- Training: {model.training["step"]} steps, batch size {config.data.batch_size}, seed {config.seed}
+- Batch norm at inference: {"running" if model.statistics == "running" else "each image's own"} statistics
+- License of the weights: not stated. Choose one before you share them (`push --license`)
 
-{sample_line("Held-out images of both domains, translated and back")}
+{sample_line("Held-out images of both domains, their translations and reconstructions")}
 
 ```python
 import ganvas

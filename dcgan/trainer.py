@@ -290,18 +290,18 @@ def _describe(
 
 
 def _card(config: DcganConfig, spec: DigitModelConfig) -> str:
-    """Return the model card: what the model draws, what it learned from, how to use it."""
+    """Return the model card in Markdown: model, data and usage."""
     classes, data = escape_markdown(", ".join(spec.classes) or "not known"), escape_markdown(spec.data)
-    return f"""# {data}, drawn by {spec.preset}
+    return f"""# {data}: {spec.preset} generator
 
-A generator of {spec.image_size}-pixel images, trained with ganvas.
+A GAN generator of {spec.image_size}-pixel images, trained with ganvas.
 
 - Data: {data}; classes: {classes}
-- Draws the class that is asked for: {"yes" if spec.num_classes else "no"}
-- Steps: {spec.training["step"]}, seed {spec.training["seed"]}
-- License of the weights: not stated. Choose one before you share them (push --license)
+- Conditional on the class: {"yes" if spec.num_classes else "no"}
+- Training: {spec.training["step"]} steps, seed {spec.training["seed"]}
+- License of the weights: not stated. Choose one before you share them (`push --license`)
 
-{sample_line("What it draws")}
+{sample_line("Generated images")}
 
 ```
 dcgan sample THIS_FOLDER digits.png

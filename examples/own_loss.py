@@ -1,4 +1,4 @@
-"""Add a loss of your own: gradients of the output should match those of the target, for sharper edges.
+"""Train pix2pix with an additional loss of your own: image gradients that match the target's, for sharper edges.
 
 python examples/own_loss.py datasets/earth128 runs/own-loss
 """
@@ -12,16 +12,16 @@ import pix2pix
 
 
 def gradient_loss(source: Tensor, output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute difference of horizontal and vertical gradients; [N, C, H, W] in [-1, 1] each."""
+    """Return the L1 distance of horizontal and vertical gradients of [N, C, H, W] images in [-1, 1]."""
     difference = output - target
     return difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="dataset of pairs")
-    parser.add_argument("out", type=Path, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("data", type=Path, help="paired dataset")
+    parser.add_argument("out", type=Path, help="folder to write the run to")
+    parser.add_argument("--steps", type=int, default=500, help="training steps")
     arguments = parser.parse_args()
 
     result = pix2pix.train(
@@ -31,4 +31,4 @@ if __name__ == "__main__":
         steps=arguments.steps,
         losses={"gradient": (50.0, gradient_loss)},
     )
-    print(f"Trained {result.step} steps; metrics.jsonl has loss_g_gradient.")
+    print(f"Trained {result.step} steps; metrics.jsonl contains loss_g_gradient.")

@@ -1,4 +1,4 @@
-"""Train pix2pix with a generator of your own, and load it again.
+"""Train pix2pix with a generator of your own, then load the model.
 
 python examples/own_network.py datasets/earth128 runs/own-network
 """
@@ -33,9 +33,9 @@ class SmallGenerator(nn.Module):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="dataset of pairs")
-    parser.add_argument("out", type=Path, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("data", type=Path, help="paired dataset")
+    parser.add_argument("out", type=Path, help="folder to write the run to")
+    parser.add_argument("--steps", type=int, default=500, help="training steps")
     arguments = parser.parse_args()
 
     pix2pix.train(

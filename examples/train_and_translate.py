@@ -1,4 +1,4 @@
-"""Train a small map → terrain translator, and translate a map that it has never seen.
+"""Train a small model that translates maps to terrain, and apply it to a held-out map.
 
 python -m data_scripts earth --out datasets/earth128 --size 128
 python examples/train_and_translate.py datasets/earth128 runs/example
@@ -13,9 +13,9 @@ import pix2pix
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="dataset of pairs")
-    parser.add_argument("out", type=Path, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("data", type=Path, help="paired dataset")
+    parser.add_argument("out", type=Path, help="folder to write the run to")
+    parser.add_argument("--steps", type=int, default=500, help="training steps")
     arguments = parser.parse_args()
 
     result = pix2pix.train(arguments.data, out=arguments.out, preset="demo", steps=arguments.steps)

@@ -304,7 +304,7 @@ def _describe(
 
 
 def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:
-    """Return the model card: what the model is, what it learned from, how good it is, how to use it."""
+    """Return the model card in Markdown: model, data, metrics and usage."""
     spec = next(iter(model.networks.values()))
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.training["metrics"].items())
     source, target, data, license_ = map(
@@ -312,13 +312,13 @@ def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]
     )
     return f"""# {source} → {target}
 
-A pix2pix translator (Isola et al. 2017), trained with ganvas.
+A pix2pix model (Isola et al. 2017), trained with ganvas. It translates images of {source} to {target}.
 
 - Data: {data}. License of the data: {license_}
-- Images: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
-- Steps: {model.training["step"]}, batch {config.data.batch_size}, seed {config.seed}
-- Batch norm at inference: {model.statistics} statistics
-- License of the weights: not stated. Choose one before you share them (push --license)
+- Training images: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
+- Training: {model.training["step"]} steps, batch size {config.data.batch_size}, seed {config.seed}
+- Batch norm at inference: {"running" if model.statistics == "running" else "each image's own"} statistics
+- License of the weights: not stated. Choose one before you share them (`push --license`)
 
 {sample_line("Source, output and target of held-out pairs")}
 
