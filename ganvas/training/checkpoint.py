@@ -67,7 +67,7 @@ class _Info:
 
 
 def environment() -> dict[str, Any]:
-    """Name what the bytes of a result depend on beside the run itself."""
+    """Return what the bytes of a result depend on besides the run itself."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -106,7 +106,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint, all digests checked.
+    """Read a checkpoint and check all digests.
 
     Raises:
         UserError: A file is missing or differs from what was written, or a newer ganvas wrote it.
@@ -114,20 +114,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     values = read_json(folder / INFO, "a checkpoint")
     info = from_json(_Info, values, str(folder / INFO))
     if info.digest != _digest({name: value for name, value in values.items() if name != "digest"}):
-        raise UserError(f"{folder / INFO}: is damaged (its digest differs). Take another checkpoint.")
+        raise UserError(f"{folder / INFO}: is damaged (its digest differs). Use another checkpoint.")
     tensors = {}
     for name, digest in info.files.items():
         file = folder / name
         if not file.is_file():
-            raise UserError(f"{file}: is missing. Copy the whole folder again, or take another checkpoint.")
+            raise UserError(f"{file}: is missing. Copy the folder again, or use another checkpoint.")
         if sha256(file) != digest:
-            raise UserError(f"{file}: is damaged (its digest differs). Copy it again, or take another checkpoint.")
+            raise UserError(f"{file}: is damaged (its digest differs). Copy it again, or use another checkpoint.")
         tensors[file.stem] = load_tensors(file)
     return Checkpoint(info.step, tensors, info.state, info.environment)
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """Return the run's checkpoints, oldest first; unfinished ones and a user's copies are not among them."""
+    """Return the run's checkpoints, oldest first, without unfinished ones and a user's copies."""
     return [folder for _, folder in sorted(_by_step(run).items())]
 
 
@@ -137,7 +137,7 @@ def _by_step(run: Path) -> dict[int, Path]:
 
 
 def remove_old(run: Path, keep: int, best_step: int | None, step: int) -> None:
-    """Remove all checkpoints but the ``keep`` newest and the best, and what killed processes left behind.
+    """Remove all checkpoints except the ``keep`` newest and the best, and leftovers of killed processes.
 
     Those of later steps go first: a resume passed them over because they are damaged.
 

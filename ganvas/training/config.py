@@ -1,7 +1,6 @@
-"""What every training has: data, schedule, optimizer, hardware, logging. Frozen, versioned, free of torch.
+"""Options that all trainings share: schedule, optimizer, hardware, logging, discriminator. Free of torch.
 
-The command line and a run's config.json are made from these classes. The modules' own configs hold one of each beside
-what is theirs.
+The command line and a run's config.json are made from these dataclasses, and from those of each model.
 """
 
 import difflib
@@ -138,15 +137,15 @@ class DiscriminatorConfig:
 
 
 def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str) -> None:
-    """Refuse a discriminator that cannot judge images of this size, or not by this loss.
+    """Check that the discriminator fits the image size and the adversarial loss.
 
     Raises:
-        UserError: With the option to change.
+        UserError: It does not; the message names the option to change.
     """
     if gan_loss == "wgangp" and options.discriminator_norm == "batch":
         raise UserError(
-            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is each image's own, batch "
-            "norm mixes the images (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
+            "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is computed for each image, but "
+            "batch norm mixes images (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
         )
     smallest = 3 * 2**options.patch_layers
     if options.patch_layers and image_size < smallest:
@@ -157,31 +156,31 @@ def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss:
 
 
 def check_sizes(load_size: int | None, image_size: int) -> None:
-    """Refuse to cut pieces from images that are smaller.
+    """Check that images are at least as large as the crop.
 
     Raises:
-        UserError: With the option to change.
+        UserError: They are smaller.
     """
     if load_size is not None and 0 < load_size < image_size:
         raise UserError(f"--load-size {load_size} is smaller than --image-size {image_size}.")
 
 
 def check_levels(levels: int | None, image_size: int) -> None:
-    """Refuse a U-Net that would have to pad its images to a multiple of more than their size.
+    """Check that a U-Net does not have more levels than the image size allows.
 
     Raises:
-        UserError: With the option to change.
+        UserError: It has more.
     """
     most = (image_size - 1).bit_length()
     if levels is not None and levels > most:
-        raise UserError(f"levels {levels}: {most} bring --image-size {image_size} to one pixel. Give at most {most}.")
+        raise UserError(f"levels {levels}: {most} reduce --image-size {image_size} to one pixel. Use at most {most}.")
 
 
 def parse_range(option: str, text: str | None) -> tuple[float, float] | None:
     """Read a range of pixel values, "LOW:HIGH"; None stays None.
 
     Raises:
-        UserError: It is no range.
+        UserError: The text is not a range.
     """
     if text is None:
         return None
@@ -190,34 +189,32 @@ def parse_range(option: str, text: str | None) -> tuple[float, float] | None:
     except ValueError:
         low = high = math.nan
     if not is_value_range((low, high)):
-        raise UserError(f"{option} {text}: give the least and the greatest value, such as {option} 0:4095.")
+        raise UserError(f"{option} {text}: is not a range. Use LOWEST:HIGHEST, such as {option} 0:4095.")
     return low, high
 
 
 def check_penalty(lambda_gp: float, gan_loss: str) -> None:
-    """Refuse a weight of the gradient penalty where the loss has none.
+    """Check that a weight of the gradient penalty is not set for a loss without one.
 
     Raises:
-        UserError: With the option to change.
+        UserError: It is.
     """
     if gan_loss != "wgangp" and lambda_gp != LAMBDA_GP:
-        raise UserError(f"lambda_gp {lambda_gp:g}: --gan-loss {gan_loss} has no gradient penalty, only wgangp has.")
+        raise UserError(f"lambda_gp {lambda_gp:g}: --gan-loss {gan_loss} has no gradient penalty; only wgangp has one.")
 
 
 def check_length(schedule: ScheduleConfig) -> None:
-    """Refuse a run without a step, and a decay that is no part of it.
+    """Check that a run has steps, and that its decay is a part of it.
 
     Raises:
-        UserError: With the option to change.
+        UserError: It has none, or the decay is longer.
     """
     if schedule.steps is None and schedule.decay_steps:
-        raise UserError(
-            f"--decay-steps {schedule.decay_steps} belongs to --steps. Give that too, or --decay-epochs instead."
-        )
+        raise UserError(f"--decay-steps {schedule.decay_steps} belongs to --steps. Add that, or use --decay-epochs.")
     if schedule.steps is not None and (schedule.decay_steps or 0) > schedule.steps:
         raise UserError(f"--decay-steps {schedule.decay_steps} is more than --steps {schedule.steps}, the whole run.")
     if schedule.steps is None and schedule.epochs + schedule.decay_epochs == 0:
-        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Give one of them, or --steps.")
+        raise UserError("--epochs 0 and --decay-epochs 0 leave nothing to do. Set one of them, or --steps.")
 
 
 RESUMABLE_CHANGES = frozenset(
@@ -226,7 +223,7 @@ RESUMABLE_CHANGES = frozenset(
     for name in kind.__dataclass_fields__
 ) | {
     *(f"schedule.{name}" for name in ("epochs", "decay_epochs", "steps", "decay_steps")),
-    "data.on_error",  # whoever was stopped by a bad image may go on without it
+    "data.on_error",  # so that a run stopped by a bad image can continue without it
     "data.data",  # data may be moved; `ganvas.training.datarecord` compares its content
     "data.data_root",
 }

@@ -12,7 +12,7 @@ from ganvas.training.config import HardwareConfig
 
 
 def make_fabric(hardware: HardwareConfig) -> Fabric:
-    """Start Fabric on the device and with the processes that the options ask for.
+    """Start Fabric with the device and the processes of the options.
 
     Raises:
         UserError: The device asked for is not there.
@@ -24,7 +24,7 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
         fabric = Fabric(
             accelerator=device,
             devices=hardware.devices,
-            precision="32-true",  # the steps cast by themselves: a gradient penalty must not be cast
+            precision="32-true",  # the steps cast themselves: a gradient penalty must stay in float32
             strategy="ddp" if hardware.devices > 1 else "auto",
         )
     except RuntimeError as error:  # Lightning's MisconfigurationException among them
@@ -44,12 +44,12 @@ def set_up(fabric: Fabric, network: nn.Module, *, compiled: bool = False) -> nn.
 
 
 def compile_network(network: nn.Module) -> nn.Module:
-    """Give what runs the network compiled; it shares the weights, and compiles when it first runs."""
+    """Return the compiled network. It shares the weights, and compiles at its first call."""
     return torch.compile(network)  # type: ignore[return-value]
 
 
 def can_compile(device: str) -> bool:
-    """Tell whether torch.compile works here, by trying it on one small layer; if not, say so once.
+    """Return whether torch.compile works here, by trying it on one small layer; log a warning if not.
 
     Most failures are those of the machine: no C++ compiler, no Triton, a Python that is too new.
     """

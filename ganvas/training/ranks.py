@@ -1,4 +1,4 @@
-"""Failures that all processes of a run share, so that none waits for one that has stopped."""
+"""Errors that all processes of a run raise together, so that none waits for one that has stopped."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ganvas.errors import UserError
 
 
 class Ranks:
-    """The processes of a run, where one of them may fail alone.
+    """The processes of a run, any of which may fail alone.
 
     Args:
         fabric: Device and processes. With several, create this in all of them at the same point.
@@ -20,14 +20,14 @@ class Ranks:
 
     def __init__(self, fabric: Fabric) -> None:
         self._rank, self._size = fabric.global_rank, fabric.world_size
-        # A group on the CPU: to agree must not wait for what a GPU still has to compute.
+        # On the CPU, so that agreeing does not wait for a GPU.
         self._group: Any = torch.distributed.new_group(backend="gloo") if self._size > 1 else None
         self.agreed = self._size == 1
         """Whether the last exception was raised in all processes."""
 
     @contextlib.contextmanager
     def fail_together(self) -> Iterator[None]:
-        """Raise in all processes what the block raises in any. The block must not communicate itself.
+        """Raise in all processes what the block raises in any of them. The block must not communicate.
 
         Raises:
             Exception: What the block raised here.
@@ -36,7 +36,7 @@ class Ranks:
         error: Exception | None = None
         try:
             yield
-        except Exception as caught:  # whatever it is, the others have to know
+        except Exception as caught:  # the other processes have to raise too
             error = caught
         if self._group is not None:
             self._compare(error)

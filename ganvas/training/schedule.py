@@ -19,7 +19,7 @@ class Plateau:
     waited: int = 0
 
     def after(self, score: float) -> "Plateau":
-        """Give the state after a validation with ``score`` (lower is better)."""
+        """Return the state after a validation with ``score`` (lower is better)."""
         if self.best is None or score < self.best * (1 - PLATEAU_THRESHOLD):
             return Plateau(self.factor, score, 0)
         if self.waited + 1 > PLATEAU_PATIENCE:
@@ -59,11 +59,11 @@ class Schedule:
         return (self.full_units + self.decay_units) * self.unit_steps + self.unit_shift
 
     def factor(self, step: int, plateau: Plateau = NO_PLATEAU) -> float:
-        """Give the learning rate's factor at ``step``, counted from 0.
+        """Return the learning rate's factor at ``step``, counted from 0.
 
         "linear" is constant, then falls to 1 / (decay_units + 1) in the last unit: the published schedule of CycleGAN
-        (Zhu et al. 2017, Sec. 4), which never trains at zero. "plateau" depends on the validations alone, which no
-        other kind heeds; ``plateau`` is what they have led to.
+        (Zhu et al. 2017, Sec. 4), which never trains at zero. "plateau" depends only on the
+        validations; ``plateau`` is their state.
         """
         unit = (step - self.unit_shift) // self.unit_steps
         if self.kind == "linear":

@@ -1,4 +1,4 @@
-"""What a run decides by its validations, in one way for all models: which step is the best, and how batch norm runs."""
+"""Decisions by validation: the best step, and the mode of batch norm at inference."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from torch import nn
 
 from ganvas.nn.layers import BatchNorm2d, Statistics
 
-LEAST = 1e-6  # a metric below it counts as it: an exact zero would outweigh every other metric
+MIN_METRIC = 1e-6  # smaller metrics count as this: an exact zero would outweigh every other metric
 
 
 def combined_score(metrics: Mapping[str, float], criteria: Sequence[str]) -> float:
@@ -32,7 +32,7 @@ def combined_score(metrics: Mapping[str, float], criteria: Sequence[str]) -> flo
         raise ValueError(f"metrics are {', '.join(metrics)}; at least one of {', '.join(criteria)} is needed")
     if not all(map(math.isfinite, values)):
         return math.nan
-    return math.exp(math.fsum(math.log(max(value, LEAST)) for value in values) / len(values))
+    return math.exp(math.fsum(math.log(max(value, MIN_METRIC)) for value in values) / len(values))
 
 
 def default_statistics(generators: Sequence[nn.Module], images_per_pass: int) -> Statistics:
@@ -48,7 +48,7 @@ def default_statistics(generators: Sequence[nn.Module], images_per_pass: int) ->
 def compare_statistics(
     generators: Sequence[nn.Module], validate: Callable[[Statistics], dict[str, float]], criteria: Sequence[str]
 ) -> tuple[Statistics, dict[str, float]]:
-    """Validate generators in both modes of batch norm; once, where they have none.
+    """Validate generators in both modes of batch norm; once if they have none.
 
     Args:
         generators: What is validated.

@@ -272,7 +272,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
     [
         ("--channels-a 3 --channels-b 1", "--lambda-identity 0"),
         ("--channels-b 1", "--lambda-identity 0"),
-        ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes the images"),
+        ("--gan-loss wgangp --discriminator-norm batch", "batch norm mixes images"),
         ("--lambda-cycle 0", "nothing ties a translation to its source"),
         ("--batch-size 3 --grad-accum-steps 2", "does not divide"),
         ("--patch-layers 3", "needs 24 pixels"),

@@ -159,9 +159,9 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
         (["--source", "radar", "--source", "radar"], "is named twice"),
         (["--source", "radar", "--source", "sun", "--source-channels", 3], "have 1 + 1 = 2 channels, 3 are expected"),
         (["--source", "radar", "--direction", "b2a"], "--source and --direction b2a"),
-        (["--value-range", "5"], "--value-range 5: give the least and the greatest value"),
-        (["--target-range", "9:1"], "target_range 9:1: give the least"),
-        (["--levels", "6"], "levels 6: 5 bring --image-size 32 to one pixel"),
+        (["--value-range", "5"], "--value-range 5: is not a range"),
+        (["--target-range", "9:1"], "target_range 9:1: is not a range"),
+        (["--levels", "6"], "levels 6: 5 reduce --image-size 32 to one pixel"),
     ],
 )
 def test_bad_options(pix2pix, stacked, tmp_path, options, said):
