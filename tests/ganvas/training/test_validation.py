@@ -10,7 +10,7 @@ from scipy.stats import gmean
 from torch import nn
 
 from ganvas.nn.layers import BatchNorm2d
-from ganvas.training.validation import LEAST, combined_score, compare_statistics, default_statistics
+from ganvas.training.validation import MIN_METRIC, combined_score, compare_statistics, default_statistics
 
 VALUES = st.floats(1e-4, 1e4)
 
@@ -53,7 +53,7 @@ def test_a_metric_that_is_not_finite_gives_a_score_that_is_not(bad):
 def test_a_metric_of_zero_leaves_the_choice_to_the_others():
     zero = [combined_score({"a": 0.0, "b": b}, ("a", "b")) for b in (0.1, 0.2)]
     assert 0 < zero[0] < zero[1]
-    assert zero[0] == pytest.approx(math.sqrt(LEAST * 0.1))
+    assert zero[0] == pytest.approx(math.sqrt(MIN_METRIC * 0.1))
     assert combined_score({"a": -1e-9, "b": 0.1}, ("a", "b")) == zero[0]  # a distance by subtraction
 
 
