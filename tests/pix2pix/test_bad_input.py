@@ -268,7 +268,7 @@ class TestOtherRuns:
         code = (
             "import sys; from pathlib import Path; from lightning_fabric import Fabric\n"
             "from ganvas.training.lock import locked_run\n"
-            "with locked_run(Path(sys.argv[1]), Fabric(accelerator='cpu', devices=1), print):\n"
+            "with locked_run(Path(sys.argv[1]), Fabric(accelerator='cpu', devices=1)):\n"
             "    print('held', flush=True); sys.stdin.read()"
         )
         holder = subprocess.Popen(

@@ -294,6 +294,10 @@ def save_for_ever(folder, stop):
         time.sleep(0.01)
 
 
+def _steps(found):
+    return {config.training["step"] for config, _ in found}
+
+
 @pytest.mark.parametrize("through", ["run", "model", "checkpoint"])
 @pytest.mark.slow
 def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through):
@@ -305,11 +309,13 @@ def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through
     writer = context.Process(target=save_for_ever, args=(run / "model", stop))
     writer.start()
     try:
-        found = [load_model(path) for _ in range(20)]
+        found, deadline = [], time.monotonic() + 60
+        while len(found) < 20 or (through != "checkpoint" and len(_steps(found)) < 3 and time.monotonic() < deadline):
+            found.append(load_model(path))
     finally:
         stop.set()
         writer.join()
-    steps = {config.training["step"] for config, _ in found}
+    steps = _steps(found)
     if through == "checkpoint":
         assert steps == {7}
         return
