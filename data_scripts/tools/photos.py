@@ -105,7 +105,7 @@ def write_pairs(photos: Path, out: Path, recipe: Recipe, *, val: float, test: fl
     print(f"A: {recipe.domains[0]}; B: {recipe.domains[1]}")
     if skipped:
         print(f"{len(skipped)} skipped: {recipe.skip_reason} ({join_first(skipped)})")
-    print(f"pix2pix train --data {shlex.quote(str(out))} --source-channels 1 --out RUN")
+    print(f"pix2pix train --data {shlex.quote(str(out))} --out RUN")
 
 
 def split_of(name: str, val: float, test: float) -> str:

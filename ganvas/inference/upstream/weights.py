@@ -138,7 +138,7 @@ def read_generator(path: Path, name: str | None = None, statistics: Statistics =
     return found
 
 
-def read_upstream(path: Path, name: str | None = None) -> UpstreamNetwork:
+def read_upstream(path: Path | str, name: str | None = None) -> UpstreamNetwork:
     """Read an upstream generator or discriminator.
 
     Args:
@@ -148,6 +148,7 @@ def read_upstream(path: Path, name: str | None = None) -> UpstreamNetwork:
     Raises:
         UserError: The file is missing or damaged, contains code, holds an unknown network, or one of another name.
     """
+    path = Path(path)
     weights = _load(path)
     try:
         found = _network(weights, path)

@@ -80,6 +80,7 @@ class TestSets:
         for split, found in names.items():
             assert {split_of(name, 0.2, 0.2) for name in found} == {split}
             assert f"{len(found)} {split}" in out
+        assert out.splitlines()[-1] == f"pix2pix train --data {root} --out RUN"  # channels are read from the images
         data = PairedDataset(root, "train", augmentation=None, source_channels=1)
         assert data[0, 0]["source"].shape == (1, 32, 40)
         assert data[0, 0]["target"].shape == (3, 32, 40)

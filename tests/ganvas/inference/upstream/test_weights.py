@@ -172,7 +172,7 @@ def test_generators_compute_the_same(tmp_path, name, norm):
 @pytest.mark.parametrize("kind", ["patch 1", "patch 3", "patch 5", "pixel"])
 def test_discriminators_compute_the_same(tmp_path, kind, norm):
     theirs = disturbed(Pixel(norm) if kind == "pixel" else patchgan(int(kind[-1]), norm))
-    found = read_upstream(saved(tmp_path / "latest_net_D.pth", theirs))
+    found = read_upstream(str(saved(tmp_path / "latest_net_D.pth", theirs)))
     assert not isinstance(found, UpstreamGenerator)
     assert f"{kind.split()[0]} discriminator" in found.description
     x = torch.rand(2, 6, 128, 128) * 2 - 1
