@@ -140,7 +140,7 @@ def read_preprocessing(path: Path, metadata: str | None) -> dict[str, Any]:
 
 
 def _is_complete(how: dict[str, Any]) -> bool:
-    ranges, legend = [how.get(name) for name in ("source_range", "target_range")], how.get("legend", [])
+    ranges, legend = [how.get(name, ()) for name in ("source_range", "target_range")], how.get("legend", [])
     return (
         _is_count(how.get("source_channels"), MAX_CHANNELS)
         and _is_count(how.get("image_size"), MAX_SIDE)

@@ -312,6 +312,13 @@ def test_untrusted_metadata_are_checked(change):
         read_preprocessing(path, json.dumps({"preprocessing": GOOD | change}))
 
 
+@pytest.mark.parametrize("name", sorted(GOOD.keys() - {"legend"}))
+def test_metadata_have_every_field_that_the_runner_uses(name):
+    incomplete = {key: value for key, value in GOOD.items() if key != name}
+    with pytest.raises(UserError, match=r"x\.onnx: its metadata do not describe the preprocessing"):
+        read_preprocessing(Path("x.onnx"), json.dumps({"preprocessing": incomplete}))
+
+
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
