@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import pix2pix
-from ganvas.training.callbacks import StopTraining
+from ganvas import StopTraining
 
 
 class EarlyStopping:

@@ -8,16 +8,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganvas.errors import UserError
     from ganvas.inference.translator import Translator, load
     from ganvas.inference.upstream.weights import load_upstream
     from ganvas.inference.upstream.weights import load_upstream as load_peer
     from ganvas.models.push import push_to_hub
+    from ganvas.training.callbacks import MLflowLogger, StopTraining, WandbLogger
 
 __version__ = "0.1.0"
-__all__ = ["Translator", "__version__", "load", "load_peer", "load_upstream", "push_to_hub"]
+__all__ = [
+    "MLflowLogger",
+    "StopTraining",
+    "Translator",
+    "UserError",
+    "WandbLogger",
+    "__version__",
+    "load",
+    "load_peer",
+    "load_upstream",
+    "push_to_hub",
+]
 
 # Public names and where they are defined: module:name.
 _DEFINITIONS = {
+    "MLflowLogger": "ganvas.training.callbacks:MLflowLogger",
+    "StopTraining": "ganvas.training.callbacks:StopTraining",
+    "UserError": "ganvas.errors:UserError",
+    "WandbLogger": "ganvas.training.callbacks:WandbLogger",
     "Translator": "ganvas.inference.translator:Translator",
     "load": "ganvas.inference.translator:load",
     "load_upstream": "ganvas.inference.upstream.weights:load_upstream",

@@ -8,7 +8,9 @@ from ganvas.inference.upstream.weights import load_upstream
 
 
 def test_public_names_are_listed_and_documented():
-    assert {"Translator", "load", "load_upstream", "load_peer", "push_to_hub"} <= set(dir(ganvas))
+    assert {"UserError", "StopTraining", "Translator", "load", "load_upstream", "load_peer", "push_to_hub"} <= set(
+        dir(ganvas)
+    )
     assert all(getattr(ganvas, name).__doc__ for name in dir(ganvas))
     assert ganvas.load_peer is ganvas.load_upstream is load_upstream
     assert not hasattr(ganvas, "other")
