@@ -98,6 +98,8 @@ def resume(
     from dcgan.trainer import train_dcgan
     from ganvas.training.config import resumed_config
 
+    if "data" in options:
+        options["data"] = str(options["data"])
     return train_dcgan(
         resumed_config(Path(run), "dcgan", DcganConfig, options),
         Path(run),

@@ -1,6 +1,5 @@
-"""Whatever is wrong: exit code 2, one message that says what, where and what to do, and nothing lost."""
+"""Invalid input of pix2pix ends with exit code 2 and one message that names the problem, and loses nothing."""
 
-import errno
 import json
 import shutil
 import struct
@@ -16,18 +15,18 @@ from ganvas.files import sha256
 from ganvas.training import checkpoint as checkpoints
 
 
-def refused(result, *said):
-    """Check the exit code, that there is one message without a traceback, and what it says."""
+def refused(result, *messages):
+    """Check the exit code, and that there is one message without a traceback."""
     code, _, err = result
     assert code == 2, err
     assert "Traceback" not in err
     assert err.count("error:") == 1, err
-    for words in said:
-        assert words in err, err
+    for message in messages:
+        assert message in err, err
 
 
 def no_run(out):
-    """Check that a refused training left nothing, no empty folder either."""
+    """Check that a refused training left nothing, not even an empty folder."""
     assert not out.exists()
 
 
@@ -48,7 +47,7 @@ class TestData:
         (tmp_path / "data").mkdir()
         refused(train(tmp_path / "run", data=tmp_path / "data"), "no split 'train'", "trainA")
 
-    def test_split_without_pictures(self, train, tmp_path):
+    def test_split_without_images(self, train, tmp_path):
         (tmp_path / "data" / "train").mkdir(parents=True)
         refused(train(tmp_path / "run", data=tmp_path / "data"), "train", "holds no images")
 
@@ -69,9 +68,9 @@ class TestData:
         (tmp_path / "data" / "trainA").mkdir(parents=True)
         refused(train(tmp_path / "run", data=tmp_path / "data"), "trainB", "there is no such folder")
 
-    def test_held_out_pictures_are_told_from_training_pictures(self, train, own_pairs, tmp_path):
-        for picture in (own_pairs / "val").iterdir():
-            picture.unlink()
+    def test_empty_val_split_is_named(self, train, own_pairs, tmp_path):
+        for image in (own_pairs / "val").iterdir():
+            image.unlink()
         result = train(tmp_path / "run", data=own_pairs)
         refused(result, "val: holds no images", "split val, held out for samples and validation")
 
@@ -82,24 +81,23 @@ class TestData:
         refused(train(tmp_path / "run", data=tmp_path / "data"), "x.png", "32x32 and 32x30")
 
     def test_truncated_jpeg(self, train, own_pairs, tmp_path):
-        victim = own_pairs / "train" / "0.png"
-        whole = own_pairs / "train" / "0.jpg"
-        Image.open(victim).save(whole)
-        victim.unlink()
-        whole.write_bytes(whole.read_bytes()[:-400])
+        png, jpeg = (own_pairs / "train" / name for name in ("0.png", "0.jpg"))
+        Image.open(png).save(jpeg)
+        png.unlink()
+        jpeg.write_bytes(jpeg.read_bytes()[:-400])
         refused(train(tmp_path / "run", data=own_pairs), "0.jpg", "cannot be decoded")
 
     @pytest.mark.slow
     def test_truncated_file_in_a_worker_process(self, train, own_pairs, tmp_path):
-        victim = own_pairs / "train" / "0.png"
-        victim.write_bytes(victim.read_bytes()[:200])
+        path = own_pairs / "train" / "0.png"
+        path.write_bytes(path.read_bytes()[:200])
         refused(train(tmp_path / "run", "--workers", 1, data=own_pairs), "0.png")
 
     def test_text_file_named_png(self, train, own_pairs, tmp_path):
-        (own_pairs / "train" / "0.png").write_text("not a image")
+        (own_pairs / "train" / "0.png").write_text("not an image")
         refused(train(tmp_path / "run", data=own_pairs), "0.png", "is no image")
 
-    def test_picture_of_one_pixel(self, train, own_pairs, tmp_path):
+    def test_image_of_one_pixel(self, train, own_pairs, tmp_path):
         Image.new("RGB", (1, 1)).save(own_pairs / "train" / "0.png")
         refused(train(tmp_path / "run", data=own_pairs), "0.png", "1 pixels wide")
 
@@ -116,14 +114,14 @@ class TestData:
     def test_wrong_number_of_channels(self, train, tmp_path):
         refused(train(tmp_path / "run", "--source-channels", 4, "--target-channels", 4), "3 channels, 4 are expected")
 
-    def test_pictures_smaller_than_the_piece_to_cut(self, train, tmp_path):
+    def test_images_smaller_than_the_crop(self, train, tmp_path):
         result = train(tmp_path / "run", "--load-size", 0, "--image-size", 64)
         refused(result, "smaller than the 64", "--image-size")
 
 
 class TestOptions:
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             (["--lr", "-1"], "lr is -1.0"),
             (["--lr", "nan"], "lr is nan"),
@@ -139,8 +137,8 @@ class TestOptions:
             (["--lambda-gp", "5"], "lambda_gp 5: --gan-loss vanilla has no gradient penalty"),
         ],
     )
-    def test_bad_values(self, train, tmp_path, options, said):
-        refused(train(tmp_path / "run", *options), said)
+    def test_bad_values(self, train, tmp_path, options, message):
+        refused(train(tmp_path / "run", *options), message)
         no_run(tmp_path / "run")
 
     def test_plateau_without_validation(self, train, own_pairs, tmp_path):
@@ -159,7 +157,7 @@ class TestOptions:
         assert "--learning-rate" in err
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             (lambda c: c["optimizer"].update(lr=-1), "lr is -1"),
             (lambda c: c["optimizer"].update(learning_rate=1), "learning_rate: there is no such option"),
@@ -168,64 +166,28 @@ class TestOptions:
             (lambda c: c.update(format_version=99), "format version 99"),
         ],
     )
-    def test_bad_config(self, pix2pix, trained, tmp_path, change, said):
+    def test_bad_config(self, pix2pix, trained, tmp_path, change, message):
         config = json.loads((trained / "config.json").read_text())
         change(config)
         (tmp_path / "config.json").write_text(json.dumps(config))
         result = pix2pix("train", "--config", tmp_path / "config.json", "--out", tmp_path / "run")
-        refused(result, "config.json", said)
+        refused(result, "config.json", message)
         no_run(tmp_path / "run")
 
     @pytest.mark.parametrize(
-        ("content", "said"), [("{", "is no JSON"), ("[]", "no JSON object"), (None, "no such file")]
+        ("content", "message"), [("{", "is no JSON"), ("[]", "no JSON object"), (None, "no such file")]
     )
-    def test_no_config(self, pix2pix, tmp_path, content, said):
+    def test_no_config(self, pix2pix, tmp_path, content, message):
         if content is not None:
             (tmp_path / "config.json").write_text(content)
-        refused(pix2pix("train", "--config", tmp_path / "config.json", "--out", tmp_path / "run"), "config.json", said)
-
-
-class TestOutput:
-    def test_output_is_a_file(self, train, tmp_path):
-        (tmp_path / "run").write_text("precious")
-        refused(train(tmp_path / "run"), "run: is a file")
-        assert (tmp_path / "run").read_text() == "precious"
-
-    def test_output_below_a_file(self, train, tmp_path):
-        (tmp_path / "file").write_text("precious")
-        refused(train(tmp_path / "file" / "run"), "cannot be written")
-
-    def test_output_read_only(self, train):
-        refused(train("/proc/run"), "/proc/run", "cannot be written")
-
-    def test_a_run_is_not_overwritten(self, train, trained):
-        before = sha256(trained / "model" / "model.safetensors")
-        refused(train(trained), "holds a run already", "--resume")
-        assert sha256(trained / "model" / "model.safetensors") == before
-
-    @pytest.mark.slow
-    def test_disk_full_while_a_checkpoint_is_written(self, train, pix2pix, tmp_path, monkeypatch):
-        original, calls = checkpoints.save_tensors, []
-
-        def full(path, tensors):
-            calls.append(path)
-            if len(calls) > 6:  # four files a checkpoint: in the midst of the second
-                path.write_bytes(b"half")
-                raise OSError(errno.ENOSPC, "No space left on device")
-            original(path, tensors)
-
-        monkeypatch.setattr(checkpoints, "save_tensors", full)
-        run = tmp_path / "run"
-        refused(train(run), "No space left on device", "step-00000004")
-        assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000002"]
-        monkeypatch.setattr(checkpoints, "save_tensors", original)
-        code, _, err = pix2pix("train", "--out", run, "--resume")
-        assert code == 0, err
+        refused(
+            pix2pix("train", "--config", tmp_path / "config.json", "--out", tmp_path / "run"), "config.json", message
+        )
 
 
 @pytest.fixture
 def run_copy(trained, tmp_path):
-    """A finished run to spoil, with one checkpoint."""
+    """A finished run with one checkpoint, that a test may damage."""
     run = tmp_path / "copy"
     shutil.copytree(trained, run)
     oldest = sorted((run / "checkpoints").iterdir())[:-1]
@@ -246,24 +208,14 @@ def flip(file):
 
 
 def contents(run):
-    """Return what a training must not change: all files but those of the lock."""
+    """Return all files but those of the lock."""
     files = (path for path in run.rglob("*") if path.is_file() and not path.name.startswith(".training"))
     return {path.relative_to(run): path.read_bytes() for path in files}
 
 
 class TestOtherRuns:
-    @pytest.mark.parametrize("left", ["checkpoints", "model", "samples", "metrics.jsonl", "config.json"])
     @pytest.mark.slow
-    def test_what_a_run_left_is_never_overwritten(self, train, run_copy, left):
-        for path in run_copy.iterdir():
-            if path.name != left:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        before = contents(run_copy)
-        refused(train(run_copy), f"holds a run already ({left})", "--resume", "--out")
-        assert contents(run_copy) == before
-
-    @pytest.mark.slow
-    def test_a_second_training_is_told_who_holds_the_folder(self, pix2pix, run_copy):
+    def test_second_training_in_the_folder_is_refused(self, pix2pix, run_copy):
         before = contents(run_copy)
         code = (
             "import sys; from pathlib import Path; from lightning_fabric import Fabric\n"
@@ -291,14 +243,14 @@ class TestResume:
     def test_nothing_there(self, pix2pix, tmp_path):
         refused(self.resume(pix2pix, tmp_path / "run"), "config.json: there is no such file")
 
-    def test_a_model_without_checkpoints(self, pix2pix, run_copy):
+    def test_model_without_checkpoints(self, pix2pix, run_copy):
         shutil.rmtree(run_copy / "checkpoints")
         before = contents(run_copy)
         refused(self.resume(pix2pix, run_copy), "has a model, but no checkpoint to resume from", "--out")
         assert contents(run_copy) == before
 
     @pytest.mark.slow
-    def test_a_run_killed_before_its_first_checkpoint_starts_again(self, pix2pix, run_copy):
+    def test_run_without_checkpoints_starts_again(self, pix2pix, run_copy):
         for name in ("checkpoints", "model", "samples"):
             shutil.rmtree(run_copy / name)
         code, _, err = self.resume(pix2pix, run_copy)
@@ -327,12 +279,8 @@ class TestResume:
         file.write_text(json.dumps(info | {"format_version": 99}))
         refused(self.resume(pix2pix, run_copy), "format version 99", "Install the newer")
 
-    def test_changed_options_are_refused_by_name(self, pix2pix, run_copy):
-        result = pix2pix("train", "--out", run_copy, "--resume", "--lr", 0.5, "--norm", "instance")
-        refused(result, "--lr (was 0.0002, now 0.5)", "--norm (was 'batch', now 'instance')")
 
-
-def test_a_training_that_diverges_stops_and_leaves_the_checkpoint_good(train, pix2pix, tmp_path):
+def test_diverging_training_stops_and_keeps_finite_checkpoints(train, pix2pix, tmp_path):
     run = tmp_path / "run"
     refused(train(run, "--lr", 1e30, "--precision", "fp32", "--gan-loss", "lsgan"), "non-finite", "--lr")
     for folder in (run / "checkpoints").glob("step-*"):
@@ -365,7 +313,7 @@ class TestModel:
         file.write_text(json.dumps(config))
         refused(pix2pix("translate", run_copy, pairs / "test", tmp_path / "out"), "wings")
 
-    def test_a_bad_picture_among_good_ones(self, pix2pix, trained, tmp_path):
+    def test_bad_image_among_good_ones(self, pix2pix, trained, tmp_path):
         (tmp_path / "in").mkdir()
         for name in ("a", "c"):
             Image.new("RGB", (32, 32), "white").save(tmp_path / "in" / f"{name}.png")

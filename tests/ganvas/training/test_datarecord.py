@@ -1,7 +1,6 @@
-"""What a run learned from, compared when it is resumed: files by name and size."""
+"""The record of a run's data, compared by names and sizes when the run is resumed."""
 
 import json
-import logging
 import shutil
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from ganvas.data.listing import Files, Names
 from ganvas.data.shards import Members
 from ganvas.errors import UserError
-from ganvas.log import logger
 from ganvas.training import datarecord
 from ganvas.training.datarecord import DataPart, DataRecord, check_record, record_files, write_record
 
@@ -34,16 +32,10 @@ def record(root):
     return record_files(root, found)
 
 
-def check(tmp_path, root):
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger.addHandler(handler)
-    try:
-        check_record(tmp_path / "run", record(root))
-    finally:
-        logger.removeHandler(handler)
-    return messages
+def check(caplog, tmp_path, root):
+    caplog.clear()
+    check_record(tmp_path / "run", record(root))
+    return caplog.messages
 
 
 @pytest.fixture
@@ -53,11 +45,11 @@ def recorded(root, tmp_path):
     return tmp_path
 
 
-def test_a_copy_is_the_same_data(recorded, root):
-    assert check(recorded, root) == []
+def test_copy_is_the_same_data(caplog, recorded, root):
+    assert check(caplog, recorded, root) == []
     shutil.copytree(root, recorded / "copy")
     (recorded / "copy" / "train" / "a.png").touch()
-    assert check(recorded, recorded / "copy") == []
+    assert check(caplog, recorded, recorded / "copy") == []
 
 
 def change(root, kind, split):
@@ -74,7 +66,7 @@ def change(root, kind, split):
         shutil.rmtree(folder)
 
 
-SAID = {
+MESSAGES = {
     "resized": "of another size: a.png",
     "missing": "2 files then, 1 files now, missing: a.png",
     "new": "2 files then, 3 files now, new: c.png",
@@ -83,45 +75,45 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", MESSAGES)
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_in_the_same_place_only_the_training_files_have_to_be_those_of_before(recorded, root, kind, split):
+def test_changes_in_the_same_folder(caplog, recorded, root, kind, split):
     change(root, kind, split)
     if split == "train" and kind != "resized":
-        with pytest.raises(UserError, match=f"train a: {SAID[kind]}\\."):
-            check(recorded, root)
+        with pytest.raises(UserError, match=f"train a: {MESSAGES[kind]}\\."):
+            check(caplog, recorded, root)
         return
-    (said,) = check(recorded, root)
-    assert f"{split} a: {SAID[kind]}." in said
+    (message,) = check(caplog, recorded, root)
+    assert f"{split} a: {MESSAGES[kind]}." in message
     write_record(recorded / "run", record(root))  # as a resume does
-    assert check(recorded, root) == []
+    assert check(caplog, recorded, root) == []
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", MESSAGES)
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_in_another_place_all_has_to_be_the_same(recorded, root, kind, split):
+def test_changes_in_another_folder_are_refused(caplog, recorded, root, kind, split):
     root.rename(recorded / "moved")
     change(recorded / "moved", kind, split)
-    with pytest.raises(UserError, match=f"moved: is not the data that .*run learned from .*set.*{SAID[kind]}"):
-        check(recorded, recorded / "moved")
+    with pytest.raises(UserError, match=f"moved: is not the data that .*run learned from .*set.*{MESSAGES[kind]}"):
+        check(caplog, recorded, recorded / "moved")
 
 
-@pytest.mark.parametrize(("limit", "said"), [(2, "of another size: a.png"), (1, "other content")])
-def test_few_files_are_named(recorded, root, monkeypatch, limit, said):
+@pytest.mark.parametrize(("limit", "message"), [(2, "of another size: a.png"), (1, "other content")])
+def test_few_files_are_named(caplog, recorded, root, monkeypatch, limit, message):
     monkeypatch.setattr(datarecord, "LISTED", limit)
     write_record(recorded / "run", record(root))
     change(root, "resized", "train")
-    assert said in check(recorded, root)[0]
+    assert message in check(caplog, recorded, root)[0]
 
 
-def test_many_names_are_not_all_said(recorded, root):
+def test_long_lists_of_names_are_shortened(caplog, recorded, root):
     for number in range(5):
         (root / "train" / f"c{number}.png").write_bytes(b"c")
     with pytest.raises(UserError, match=r"2 files then, 7 files now, new: c0\.png, c1\.png, c2\.png and 2 more"):
-        check(recorded, root)
+        check(caplog, recorded, root)
 
 
-def test_the_order_of_the_files_counts(tmp_path):
+def test_order_of_files_counts(tmp_path):
     (tmp_path / "run").mkdir()
     one, other = (record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}) for names in ("ab", "ba"))
     write_record(tmp_path / "run", one)
@@ -129,7 +121,7 @@ def test_the_order_of_the_files_counts(tmp_path):
         check_record(tmp_path / "run", other)
 
 
-def test_members_of_shards_count_by_shard_name_and_size(tmp_path):
+def test_members_of_shards_are_listed_by_name_and_size(tmp_path):
     def listing(*places):
         shards = [tmp_path / "train-0.tar", tmp_path / "train-1.tar"]
         return list(Members(shards, Names(["x.png", "y.png"]), np.array(places)).listing())
@@ -162,7 +154,7 @@ PART = {"training": True, "summary": "2 files", "order": "", "content": "", "siz
         {"place": "x", "parts": {"train a": PART | {"sizes": {"a.png": "x"}}}},
     ],
 )
-def test_a_record_that_is_missing_or_damaged(tmp_path, root, content):
+def test_missing_or_damaged_record(tmp_path, root, content):
     if content is not None:
         (tmp_path / "data.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"data\.json"):
@@ -178,7 +170,7 @@ def test_long_names_in_a_record_are_shortened(tmp_path, root):
     assert len(str(error.value)) < 2000
 
 
-def test_names_that_are_no_text_are_recorded(tmp_path):
+def test_names_that_are_not_utf8(tmp_path):
     names = ["\udcff.png"]  # a byte that is not UTF-8, as Python reads it from a disk
     write_record(tmp_path, record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}))
     check_record(tmp_path, record_files(tmp_path, {"train": {"a": Files(tmp_path, names)}}))

@@ -12,7 +12,7 @@ def network(value):
     return layer
 
 
-def test_the_average_follows_its_formula():
+def test_average_follows_its_formula():
     ema, expected = Ema(network(0.0), 0.9), 0.0
     for t in range(200):
         value = float(t % 7)
@@ -23,14 +23,14 @@ def test_the_average_follows_its_formula():
     assert int(ema.updates) == 200
 
 
-def test_the_first_weights_do_not_linger():
+def test_first_weights_are_soon_forgotten():
     ema = Ema(network(1000.0), 0.999)
     for _ in range(60):
         ema.update(network(1.0))
     assert 1.0 <= ema.network.weight.item() < 1.01
 
 
-def test_it_goes_on_from_a_checkpoint_as_if_never_stopped():
+def test_average_is_restored_exactly():
     torch.manual_seed(0)
     values = torch.randn(30).tolist()
     unbroken = Ema(network(0.0), 0.95)
@@ -47,7 +47,7 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_stopped():
     assert torch.equal(unbroken.network.weight, second.network.weight)
 
 
-def test_running_statistics_are_averaged_and_counts_taken():
+def test_running_statistics_are_averaged_and_counts_copied():
     norm = BatchNorm2d(2)
     ema = Ema(nn.Sequential(norm), 0.5)
     norm(torch.randn(4, 2, 8, 8) * 3 + 5)
@@ -57,7 +57,7 @@ def test_running_statistics_are_averaged_and_counts_taken():
     assert int(ema.network[0].num_batches_tracked) == 1
 
 
-def test_it_does_not_learn_and_does_not_touch_the_network():
+def test_average_has_no_gradients_and_leaves_the_network_unchanged():
     layer = network(2.0)
     ema = Ema(layer, 0.9)
     ema.update(layer)

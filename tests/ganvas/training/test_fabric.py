@@ -22,7 +22,7 @@ def messages(caplog):
     return lambda: [record.message for record in caplog.records if record.name == "ganvas"]
 
 
-def test_where_torch_cannot_compile_it_is_said_once_with_the_reason(monkeypatch, messages):
+def test_compile_error_is_logged_once(monkeypatch, messages):
     def broken(*arguments, **options):
         raise RuntimeError("no C++ compiler\nfound in PATH")
 
@@ -34,8 +34,8 @@ def test_where_torch_cannot_compile_it_is_said_once_with_the_reason(monkeypatch,
     )
 
 
-def test_a_failure_in_the_first_run_of_what_was_compiled_counts_too(monkeypatch, messages):
-    """Compilation begins when the network is first called."""
+def test_error_of_the_first_call_is_logged(monkeypatch, messages):
+    # Compilation begins when the network is first called.
 
     def backend(graph, inputs):
         raise OSError("disk full")
@@ -47,7 +47,7 @@ def test_a_failure_in_the_first_run_of_what_was_compiled_counts_too(monkeypatch,
     assert "disk full" in messages()[0]
 
 
-def test_nothing_is_said_where_it_works(monkeypatch, messages):
+def test_nothing_is_logged_where_compilation_works(monkeypatch, messages):
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda network: compile_(network, backend="eager"))
     assert can_compile("cpu")

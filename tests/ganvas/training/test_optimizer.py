@@ -5,7 +5,7 @@ from torch import nn
 from ganvas.training.optimizer import Adam
 
 
-def adam_by_the_paper(w, gradients, lr, beta1, beta2, eps):
+def reference_adam(w, gradients, lr, beta1, beta2, eps):
     """Kingma and Ba 2015, Algorithm 1, in float64."""
     w, m, v = w.double(), torch.zeros_like(w).double(), torch.zeros_like(w).double()
     for t, g in enumerate(gradients, start=1):
@@ -17,7 +17,7 @@ def adam_by_the_paper(w, gradients, lr, beta1, beta2, eps):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_updates_equal_the_papers_algorithm_in_any_layout(memory_format):
+def test_updates_follow_the_paper_in_any_memory_format(memory_format):
     torch.manual_seed(0)
     layer = nn.Conv2d(5, 7, 4).to(memory_format=memory_format)
     start = {name: p.detach().clone() for name, p in layer.named_parameters()}
@@ -28,14 +28,14 @@ def test_updates_equal_the_papers_algorithm_in_any_layout(memory_format):
             p.grad = gradients[name][t].clone()
         optimizer.step()
     for name, p in layer.named_parameters():
-        expected = adam_by_the_paper(start[name], gradients[name], 0.01, 0.5, 0.9, 1e-8)
+        expected = reference_adam(start[name], gradients[name], 0.01, 0.5, 0.9, 1e-8)
         assert (p - start[name]).abs().max() > 0.01
         torch.testing.assert_close(p.double(), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("after", [torch.contiguous_format, torch.channels_last])
-def test_moments_survive_a_round_trip_through_another_layout(before, after):
+def test_moments_are_restored_in_another_memory_format(before, after):
     torch.manual_seed(1)
     gradients = [torch.randn(6, 4, 4, 4) for _ in range(4)]
 
@@ -63,7 +63,7 @@ def test_moments_survive_a_round_trip_through_another_layout(before, after):
     torch.testing.assert_close(resumed.weight, unbroken.weight, rtol=0, atol=0)
 
 
-def test_restored_moments_lie_where_their_parameter_lies():
+def test_restored_moments_are_on_the_device_of_their_parameter():
     """On the meta device, as a stand-in for a GPU: the fused kernel reads the step count there."""
     trained = nn.Conv2d(3, 4, 3)
     optimizer = Adam(trained.named_parameters(), 0.01)
@@ -73,9 +73,9 @@ def test_restored_moments_lie_where_their_parameter_lies():
     elsewhere = nn.Conv2d(3, 4, 3, device="meta")
     restored = Adam(elsewhere.named_parameters(), 0.01)
     restored.load_state_dict(optimizer.state_dict())
-    found = restored.state_dict()
-    assert found.keys() == optimizer.state_dict().keys()
-    assert {value.device.type for value in found.values()} == {"meta"}
+    moments = restored.state_dict()
+    assert moments.keys() == optimizer.state_dict().keys()
+    assert {value.device.type for value in moments.values()} == {"meta"}
 
 
 def test_restored_moments_are_copies():
@@ -106,7 +106,7 @@ def test_moments_of_another_network_are_refused():
         Adam(nn.Sequential(b).named_parameters(), 0.01).load_state_dict(optimizer.state_dict())
 
 
-def test_a_parameter_without_gradient_stays():
+def test_parameter_without_gradient_is_unchanged():
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
     before = layers[1].weight.detach().clone()
     optimizer = Adam(layers.named_parameters(), 0.1)

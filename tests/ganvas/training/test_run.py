@@ -1,4 +1,4 @@
-"""What stands around the loop: processes that load images."""
+"""Scripts that start processes to load images."""
 
 import runpy
 
@@ -32,7 +32,7 @@ GUARDED = """if __name__ == "__main__":
         ("fork", 1, "found = train()", False),
     ],
 )
-def test_a_script_that_every_loading_process_would_run_again_is_refused(
+def test_script_without_a_main_guard_is_refused_if_processes_are_spawned(
     tmp_path, monkeypatch, method, workers, call, refused
 ):
     monkeypatch.setattr("multiprocessing.get_start_method", lambda: method)

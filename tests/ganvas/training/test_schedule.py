@@ -9,7 +9,7 @@ from ganvas.training.config import ScheduleConfig
 from ganvas.training.schedule import Plateau, make_schedule
 
 
-def test_linear_decay_is_the_published_one():
+def test_linear_decay_of_the_paper():
     schedule = make_schedule(ScheduleConfig(), steps_per_epoch=10)
     assert schedule.total_steps == 2000
     assert [schedule.factor(epoch * 10) for epoch in (0, 99)] == [1.0, 1.0]
@@ -52,10 +52,10 @@ def test_cosine_and_step_values():
     assert [step.factor(s) for s in (0, 9, 10, 20)] == pytest.approx([1, 1, 0.1, 0.01])
 
 
-def test_plateau_falls_after_patience_and_only_then():
+def test_plateau_decays_after_its_patience():
     state = Plateau().after(1.0)
     for _ in range(5):
-        state = state.after(0.995)  # a gain of half a percent is none
+        state = state.after(0.995)  # a gain of half a percent does not count
         assert state.factor == 1.0
     state = state.after(0.995)
     assert state.factor == pytest.approx(0.2)
