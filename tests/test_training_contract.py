@@ -45,7 +45,7 @@ LOSSES = {
 }
 CARDS = {
     "pix2pix": ("Data: set. License of the data: not stated", "| val_l1 |", '"lambda_l1": 100.0'),
-    "cyclegan": ("License of the data: not stated", "CycleGAN (Zhu et al. 2017)", '"lambda_cycle": 10.0'),
+    "cyclegan": ("License of the data: not stated", "CycleGAN", '"lambda_cycle": 10.0'),
     "dcgan": ("Data: set; classes: class-0, class-1", "dcgan sample", '"label_smoothing": 0.0'),
 }
 

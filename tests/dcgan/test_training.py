@@ -140,8 +140,8 @@ def test_mnist5k_is_trained_sampled_and_evaluated_without_network_access(dcgan, 
     """The feature classifier is trained, too, for a fortieth of its time and with a lower required accuracy."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("network access"))
     monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(classifier, "SEEN", classifier.SEEN // 40)
-    monkeypatch.setitem(classifier.BARS, "mnist5k", 0.9)
+    monkeypatch.setattr(classifier, "TRAINING_IMAGES", classifier.TRAINING_IMAGES // 40)
+    monkeypatch.setitem(classifier.REQUIRED_ACCURACY, "mnist5k", 0.9)
     code, _, err = dcgan("train", "--data", "mnist5k", "--out", tmp_path / "run", *TINY)
     assert code == 0, err
     assert "4000 images of mnist5k" in err
