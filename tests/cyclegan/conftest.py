@@ -30,8 +30,8 @@ def write_domains(root, counts=(("trainA", 6), ("trainB", 4), ("testA", 3), ("te
     for number, (folder, count) in enumerate(counts):
         (root / folder).mkdir(parents=True)
         for i in range(count):
-            picture = draw(100 * number + i, DOMAINS[folder[-1]])
-            Image.fromarray(picture).save(root / folder / f"{folder}-{i}.png")
+            image = draw(100 * number + i, DOMAINS[folder[-1]])
+            Image.fromarray(image).save(root / folder / f"{folder}-{i}.png")
     return root
 
 
@@ -57,7 +57,7 @@ def domains_with_truth(tmp_path_factory):
 
 @pytest.fixture
 def own_domains(tmp_path):
-    """A dataset that a test may spoil."""
+    """A dataset that a test may change."""
     return write_domains(tmp_path / "domains")
 
 

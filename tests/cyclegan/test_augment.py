@@ -13,7 +13,7 @@ def model_digest(run):
 
 @pytest.mark.slow
 @pytest.mark.essential
-def test_a_config_from_before_the_option_gives_the_same_bytes(cyclegan, trained, tmp_path):
+def test_config_without_the_option_gives_the_same_bytes(cyclegan, trained, tmp_path):
     config = json.loads((trained / "config.json").read_text())
     del config["data"]["augment"]
     (tmp_path / "config.json").write_text(json.dumps(config))

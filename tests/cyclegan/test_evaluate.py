@@ -17,17 +17,19 @@ from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.inference.translator import Translator, load
 
 
-def test_translate_a_folder_each_way(cyclegan, trained, domains, tmp_path):
-    for way, folder in (("a2b", "testA"), ("b2a", "testB")):
-        code, out, err = cyclegan("translate", trained, domains / folder, tmp_path / way, "--direction", way, "--json")
+def test_translate_a_folder_in_each_direction(cyclegan, trained, domains, tmp_path):
+    for direction, folder in (("a2b", "testA"), ("b2a", "testB")):
+        code, out, err = cyclegan(
+            "translate", trained, domains / folder, tmp_path / direction, "--direction", direction, "--json"
+        )
         assert code == 0, err
         assert len(json.loads(out)["written"]) == len(list((domains / folder).iterdir()))
         for path in (domains / folder).iterdir():
-            expected = load(trained, direction=way).translate(read_image(path))
-            assert np.array_equal(read_image(tmp_path / way / path.name), expected)
+            expected = load(trained, direction=direction).translate(read_image(path))
+            assert np.array_equal(read_image(tmp_path / direction / path.name), expected)
 
 
-def test_the_direction_must_be_said(cyclegan, trained, domains, tmp_path):
+def test_direction_is_required(cyclegan, trained, domains, tmp_path):
     code, _, err = cyclegan("translate", trained, domains / "testA", tmp_path / "out")
     assert code == 2
     assert "--direction" in err
@@ -47,10 +49,10 @@ def test_evaluate_without_truth(cyclegan, trained, domains):
     ways = {"sliced_wasserstein_a2b", "sliced_wasserstein_b2a"}
     assert set(result["metrics"]) == ways | {f"{kind}_l1_{d}" for kind in ("cycle", "identity") for d in "ab"}
     assert "baselines" not in result
-    translators = {way: load(trained, direction=way) for way in ("a2b", "b2a")}
+    translators = {direction: load(trained, direction=direction) for direction in ("a2b", "b2a")}
 
-    def G(way, image):
-        return translators[way].translate_exactly(image)
+    def G(direction, image):
+        return translators[direction].translate_exactly(image)
 
     for domain, there, back in (("a", "a2b", "b2a"), ("b", "b2a", "a2b")):
         images = [read_image(path) for path in sorted((domains / f"test{domain.upper()}").iterdir())]
@@ -58,8 +60,8 @@ def test_evaluate_without_truth(cyclegan, trained, domains):
         cycled = [G(back, to_array(G(there, image), np.float32)) for image in images]
         cycle = np.mean([(y - x).abs().mean().item() for x, y in zip(real, cycled, strict=True)])
         identity, other = (
-            np.mean([(G(way, image) - x).abs().mean().item() for image, x in zip(images, real, strict=True)])
-            for way in (back, there)
+            np.mean([(G(direction, image) - x).abs().mean().item() for image, x in zip(images, real, strict=True)])
+            for direction in (back, there)
         )
         assert result["metrics"][f"cycle_l1_{domain}"]["mean"] == pytest.approx(cycle, rel=1e-5)
         assert result["metrics"][f"identity_l1_{domain}"]["mean"] == pytest.approx(identity, rel=1e-5)
@@ -84,7 +86,9 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
         scores.append(l1(translator.translate_exactly(a)[None], b).item())
     assert result["metrics"]["l1_a2b"]["mean"] == pytest.approx(np.mean(scores), rel=1e-5)
     trivial = {f"{how} {where}" for how in ("flat", "colors matched") for where in ("to train", "to the truth")}
-    assert set(result["baselines"]) == {f"{name} {way}" for name in {"copy"} | trivial for way in ("a2b", "b2a")}
+    assert set(result["baselines"]) == {
+        f"{name} {direction}" for name in {"copy"} | trivial for direction in ("a2b", "b2a")
+    }
     assert result["baselines"]["copy a2b"]["l1"] == pytest.approx(result["baselines"]["copy b2a"]["l1"])
     flat, truth = (
         torch.cat([to_tensor(read_image(path)).flatten(1) for path in sorted(folder.iterdir())], dim=1)
@@ -100,18 +104,13 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
     assert "colors matched" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_python_returns_what_json_prints(cyclegan, trained, domains):
-    _, out, _ = cyclegan("evaluate", trained, "--data", domains, "--json", "--limit", 2)
-    assert evaluate(trained, data=domains, limit=2) == json.loads(out)
-
-
 @pytest.mark.parametrize("sizes", [(20,) * 12, (20, 28) * 6])
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(trained, own_domains, monkeypatch, sizes):
     write_pairs(own_domains, sizes, sizes)
     held, most = [], []
 
-    def watched(function, of):
+    def tracked(function, of):
         def call(*arguments):
             result = function(*arguments)
             held.append(weakref.ref(of(result)))
@@ -120,8 +119,8 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, own_domains, mo
 
         return call
 
-    monkeypatch.setattr(Translator, "read", watched(Translator.read, lambda image: image.array))
-    monkeypatch.setattr(Translator, "translate_exactly", watched(Translator.translate_exactly, lambda image: image))
+    monkeypatch.setattr(Translator, "read", tracked(Translator.read, lambda image: image.array))
+    monkeypatch.setattr(Translator, "translate_exactly", tracked(Translator.translate_exactly, lambda image: image))
     assert evaluate(trained, data=own_domains)["pictures"] == 24
     assert len(most) > 24 * 5
     assert max(most) <= 8  # of one image and of the one before
@@ -139,26 +138,26 @@ def write_pairs(root, sizes_a, sizes_b):
     (root / "dataset.json").write_text('{"pairs": true}')
 
 
-def test_pairs_of_unequal_sizes_are_not_compared_and_that_is_said(cyclegan, trained, own_domains):
+def test_pairs_of_unequal_sizes_are_noted_and_not_compared(cyclegan, trained, own_domains):
     write_pairs(own_domains, (20, 20), (20, 28))
     code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
     assert code == 0, err
     result = json.loads(out)
     assert not {"l1_a2b", "l1_b2a"} & set(result["metrics"])
-    said = f"{own_domains / 'testA' / '1.png'} is 20x20 pixels and {own_domains / 'testB' / '1.png'} 28x28"
-    assert said in result["notes"][0]
-    assert said in err
+    message = f"{own_domains / 'testA' / '1.png'} is 20x20 pixels and {own_domains / 'testB' / '1.png'} 28x28"
+    assert message in result["notes"][0]
+    assert message in err
 
 
-def test_patches_of_pictures_of_several_sizes_are_compared_as_the_network_sees_them(cyclegan, trained, own_domains):
+def test_patches_of_images_of_several_sizes_have_the_networks_size(cyclegan, trained, own_domains):
     write_pairs(own_domains, (20, 28, 16), (20, 28, 16))
     code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
     assert code == 0, err
     result = json.loads(out)
     assert "l1_a2b" in result["metrics"]
     assert "16 pixels a side" in err
-    for way, source, target in (("a2b", "testA", "testB"), ("b2a", "testB", "testA")):
-        translator = load(trained, direction=way)
+    for direction, source, target in (("a2b", "testA", "testB"), ("b2a", "testB", "testA")):
+        translator = load(trained, direction=direction)
         sources, targets = (
             [translator.prepare(read_image(own_domains / folder / f"{i}.png")).values[None] for i in range(3)]
             for folder in (source, target)
@@ -166,13 +165,13 @@ def test_patches_of_pictures_of_several_sizes_are_compared_as_the_network_sees_t
         with torch.no_grad():
             outputs = torch.cat([translator.network(one) for one in sources])
         expected = sliced_wasserstein(outputs, torch.cat(targets)).mean
-        assert result["metrics"][f"sliced_wasserstein_{way}"]["mean"] == pytest.approx(expected, rel=1e-4)
+        assert result["metrics"][f"sliced_wasserstein_{direction}"]["mean"] == pytest.approx(expected, rel=1e-4)
         expected = sliced_wasserstein(torch.cat(sources), torch.cat(targets)).mean
-        assert result["baselines"][f"copy {way}"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
+        assert result["baselines"][f"copy {direction}"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
-def test_patches_of_a_model_of_pieces_are_those_of_the_middle(cyclegan, train, own_domains, tmp_path):
+def test_patches_of_a_model_of_crops_are_central(cyclegan, train, own_domains, tmp_path):
     assert train(tmp_path / "run", "--load-size", 0, "--steps", 2, data=own_domains)[0] == 0
     write_pairs(own_domains, (20, 28), (20, 28))
     code, out, err = cyclegan("evaluate", tmp_path / "run", "--data", own_domains, "--json")
@@ -190,7 +189,7 @@ def test_patches_of_a_model_of_pieces_are_those_of_the_middle(cyclegan, train, o
     assert json.loads(out)["baselines"]["copy a2b"]["sliced_wasserstein"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_where_there_is_no_distance_it_is_said(cyclegan, trained, own_domains):
+def test_missing_distance_is_noted(cyclegan, trained, own_domains):
     write_pairs(own_domains, (6, 6), (6, 6))
     code, out, err = cyclegan("evaluate", trained, "--data", own_domains, "--json")
     assert code == 0, err
@@ -206,7 +205,7 @@ def test_a_limit_holds_for_each_domain(cyclegan, trained, domains, limit, pictur
     assert json.loads(out)["pictures"] == pictures
 
 
-def test_a_limit_of_nothing_is_refused(cyclegan, trained, domains):
+def test_limit_of_zero_is_refused(cyclegan, trained, domains):
     code, _, err = cyclegan("evaluate", trained, "--data", domains, "--limit", 0)
     assert (code, "--limit is 0" in err) == (2, True)
 
@@ -228,8 +227,8 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
     assert f"{tmp_path / 'model'}: direction b2a is not in this model; it has a2b" in err
     with pytest.raises(UserError, match=r"model: direction b2a is not in this model"):
         load(tmp_path / "model", direction="b2a")
-    for way, expected in (("a2b", 0), ("b2a", 2)):
-        arguments = (tmp_path / "model", domains / "testA", tmp_path / way, "--direction", way)
+    for direction, expected in (("a2b", 0), ("b2a", 2)):
+        arguments = (tmp_path / "model", domains / "testA", tmp_path / direction, "--direction", direction)
         assert cyclegan("translate", *arguments)[0] == expected
 
 
@@ -243,7 +242,7 @@ def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_p
 
 
 @pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.encode.write_image"])
-def test_figures_are_printed_before_a_full_disk_is_told(cyclegan, trained, domains, tmp_path, full_disk, writer):
+def test_metrics_are_printed_before_a_full_disk_is_reported(cyclegan, trained, domains, tmp_path, full_disk, writer):
     full_disk(writer)
     code, out, err = cyclegan("evaluate", trained, "--data", domains, "--json", "--sheet", tmp_path / "sheet.png")
     assert code == 2
@@ -260,7 +259,7 @@ def test_one_image_has_no_interval(cyclegan, trained, domains):
     assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
 
 
-def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, trained, domains, tmp_path, monkeypatch):
+def test_sheet_that_cannot_be_written_is_refused_first(cyclegan, trained, domains, tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.evaluation.load_model", None)  # calling it would be another error
     code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
     assert code == 2
@@ -268,7 +267,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ("--channels-a 3 --channels-b 1", "--lambda-identity 0"),
         ("--channels-b 1", "--lambda-identity 0"),
@@ -285,10 +284,10 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(cyclegan, tra
         ("--lambda-gp 5", "lambda_gp 5: --gan-loss lsgan has no gradient penalty"),
     ],
 )
-def test_options_that_do_not_go_together(train, tmp_path, options, said):
+def test_bad_combinations(train, tmp_path, options, message):
     code, _, err = train(tmp_path / "run", *options.split())
     assert code == 2
-    assert said in err
+    assert message in err
     assert err.count("error:") == 1
 
 
@@ -311,7 +310,7 @@ def side_by_side(root):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
         (no_folder, "there is no such folder"),
         (no_domain, "trainB: there is no such folder, while"),
@@ -319,15 +318,15 @@ def side_by_side(root):
         (side_by_side, "Pairs are for the command pix2pix"),
     ],
 )
-def test_bad_folders(train, own_domains, tmp_path, spoil, said):
-    spoil(own_domains)
+def test_bad_folders(train, own_domains, tmp_path, damage, message):
+    damage(own_domains)
     code, _, err = train(tmp_path / "run", data=own_domains)
     assert (code, err.count("error:")) == (2, 1)
-    assert said in err
+    assert message in err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(train, own_domains, tmp_path):
+def test_bad_val_split_is_named(train, own_domains, tmp_path):
     shutil.rmtree(own_domains / "testB")
     code, _, err = train(tmp_path / "run", data=own_domains)
     assert code == 2
@@ -335,7 +334,7 @@ def test_a_bad_split_of_held_out_pictures_is_told_from_the_training_pictures(tra
     assert "split test, held out for samples and validation" in err
 
 
-def test_pictures_of_other_channels_are_refused_without_naming_options_of_another_command(train, tmp_path):
+def test_wrong_channels_are_refused_with_options_of_this_command(train, tmp_path):
     code, _, err = train(tmp_path / "run", "--channels-a", 4, "--channels-b", 4)
     assert code == 2
     assert "3 channels, 4 are expected" in err

@@ -11,7 +11,7 @@ def model_digest(run):
 
 
 @pytest.mark.slow
-def test_the_store_changes_nothing(train, trained, tmp_path):
+def test_decode_cache_changes_nothing(train, trained, tmp_path):
     assert train(tmp_path / "run", "--cache-gb", 0, "--workers", 1)[0] == 0
     assert model_digest(tmp_path / "run") == model_digest(trained)
 
@@ -28,15 +28,13 @@ def test_images_that_cannot_be_read_stop_a_run_or_are_skipped(train, own_domains
     code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_domains)
     assert code == 0, err
     assert err.count("trainA-2.png: is no image") == 1
-    assert err.count("testB-0.png: is no image") == 1  # sampled and watched, never trained on
+    assert err.count("testB-0.png: is no image") == 1  # sampled and monitored, never trained on
     assert "Skipped 1 images that could not be read" in err
 
 
 @pytest.mark.slow
 @pytest.mark.essential
-def test_a_run_that_a_bad_image_stopped_goes_on_in_another_place_with_the_same_bytes(
-    cyclegan, train, trained, own_domains, tmp_path
-):
+def test_run_stopped_by_a_bad_image_resumes_in_another_folder(cyclegan, train, trained, own_domains, tmp_path):
     run, order = tmp_path / "run", epoch_order(6, 0, 0)
     file = own_domains / "trainA" / f"trainA-{order[4]}.png"
     content = file.read_bytes()
@@ -56,7 +54,7 @@ def test_a_run_that_a_bad_image_stopped_goes_on_in_another_place_with_the_same_b
     assert model_digest(run) == model_digest(trained)
 
 
-def test_shards_of_pairs_are_refused_with_the_way_to_use_them(train, own_domains, tmp_path):
+def test_shards_of_pairs_are_refused_with_advice(train, own_domains, tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "train-000000.tar").write_bytes(b"")
     code, _, err = train(tmp_path / "run", data=tmp_path / "shards")

@@ -13,15 +13,15 @@ def numbered(first, count):
     return torch.arange(first, first + count, dtype=torch.float32).view(count, 1, 1, 1).expand(count, 2, 3, 3).clone()
 
 
-def numbers(pictures):
-    return pictures[:, 0, 0, 0].int().tolist()
+def numbers(images):
+    return images[:, 0, 0, 0].int().tolist()
 
 
 @given(st.integers(1, 6), st.lists(st.integers(1, 4), min_size=1, max_size=12), st.integers(0, 1000))
 def test_rule(size, batches, seed):
     pool, kept, number = ImagePool(size, (2, 3, 3)), [], 0
     torch.manual_seed(seed)
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for count in batches:
         given_back = numbers(pool(numbered(number, count)))
         expected = []
@@ -30,8 +30,8 @@ def test_rule(size, batches, seed):
                 kept.append(fresh)
                 expected.append(fresh)
                 continue
-            place = int(torch.randint(size, (), generator=chance))
-            if torch.rand((), generator=chance) < 0.5:
+            place = int(torch.randint(size, (), generator=rng))
+            if torch.rand((), generator=rng) < 0.5:
                 expected.append(kept[place])
                 kept[place] = fresh
             else:
@@ -41,7 +41,7 @@ def test_rule(size, batches, seed):
         number += count
 
 
-def test_half_of_the_pictures_are_old_once_it_is_full():
+def test_half_of_the_images_come_from_a_full_pool():
     pool = ImagePool(50, (2, 3, 3))
     torch.manual_seed(0)
     assert numbers(pool(numbered(0, 50))) == list(range(50))
@@ -52,12 +52,12 @@ def test_half_of_the_pictures_are_old_once_it_is_full():
     assert len(set(numbers(pool.images))) == 50
 
 
-def test_a_pool_of_nothing_gives_every_picture_back():
+def test_pool_of_size_zero_returns_its_input():
     fresh = numbered(0, 3)
     assert torch.equal(ImagePool(0, (2, 3, 3))(fresh), fresh)
 
 
-def test_it_goes_on_from_a_file_as_if_it_had_not_stopped(tmp_path):
+def test_restored_pool_continues_exactly(tmp_path):
     one, other = ImagePool(3, (2, 3, 3)), ImagePool(3, (2, 3, 3))
     one(numbered(0, 2))
     save_tensors(tmp_path / "pool.safetensors", dict(one.state_dict()))
@@ -70,7 +70,7 @@ def test_it_goes_on_from_a_file_as_if_it_had_not_stopped(tmp_path):
         assert given_back[0] == given_back[1]
 
 
-def test_a_used_pool_takes_over_what_a_file_holds():
+def test_restoring_replaces_the_content_of_a_pool():
     one, used = ImagePool(3, (2, 3, 3)), ImagePool(3, (2, 3, 3))
     one(numbered(0, 1))
     used(numbered(10, 3))
@@ -79,7 +79,7 @@ def test_a_used_pool_takes_over_what_a_file_holds():
     assert numbers(used.images) == [0, 1, 2]
 
 
-def test_what_is_given_is_not_changed_by_what_comes_later():
+def test_returned_images_are_copies():
     pool = ImagePool(1, (2, 3, 3))
     torch.manual_seed(0)
     first = pool(numbered(7, 1))

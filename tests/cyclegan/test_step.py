@@ -35,8 +35,8 @@ def networks(norm="instance", channels=(3, 3)):
 
 
 def batch(n=2, channels=(3, 3)):
-    chance = torch.Generator().manual_seed(1)
-    return {d: torch.rand(n, c, 16, 16, generator=chance) * 2 - 1 for d, c in zip("ab", channels, strict=True)}
+    rng = torch.Generator().manual_seed(1)
+    return {d: torch.rand(n, c, 16, 16, generator=rng) * 2 - 1 for d, c in zip("ab", channels, strict=True)}
 
 
 def make_step(nets, adam=NoUpdate, pool=0, **options):
@@ -111,7 +111,7 @@ def test_joined_passes_change_nothing_with_instance_norm_and_something_with_batc
 @pytest.mark.parametrize(
     "options", [{"grad_accum_steps": 2}, {"grad_accum_steps": 4}, {"activation_checkpointing": True}]
 )
-def test_savings_of_memory_change_nothing_but_rounding(options):
+def test_activation_checkpointing_and_accumulation_change_only_rounding(options):
     results = []
     for each in ({}, options):
         nets = networks()
@@ -136,7 +136,7 @@ def test_checkpointing_averages_batch_norms_statistics_once():
         torch.testing.assert_close(found[1][name], value, msg=name)
 
 
-def test_pieces_are_smaller_passes():
+def test_gradient_accumulation_uses_smaller_passes():
     nets, seen = networks(), []
     nets.G_ab.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
     make_step(nets, grad_accum_steps=4, join_generators=False)(batch(4))
@@ -168,7 +168,7 @@ def test_checkpointing_keeps_a_fraction_of_the_values():
     assert kept(activation_checkpointing=True) < kept() / 3
 
 
-def test_g_is_updated_first_and_d_sees_fakes_of_before():
+def test_g_is_updated_before_d_with_the_same_fakes():
     """All losses are those of the networks before the step; an earlier update of the other side would show in them."""
     nets = networks()
     old, data = copy.deepcopy(nets), batch()
@@ -182,7 +182,7 @@ def test_g_is_updated_first_and_d_sees_fakes_of_before():
     assert losses["loss_d_b"].item() != pytest.approx(fakes_of_after["loss_d_b"].item(), rel=1e-3)
 
 
-def test_each_d_is_shown_its_own_pool():
+def test_each_d_has_its_own_pool():
     nets, data = networks(), batch(4)
     step = make_step(nets, pool=2)
     for pool, gray in ((step.pool_a, 0.3), (step.pool_b, -0.6)):
@@ -204,7 +204,7 @@ def test_each_d_is_shown_its_own_pool():
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
-def test_pieces_are_shown_what_the_whole_batch_would_be(accumulate):
+def test_gradient_accumulation_uses_the_pool_as_a_full_batch_does(accumulate):
     results = []
     for pieces in (1, accumulate):
         nets = networks()
@@ -252,12 +252,12 @@ def test_other_losses_equal_their_formulas(gan_loss):
     losses = make_step(nets, gan_loss=gan_loss)(data)
     assert ("loss_gp_a" in losses) == (gan_loss == "wgangp")
     of_real, of_fake, of_g = FORMULAS[gan_loss]
-    for way, domain, D, fake in (
+    for direction, domain, D, fake in (
         ("ab", "b", nets.D_b, nets.G_ab(data["a"])),
         ("ba", "a", nets.D_a, nets.G_ba(data["b"])),
     ):
         real_scores, fake_scores = D(data[domain]), D(fake)
-        assert losses[f"loss_g_{way}"].item() == pytest.approx(of_g(fake_scores).item(), rel=1e-4)
+        assert losses[f"loss_g_{direction}"].item() == pytest.approx(of_g(fake_scores).item(), rel=1e-4)
         expected = 0.5 * (of_real(real_scores) + of_fake(fake_scores))
         assert losses[f"loss_d_{domain}"].item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -274,7 +274,7 @@ def test_the_gradient_penalty_enters_ds_gradient_by_its_weight():
     torch.testing.assert_close(twice - none, 2 * (once - none), rtol=1e-3, atol=1e-4)
 
 
-def test_the_penalty_is_weighed_against_the_whole_adversarial_loss(monkeypatch):
+def test_penalty_is_relative_to_the_full_gan_loss(monkeypatch):
     """Gulrajani et al. 2017, Eq. 3: D's loss is halved with its penalty, or lambda would count twice."""
     monkeypatch.setattr("cyclegan.step.gradient_penalty", lambda D, real, fake: D(fake).mean() - D(real).mean())
     found = []

@@ -52,7 +52,7 @@ def settings(name):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_settings_are_the_documents(name):
+def test_settings_of_the_tutorials(name):
     everywhere = {"beta2": 0.999, "latent_dim": 100, "gan_loss": "vanilla", "label_smoothing": 0, "ema": 0}
     found = settings(name)
     expected = DOCUMENTS[name] | everywhere | {"preset": name, "precision": "fp32"}
@@ -74,7 +74,7 @@ def test_settings_are_the_documents(name):
         ("dcgan", "mnist", 7, 7),
     ],
 )
-def test_pictures_left_out(name, data, asked, count):
+def test_images_left_out(name, data, asked, count):
     config = preset(name)
     assert left_out(replace(config, data=replace(config.data, data=data, leave_out=asked))) == count
 
@@ -86,7 +86,7 @@ def test_a_run_that_recorded_the_number_left_out_can_be_read():
     assert left_out(from_json(DcganConfig, values, "config.json")) == 5000
 
 
-def test_a_folder_is_recorded_by_its_whole_path_and_a_named_set_by_its_name(tmp_path, monkeypatch):
+def test_folders_are_recorded_by_absolute_path_and_datasets_by_name(tmp_path, monkeypatch):
     for name in ("tiles", "mnist"):  # a folder of that name does not hide the set
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_a_folder_is_recorded_by_its_whole_path_and_a_named_set_by_its_name(tmp_
         assert recorded(name) == (name, None)
 
 
-def test_all_documents_are_there():
+def test_all_tutorials_exist():
     assert {*DOCUMENTS, "dcgan"} == set(PRESETS)
 
 

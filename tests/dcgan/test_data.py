@@ -1,4 +1,4 @@
-"""Images from named sets and folders, and their way into the network and back."""
+"""Images from named sets and folders, and conversion for the network and back."""
 
 import socket
 
@@ -31,7 +31,7 @@ def test_the_root_is_ganvas_data(digits, monkeypatch):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 @pytest.mark.slow
-def test_the_published_sets(published_data, name):
+def test_published_datasets(published_data, name):
     for split, count in (("train", 60_000), ("test", 10_000)):
         data = load_images(name, split, root=published_data)
         assert data.images.shape == (count, 1, 28, 28)
@@ -87,7 +87,7 @@ def test_splits_of_a_folder(folder_writer, tmp_path):
     assert [len(load_images(str(tmp_path / "set"), split).images) for split in ("train", "test")] == [12, 6]
 
 
-def test_pictures_are_cropped_and_scaled_when_a_size_is_asked_for(tmp_path):
+def test_images_are_cropped_and_scaled_when_a_size_is_asked_for(tmp_path):
     wide = np.zeros((20, 40, 3), np.uint8)
     wide[:, 10:30] = 200  # the middle square
     Image.fromarray(wide).save(tmp_path / "wide.png")
@@ -98,13 +98,13 @@ def test_pictures_are_cropped_and_scaled_when_a_size_is_asked_for(tmp_path):
     assert load_images(str(tmp_path), image_size=16, channels=1).images.shape == (2, 1, 16, 16)
 
 
-def test_16_bit_pictures_keep_their_brightness(tmp_path):
+def test_16_bit_images_keep_their_brightness(tmp_path):
     Image.fromarray(np.full((16, 16), 200 * 257, np.uint16)).save(tmp_path / "deep.png")
     assert (load_images(str(tmp_path)).images == 200).all()
 
 
 @pytest.mark.parametrize("image_size", [None, 16])
-def test_pictures_of_many_channels(tmp_path, image_size):
+def test_images_of_many_channels(tmp_path, image_size):
     values = np.arange(20 * 20 * 5, dtype=np.uint8).reshape(20, 20, 5) // 5 * 5 + np.arange(5, dtype=np.uint8)
     for name in ("a.tif", "b.npy"):
         write_image(tmp_path / name, values)
@@ -119,7 +119,7 @@ def test_floats_are_taken_from_0_to_1(tmp_path):
     assert load_images(str(tmp_path)).images.flatten().tolist() == [0, 51, 128, 255]
 
 
-def test_a_choice_is_by_chance_and_always_the_same():
+def test_choice_is_random_and_reproducible():
     chosen = choose(1000, 300)
     assert len(set(chosen.tolist())) == 300
     assert torch.equal(chosen, choose(1000, 300))
@@ -128,11 +128,11 @@ def test_a_choice_is_by_chance_and_always_the_same():
 
 
 class TestBadInput:
-    def check(self, said, *arguments, **options):
+    def check(self, messages, *arguments, **options):
         with pytest.raises(UserError) as caught:
             load_images(*map(str, arguments), **options)
-        for words in said:
-            assert words in str(caught.value)
+        for message in messages:
+            assert message in str(caught.value)
 
     @pytest.mark.parametrize(
         ("name", "nearest"),
@@ -177,7 +177,7 @@ class TestBadInput:
     def test_empty(self, tmp_path):
         self.check(["holds no images"], tmp_path)
 
-    def test_pictures_beside_classes(self, folder_writer, tmp_path):
+    def test_images_beside_classes(self, folder_writer, tmp_path):
         folder_writer(tmp_path / "set")
         Image.new("L", (16, 16)).save(tmp_path / "set" / "stray.png")
         self.check(["stray.png", "class-0", "into the folder of its class"], tmp_path / "set")
@@ -185,7 +185,7 @@ class TestBadInput:
     def test_no_test_split(self, folder_writer, tmp_path):
         self.check(["no folder 'test'"], folder_writer(tmp_path / "set"), "test")
 
-    def test_a_broken_picture(self, tmp_path):
+    def test_a_broken_image(self, tmp_path):
         (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n")
         self.check(["a.png"], tmp_path)
 
@@ -223,11 +223,11 @@ def test_every_byte_comes_back(pixel_range):
     assert torch.equal(to_uint8(scaled, pixel_range), every)
 
 
-def test_what_lies_outside_the_range_is_clipped():
+def test_values_outside_the_range_are_clipped():
     assert to_uint8(torch.tensor([-1.0, 0.5, 2.0]), "unit").tolist() == [0, 128, 255]
 
 
-def test_a_batch_is_what_its_pictures_are_one_by_one(digits):
+def test_a_batch_equals_its_single_images(digits):
     data = load_images("mnist", root=digits)
     dataset = ImageSetDataset(data, "signed")
     keys = [(0, 7), (3, 199), (0, 0)]

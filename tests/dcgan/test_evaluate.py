@@ -1,4 +1,4 @@
-"""The figures of drawn images: against sets whose quality is known, and through the real command line."""
+"""Metrics of image sets of known quality, and the command ``dcgan evaluate``."""
 
 import json
 import math
@@ -41,12 +41,12 @@ ALWAYS = {
 
 
 def draw(count, seed, size=16):
-    """Images of three classes in turn, in noise, at places by chance, with a few stray bright pixels."""
-    chance = torch.Generator().manual_seed(seed)
+    """Return noisy images of three classes in turn, at random positions, with a few stray bright pixels."""
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
-    images = torch.randint(0, 60, (count, 1, size, size), generator=chance, dtype=torch.uint8)
-    images[torch.rand(images.shape, generator=chance) < 0.002] = 250
-    places = torch.randint(2, size - 6, (count, 2), generator=chance).tolist()
+    images = torch.randint(0, 60, (count, 1, size, size), generator=rng, dtype=torch.uint8)
+    images[torch.rand(images.shape, generator=rng) < 0.002] = 250
+    places = torch.randint(2, size - 6, (count, 2), generator=rng).tolist()
     for image, label, (y, x) in zip(images, labels.tolist(), places, strict=True):
         rows = slice(None) if label == 0 else slice(y, y + 4)
         columns = slice(None) if label == 1 else slice(x, x + 4)
@@ -56,7 +56,7 @@ def draw(count, seed, size=16):
 
 @pytest.fixture(scope="module")
 def shapes():
-    """Training set, test set, judge."""
+    """Training set, test set, classifier."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -66,30 +66,30 @@ def shapes():
     torch.set_num_threads(threads)
 
 
-def mean(figures, name):
-    return figures[name]["mean"]
+def mean(metrics, name):
+    return metrics[name]["mean"]
 
 
 @pytest.mark.slow
 @pytest.mark.essential
-def test_real_pictures_in_the_models_place_score_the_ceiling(shapes):
-    _, test, judge = shapes
+def test_real_images_reach_the_ceiling(shapes):
+    _, test, classifier = shapes
     result = measure(test.images, *shapes, requested_labels=test.labels)
     assert set(result["metrics"]) == ALWAYS | {"label_fidelity"}
     for name in result["metrics"]:
         assert mean(result["metrics"], name) == mean(result["ceiling"], name), name
     # The 5th percentiles of the distances of three classes: two of 30 images are nearer in each.
     assert mean(result["ceiling"], "near_copies") == pytest.approx(2 / 30, abs=1 / 90)
-    assert mean(result["metrics"], "label_fidelity") == pytest.approx(judge.accuracy)
-    assert result["classifier"] == {"digest": judge.digest, "accuracy": judge.accuracy}
+    assert mean(result["metrics"], "label_fidelity") == pytest.approx(classifier.accuracy)
+    assert result["classifier"] == {"digest": classifier.digest, "accuracy": classifier.accuracy}
     assert (result["pictures"], result["compared"]) == (90, 90)
 
 
-def test_every_figure_has_a_name_for_people(shapes):
+def test_every_metric_has_a_label(shapes):
     assert set(LABELS) >= ALWAYS | {"label_fidelity"}
 
 
-def test_more_pictures_of_the_same_kind_score_near_the_ceiling(shapes):
+def test_more_images_of_the_distribution_score_near_the_ceiling(shapes):
     fake = draw(240, 2).images
     result = measure(fake, *shapes)
     assert (result["pictures"], result["compared"]) == (240, 90)
@@ -102,7 +102,7 @@ def test_more_pictures_of_the_same_kind_score_near_the_ceiling(shapes):
     assert mean(result["metrics"], "class_coverage") == 3
 
 
-def test_collapse_is_seen(shapes):
+def test_mode_collapse_is_measured(shapes):
     fake = draw(3, 5).images[:1].expand(120, -1, -1, -1)
     result = measure(fake, *shapes)
     ours, real = result["metrics"], result["ceiling"]
@@ -115,7 +115,7 @@ def test_collapse_is_seen(shapes):
     assert mean(ours, "kernel_distance") > 3 * abs(mean(real, "kernel_distance"))
 
 
-def test_noise_is_seen(shapes):
+def test_noise_is_measured(shapes):
     fake = torch.randint(0, 256, (100, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     result = measure(fake, *shapes)
     ours, real = result["metrics"], result["ceiling"]
@@ -125,20 +125,20 @@ def test_noise_is_seen(shapes):
     assert mean(ours, "checkerboard_energy") > 2 * mean(real, "checkerboard_energy")
 
 
-def test_learning_by_heart_is_seen(shapes):
+def test_memorized_images_are_measured(shapes):
     train, _, _ = shapes
     result = measure(train.images[:100], *shapes)
     assert mean(result["metrics"], "near_copies") == 1
 
 
-def test_order_of_the_pictures_does_not_matter_much(shapes):
+def test_order_of_the_images_does_not_matter_much(shapes):
     """Sets come sorted by class; a part of one must still have all classes."""
     fake = draw(240, 2)
     by_class = fake.images[fake.labels.argsort(stable=True)]
-    train, test, judge = shapes
+    train, test, classifier = shapes
     by_class_train = replace(train, images=train.images[train.labels.argsort()], labels=train.labels.sort().values)
     mixed, ordered = (
-        measure(images, data, test, judge) for images, data in ((fake.images, train), (by_class, by_class_train))
+        measure(images, data, test, classifier) for images, data in ((fake.images, train), (by_class, by_class_train))
     )
     for name in ("recall", "coverage"):
         assert mean(ordered["metrics"], name) == pytest.approx(mean(mixed["metrics"], name), abs=0.15)
@@ -151,27 +151,27 @@ def test_fidelity_falls_when_another_class_is_drawn(shapes):
     assert mean(wrong["ceiling"], "label_fidelity") >= 0.95
 
 
-def test_a_figure_that_is_not_defined_is_missing(shapes):
-    train, test, judge = shapes
+def test_undefined_metric_is_missing(shapes):
+    train, test, classifier = shapes
     dark = replace(train, images=train.images.clamp(max=60))  # nothing bright, so nothing stray
-    result = measure(test.images, dark, test, judge)
+    result = measure(test.images, dark, test, classifier)
     assert "speckle" not in result["metrics"]
     json.dumps(result, allow_nan=False)
 
 
 def test_coverage_and_entropy(shapes):
-    _, _, judge = shapes
+    _, _, classifier = shapes
     fake = draw(300, 4)
-    covered, entropy = coverage_and_entropy(fake.images, judge)
+    covered, entropy = coverage_and_entropy(fake.images, classifier)
     assert (covered, entropy) == (3, pytest.approx(math.log2(3), abs=0.02))
-    covered, entropy = coverage_and_entropy(fake.images[fake.labels < 2], judge)
+    covered, entropy = coverage_and_entropy(fake.images[fake.labels < 2], classifier)
     assert (covered, entropy) == (2, pytest.approx(1, abs=0.02))
 
 
 def test_measuring_needs_labels(shapes):
-    train, test, judge = shapes
+    train, test, classifier = shapes
     with pytest.raises(ValueError, match="labels"):
-        measure(test.images, train, replace(test, labels=None), judge)
+        measure(test.images, train, replace(test, labels=None), classifier)
 
 
 def write_folder(root, labelled=True):
@@ -216,7 +216,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cache(folder, tmp_path_factory):
-    """A cache that holds the folder's judge."""
+    """A cache that holds the folder's classifier."""
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANVAS_CACHE", str(home))
@@ -229,7 +229,7 @@ def cache(folder, tmp_path_factory):
 def evaluate(cache, monkeypatch, capsys):
     """Run the command in this process; give its exit code, standard output and standard error."""
     monkeypatch.setenv("GANVAS_CACHE", str(cache))
-    monkeypatch.setattr(classifier, "train_classifier", lambda *_: pytest.fail("the judge is there already"))
+    monkeypatch.setattr(classifier, "train_classifier", lambda *_: pytest.fail("the classifier is cached"))
 
     def run(*arguments):
         capsys.readouterr()
@@ -267,7 +267,7 @@ def write_options(run, **data):
 
 
 @pytest.mark.parametrize("place", ["", "model"])
-def test_the_runs_own_options_say_where_its_folder_is(evaluate, folder, tmp_path, place):
+def test_data_is_found_by_the_config_of_the_run(evaluate, folder, tmp_path, place):
     run = write_run(tmp_path / "run", folder, data="shapes")
     write_options(run, data=str(folder))
     code, out, err = evaluate(run / place, "--json")
@@ -303,15 +303,15 @@ def test_report_shows_it(evaluate, run, capsys):
     assert "real test images" in page
 
 
-def test_table_has_the_ceiling_beside_every_figure(evaluate, run):
+def test_table_shows_the_ceiling(evaluate, run):
     code, out, err = evaluate(run / "model")
     assert code == 0, err
     for words in ("real test images", "Fréchet distance", "100 images drawn", "60 images of each set"):
         assert words in out
-    assert not (run / "model" / "evaluation.json").exists()  # only a run keeps its figures
+    assert not (run / "model" / "evaluation.json").exists()  # only a run has one
 
 
-def test_conditional_model_is_asked_for_every_class(evaluate, folder, tmp_path):
+def test_conditional_model_draws_every_class(evaluate, folder, tmp_path):
     conditional = write_run(tmp_path / "run", folder, num_classes=3)
     code, out, err = evaluate(conditional, "--json")
     assert code == 0, err
@@ -320,7 +320,7 @@ def test_conditional_model_is_asked_for_every_class(evaluate, folder, tmp_path):
     assert mean(result["ceiling"], "label_fidelity") == pytest.approx(result["classifier"]["accuracy"])
 
 
-def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
+def test_drawn_images_are_written(evaluate, run, tmp_path):
     assert evaluate(run, "--out", tmp_path / "drawn")[0] == 0
     written = sorted((tmp_path / "drawn").iterdir())
     assert len(written) == 100
@@ -330,7 +330,7 @@ def test_out_takes_the_drawn_pictures(evaluate, run, tmp_path):
 
 
 @pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.encode.write_image"])
-def test_figures_are_printed_before_a_full_disk_is_told(evaluate, run, tmp_path, full_disk, writer):
+def test_metrics_are_printed_before_a_full_disk_is_reported(evaluate, run, tmp_path, full_disk, writer):
     full_disk(writer)
     out_folder = tmp_path / "drawn"
     code, out, err = evaluate(run, "--json", "--out", out_folder)
@@ -340,12 +340,16 @@ def test_figures_are_printed_before_a_full_disk_is_told(evaluate, run, tmp_path,
     assert out_folder.exists() == ("json" in writer)
 
 
-def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(evaluate, run, tmp_path, monkeypatch):
+def test_bad_output_folder_is_refused_first(evaluate, run, tmp_path, monkeypatch):
     monkeypatch.setattr("dcgan.evaluation.load_sampler", None)  # calling it would be another error
     (tmp_path / "file").touch()
-    for place, said in {"file": "is a file", "file/x": "cannot be written", "x.png": "is the name of an image"}.items():
+    for place, message in {
+        "file": "is a file",
+        "file/x": "cannot be written",
+        "x.png": "is the name of an image",
+    }.items():
         code, _, err = evaluate(run, "--out", tmp_path / place)
-        assert (code, said in err) == (2, True)
+        assert (code, message in err) == (2, True)
 
 
 def test_comparison_shows_both(evaluate, run, folder, tmp_path):
@@ -369,7 +373,7 @@ def test_comparison_shows_both(evaluate, run, folder, tmp_path):
         ({"metrics": 3}, "metrics is 3"),
     ],
 )
-def test_figures_of_other_measurements_are_refused(evaluate, run, tmp_path, changes, message):
+def test_evaluations_that_are_not_comparable_are_refused(evaluate, run, tmp_path, changes, message):
     _, out, _ = evaluate(run, "--json")
     (tmp_path / "other.json").write_text(json.dumps(json.loads(out) | changes))
     code, out, err = evaluate(run, "--compare", tmp_path / "other.json")
@@ -384,7 +388,7 @@ def test_comparison_with_a_translators_evaluation_is_refused(evaluate, run, tmp_
     assert "no evaluation by dcgan evaluate" in err
 
 
-def test_other_training_pictures_are_warned_of(evaluate, folder, tmp_path):
+def test_changed_training_images_are_warned_of(evaluate, folder, tmp_path):
     code, out, err = evaluate(write_run(tmp_path / "run", folder, data_digest="1" * 64), "--json")
     assert code == 0
     assert json.loads(out)["pictures"] == 100
@@ -398,7 +402,7 @@ def test_other_classes_are_refused(evaluate, folder, tmp_path):
 
 
 @pytest.mark.parametrize("few", ["--samples", "test images"])
-def test_too_few_pictures_are_refused(evaluate, run, folder, tmp_path, capsys, few):
+def test_too_few_images_are_refused(evaluate, run, folder, tmp_path, capsys, few):
     if few == "--samples":
         code = main(["evaluate", str(run), "--samples", "49"])
     else:
@@ -410,7 +414,7 @@ def test_too_few_pictures_are_refused(evaluate, run, folder, tmp_path, capsys, f
     assert f"{few}: {49 if few == '--samples' else 40} are too few" in capsys.readouterr().err
 
 
-def test_pictures_without_labels_are_refused(tmp_path, capsys):
+def test_images_without_labels_are_refused(tmp_path, capsys):
     data = write_folder(tmp_path / "bare", labelled=False)
     assert main(["evaluate", str(write_run(tmp_path / "run", data)), "--samples", "100"]) == 2
     assert "has no labels" in capsys.readouterr().err

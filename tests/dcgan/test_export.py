@@ -47,7 +47,7 @@ def save(save_model):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_onnx_runtime_draws_the_same_pictures(dcgan, save, tmp_path, name):
+def test_onnx_runtime_draws_the_same_images(dcgan, save, tmp_path, name):
     sampler = save(tmp_path / "model", **MODELS[name])
     path = tmp_path / "x.onnx"
     code, out, err = dcgan("export", tmp_path / "model", path, "--json")
@@ -70,7 +70,7 @@ def test_onnx_runtime_draws_the_same_pictures(dcgan, save, tmp_path, name):
     assert about["classes"] == (list(DIGITS) if labels is not None else [])
 
 
-def test_a_program_of_torch_draws_the_same_pictures(dcgan, save, tmp_path):
+def test_a_program_of_torch_draws_the_same_images(dcgan, save, tmp_path):
     sampler = save(tmp_path / "model", **MODELS["labels joined"])
     code, out, err = dcgan("export", tmp_path / "model", tmp_path / "x.pt2")
     assert (code, err) == (0, "")
@@ -83,14 +83,17 @@ def test_a_program_of_torch_draws_the_same_pictures(dcgan, save, tmp_path):
 
 def test_bad_input_leaves_nothing(dcgan, save, tmp_path):
     save(tmp_path / "model", **MODELS["plain"])
-    for model, name, said in (("model", "x.pth", "ends with .onnx or .pt2"), ("nowhere", "x.onnx", "no such folder")):
+    for model, name, message in (
+        ("model", "x.pth", "ends with .onnx or .pt2"),
+        ("nowhere", "x.onnx", "no such folder"),
+    ):
         code, out, err = dcgan("export", tmp_path / model, tmp_path / name)
         assert (code, out) == (2, "")
-        assert said in err
+        assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_the_translators_runner_says_that_it_is_not_for_it(dcgan, save, tmp_path):
+def test_onnx_translator_refuses_a_sampler(dcgan, save, tmp_path):
     save(tmp_path / "model", **MODELS["plain"])
     assert dcgan("export", tmp_path / "model", tmp_path / "x.onnx")[0] == 0
     with pytest.raises(UserError, match="generates images from noise and translates none"):

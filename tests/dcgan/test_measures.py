@@ -33,7 +33,7 @@ def noise(n, *shape, seed=0, top=256):
     return torch.from_numpy(np.random.default_rng(seed).integers(0, top, (n, *shape), dtype=np.uint8))
 
 
-def picture(*rows):
+def draw(*rows):
     """A image [1, 1, H, W] from rows of text: # is white."""
     return torch.tensor([[[[255 * (pixel == "#") for pixel in row] for row in rows]]], dtype=torch.uint8)
 
@@ -94,13 +94,13 @@ def test_diversity_scales_with_the_spread_and_not_with_the_place(seed, factor):
     assert within_class_diversity(real, labels, moved, labels) == pytest.approx(factor, rel=1e-4)
 
 
-def test_one_picture_a_class_has_no_diversity():
+def test_one_image_a_class_has_no_diversity():
     real, labels = noise(40, 1, 6, 6), torch.arange(40) % 4
     assert within_class_diversity(real, labels, real[:4].repeat(10, 1, 1, 1), labels) == 0
     assert within_class_diversity(real, labels, real, labels) == 1
 
 
-def test_few_odd_pictures_do_not_outvote_a_collapse():
+def test_few_outliers_do_not_hide_a_collapse():
     real, real_labels = noise(400, 1, 6, 6), torch.arange(400) % 10
     odd = noise(18, 1, 6, 6, seed=1)  # two in each of the other classes, as different as real ones
     fake = torch.cat([real[:1].repeat(382, 1, 1, 1), odd])
@@ -116,7 +116,7 @@ def test_diversity_is_not_defined_without_pairs():
     assert math.isnan(within_class_diversity(real[:1].repeat(4, 1, 1, 1), same, fake, same))
 
 
-def test_diversity_needs_a_label_for_each_picture():
+def test_diversity_needs_a_label_for_each_image():
     four, three = torch.zeros(4, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(ValueError, match="fake has 4 images and 3 labels"):
         within_class_diversity(noise(4, 1, 3, 3), four, noise(4, 1, 3, 3), three)
@@ -165,13 +165,13 @@ def test_with_labels_each_class_has_its_own_threshold():
         near_copies(train, test, more, test_labels=test_labels)
 
 
-def test_a_copy_is_one_though_the_test_pictures_are_copies_too():
+def test_copies_count_even_if_test_images_are_copies():
     train = noise(50, 1, 28, 28)
     assert near_copies(train, train, train) == 1
     assert near_copies(train, train, train ^ 1) == 0
 
 
-def test_a_distance_to_a_copy_is_exactly_nothing():
+def test_distance_to_a_copy_is_exactly_zero():
     """Sums of squares of large bright images are beyond float32's whole numbers; distances must not show it."""
     train = noise(20, 3, 64, 64) | 0xC0
     assert measures._nearest(train, train).tolist() == [0] * 20
@@ -188,7 +188,7 @@ def test_a_distance_to_a_copy_is_exactly_nothing():
         [(2, 1, 4, 4), (2, 1, 4, 4), (2, 1, 2, 8)],
     ],
 )
-def test_near_copies_need_pictures_of_one_size(shapes):
+def test_near_copies_need_images_of_one_size(shapes):
     with pytest.raises(ValueError, match="expected images of one size"):
         near_copies(*(torch.zeros(shape, dtype=torch.uint8) for shape in shapes))
 
@@ -213,7 +213,7 @@ def test_near_copies_need_pictures_of_one_size(shapes):
     ],
 )
 def test_stray_pixels_are_in_spots_of_one_or_two(drawing, stray):
-    assert speckle(picture(*drawing)) == stray
+    assert speckle(draw(*drawing)) == stray
 
 
 @settings(max_examples=50, deadline=None)
@@ -233,8 +233,8 @@ def test_bright_is_half_of_white_in_any_channel():
     assert speckle(colors) == 0.25
 
 
-def test_speckle_of_many_pictures_is_their_mean():
-    one, none = picture("#..", "...", "..."), picture("...", "...", "...")
+def test_speckle_of_many_images_is_their_mean():
+    one, none = draw("#..", "...", "..."), draw("...", "...", "...")
     assert speckle(torch.cat([one] * 900 + [none] * 1800)) == pytest.approx(1 / 3)
 
 
@@ -247,18 +247,18 @@ def waves(H, W, ky, kx):
     return np.cos(2 * np.pi * (ky * y / H + kx * x / W))
 
 
-def as_picture(values):
+def as_image(values):
     return torch.from_numpy(np.round(values).clip(0, 255).astype(np.uint8))[None, None]
 
 
 @pytest.mark.parametrize("wave", [(14, 0), (0, 14), (14, 14), (13, 1), (1, 13), (13, 13)])
 def test_the_finest_patterns_are_all_checkerboard(wave):
-    assert 0.998 < checkerboard_energy(as_picture(127.5 + 120 * waves(28, 28, *wave))) <= 1
+    assert 0.998 < checkerboard_energy(as_image(127.5 + 120 * waves(28, 28, *wave))) <= 1
 
 
 @pytest.mark.parametrize("wave", [(1, 0), (3, 2), (7, 7), (14, 7), (12, 0), (12, 14), (2, 14)])
 def test_coarser_patterns_are_not(wave):
-    assert 0 <= checkerboard_energy(as_picture(127.5 + 120 * waves(28, 28, *wave))) < 0.002
+    assert 0 <= checkerboard_energy(as_image(127.5 + 120 * waves(28, 28, *wave))) < 0.002
 
 
 def in_band(k, side):
@@ -293,11 +293,11 @@ def test_white_noise_has_the_share_of_the_bands(size, width):
 
 
 @pytest.mark.parametrize("value", [0, 7, 255])
-def test_flat_pictures_have_none(value):
+def test_flat_images_have_none(value):
     assert checkerboard_energy(torch.full((5, 3, 28, 28), value, dtype=torch.uint8)) == 0
 
 
-def test_a_flat_picture_changes_nothing_and_neither_does_brightness():
+def test_a_flat_image_changes_nothing_and_neither_does_brightness():
     images = noise(6, 1, 28, 28, top=100)
     value = checkerboard_energy(images)
     assert checkerboard_energy(torch.cat([images, torch.full((6, 1, 28, 28), 90, dtype=torch.uint8)])) == (
@@ -321,6 +321,6 @@ def test_a_transposed_convolution_of_uneven_overlap_shows():
 
 @pytest.mark.parametrize("figure", [speckle, checkerboard_energy])
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4)])
-def test_figures_of_pictures_need_some(figure, shape):
+def test_measures_of_no_images_are_refused(figure, shape):
     with pytest.raises(ValueError, match=r"expected \[n, C, H, W\]"):
         figure(torch.zeros(shape, dtype=torch.uint8))

@@ -20,7 +20,7 @@ def test_the_model_is_the_average_of_the_best_step(trained):
         assert torch.equal(value, averaged[name]), name
 
 
-def test_a_seed_draws_the_same_pictures_in_batches_of_any_size(trained):
+def test_a_seed_draws_the_same_images_in_batches_of_any_size(trained):
     sampler = load_sampler(trained)
     z = sampler.latents(10, seed=3)
     assert torch.equal(z, sampler.latents(10, seed=3))
@@ -47,7 +47,7 @@ def test_a_checkpoint_is_its_runs_model_at_its_own_step(trained, step):
     assert config == replace(load_sampler(trained).config, training={"step": step})
 
 
-def test_another_modules_model_is_sent_there(trained, tmp_path):
+def test_model_of_another_module_is_refused(trained, tmp_path):
     with pytest.raises(UserError, match="is a model of dcgan"):
         load_model(trained)
     folder = tmp_path / "model"
@@ -59,7 +59,7 @@ def test_another_modules_model_is_sent_there(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"preset": "vae"}, "preset is 'vae'"),
         ({"image_size": 30}, r"config\.json: image_size is 30; allowed are 28, 16, 32, 64 and 128\. Copy the model"),
@@ -72,13 +72,13 @@ def test_another_modules_model_is_sent_there(trained, tmp_path):
         ({"wings": 2}, "wings: there is no such option"),
     ],
 )
-def test_a_spoilt_model_is_refused(trained, tmp_path, change, said):
+def test_invalid_model_config_is_refused(trained, tmp_path, change, message):
     folder = tmp_path / "model"
     folder.mkdir()
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_bytes((trained / "model" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_sampler(folder)
     assert "--" not in str(error.value)  # no advice for a training

@@ -1,4 +1,4 @@
-"""The presets against the figures that their documents printed, and against their layers counted by hand."""
+"""The presets against the totals that their tutorials printed and layers counted by hand."""
 
 import math
 import re
@@ -173,7 +173,7 @@ def test_other_sizes_are_refused(size):
 
 
 @pytest.mark.parametrize(
-    ("preset", "options", "said"),
+    ("preset", "options", "message"),
     [
         ("mlp", {"image_size": 32}, "28 x 28 gray"),
         ("dcgan-5x5", {"channels": 3}, "28 x 28 gray"),
@@ -183,8 +183,8 @@ def test_other_sizes_are_refused(size):
         ("dcgan", {"extra_layers": 1}, "only dcgan-5x5 takes extra_layers, got 1"),
     ],
 )
-def test_what_a_document_does_not_have_is_refused(preset, options, said):
-    with pytest.raises(ValueError, match=said):
+def test_options_that_a_tutorial_lacks_are_refused(preset, options, message):
+    with pytest.raises(ValueError, match=message):
         build_networks(preset, **options)
 
 
@@ -196,7 +196,7 @@ def test_labels_are_required_where_there_are_classes():
         D(torch.zeros(1, 1, 28, 28))
 
 
-def test_a_products_label_scales_z_and_the_picture():
+def test_label_of_a_product_scales_z_and_the_image():
     G, D = build_networks("conditional", num_classes=10)
     G, D = G.eval(), D.eval()
     plain_g, plain_d = build_networks("mlp")
@@ -228,7 +228,7 @@ def test_extra_layers_and_channels_of_the_exercise():
 
 
 @pytest.mark.parametrize(("preset", "norm"), [("dcgan-5x5", "batch"), ("mlp", "none"), ("dcgan-transpose", "none")])
-def test_norms_can_be_put_in_and_left_out(preset, norm):
+def test_norms_can_be_added_and_removed(preset, norm):
     for network in build_networks(preset, norm=norm):
         norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
         assert bool(norms) == (norm == "batch")
@@ -279,10 +279,10 @@ class TestStart:
         init_weights(D, "normal", torch.Generator())
         assert not D.embedding.weight.any()
 
-    def test_a_product_is_alive_at_every_start(self):
+    def test_product_of_labels_is_not_zero_initially(self):
         for network in self.weights("conditional", "normal"):
             assert 0.045 < network.embedding.weight.abs().max() <= 0.05
 
-    def test_the_generator_of_chance_decides(self):
+    def test_rng_determines_the_weights(self):
         first, again = (self.weights("dcgan-5x5", "truncated-normal")[0].state_dict() for _ in range(2))
         assert all(torch.equal(first[name], again[name]) for name in first)

@@ -145,7 +145,7 @@ def test_the_rule_names_the_layers_that_break_it():
 
 
 class TestCommand:
-    def test_words_and_warnings(self, dcgan):
+    def test_table_and_warnings(self, dcgan):
         code, out, _ = dcgan("receptive-field", "--preset", "dcgan-transpose")
         assert code == 0
         assert "sees 15 x 15 pixels" in out
@@ -177,11 +177,11 @@ class TestCommand:
         assert image.shape[1] > 3 * 224
         assert len(set(image[40:, 240:460, 0].ravel().tolist())) > 10  # many grays: uneven
 
-    def test_larger_pictures(self, dcgan):
+    def test_larger_images(self, dcgan):
         assert table(dcgan, "dcgan", "--image-size", 64)["discriminator"]["size"] == 46
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             (["--preset", "mlp", "--image-size", 32], "28 x 28 gray"),
             (["--preset", "dcgan", "--image-size", 30], "image_size is 30"),
@@ -191,7 +191,7 @@ class TestCommand:
             (["--preset", "mlp", "--out", "x.png"], "nothing to draw"),
         ],
     )
-    def test_bad_input(self, dcgan, options, said):
+    def test_bad_input(self, dcgan, options, message):
         code, _, err = dcgan("receptive-field", *options)
         assert code == 2
-        assert said in err
+        assert message in err

@@ -75,7 +75,7 @@ def test_grid_holds_what_the_sampler_draws(models, sample, model, mode):
     assert (np.asarray(sheet)[28 * SCALE] == GAP).all()
 
 
-def test_seed_decides(models, sample):
+def test_seed_determines_the_images(models, sample):
     size = ("--rows", "2", "--cols", "2")
     first, again, other = (np.asarray(sample(models["plain"], *size, "--seed", seed)[0]) for seed in "778")
     np.testing.assert_array_equal(first, again)
@@ -123,7 +123,7 @@ def test_refuses(models, refusal, model, arguments, message):
     assert message in refusal(models[model], *arguments)
 
 
-def test_refuses_what_is_no_model_or_no_picture_format(models, tmp_path, refusal):
+def test_refuses_missing_models_and_unknown_formats(models, tmp_path, refusal):
     assert "there is no such folder" in refusal(tmp_path / "absent")
     assert "is no image format" in refusal(models["plain"], name="out.txt")
 
@@ -139,7 +139,7 @@ def test_interpolation_keeps_the_label_and_goes_from_end_to_end(models, sample):
     assert np.abs(images[:, 3] - drawn[2:]).max() <= 1
 
 
-def test_interpolations_keep_to_where_latents_come_from(models):
+def test_interpolations_stay_in_the_latent_distribution(models):
     normal = interpolated_latents(load_sampler(models["plain"]), 5, 9, seed=3).view(5, 9, 8)
     lengths = normal.norm(dim=-1)
     torch.testing.assert_close(lengths, lengths[:, :1].lerp(lengths[:, -1:], torch.linspace(0, 1, 9)))
@@ -152,8 +152,8 @@ def test_interpolations_keep_to_where_latents_come_from(models):
 
 def test_slerp_agrees_with_the_formula_on_a_sphere():
     """White's formula, for ends of one length."""
-    chance = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, 20, 100, generator=chance, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 20, 100, generator=rng, dtype=torch.float64)
     b *= a.norm(dim=-1, keepdim=True) / b.norm(dim=-1, keepdim=True)
     angle = torch.arccos(torch.nn.functional.cosine_similarity(a, b))[:, None]
     for t in (0.0, 0.1, 0.5, 0.9, 1.0):
@@ -258,7 +258,7 @@ def test_animation_refusals(tmp_path, models, refusal):
     assert "step-00000777.png: is no image that can be read" in refusal(tmp_path / "run", name="out.gif")
 
 
-def test_animation_into_a_place_that_cannot_be_written(tmp_path, capsys):
+def test_animation_that_cannot_be_written(tmp_path, capsys):
     write_samples(tmp_path / "run", 2)
     (tmp_path / "file").write_bytes(b"")
     assert main(["sample", str(tmp_path / "run"), str(tmp_path / "file" / "out.gif")]) == 2

@@ -32,8 +32,8 @@ def networks(norm="none", num_classes=0):
 
 
 def batch(n=6):
-    chance = torch.Generator().manual_seed(1)
-    return {"image": torch.rand(n, 1, 28, 28, generator=chance) * 2 - 1, "label": torch.arange(n) % 3}
+    rng = torch.Generator().manual_seed(1)
+    return {"image": torch.rand(n, 1, 28, 28, generator=rng) * 2 - 1, "label": torch.arange(n) % 3}
 
 
 def make_step(G, D, adam=NoUpdate, lr=1e-3, **options):
@@ -70,7 +70,7 @@ def test_gradients_equal_goodfellows_losses(order):
     assert losses["accuracy_real"].item() == pytest.approx((D2(data["image"]) > 0).float().mean().item())
 
 
-def test_kerass_order_is_real_then_fake_by_inference_then_g():
+def test_keras_order_of_updates():
     """With plain gradient descent as the optimizer, the whole step can be written down."""
     G, D = networks("batch")
     G2, D2, data = copy.deepcopy(G), copy.deepcopy(D), batch()
@@ -123,7 +123,7 @@ def test_each_optimizer_moves_its_own_network_alone(order, learns):
 
 
 @pytest.mark.parametrize("order", ["shared", "fresh", "keras"])
-def test_labels_of_gs_update_are_drawn_anew_with_its_fakes(order):
+def test_update_of_g_draws_new_labels_and_fakes(order):
     G, D = networks(num_classes=3)
     asked, judged = [], []
     G.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[1]))
@@ -154,7 +154,7 @@ def test_a_label_reaches_both_networks():
     assert first["loss_g_gan"] != other["loss_g_gan"]
 
 
-def test_smoothing_moves_the_label_of_real_pictures_alone():
+def test_label_smoothing_affects_real_images_only():
     G, D = networks()
     data = batch()
     torch.manual_seed(5)

@@ -41,7 +41,7 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture
 def own_pairs(tmp_path):
-    """A dataset of pairs that a test may spoil."""
+    """A dataset of pairs that a test may change."""
     return write_pairs(tmp_path / "pairs")
 
 

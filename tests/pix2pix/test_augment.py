@@ -30,14 +30,14 @@ def old_run(trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.essential
-def test_a_config_from_before_the_option_gives_the_same_bytes(pix2pix, trained, old_run, tmp_path):
+def test_config_without_the_option_gives_the_same_bytes(pix2pix, trained, old_run, tmp_path):
     code, _, err = pix2pix("train", "--config", old_run / "config.json", "--out", tmp_path / "run")
     assert code == 0, err
     assert model_digest(tmp_path / "run") == model_digest(trained)
 
 
 @pytest.mark.slow
-def test_a_run_from_before_the_option_goes_on_as_others_do(pix2pix, train, old_run, tmp_path):
+def test_run_without_the_option_can_be_resumed(pix2pix, train, old_run, tmp_path):
     code, _, err = pix2pix("train", "--out", old_run, "--resume", "--steps", 8, "--decay-steps", 3)
     assert code == 0, err
     assert train(tmp_path / "run", "--decay-steps", 3)[0] == 0
@@ -54,7 +54,9 @@ def test_a_resumed_run_keeps_its_augmentation(pix2pix, old_run):
 @pytest.mark.parametrize("legend", [None, LEGEND])
 @pytest.mark.slow
 @pytest.mark.essential
-def test_workers_and_deaths_change_nothing_under_strong(train, pix2pix, trained, own_pairs, tmp_path, legend):
+def test_workers_and_resumes_change_nothing_with_strong_augmentation(
+    train, pix2pix, trained, own_pairs, tmp_path, legend
+):
     if legend:
         (own_pairs / "dataset.json").write_text(json.dumps({"legend": legend}))
     strong = ["--augment", "strong"]
@@ -71,7 +73,7 @@ def test_workers_and_deaths_change_nothing_under_strong(train, pix2pix, trained,
 
 @pytest.mark.slow
 @pytest.mark.essential
-def test_a_legend_changes_what_strong_does_and_nothing_else(train, trained, own_pairs, tmp_path):
+def test_palette_changes_only_strong_augmentation(train, trained, own_pairs, tmp_path):
     digests = {}
     for name, legend in (("without", {}), ("with", {"legend": LEGEND})):
         (own_pairs / "dataset.json").write_text(json.dumps(legend))
@@ -92,7 +94,7 @@ def test_options_override_a_preset(train, tmp_path):
     assert model_digest(tmp_path / "paper") == model_digest(tmp_path / "none")
 
 
-def test_pictures_without_colours_train_under_strong(train, tmp_path):
+def test_gray_images_train_with_strong_augmentation(train, tmp_path):
     for split in ("train", "val"):
         for i in range(2):
             bands = np.random.default_rng(i).integers(0, 65536, (40, 40, 6), dtype=np.uint16)
@@ -106,7 +108,7 @@ def test_pictures_without_colours_train_under_strong(train, tmp_path):
     assert "color works on 8-bit images of 1 or 3 channels; these have 5 of uint16" in err
 
 
-def test_a_legend_that_is_none_is_refused(train, own_pairs, tmp_path):
+def test_invalid_palette_is_refused(train, own_pairs, tmp_path):
     (own_pairs / "dataset.json").write_text('{"legend": {"land": "green"}}')
     code, _, err = train(tmp_path / "run", "--augment", "strong", data=own_pairs)
     assert code == 2

@@ -187,7 +187,7 @@ class TestOptions:
 
 @pytest.fixture
 def run_copy(trained, tmp_path):
-    """A finished run with one checkpoint, that a test may damage."""
+    """A finished run with one checkpoint, that a test may change."""
     run = tmp_path / "copy"
     shutil.copytree(trained, run)
     oldest = sorted((run / "checkpoints").iterdir())[:-1]

@@ -27,13 +27,13 @@ PALETTE = {"land": [240, 240, 220], "water": [140, 200, 240]}
 
 
 def pixels(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
-def picture_size(path):
-    with Image.open(path) as picture:
-        return picture.size
+def image_size(path):
+    with Image.open(path) as image:
+        return image.size
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def maps(tmp_path):
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
     Image.fromarray(rng.integers(0, 256, (20, 30), dtype=np.uint8)).save(folder / "gray.png")
     cv2.imwrite(str(folder / "deep.png"), rng.integers(0, 65536, (24, 24), dtype=np.uint16))
-    (folder / "notes.txt").write_text("not a image, and not in the way")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -77,9 +77,9 @@ def ranged(trained, tmp_path):
 @pytest.fixture
 def two_depths(tmp_path):
     """A folder with one image of 8 bits, and the same of 16."""
-    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    write_image(tmp_path / "depths" / "a.png", picture)
-    write_image(tmp_path / "depths" / "b.png", picture.astype(np.uint16) * 257)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    write_image(tmp_path / "depths" / "a.png", image)
+    write_image(tmp_path / "depths" / "b.png", image.astype(np.uint16) * 257)
     return tmp_path / "depths"
 
 
@@ -118,7 +118,7 @@ def test_translation_is_deterministic_and_not_the_source(pix2pix, trained, maps,
     assert sha256(tmp_path / "first" / "a.png") != sha256(maps / "a.png")
 
 
-def test_paper_draws_noise_that_a_seed_repeats(pix2pix, trained, maps, tmp_path):
+def test_paper_mode_is_random_with_a_seed(pix2pix, trained, maps, tmp_path):
     for name, options in {"plain": [], "x": ["--paper"], "y": ["--paper"], "z": ["--paper", "--seed", "1"]}.items():
         assert pix2pix("translate", trained, maps / "a.png", tmp_path / name / "a.png", *options)[0] == 0
     digests = {name: sha256(tmp_path / name / "a.png") for name in ("plain", "x", "y", "z")}
@@ -126,9 +126,9 @@ def test_paper_draws_noise_that_a_seed_repeats(pix2pix, trained, maps, tmp_path)
     assert len(set(digests.values())) == 3
 
 
-def test_one_picture_to_a_file_or_into_a_folder(pix2pix, trained, maps, tmp_path):
+def test_one_image_to_a_file_or_into_a_folder(pix2pix, trained, maps, tmp_path):
     assert pix2pix("translate", trained, maps / "b.png", tmp_path / "named.jpg")[0] == 0
-    assert picture_size(tmp_path / "named.jpg") == (47, 33)
+    assert image_size(tmp_path / "named.jpg") == (47, 33)
     assert pix2pix("translate", trained, maps / "b.png", tmp_path / "folder")[0] == 0
     assert (tmp_path / "folder" / "b.png").is_file()
 
@@ -136,21 +136,21 @@ def test_one_picture_to_a_file_or_into_a_folder(pix2pix, trained, maps, tmp_path
 def test_native_size_differs_from_trained_size(pix2pix, trained, maps, tmp_path):
     assert pix2pix("translate", trained, maps / "b.png", tmp_path / "t.png")[0] == 0
     assert pix2pix("translate", trained, maps / "b.png", tmp_path / "n.png", "--size", "native")[0] == 0
-    assert picture_size(tmp_path / "n.png") == (47, 33)
+    assert image_size(tmp_path / "n.png") == (47, 33)
     assert sha256(tmp_path / "n.png") != sha256(tmp_path / "t.png")
 
 
 @pytest.mark.parametrize("kind", ["pil", np.uint8, np.uint16, np.float32])
-def test_python_gives_back_what_it_got(trained, kind):
+def test_translate_returns_the_type_of_its_input(trained, kind):
     array = np.random.default_rng(1).random((33, 47, 3))
-    picture = {np.uint8: 255, np.uint16: 65535, np.float32: 1}.get(kind, 255) * array
+    image = {np.uint8: 255, np.uint16: 65535, np.float32: 1}.get(kind, 255) * array
     model = ganvas.load(trained)
     if kind == "pil":
-        result = model.translate(Image.fromarray(picture.astype(np.uint8)))
+        result = model.translate(Image.fromarray(image.astype(np.uint8)))
         assert isinstance(result, Image.Image)
         assert (result.size, result.mode) == ((47, 33), "RGB")
     else:
-        result = model.translate(picture.astype(kind))
+        result = model.translate(image.astype(kind))
         assert (result.shape, result.dtype) == ((33, 47, 3), kind)
 
 
@@ -196,14 +196,9 @@ def test_evaluate_equals_an_independent_computation(pix2pix, trained, pairs, tmp
     assert [row["l1"] for row in result["per_picture"]] == pytest.approx(l1, rel=1e-4)
     low, high = (result["metrics"]["l1"][side] for side in ("low", "high"))
     assert min(l1) - 1e-6 <= low <= np.mean(l1) <= high <= max(l1) + 1e-6
-    assert picture_size(sheet)[0] > 3 * 32
+    assert image_size(sheet)[0] > 3 * 32
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["0.png", "1.png", "2.png"]
     assert json.loads((trained / "evaluation.json").read_text()) == result
-
-
-def test_python_returns_what_json_prints(pix2pix, trained, pairs):
-    _, out, _ = pix2pix("evaluate", trained, "--data", pairs, "--json")
-    assert evaluate(trained, data=pairs) == json.loads(out)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(trained, own_pairs, monkeypatch):
@@ -212,7 +207,7 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, own_pairs, monk
     (own_pairs / "dataset.json").write_text(json.dumps({"legend": PALETTE}))
     held, most = [], []
 
-    def watched(function):
+    def tracked(function):
         def call(*arguments):
             results = function(*arguments)
             for result in results if isinstance(results, tuple) else [results]:
@@ -222,8 +217,8 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, own_pairs, monk
 
         return call
 
-    monkeypatch.setattr(PairedDataset, "pair", watched(PairedDataset.pair))
-    monkeypatch.setattr(Translator, "translate_exactly", watched(Translator.translate_exactly))
+    monkeypatch.setattr(PairedDataset, "pair", tracked(PairedDataset.pair))
+    monkeypatch.setattr(Translator, "translate_exactly", tracked(Translator.translate_exactly))
     assert evaluate(trained, data=own_pairs)["pictures"] == 13
     assert len(most) == 3 * 13
     assert max(most) <= 6  # source, target and output of one pair, and of the one before
@@ -270,7 +265,7 @@ def test_a_model_of_another_kind_is_refused(pix2pix, trained, pairs, tmp_path, c
         (["--out", "out.png"], "out.png"),
     ],
 )
-def test_a_bad_place_is_refused_before_the_work(pix2pix, pairs, tmp_path, monkeypatch, options, message):
+def test_bad_outputs_are_refused_first(pix2pix, pairs, tmp_path, monkeypatch, options, message):
     monkeypatch.setattr("pix2pix.evaluation.load", None)  # calling it would be another error
     (tmp_path / "file").touch()
     code, _, err = pix2pix("evaluate", tmp_path, "--data", pairs, options[0], tmp_path / options[1])
@@ -280,7 +275,9 @@ def test_a_bad_place_is_refused_before_the_work(pix2pix, pairs, tmp_path, monkey
 
 @pytest.mark.parametrize("writer", ["ganvas.evaluation.results.write_json", "ganvas.data.encode.write_image"])
 @pytest.mark.parametrize("options", [["--json"], []])
-def test_figures_are_printed_before_a_full_disk_is_told(pix2pix, trained, pairs, tmp_path, full_disk, writer, options):
+def test_metrics_are_printed_before_a_full_disk_is_reported(
+    pix2pix, trained, pairs, tmp_path, full_disk, writer, options
+):
     full_disk(writer)
     places = ["--sheet", tmp_path / "sheet.png", "--out", tmp_path / "out"]
     code, out, err = pix2pix("evaluate", trained, "--data", pairs, *places, *options)
@@ -319,10 +316,10 @@ def test_evaluate_prints_a_table(pix2pix, trained, pairs):
         assert word in out
 
 
-def test_a_distance_that_is_left_out_is_named_and_why(pix2pix, trained, own_pairs, tmp_path):
+def test_missing_distance_is_explained(pix2pix, trained, own_pairs, tmp_path):
     first = min((own_pairs / "test").iterdir())
-    with Image.open(first) as picture:
-        larger = picture.resize((picture.width + 8, picture.height + 4))
+    with Image.open(first) as image:
+        larger = image.resize((image.width + 8, image.height + 4))
     larger.save(first)
     code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
     assert code == 0, err

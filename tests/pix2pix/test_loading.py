@@ -36,9 +36,7 @@ def shards(pairs, tmp_path_factory):
 
 class TestShards:
     @pytest.mark.slow
-    def test_a_training_on_shards_ends_and_repeats_with_workers_and_after_a_death(
-        self, train, pix2pix, shards, tmp_path
-    ):
+    def test_training_on_shards_is_the_same_with_workers_and_after_a_resume(self, train, pix2pix, shards, tmp_path):
         code, _, err = train(tmp_path / "run", data=shards)
         assert code == 0, err
         assert "6 pairs" in err
@@ -49,7 +47,7 @@ class TestShards:
         digests = {model_digest(tmp_path / name) for name in ("run", "workers", "killed")}
         assert len(digests) == 1
 
-    def test_the_scores_are_those_of_the_same_pairs_in_files(self, pix2pix, trained, pairs, shards, tmp_path):
+    def test_scores_equal_those_of_files(self, pix2pix, trained, pairs, shards, tmp_path):
         shutil.copytree(trained, tmp_path / "run")  # an evaluation leaves its result in the run
         scores = []
         for data in (pairs, shards):
@@ -61,11 +59,11 @@ class TestShards:
 
 
 class TestStore:
-    def test_it_changes_nothing(self, train, trained, tmp_path):
+    def test_decode_cache_changes_nothing(self, train, trained, tmp_path):
         assert train(tmp_path / "run", "--cache-gb", 0)[0] == 0
         assert model_digest(tmp_path / "run") == model_digest(trained)
 
-    def test_a_run_leaves_nothing_in_the_temporary_folder(self, train, tmp_path, monkeypatch):
+    def test_decode_cache_is_removed(self, train, tmp_path, monkeypatch):
         (tmp_path / "tmp").mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
         assert train(tmp_path / "run", "--steps", 2)[0] == 0
@@ -73,7 +71,7 @@ class TestStore:
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def spoil(root, *numbers, split="train"):
+def damage(root, *numbers, split="train"):
     for number in numbers:
         (root / split / f"{number}.png").write_text("not a image")
 
@@ -86,15 +84,15 @@ def skipped(err):
 
 class TestOnError:
     @pytest.mark.slow
-    def test_a_bad_picture_is_skipped_said_once_and_counted(self, train, own_pairs, tmp_path):
-        spoil(own_pairs, 3)
+    def test_bad_image_is_skipped_reported_once_and_counted(self, train, own_pairs, tmp_path):
+        damage(own_pairs, 3)
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--steps", 18, data=own_pairs)
         assert code == 0, err
         assert err.count("3.png: is no image") == 1
         assert skipped(err) == 3  # three epochs of six pairs
 
     @pytest.mark.slow
-    def test_without_bad_pictures_it_changes_nothing(self, train, trained, tmp_path):
+    def test_skipping_changes_nothing_without_bad_images(self, train, trained, tmp_path):
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--workers", 1)
         assert code == 0, err
         assert skipped(err) is None
@@ -102,8 +100,8 @@ class TestOnError:
 
     @pytest.mark.slow
     @pytest.mark.essential
-    def test_a_run_that_dies_and_resumes_skips_the_same(self, train, pix2pix, own_pairs, tmp_path):
-        spoil(own_pairs, 1, 4)
+    def test_resumed_run_skips_the_same_images(self, train, pix2pix, own_pairs, tmp_path):
+        damage(own_pairs, 1, 4)
         arguments = ["--on-error", "skip", "--steps", 12]
         assert train(tmp_path / "whole", *arguments, data=own_pairs)[0] == 0
         code, _, err = train(tmp_path / "killed", *arguments, "--workers", 2, "--keep-checkpoints", 9, data=own_pairs)
@@ -117,9 +115,7 @@ class TestOnError:
 
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.slow
-    def test_a_run_that_a_bad_image_stopped_loses_no_step_and_is_repaired(
-        self, train, pix2pix, trained, own_pairs, tmp_path, workers
-    ):
+    def test_run_stopped_by_a_bad_image_loses_no_step(self, train, pix2pix, trained, own_pairs, tmp_path, workers):
         """Of epoch 0, the image that comes fifth; no checkpoint would be due before step 100."""
         run, kept = tmp_path / "run", tmp_path / "kept.png"
         file = own_pairs / "train" / f"{epoch_order(6, 0, 0)[4]}.png"
@@ -150,7 +146,7 @@ class TestOnError:
     def test_a_bad_held_out_image_is_reported_before_the_first_step(self, train, own_pairs, tmp_path, split):
         if split == "train":
             shutil.rmtree(own_pairs / "val")  # then samples show training images
-        spoil(own_pairs, 0, split=split)
+        damage(own_pairs, 0, split=split)
         code, _, err = train(tmp_path / "run", data=own_pairs)
         assert code == 2
         assert "0.png: is no image" in err
@@ -158,7 +154,7 @@ class TestOnError:
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize("arguments", [[], ["--on-error", "skip"]])
-    def test_a_picture_that_vanished_after_it_was_listed(self, train, own_pairs, tmp_path, monkeypatch, arguments):
+    def test_image_removed_after_listing(self, train, own_pairs, tmp_path, monkeypatch, arguments):
         def lose(root, split):
             found = find_pairs(root, split)
             (root / split / "0.png").unlink()
@@ -176,7 +172,7 @@ class TestOnError:
             assert code == 2
             assert err.count("error:") == 1
 
-    def test_pictures_of_a_wrong_size_are_skipped(self, train, own_pairs, tmp_path):
+    def test_images_of_a_wrong_size_are_skipped(self, train, own_pairs, tmp_path):
         Image.new("RGB", (7, 4)).save(own_pairs / "train" / "0.png")
         Image.new("RGB", (16, 8)).save(own_pairs / "train" / "1.png")
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--load-size", 0, data=own_pairs)
@@ -184,8 +180,8 @@ class TestOnError:
         assert "0.png: is 7 pixels wide" in err
         assert "1.png: the image is 8x8 pixels, smaller than the 32" in err
 
-    def test_a_set_without_a_good_picture_is_an_error(self, train, own_pairs, tmp_path):
-        spoil(own_pairs, *range(6))
+    def test_dataset_without_readable_images_is_refused(self, train, own_pairs, tmp_path):
+        damage(own_pairs, *range(6))
         code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_pairs)
         assert code == 2
         assert "0.png: is no image that can be read" in err
@@ -193,8 +189,8 @@ class TestOnError:
         assert not (tmp_path / "run" / "checkpoints").exists()
 
     @pytest.mark.slow
-    def test_two_processes_count_together_and_share_a_store(self, process, own_pairs, tmp_path, monkeypatch):
-        spoil(own_pairs, 0, 4)
+    def test_two_processes_share_counts_and_the_decode_cache(self, process, own_pairs, tmp_path, monkeypatch):
+        damage(own_pairs, 0, 4)
         (tmp_path / "tmp").mkdir()
         monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
         options = ["--image-size", "32", "--levels", "3", "--base-channels", "4", "--discriminator-channels", "4"]

@@ -25,8 +25,8 @@ def networks(norm="instance"):
 
 
 def batch(n=2):
-    chance = torch.Generator().manual_seed(1)
-    return {name: torch.rand(n, 3, 32, 32, generator=chance) * 2 - 1 for name in ("source", "target")}
+    rng = torch.Generator().manual_seed(1)
+    return {name: torch.rand(n, 3, 32, 32, generator=rng) * 2 - 1 for name in ("source", "target")}
 
 
 def make_step(G, D, adam=NoUpdate, **options):
@@ -55,7 +55,7 @@ def test_gradients_equal_the_papers_losses():
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-4), name
 
 
-def test_d_is_updated_first_and_g_leaves_it_alone():
+def test_d_is_updated_before_g_and_only_once():
     G, D = networks()
     step = make_step(G, D, Adam)
     before = [p.detach().clone() for p in D.parameters()]
@@ -67,7 +67,7 @@ def test_d_is_updated_first_and_g_leaves_it_alone():
     assert all(torch.equal(a, b) for a, b in zip(seen, D.parameters(), strict=True))
 
 
-def test_l1_alone_does_not_touch_d():
+def test_l1_alone_does_not_update_d():
     G, D = networks()
     before = copy.deepcopy(D.state_dict())
     losses = make_step(G, D, Adam, weights=Weights(lambda_gan=0))(batch())
@@ -87,7 +87,7 @@ def test_gradient_penalty_enters_ds_gradient():
     assert (gradients[0.0] - gradients[10.0]).abs().max() > 1e-2
 
 
-def test_the_penalty_is_weighed_against_the_whole_adversarial_loss(monkeypatch):
+def test_penalty_is_relative_to_the_full_gan_loss(monkeypatch):
     """Gulrajani et al. 2017, Eq. 3: D's loss is halved with its penalty, or lambda would count twice."""
     monkeypatch.setattr("pix2pix.step.gradient_penalty", lambda D, real, fake: D(fake).mean() - D(real).mean())
     gradients = {}

@@ -30,10 +30,10 @@ def geotiff(path, bands, nodata=None):
 @pytest.fixture
 def satellite(tmp_path):
     """Five bands of 12 bits and the heights in metres that go with them; a corner of the first is without data."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for split, count in (("train", 3), ("val", 1), ("test", 2)):
         for number in range(count):
-            bands = chance.integers(1, 4096, (40, 48, 5), dtype=np.uint16)
+            bands = rng.integers(1, 4096, (40, 48, 5), dtype=np.uint16)
             bands[:4, :4] = 0
             heights = bands.mean(axis=2, keepdims=True).astype(np.float32) * 2 - 500
             geotiff(tmp_path / "data" / split / "a" / f"{number}.tif", bands, nodata=0)
@@ -41,7 +41,7 @@ def satellite(tmp_path):
     return tmp_path / "data"
 
 
-def test_five_bands_to_heights_and_back_on_the_map(pix2pix, satellite, tmp_path):
+def test_five_bands_to_heights_keep_georeferences(pix2pix, satellite, tmp_path):
     run = tmp_path / "run"
     ranges = ["--value-range", "0:4095", "--target-range=-500:7700"]
     code, _, err = pix2pix("train", "--data", satellite, "--out", run, *ranges, *SMALL, *FEW)
@@ -123,12 +123,12 @@ def test_floats_without_a_range_are_refused_with_the_range_they_have(pix2pix, sa
 @pytest.fixture
 def stacked(tmp_path):
     """Two gray sources, radar and sun, and a target that is their difference; stems are equal, suffixes are not."""
-    chance = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for split in ("train", "test"):
         for number in range(3):
-            radar, sun = chance.integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
-            for folder, suffix, picture in (("radar", "png", radar), ("sun", "Bmp", sun), ("b", "png", radar - sun)):
-                write_image(tmp_path / "data" / split / folder / f"{number}.{suffix}", picture)
+            radar, sun = rng.integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
+            for folder, suffix, image in (("radar", "png", radar), ("sun", "Bmp", sun), ("b", "png", radar - sun)):
+                write_image(tmp_path / "data" / split / folder / f"{number}.{suffix}", image)
     return tmp_path / "data"
 
 
@@ -153,7 +153,7 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--source", "radar", "--source", "moon", "--source-channels", 2], "moon: there is no such folder"),
         (["--source", "radar", "--source", "radar"], "is named twice"),
@@ -164,16 +164,16 @@ def test_several_sources_are_stacked(pix2pix, stacked, tmp_path):
         (["--levels", "6"], "levels 6: 5 reduce --image-size 32 to one pixel"),
     ],
 )
-def test_bad_options(pix2pix, stacked, tmp_path, options, said):
+def test_bad_options(pix2pix, stacked, tmp_path, options, message):
     code, _, err = pix2pix(
         "train", "--data", stacked, "--out", tmp_path / "run", "--target-channels", 1, *SMALL, *FEW, *options
     )
     assert code == 2
-    assert said in err
+    assert message in err
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_files_in_other_formats_are_named_wherever_a_folder_is_read(pix2pix, own_pairs, tmp_path):
+def test_unread_files_are_named_by_all_commands(pix2pix, own_pairs, tmp_path):
     for name in ("train/x.gif", "train/y.GIF", "val/x.heic", "test/x.ppm", "test/notes.txt"):
         (own_pairs / name).touch()
     run = tmp_path / "run"
@@ -191,7 +191,7 @@ def test_files_in_other_formats_are_named_wherever_a_folder_is_read(pix2pix, own
     assert json.loads(out)["pictures"] == 3
 
 
-def test_channels_stay_those_of_the_run_when_it_is_resumed_or_its_config_is_taken(pix2pix, satellite, tmp_path):
+def test_resume_and_config_keep_the_channels_of_a_run(pix2pix, satellite, tmp_path):
     ranges = ["--value-range", "0:4095", "--target-range=-500:7700"]
     run, again = tmp_path / "run", tmp_path / "again"
     code, _, err = pix2pix("train", "--data", satellite, "--out", run, *ranges, *SMALL, *FEW)
