@@ -324,13 +324,13 @@ def test_the_command_refuses_tiles_that_do_not_suit(tmp_path, in_process, option
 # Windows and macOS tell the peak otherwise, or tell that of the process that started this one.
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's own count of memory")
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_picture(tmp_path):
+def test_memory_does_not_grow_with_the_image(tmp_path):
     script = (
         "import sys, torch; from pathlib import Path; from benchmarks.tiles import *\n"
         "torch.set_num_threads(1)\n"
-        "source = draw_picture(Path(sys.argv[1]) / 'x.tif', 1500, int(sys.argv[2]))\n"
+        "source = draw_waves(Path(sys.argv[1]) / 'x.tif', 1500, int(sys.argv[2]))\n"
         "network = UNetGenerator(base_channels=2, num_levels=2, norm='batch', dropout=0)\n"
-        "translate_tiled(model(network, 'running'), source, source.with_name('y.tif'), Tiling(256, 32))\n"
+        "translate_tiled(make_translator(network, 'running'), source, source.with_name('y.tif'), Tiling(256, 32))\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )
     narrow, wide = (
