@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cyclegan.config import CycleGanConfig, channels, check, data_folder, ranges
+from cyclegan.config import CycleGanConfig, ModelConfig, channels, check, data_folder, ranges
 from cyclegan.monitors import CycleMonitor, View
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, custom_specs, generator_specs
 from cyclegan.pool import ImagePool
@@ -104,9 +104,6 @@ def build_training(
     split = choose_split(root, splits(root), ("val", "test", "train"), config.schedule)
     held_out_set = add_split_to_errors(split, lambda: open_split(config, split, cache, augment=False))
     held_out = _held_out(held_out_set, split, SkipCounter() if data.on_error == "skip" else None)
-    for images in held_out.values():  # report unreadable images before step 1
-        for count in (SAMPLE_IMAGES, MONITOR_IMAGES, *([VALIDATION_IMAGES] if split == "val" else [])):
-            images.read(count)
 
     a, b = domain_names(dataset_info(root))
     specs = generator_specs(config, a, b) if generators is None else custom_specs(config, generators, a, b)
@@ -127,10 +124,7 @@ def build_training(
         gan_loss=model.gan_loss,
         weights=Weights(model.lambda_cycle, model.lambda_identity, model.lambda_gp),
         extra_losses=losses,
-        join_generators=generators is None
-        and model.norm != "batch"
-        and not model.dropout
-        and not model.activation_checkpointing,
+        join_generators=generators is None and _can_join(model),
         join_discriminators=discriminators is None and config.discriminator.discriminator_norm != "batch",
         grad_accum_steps=model.grad_accum_steps,
         activation_checkpointing=model.activation_checkpointing,
@@ -156,13 +150,22 @@ def build_training(
     )
 
 
+def _can_join(model: ModelConfig) -> bool:
+    """Return whether a generator's passes may run as one batch: if no layer mixes images or draws for them."""
+    return model.norm != "batch" and not model.dropout and not model.activation_checkpointing
+
+
 def _held_out(dataset: UnpairedDataset, split: str, skips: SkipCounter | None) -> dict[str, HeldOut[Tensor]]:
     """Return a reader of each domain's held-out images, as the networks take them."""
 
     def reader(domain: str) -> HeldOut[Tensor]:
         return HeldOut(split, lambda index: dataset.tensor(domain, index), len(dataset.files[domain]), skips)
 
-    return {domain: reader(domain) for domain in "ab"}
+    readers = {domain: reader(domain) for domain in "ab"}
+    for images in readers.values():  # report unreadable images before step 1
+        for count in (SAMPLE_IMAGES, MONITOR_IMAGES, *([VALIDATION_IMAGES] if split == "val" else [])):
+            images.read(count)
+    return readers
 
 
 class _Task:

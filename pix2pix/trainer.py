@@ -111,13 +111,9 @@ def build_training(
     else:
         spec = NetworkSpec.of_class(generator, channels(data), source, target)
     G, D = build_networks(spec, config, generator, discriminator)
+    generators: dict[str, str] = {data.direction: "G"}
     networks = GanNetworks(
-        fabric,
-        {"G": G, "D": D},
-        {data.direction: "G"},
-        config.optimizer,
-        config.hardware,
-        batch_norm_images=data.batch_size,
+        fabric, {"G": G, "D": D}, generators, config.optimizer, config.hardware, batch_norm_images=data.batch_size
     )
     step = Pix2PixStep(
         networks.callables["G"],

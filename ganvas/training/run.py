@@ -23,7 +23,7 @@ from ganvas.log import logger
 from ganvas.options import COMMAND, to_json
 from ganvas.training.batches import DataSpec
 from ganvas.training.callbacks import Callbacks, require_callbacks
-from ganvas.training.checkpoint import load_newest_checkpoint
+from ganvas.training.checkpoint import Checkpoint, load_newest_checkpoint
 from ganvas.training.config import HardwareConfig, LoggingConfig, ScheduleConfig, flatten
 from ganvas.training.datarecord import DataRecord, check_record, write_record
 from ganvas.training.fabric import make_fabric
@@ -144,25 +144,7 @@ def run_training(
             write_record(run, parts.record)
             write_json(run / "config.json", to_json(config) | {COMMAND: program})
             recover_folder(run / "model")
-        try:
-            loop_result = train(
-                parts.trainer,
-                parts.data,
-                fabric=fabric,
-                run=run,
-                seed=config.seed,
-                schedule_config=config.schedule,
-                logging=config.logging,
-                hyperparameters=flatten(to_json(config)),
-                resume_from=checkpoint,
-                resume_hint=_resume_command(program, run),
-                callbacks=callbacks,
-            )
-        except UserError:
-            # All processes raise it and the first one reports it; the launcher would kill it if another failed first.
-            if fabric.is_global_zero:
-                raise
-            raise SystemExit(0) from None
+        loop_result = _run_loop(program, config, run, parts, fabric, checkpoint, callbacks)
     state = loop_result.state
     signal_number = loop_result.signal_number
     result = TrainResult(run, state.step, state.best_metrics or {}, loop_result.complete, signal_number, load_model)
@@ -170,6 +152,36 @@ def run_training(
         _log_summary(program, loop_result, run)
         Callbacks(callbacks).notify("on_train_end", result)
     return result
+
+
+def _run_loop(
+    program: str,
+    config: RunConfig,
+    run: Path,
+    parts: TrainedParts,
+    fabric: Fabric,
+    checkpoint: Checkpoint | None,
+    callbacks: Sequence[object],
+) -> LoopResult:
+    try:
+        return train(
+            parts.trainer,
+            parts.data,
+            fabric=fabric,
+            run=run,
+            seed=config.seed,
+            schedule_config=config.schedule,
+            logging=config.logging,
+            hyperparameters=flatten(to_json(config)),
+            resume_from=checkpoint,
+            resume_hint=_resume_command(program, run),
+            callbacks=callbacks,
+        )
+    except UserError:
+        # All processes raise it and the first one reports it; the launcher would kill it if another failed first.
+        if fabric.is_global_zero:
+            raise
+        raise SystemExit(0) from None
 
 
 def loading_workers(hardware: HardwareConfig, fabric: Fabric) -> int:
