@@ -9,7 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
-from ganvas.options import STRICT, Channels, optional
+from ganvas.options import STRICT, Channels, Converted, optional
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
@@ -55,7 +55,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Annotated[Path | None, optional("DIR")] = None
+    data: Annotated[Annotated[Path, Converted(Path.resolve)] | None, optional("DIR")] = None
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     augment: AugmentPreset = "paper"
     load_size: Annotated[Annotated[int, Interval(ge=0, le=8192)] | None, optional("INT")] = None

@@ -9,7 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
-from ganvas.options import STRICT, Channels, FolderName, optional
+from ganvas.options import STRICT, Channels, Converted, FolderName, optional
 from ganvas.training.config import (
     LAMBDA_GP,
     Count,
@@ -61,7 +61,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
 
-    data: Annotated[Path | None, optional("DIR")] = None
+    data: Annotated[Annotated[Path, Converted(Path.resolve)] | None, optional("DIR")] = None
     direction: Literal["a2b", "b2a"] = "a2b"
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     augment: AugmentPreset = "paper"
