@@ -56,7 +56,7 @@ def test_a_preset_that_is_not_the_runs_is_refused_on_resuming(run):
 def test_another_folder_is_passed_on_when_resuming_for_its_content_to_be_compared(run, tmp_path):
     config = preset("demo")
     folder = run(replace(config, data=replace(config.data, data=tmp_path / "set")))
-    assert parse("--out", folder, "--resume", "--data", "other").data.data == Path("other")
+    assert parse("--out", folder, "--resume", "--data", "other").data.data == Path("other").resolve()
     with pytest.raises(UserError, match=r"--direction \(was 'a2b', now 'b2a'\)"):
         parse("--out", folder, "--resume", "--data", "other", "--direction", "b2a")
 
