@@ -218,7 +218,8 @@ class _Loop:
             self._validate()
         if is_sampling:
             self._sample()
-        is_stopping = is_stopping or (self.fabric.world_size == 1 and self._agree_to_stop(signals))  # by a callback
+        # A callback stops the run at once; a signal that arrives only now, after the next step, which is then logged.
+        is_stopping = is_stopping or (self.fabric.world_size == 1 and self._callback_stops())
         if due or is_stopping:
             self._save()
             if self.records is not None:
@@ -274,9 +275,12 @@ class _Loop:
         if self.records is not None:
             self.records.callbacks.notify(method, *arguments)
 
+    def _callback_stops(self) -> bool:
+        return self.records is not None and self.records.callbacks.stop_requested
+
     def _agree_to_stop(self, signals: "_StopSignals") -> bool:
         """Return whether a signal or a callback stops the run; several processes compare at log intervals."""
-        early = self.records is not None and self.records.callbacks.stop_requested
+        early = self._callback_stops()
         if self.fabric.world_size == 1:
             return early or signals.number != 0
         if self.state.step % self.logging.log_every_steps:
