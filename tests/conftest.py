@@ -188,6 +188,7 @@ def killed_and_resumed(start_process):
         for _ in range(int(os.environ.get("GANVAS_KILLS", kills))):
             victim = start()
             if not wait_for_step(victim):
+                victim.communicate()
                 break  # all steps are done
             time.sleep(rng.uniform(0, longest))
             victim.kill()
