@@ -112,7 +112,7 @@ def measure_loader(options: Options, batch_size: int, device: str) -> dict[str, 
     loader = dcgan_step.loaded_batches(batch_size, 28, options.warmup + options.pairs)
 
     def load_and_step() -> object:
-        return ours({"picture": next(loader)["picture"].to(device)})
+        return ours({"image": next(loader)["image"].to(device)})
 
     without, with_loader = map(statistics.median, in_turn(options, lambda: ours(fixed), load_and_step, device))
     return {"fixed_steps_per_second": 1 / without, "loaded_steps_per_second": 1 / with_loader}

@@ -5,6 +5,7 @@ import torch
 
 from benchmarks import cyclegan_step, dcgan_step, pix2pix_step
 from benchmarks.step_tools import plain_patchgan
+from benchmarks.train_step import Options, measure_loader
 from dcgan.networks import build_networks
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
@@ -58,3 +59,10 @@ def test_both_steps_of_cyclegan_run():
 def test_the_loader_gives_batches_of_the_size_asked_for():
     batches = list(dcgan_step.loaded_batches(16, 28, steps=3))
     assert [batch["image"].shape for batch in batches] == [(16, 1, 28, 28)] * 3
+
+
+@pytest.mark.slow
+def test_the_loader_is_measured_with_the_step():
+    found = measure_loader(Options(model="dcgan", warmup=0, pairs=2), 8, "cpu")
+    assert found.keys() == {"fixed_steps_per_second", "loaded_steps_per_second"}
+    assert all(value > 0 for value in found.values())
