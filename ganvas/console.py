@@ -13,7 +13,7 @@ import select
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from ganvas.errors import UserError
 from ganvas.log import shown_log
@@ -25,8 +25,6 @@ CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell reports of a tool whose reader 
 DIRECTIONS = {"AtoB": "a2b", "BtoA": "b2a"}
 HELP = ("-h", "--help")
 WIDTH = 100  # columns of a list of commands
-
-Options = TypeVar("Options")
 
 
 def run_command(program: str, command: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
@@ -123,20 +121,6 @@ def _discard(stream: TextIO | None) -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
-
-
-def parse_command(program: str, commands: Mapping[str, type[Options]], arguments: Sequence[str]) -> Options:
-    """Read the options of the command that the arguments begin with.
-
-    Only that command's parser is built. The parser ends the process after ``--help`` and where options are wrong.
-
-    Args:
-        program: The program's name.
-        commands: Dataclasses of options by the command's name.
-        arguments: The program's arguments, the command's name first.
-    """
-    name, *rest = arguments
-    return parse_options(f"{program} {name}", commands[name], rest)
 
 
 def parse_options(

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ganvas.console import find_command, first_paragraph, parse_command, run_command
+from ganvas.console import find_command, first_paragraph, parse_options, run_command
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ def run_program(program: str, about: str, commands: Mapping[str, Command], argv:
 
     def run(arguments: list[str]) -> int:
         listing = {name: first_paragraph(command.options) for name, command in commands.items()}
-        command = commands[find_command(program, about, listing, arguments)]
-        if command.parse is not None:
-            return command.run(command.parse(arguments[1:]))
-        return command.run(parse_command(program, {arguments[0]: command.options}, arguments))
+        name, rest = find_command(program, about, listing, arguments), arguments[1:]
+        command = commands[name]
+        parse = command.parse or partial(parse_options, f"{program} {name}", command.options)
+        return command.run(parse(rest))
 
     return run_command(program, run, argv)

@@ -89,7 +89,7 @@ class TrainResult:
 
     @property
     def model(self) -> Any:
-        """The trained model: a `Translator`, or for dcgan a `Sampler`. It is read anew from RUN/model each time."""
+        """The trained model, ready to use. It is loaded from RUN/model at each access."""
         return self.load_model(self.run)
 
     @property
@@ -237,8 +237,6 @@ def _check_folder(run: Path, resume: bool) -> None:
         raise UserError(
             f"{run}: holds a run already ({', '.join(found)}). Continue it with --resume, or give --out another folder."
         )
-    if resume and not (run / "config.json").is_file():
-        raise UserError(f"{run}: is not a run that can be resumed (it has no config.json).")
     if run.is_dir() and not os.access(run, os.W_OK):
         raise UserError(f"{run}: cannot be written. Give --out a folder of your own.")
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The web page that translates what visitors send."""
