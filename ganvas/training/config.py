@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 from annotated_types import Ge, Gt, Interval
@@ -25,6 +25,7 @@ NotNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
+HIDDEN = get_args(tyro.conf.Suppress[int])[-1]  # marks options that only Python and config.json have
 LAMBDA_GP = 10.0  # Gulrajani et al. 2017, Sec. 4
 
 
@@ -314,7 +315,7 @@ def forbidden_changes(before: Any, after: Any) -> list[str]:
     """Return the options in which two configs differ and a resumed run may not, with both values."""
     was, now = flatten(to_json(before)), flatten(to_json(after))
     return [
-        f"{_option(name)} (was {was[name]!r}, now {now.get(name)!r})"
+        f"{_option(before, name)} (was {was[name]!r}, now {now.get(name)!r})"
         for name in was
         if was[name] != now.get(name) and name not in RESUMABLE_CHANGES
     ]
@@ -331,5 +332,9 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _option(name: str) -> str:
-    return "--" + name.rpartition(".")[2].replace("_", "-")
+def _option(config: object, name: str) -> str:
+    """Return an option's flag; its Python name if the command line does not have it."""
+    group, _, field = name.rpartition(".")
+    hints = get_type_hints(type(getattr(config, group) if group else config), include_extras=True)
+    is_hidden = HIDDEN in getattr(hints[field], "__metadata__", ())
+    return field if is_hidden else "--" + field.replace("_", "-")
