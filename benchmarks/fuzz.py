@@ -9,19 +9,16 @@ exception, a crash, more than 4 s of CPU time or 16 s in all, more than 1 GB of 
 the case's folders opened or changed, a connection, a program started, or more than 1 MB printed. Findings of one
 format, reader, kind and innermost line of the project are one.
 
-Each worker imports everything and forks children, each for a batch of cases; a child ends at its first finding, which
-is then repeated in a child of its own. A case depends on its seed alone. Linux only. Exit code: 0 without findings, 1
-with, 2 when it was ended early.
+Each case runs in a forked child and depends on its seed alone. Linux only. Exit code: 0 without findings, 1 with, 2
+when it was ended early.
 """
 
 import json
-import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +28,8 @@ from benchmarks.fuzzing.outcome import Outcome
 from ganvas.console import run_command
 
 CASES_PER_SEED = 1_000_000  # --seed 7 starts with case 7,000,000
-# Set before a worker imports its libraries: threads do not survive a fork, and with one allocator arena the address
-# space of a case stays close to the memory that it asks for.
+# Threads do not survive a fork, and with one allocator arena the address space of a case stays close to the memory that
+# it asks for.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -57,8 +54,6 @@ class Options:
     """Run this case alone."""
     only: tuple[str, ...] = ()
     """Formats to try; all by default."""
-    workers: int = 1
-    """Processes."""
     keep: Path | None = None
     """Folder for the files of each finding."""
     json: bool = False
@@ -88,13 +83,13 @@ class Result:
         self.cases[outcome.format] += 1
         self.refused[outcome.format] += outcome.kind == "refused"
         if outcome.is_finding:
-            self.findings.setdefault(outcome.key, []).append(outcome)
+            self.findings.setdefault((outcome.format, outcome.reader, outcome.kind, outcome.frame), []).append(outcome)
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints; a finding has its first five seeds, and the text of the first."""
         findings = []
         for cases in sorted(self.findings.values(), key=lambda each: (each[0].format, each[0].kind, each[0].frame)):
-            finding = asdict(cases[0]) | {"count": len(cases), "alone": all(case.alone for case in cases)}
+            finding = asdict(cases[0]) | {"count": len(cases)}
             del finding["seed"]
             findings.append(finding | {"seeds": [case.seed for case in cases[:5]]})
         counts = {"cases": dict(self.cases), "refused": dict(self.refused), "seconds": round(self.seconds, 1)}
@@ -102,51 +97,24 @@ class Result:
 
 
 def fuzz(options: Options) -> Result:
-    """Run cases in worker processes until time or cases are used up.
-
-    Findings before an interrupt, or before a fault of this program, are returned all the same.
-    """
-    os.environ |= ENVIRONMENT
-    context, result = multiprocessing.get_context("spawn"), Result()
-    workers = 1 if options.case is not None else options.workers
-    began = time.monotonic()
-    processes, connections = [], list[Connection]()
-    for number in range(workers):
-        reading, writing = context.Pipe(duplex=False)
-        processes.append(context.Process(target=work, args=(writing, options, number, workers), daemon=True))
-        processes[-1].start()
-        writing.close()
-        connections.append(reading)
-    try:
-        while connections:
-            for connection in wait(connections):
-                assert isinstance(connection, Connection)
-                outcome = connection.recv()
-                if outcome is None:
-                    connections.remove(connection)
-                else:
-                    result.add(outcome)
-        result.is_complete = True
-    except (KeyboardInterrupt, EOFError):
-        print("Ended early: interrupted, or by the error of a worker above.", file=sys.stderr)
-    for process in processes:
-        process.terminate()
-        process.join()
-    result.seconds = time.monotonic() - began
-    return result
-
-
-def work(connection: Connection, options: Options, number: int, workers: int) -> None:
-    """Run every ``workers``-th case, from ``number`` on."""
+    """Run cases until time or cases are used up; findings before an interrupt are returned all the same."""
     from benchmarks.fuzzing.worker import Worker
 
+    result, began = Result(), time.monotonic()
     worker = Worker(options.only, options.keep)
-    count = CASES_PER_SEED if options.cases is None else options.cases
     first = options.seed * CASES_PER_SEED
-    seeds = range(first + number, first + count, workers) if options.case is None else [options.case]
-    for outcome in worker.run(seeds, time.monotonic() + 60 * options.minutes):
-        connection.send(outcome)
-    connection.send(None)
+    seeds = range(first, first + (options.cases or CASES_PER_SEED)) if options.case is None else [options.case]
+    try:
+        for seed in seeds:
+            if time.monotonic() - began > 60 * options.minutes:
+                break
+            if not options.only or worker.format(seed) in options.only:
+                result.add(worker.run(seed))
+        result.is_complete = True
+    except KeyboardInterrupt:
+        print("Ended early: interrupted.", file=sys.stderr)
+    result.seconds = time.monotonic() - began
+    return result
 
 
 def describe(result: Result) -> str:
@@ -159,7 +127,7 @@ def describe(result: Result) -> str:
         row = (label, result.cases[label], result.refused[label], len(seeds), ", ".join(seeds))
         lines.append(f"| {' | '.join(map(str, row))} |")
     for each in findings:
-        cases = ", ".join(map(str, each["seeds"])) + ("" if each["alone"] else "; not in a process of its own")
+        cases = ", ".join(map(str, each["seeds"]))
         place = f"{each['format']}, {each['reader']}: {each['kind']} in {each['frame']}"
         lines += ["", f"{place} ({each['count']} cases: {cases})", f"    {each['text']}", f"    {each['steps']}"]
     return "\n".join(lines)
@@ -179,4 +147,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if not os.environ.items() >= ENVIRONMENT.items():  # the allocator reads its variable when a process starts
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.fuzz", *sys.argv[1:]], os.environ | ENVIRONMENT)
     sys.exit(run_command("benchmarks.fuzz", main))

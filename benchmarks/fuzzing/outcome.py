@@ -1,4 +1,4 @@
-"""What `benchmarks.fuzz` and its workers exchange."""
+"""What `benchmarks.fuzz` and its worker exchange."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,6 @@ class Outcome:
             folder" and so on; empty while the case runs.
         frame: Innermost line of the project.
         text: Message.
-        alone: Whether the case ends like this in a process of its own.
     """
 
     seed: int
@@ -26,14 +25,8 @@ class Outcome:
     kind: str = ""
     frame: str = ""
     text: str = ""
-    alone: bool = True
 
     @property
     def is_finding(self) -> bool:
         """Whether the reader neither read the file nor refused it with a message."""
         return self.kind not in ("read", "refused")
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What cases of one finding have in common."""
-        return self.format, self.reader, self.kind, self.frame

@@ -8,14 +8,12 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
@@ -37,7 +35,6 @@ MEMORY = 2**30  # bytes of address space that a case may add
 MAX_PIXELS = 2**24  # of an image; one at the everyday limit takes more time and memory than a case has
 PRINTED = 2**20  # bytes that a case may print
 LONGEST = 2000  # characters of a message
-BATCH = 24  # cases in one child
 NO_LINE = "no line of the project"
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +63,7 @@ class Worker:
 
     Args:
         only: Formats to try; all where it is empty.
-        keep: Folder for the files of the first case of each finding.
+        keep: Folder for the files of each finding.
 
     Raises:
         ValueError: The corpus has no such format.
@@ -122,40 +119,42 @@ class Worker:
             files, target = {name: files[target]}, name
         return Case(sample, target, reader, files, steps)
 
-    def run(self, seeds: Iterable[int], deadline: float) -> Iterator[Outcome]:
-        """Run the cases of seeds, until all are done or it is too late; yield an outcome for each."""
-        known: set[tuple[str, ...]] = set()
-        todo = (seed for seed in seeds if not self._only or self.format(seed) in self._only)
-        waiting: deque[int] = deque()
-        while time.monotonic() < deadline:
-            while len(waiting) < BATCH and (seed := next(todo, None)) is not None:
-                waiting.append(seed)
-            if not waiting:
-                return
-            for outcome in self._batch(list(waiting)):
-                waiting.remove(outcome.seed)
-                if outcome.is_finding and outcome.key not in known:
-                    known.add(outcome.key)
-                    (again,) = self._batch([outcome.seed])
-                    outcome = replace(outcome, alone=(again.kind, again.frame) == (outcome.kind, outcome.frame))
-                    if self._keep is not None:
-                        folder = f"{outcome.format}-{outcome.seed}".replace(" ", "-")
-                        _write(self._keep / folder, self.case(outcome.seed).files)
-                yield outcome
-
-    def _batch(self, seeds: list[int]) -> list[Outcome]:
-        """Run cases in one child, which ends at its first finding or death; return the outcomes up to there."""
+    def run(self, seed: int) -> Outcome:
+        """Run the case of a seed in a child."""
+        outcome = Outcome(seed, self.format(seed))
         with tempfile.TemporaryDirectory(prefix="ganvas-fuzz-") as folder:
-            place = Path(folder)
-            child, reading = _fork(lambda writing: _run_cases(self, seeds, place, writing))
+            place, was_killed = Path(folder), False
+            child, reading = _fork(lambda writing: self._run_in_child(outcome, place, writing))
             with reading:
-                outcomes, current, was_killed = _watch(child, reading)
+                while True:
+                    if not reading.poll(WALL_SECONDS):
+                        was_killed = True
+                        os.kill(child, signal.SIGXCPU)  # faulthandler writes where it was
+                        time.sleep(1)
+                        os.kill(child, signal.SIGKILL)
+                    try:
+                        outcome = reading.recv()
+                    except EOFError:
+                        break
             _, status = os.waitpid(child, 0)
-            if current is not None:
-                outcomes.append(_death(current, status, was_killed, place))
-        if not outcomes:
-            raise RuntimeError(f"the child for the cases {seeds} ended before the first")
-        return outcomes
+            if not outcome.kind:
+                outcome = _death(outcome, status, was_killed, place)
+        if outcome.is_finding and self._keep is not None:
+            _write(self._keep / f"{outcome.format}-{seed}".replace(" ", "-"), self.case(seed).files)
+        return outcome
+
+    def _run_in_child(self, outcome: Outcome, place: Path, writing: Connection) -> None:
+        """Make and read a case; report when it is made, and how it ended."""
+        trace = (place / "trace").open("w")
+        faulthandler.enable(trace)
+        faulthandler.register(signal.SIGXCPU, trace, all_threads=True, chain=True)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        case = self.case(outcome.seed)
+        outcome = replace(outcome, reader=case.reader, steps=f"{case.target}: {', '.join(case.steps)}")
+        writing.send(outcome)
+        kind, frame, text = _read_case(case, place)
+        text = text.encode("utf-8", "backslashreplace").decode()[:300].replace("\n", " ")
+        writing.send(replace(outcome, kind=kind, frame=frame, text=text))
 
 
 def _fork(function: Callable[[Connection], object]) -> tuple[int, Connection]:
@@ -182,30 +181,6 @@ def _in_child(make: Callable[[], Any]) -> Any:
     return made
 
 
-def _watch(child: int, reading: Connection) -> tuple[list[Outcome], Outcome | None, bool]:
-    """Read what a child reports until it ends; kill it where a case takes too long.
-
-    Returns:
-        The outcomes, a case that began and did not end, and whether the child was killed.
-    """
-    outcomes: list[Outcome] = []
-    current: Outcome | None = None
-    was_killed = False
-    while True:
-        if not reading.poll(WALL_SECONDS):
-            was_killed = True
-            os.kill(child, signal.SIGXCPU)  # faulthandler writes where it was
-            time.sleep(1)
-            os.kill(child, signal.SIGKILL)
-        try:
-            current = reading.recv()
-        except EOFError:
-            return outcomes, current, was_killed
-        if current.kind:
-            outcomes.append(current)
-            current = None
-
-
 def _death(case: Outcome, status: int, was_killed: bool, place: Path) -> Outcome:
     """Describe how a case ended its process."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
@@ -220,33 +195,6 @@ def _death(case: Outcome, status: int, was_killed: bool, place: Path) -> Outcome
 
 
 # --- in the child ----------------------------------------------------------------------------------------------------
-
-
-def _run_cases(worker: Worker, seeds: list[int], place: Path, writing: Connection) -> None:
-    """Run cases; report when each begins, is made, and has ended."""
-    trace = (place / "trace").open("w")
-    faulthandler.enable(trace)
-    faulthandler.register(signal.SIGXCPU, trace, all_threads=True, chain=True)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    guard = Guard(place)
-    sys.addaudithook(guard)
-    for seed in seeds:
-        outcome = Outcome(seed, worker.format(seed))
-        writing.send(outcome)
-        try:
-            case = worker.case(seed)
-            outcome = replace(outcome, reader=case.reader, steps=f"{case.target}: {', '.join(case.steps)}")
-            writing.send(outcome)
-            kind, frame, text = _run_case(case, place, guard)
-        except BaseException as error:  # a fault of this program, not of a reader
-            guard.is_on = False
-            kind, frame = "the fuzzer failed", type(error).__name__
-            text = "".join(traceback.format_exception(error)[-2:])
-        text = text.encode("utf-8", "backslashreplace").decode()[:300].replace("\n", " ")
-        outcome = replace(outcome, kind=kind, frame=frame, text=text)
-        writing.send(outcome)
-        if outcome.is_finding:
-            return
 
 
 class Guard:
@@ -284,21 +232,20 @@ class Guard:
         return not writes and real.startswith(LIBRARIES)
 
 
-def _run_case(case: Case, place: Path, guard: Guard) -> tuple[str, str, str]:
+def _read_case(case: Case, place: Path) -> tuple[str, str, str]:
     """Read a case under limits; return the outcome's kind, frame and text."""
-    folder, temporary, outside, output = (place / name for name in ("case", "tmp", "outside.tif", "output"))
-    for each in (folder, temporary):
-        shutil.rmtree(each, ignore_errors=True)
-        each.mkdir()
+    guard, folder, temporary, output = Guard(place), place / "case", place / "tmp", place / "output"
+    temporary.mkdir()
     (place / "outside.jpg").write_bytes(b"")
-    outside.write_bytes(b"II*\0")
+    (place / "outside.tif").write_bytes(b"II*\0")
     output.touch()
     _write(folder, case.files)
     before = {path.name for path in place.iterdir()}
     tempfile.tempdir = str(temporary)
     os.chdir(folder)
+    sys.addaudithook(guard)
     with _limits(), _quiet(output):
-        guard.is_on, guard.noted, guard.frame = True, "", ""
+        guard.is_on = True
         try:
             READERS[case.reader](folder, case.target)
             kind, frame, text = "read", "", ""
