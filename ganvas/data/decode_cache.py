@@ -1,12 +1,11 @@
-"""Decoded images in one memory-mapped file that all processes of a machine share.
+"""Decoded images in a temporary folder that all processes of a machine share.
 
 Decoding and resizing take most of the time in which an image is loaded, and have the same result in every epoch. The
 training and validation set, data loading workers and the processes of several devices fill the cache together. Frequent
 images stay in the operating system's page cache, which shrinks when memory is short. (A cache in each process would
 hold every image as often as there are processes; shared memory is limited to 64 MB in many containers.)
 
-The file is a log: records are appended under a lock and never changed, and its head is the offset where the last
-complete one ends. A process that misses an image first reads the new records. A key contains the source file's size and
+Each key has a file, which is renamed into place once it is complete. A key contains the source file's size and
 modification time, so a changed file is another image. The cache is removed with the run; what a killed run left behind
 is removed by the next one.
 """
@@ -15,33 +14,20 @@ import contextlib
 import hashlib
 import json
 import math
-import mmap
 import shutil
-import struct
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from ganvas.files import HOST, OWNER_LOCK, is_private_folder, remove_abandoned
 
-HEAD = struct.Struct("<q")  # offset of the end of the last record
-RECORD = struct.Struct("<q")  # bytes before the images: this number and a description in JSON
-ALIGNMENT = 64  # of records and images; more than any dtype needs
+ALIGNMENT = 64  # bytes; more than any dtype needs
 PREFIX = "ganvas-images-"
-LOG, LOG_LOCK = "log", "log.lock"
-
-
-class _Entry(NamedTuple):
-    """An image in the log."""
-
-    offset: int
-    dtype: str
-    shape: tuple[int, ...]
+LOCK, USED = "lock", "used"
 
 
 class DecodeCache:
@@ -50,32 +36,28 @@ class DecodeCache:
     On a full disk, or without its folder, the cache stops keeping images; nothing else fails.
 
     Args:
-        folder: Folder of the log; see `temporary_decode_cache`.
+        folder: Folder of the files; see `temporary_decode_cache`. None keeps nothing.
+        capacity: Most bytes of all files.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None, capacity: int) -> None:
         self._folder = folder
-        self._entries: dict[bytes, list[_Entry]] = {}
-        self._end = ALIGNMENT  # this process has read the log up to here
-        self._broken = False
-        self._map: mmap.mmap | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle the folder alone; a new process maps the log itself."""
-        return {"folder": self._folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self._capacity = capacity
 
     def get(self, key: str) -> list[np.ndarray] | None:
         """Return the images of a key as read-only arrays, or None."""
-        digest = _digest(key)
-        if digest not in self._entries and not self._broken:
-            self._refresh()
-        if digest not in self._entries:
+        try:
+            content = (self._folder / _file_name(key)).read_bytes() if self._folder else b""
+        except OSError:
             return None
-        log = self._mapped()
-        return [np.ndarray(entry.shape, entry.dtype, log, entry.offset) for entry in self._entries[digest]]
+        if not content:
+            return None
+        header = content[: content.index(b"\n")]
+        images, offset = [], _padded(len(header) + 1)
+        for dtype, shape in json.loads(header):
+            images.append(np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape))
+            offset += _padded(images[-1].nbytes)
+        return images
 
     def add(self, key: str, images: Sequence[np.ndarray]) -> None:
         """Store the images of a key, unless they are stored already or do not fit.
@@ -84,67 +66,20 @@ class DecodeCache:
             key: Identifies them.
             images: [H, W, C] of any dtypes.
         """
-        if self._broken:
+        if self._folder is None:
             return
-        digest = _digest(key)
-        header = _header(digest, images)
-        size = len(header) + sum(_padded(image.nbytes) for image in images)
+        header = json.dumps([(image.dtype.str, image.shape) for image in images]).encode() + b"\n"
+        parts = (header, *(image.tobytes() for image in images))
+        content = b"".join(part.ljust(_padded(len(part)), b"\0") for part in parts)
+        file, counter = self._folder / _file_name(key), self._folder / USED
         try:
-            with self._lock():
-                self._read_records()
-                if digest not in self._entries and self._end + size <= len(self._mapped()):
-                    self._append(header, images)
-                    self._read_records()
+            with FileLock(self._folder / LOCK).acquire(poll_interval=0.001):
+                used = int(counter.read_bytes()) + len(content)
+                if used <= self._capacity and not file.exists():
+                    _write(counter, str(used).encode())
+                    _write(file, content)
         except OSError:
-            self._broken = True
-
-    def _refresh(self) -> None:
-        try:
-            if self._log_end() != self._end:
-                with self._lock():
-                    self._read_records()
-        except OSError:
-            self._broken = True
-
-    def _append(self, header: bytes, images: Sequence[np.ndarray]) -> None:
-        with (self._folder / LOG).open("r+b") as log:
-            log.seek(self._end)
-            log.write(header)
-            for image in images:
-                log.write(np.ascontiguousarray(image).data)
-                log.write(bytes(_padded(image.nbytes) - image.nbytes))
-            end = log.tell()
-            log.flush()
-            log.seek(0)
-            log.write(HEAD.pack(end))
-
-    def _read_records(self) -> None:
-        """Read the records added since the last time; the caller holds the lock."""
-        log, end = self._mapped(), self._log_end()
-        while self._end < end:
-            (length,) = RECORD.unpack_from(log, self._end)
-            offset = self._end + length
-            record = json.loads(log[self._end + RECORD.size : offset])
-            entries = []
-            for dtype, shape in record["images"]:
-                entries.append(_Entry(offset, dtype, tuple(shape)))
-                offset += _padded(np.dtype(dtype).itemsize * math.prod(shape))
-            self._entries[bytes.fromhex(record["key"])] = entries
-            self._end = offset
-
-    def _log_end(self) -> int:
-        """Return where the log ends; without the lock, only a hint."""
-        (end,) = HEAD.unpack_from(self._mapped())
-        return int(end)
-
-    def _mapped(self) -> mmap.mmap:
-        if self._map is None:
-            with (self._folder / LOG).open("rb") as log:
-                self._map = mmap.mmap(log.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._map
-
-    def _lock(self) -> contextlib.AbstractContextManager[object]:
-        return FileLock(self._folder / LOG_LOCK).acquire(poll_interval=0.001)
+            self._folder = None
 
 
 def get_or_decode(cache: DecodeCache | None, key: str, decode: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
@@ -167,20 +102,19 @@ def file_key(file: Path) -> tuple[str, int, int]:
     return str(file), status.st_size, status.st_mtime_ns
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-def _header(digest: bytes, images: Sequence[np.ndarray]) -> bytes:
-    """Return the bytes of a record that precede its images."""
-    kinds = [(image.dtype.str, image.shape) for image in images]
-    description = json.dumps({"key": digest.hex(), "images": kinds}).encode()
-    length = _padded(RECORD.size + len(description))
-    return RECORD.pack(length) + description.ljust(length - RECORD.size)
+def _file_name(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file that appears complete; the caller holds the lock."""
+    temporary = file.with_name("new")
+    temporary.write_bytes(content)
+    temporary.replace(file)
 
 
 @contextlib.contextmanager
@@ -188,7 +122,7 @@ def temporary_decode_cache(capacity: int, agree: Callable[[str], str] = str) -> 
     """Create a cache for the duration of a run, or join that of another process of the run.
 
     Args:
-        capacity: Most bytes of the file. It never takes more than half of the free disk space, so that the run can
+        capacity: Most bytes of the files. They never take more than half of the free disk space, so that the run can
             write its own files.
         agree: Maps a name to the one that all processes of the run use.
     """
@@ -196,22 +130,19 @@ def temporary_decode_cache(capacity: int, agree: Callable[[str], str] = str) -> 
     remove_abandoned(temporary.glob(f"{PREFIX}*"))
     folder = temporary / agree(f"{PREFIX}{HOST}-{uuid.uuid4().hex}")
     owner = FileLock(folder / OWNER_LOCK)
-    with contextlib.suppress(OSError):  # a cache without a log keeps nothing
+    cache = DecodeCache(None, 0)
+    with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         if not is_private_folder(folder):  # anyone may create folders there
             raise FileExistsError(folder)
         with contextlib.suppress(Timeout):
             owner.acquire(timeout=0)
-        _create_log(folder, max(ALIGNMENT, min(capacity, shutil.disk_usage(folder).free // 2)))
+        with FileLock(folder / LOCK), contextlib.suppress(FileExistsError), (folder / USED).open("xb") as counter:
+            counter.write(b"0")
+        cache = DecodeCache(folder, min(capacity, shutil.disk_usage(folder).free // 2))
     try:
-        yield DecodeCache(folder)
+        yield cache
     finally:
         if owner.is_locked:
             owner.release()
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _create_log(folder: Path, capacity: int) -> None:
-    with FileLock(folder / LOG_LOCK), contextlib.suppress(FileExistsError), (folder / LOG).open("xb") as log:
-        log.write(HEAD.pack(ALIGNMENT))
-        log.truncate(capacity)

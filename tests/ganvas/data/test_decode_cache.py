@@ -1,4 +1,4 @@
-"""The cache of decoded images: what goes in comes out, in every process, and nothing stays behind."""
+"""The cache of decoded images."""
 
 import multiprocessing
 import os
@@ -39,14 +39,14 @@ kinds = st.tuples(shapes, st.sampled_from(["u1", "<u2", "<f4"]))
 
 
 @given(st.lists(st.lists(kinds, min_size=1, max_size=3), max_size=8))
-def test_all_types_and_shapes_come_out_as_they_went_in(records):
-    given_images = {str(key): [image(key, shape, dtype) for shape, dtype in kinds] for key, kinds in enumerate(records)}
+def test_images_of_all_dtypes_and_shapes_are_returned_unchanged(records):
+    originals = {str(key): [image(key, shape, dtype) for shape, dtype in kinds] for key, kinds in enumerate(records)}
     with temporary_decode_cache(10**6) as cache:
-        for key, images in given_images.items():
+        for key, images in originals.items():
             assert cache.get(key) is None
             cache.add(key, images)
         for reader in (cache, pickle.loads(pickle.dumps(cache))):
-            for key, images in given_images.items():
+            for key, images in originals.items():
                 found = reader.get(key)
                 for one, other in zip(images, found, strict=True):
                     assert other.dtype == one.dtype
@@ -54,16 +54,8 @@ def test_all_types_and_shapes_come_out_as_they_went_in(records):
                     assert np.array_equal(one, other)
 
 
-def test_nobody_can_change_what_is_kept():
-    with temporary_decode_cache(10**6) as cache:
-        cache.add("x", [image(0)])
-        (found,) = cache.get("x")
-        with pytest.raises(ValueError, match="read-only"):
-            found[:] = 0
-
-
-def test_the_file_never_grows_beyond_its_capacity_and_smaller_images_still_fit(tmp_path):
-    with temporary_decode_cache(10_000) as cache:
+def test_files_never_exceed_the_capacity_and_smaller_images_still_fit(tmp_path):
+    with temporary_decode_cache(9_000) as cache:
         cache.add("large", [image(0, (50, 50, 3))])  # 7,500 bytes
         cache.add("too large", [image(1, (50, 50, 3))])
         cache.add("small", [image(2, (10, 10, 3))])
@@ -71,18 +63,19 @@ def test_the_file_never_grows_beyond_its_capacity_and_smaller_images_still_fit(t
         assert np.array_equal(cache.get("small")[0], image(2, (10, 10, 3)))
         assert np.array_equal(cache.get("large")[0], image(0, (50, 50, 3)))
         (folder,) = left_behind(tmp_path)
-        assert sum(file.stat().st_size for file in folder.iterdir()) == 10_000
+        assert 7_800 < sum(file.stat().st_size for file in folder.iterdir()) <= 9_000
 
 
-def test_half_of_what_is_free_on_the_disk_is_left_to_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=6001))
-    for wanted, given_size in ((10**30, 3000), (3001, 3000), (2000, 2000)):
-        with temporary_decode_cache(wanted):
-            (folder,) = left_behind(tmp_path)
-            assert (folder / "log").stat().st_size == given_size
+@pytest.mark.parametrize(("wanted", "free", "fits"), [(10**30, 400, False), (10**30, 800, True), (200, 800, False)])
+def test_half_of_the_free_disk_space_is_left_to_others(monkeypatch, wanted, free, fits):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    with temporary_decode_cache(wanted) as cache:
+        cache.add("x", [image(0)])  # 90 bytes: 128, and 64 of the header
+        cache.add("y", [image(1)])
+        assert [cache.get(key) is not None for key in "xy"] == [wanted > 200 or free > 400, fits]
 
 
-def test_what_is_kept_is_not_made_again():
+def test_cached_images_are_not_decoded_again():
     made = []
 
     def make():
@@ -95,7 +88,7 @@ def test_what_is_kept_is_not_made_again():
     assert all(np.array_equal(result[0], image(3)) for result in results)
 
 
-def test_a_changed_file_has_another_identity_and_a_lost_one_too(tmp_path):
+def test_a_changed_or_missing_file_has_another_key(tmp_path):
     file = tmp_path / "x"
     file.write_bytes(b"12")
     os.utime(file, ns=(1, 1))
@@ -120,7 +113,7 @@ def fill(cache, first, barrier):
 
 @pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
 @pytest.mark.slow
-def test_processes_fill_one_store_together(tmp_path, method):
+def test_processes_fill_one_cache_together(tmp_path, method):
     context = multiprocessing.get_context(method)
     with temporary_decode_cache(10**6) as cache:
         cache.add("before", [image(99)])  # what the parent has open, its children get
@@ -133,7 +126,9 @@ def test_processes_fill_one_store_together(tmp_path, method):
             assert process.exitcode == 0
         for key in range(80):
             assert np.array_equal(cache.get(str(key))[0], image(key, (20, 20, 3)))
-        assert cache._end <= 64 + 81 * (1200 + 16 + 3 * 64)  # no image was written twice
+        (folder,) = left_behind(tmp_path)
+        used = sum(file.stat().st_size for file in folder.iterdir() if len(file.name) == 32)
+        assert int((folder / "used").read_text()) == used  # no image was written twice
 
 
 ENDLESS = """
@@ -150,7 +145,7 @@ with temporary_decode_cache(10**8, lambda name: sys.argv[2]) as cache:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such kill")
 @pytest.mark.slow
-def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_cleans_up(tmp_path, monkeypatch):
+def test_a_process_killed_while_it_writes_leaves_complete_files_that_the_next_run_removes(tmp_path, monkeypatch):
     name = f"{PREFIX}{HOST}-killed"
     victim = subprocess.Popen(
         [sys.executable, "-c", ENDLESS, str(tmp_path), name],
@@ -178,7 +173,7 @@ def test_a_process_killed_in_mid_writing_leaves_whole_records_and_the_next_run_c
         assert not (tmp_path / name).exists()
 
 
-def test_the_store_of_a_living_run_is_left_alone(tmp_path, monkeypatch):
+def test_the_cache_of_a_running_training_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("ganvas.files.YOUNG", 0)
     with temporary_decode_cache(10**6) as first:
         first.add("x", [image(1)])
@@ -190,7 +185,7 @@ def test_the_store_of_a_living_run_is_left_alone(tmp_path, monkeypatch):
     assert left_behind(tmp_path) == []
 
 
-def test_processes_of_one_run_agree_on_a_store(tmp_path):
+def test_processes_of_one_run_share_a_cache(tmp_path):
     with temporary_decode_cache(10**6, lambda _: f"{PREFIX}ours") as first:
         first.add("x", [image(1)])
         with temporary_decode_cache(10**6, lambda _: f"{PREFIX}ours") as second:
@@ -199,7 +194,7 @@ def test_processes_of_one_run_agree_on_a_store(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-def test_a_full_disk_or_a_lost_folder_ends_only_the_keeping(tmp_path, monkeypatch):
+def test_a_full_disk_or_a_missing_folder_ends_only_the_caching(tmp_path, monkeypatch):
     with temporary_decode_cache(10**6) as cache:
         cache.add("x", [image(1)])
 
@@ -207,10 +202,9 @@ def test_a_full_disk_or_a_lost_folder_ends_only_the_keeping(tmp_path, monkeypatc
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(cache, "_append", full)
+            patch.setattr(Path, "write_bytes", full)
             cache.add("y", [image(2)])
         assert cache.get("y") is None
-        assert np.array_equal(cache.get("x")[0], image(1))
     with temporary_decode_cache(10**6, lambda _: "no/such/folder") as cache:
         cache.add("x", [image(1)])
         assert cache.get("x") is None
