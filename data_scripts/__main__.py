@@ -10,7 +10,7 @@ from ganvas.console import find_command, run_command
 # Each command's module, and what the list of commands says of it.
 COMMANDS = {
     "list": ("sets.catalog", "list all datasets with size and license"),
-    "earth": ("sets.earth", "make maps and terrain of the Earth from PyPI's basemap; needs no network"),
+    "earth": ("sets.earth", "make topographic maps and terrain of the Earth from PyPI's basemap; needs no network"),
     "mnist": ("sets.mnist", "download MNIST (70,000 digits), or check its files"),
     "fashion-mnist": ("sets.mnist", "download Fashion-MNIST (70,000 pieces of clothing), or check its files"),
     "check": ("tools.check.command", "check a dataset for problems"),

@@ -34,6 +34,7 @@ def test_only_the_listed_packages_are_installed(installed):
     assert folders == {"ganvas", "pix2pix", "cyclegan", "dcgan", "data_scripts", "bin"}
     files = ("py.typed", "evaluation/report/templates/report.html", "inference/web/templates/pad.js")
     assert all((installed / "ganvas" / file).is_file() for file in files)
+    assert (installed / "data_scripts" / "sets" / "earth_elevation.npz").is_file()
     assert not list(installed.rglob("test_*.py"))
 
 

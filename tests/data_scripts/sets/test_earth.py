@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_scripts.sets import earth, earth_places, earth_world
+from data_scripts.sets import earth, earth_elevation, earth_places, earth_world
 from data_scripts.sets.earth import EarthConfig, make_earth
 from data_scripts.sets.earth_world import Square, World
 from ganvas.errors import UserError
@@ -29,9 +29,11 @@ Box = tuple[float, float, float, float]  # south, north, west, east in degrees
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    maps = earth_world.read_world(("map", "terrain"), WIDTH)
+    maps = earth_world.read_world(("topo", "terrain"), WIDTH)
+    plain, land = earth_world.draw_map(WIDTH, with_lines=True)
+    np.testing.assert_array_equal(land, maps.land)
     satellite = earth_world.read_raster(earth_world.basemap_folder() / "bmng.jpg", WIDTH)
-    return World({**maps.layers, "satellite": satellite}, maps.land)
+    return World({**maps.layers, "map": plain, "satellite": satellite}, maps.land)
 
 
 @pytest.fixture(scope="module")
@@ -168,15 +170,46 @@ def test_share_of_land(world: World) -> None:
 def test_fills_are_exact(paired: Path) -> None:
     described = json.loads((paired / "dataset.json").read_text())
     legend = described["legend"]
-    assert described["lines"] == {"rivers": [95, 150, 220]}
-    assert set(legend) == {"land", "water", "lake"}
+    contours = {name: legend[name] for name in legend if name.endswith(" m")}
+    assert [int(name.removesuffix(" m")) for name in contours] == list(earth_elevation.LEVELS)
+    assert described["lines"] == {"rivers": [95, 150, 220], **contours}
+    assert set(legend) - set(contours) == {"land", "water", "lake"}
     counts: Counter[tuple[int, ...]] = Counter()
     for path in (paired / "test").glob("*.png"):
         pixels, times = np.unique(halves(path)[0].reshape(-1, 3), axis=0, return_counts=True)
         counts.update({tuple(map(int, pixel)): int(number) for pixel, number in zip(pixels, times, strict=True)})
     shares = {name: counts[tuple(color)] / counts.total() for name, color in legend.items()}
-    assert 0.3 < shares["land"] < 0.95 and 0.05 < shares["water"] < 0.6 and 0 < shares["lake"] < 0.1
-    assert sum(shares.values()) > 0.4  # the rest are lines
+    assert 0.2 < shares["land"] < 0.95 and 0.05 < shares["water"] < 0.6 and 0 < shares["lake"] < 0.1
+    assert 0.05 < sum(shares[name] for name in contours) < 0.3
+    assert sum(shares.values()) > 0.4  # the rest are other lines
+
+
+def test_contours_are_all_that_topo_adds_to_the_map(world: World) -> None:
+    differs = (world.layers["topo"] != world.layers["map"]).any(axis=2)
+    assert not differs[~world.land].any()
+    is_contour = np.zeros(differs.shape, dtype=bool)
+    for color in earth_elevation.CONTOURS.values():
+        is_contour |= (world.layers["topo"] == color).all(axis=2)
+    assert 0.1 < np.mean(is_contour[world.land]) < 0.4  # on this coarse world
+    # Where the map draws no line, a pixel of topo is the map's or a contour's. (They show through the edges of lines.)
+    is_plain = (world.layers["map"] == earth_world.PALETTE["land"]).all(axis=2)
+    assert (is_contour | ~differs)[is_plain].all()
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_the_map_without_contours_shows_the_same_places(paired: Path, tmp_path: Path, world: World) -> None:
+    out = tmp_path / "map"
+    make_earth(EarthConfig(out, size=SIZE, layers="map:terrain"), WIDTH)
+    assert contents(out).keys() == contents(paired).keys()
+    described = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    assert described["domains"] == {"a": "map", "b": "terrain"}
+    assert set(described["legend"]) == {"land", "water", "lake"} and set(described["lines"]) == {"rivers"}
+    path = sorted(out.glob("test/*.png"))[0]
+    _, north, west, _ = box_of(path)
+    window = np.s_[round((90 - north) * DEGREE) :, round((west + 180) * DEGREE) :]
+    np.testing.assert_array_equal(halves(path)[0], world.layers["map"][window][:SIZE, :SIZE])
+    with pytest.raises(UserError, match="layers 'map:terrain' instead of 'topo:terrain'"):
+        make_earth(EarthConfig(out, size=SIZE), WIDTH)
 
 
 def test_layout(paired: Path) -> None:
@@ -185,7 +218,7 @@ def test_layout(paired: Path) -> None:
     assert described["pictures"] == found
     assert set(found) == {"train", "val", "test"}
     assert found["train"] > 15 * found["test"] > 15 * found["val"] > 0
-    assert described["domains"] == {"a": "map", "b": "terrain"}
+    assert described["domains"] == {"a": "topo", "b": "terrain"}
     assert "GSHHG" in described["source"] and "LGPL" in described["licence"]
     assert sorted(path.name for path in paired.iterdir() if path.is_file()) == ["dataset.json", "splits.png"]
 
@@ -195,7 +228,7 @@ def test_pairs_show_the_place_in_their_name(paired: Path, world: World) -> None:
         _, north, west, _ = box_of(path)
         window = np.s_[round((90 - north) * DEGREE) :, round((west + 180) * DEGREE) :]
         a, b = halves(path)
-        np.testing.assert_array_equal(a, world.layers["map"][window][:SIZE, :SIZE])
+        np.testing.assert_array_equal(a, world.layers["topo"][window][:SIZE, :SIZE])
         np.testing.assert_array_equal(b, world.layers["terrain"][window][:SIZE, :SIZE])
 
 
@@ -398,7 +431,7 @@ def test_picture_of_the_splits(paired: Path, world: World) -> None:
     for split in ("train", "val", "test"):
         south, north, west, east = boxes_in(paired / split)[0]
         row, column = round((65 - (south + north) / 2) * DEGREE), round(((west + east) / 2 + 180) * DEGREE)
-        below = world.layers["map"][row + 25 * DEGREE, column].astype(int)
+        below = world.layers["topo"][row + 25 * DEGREE, column].astype(int)
         half_tinted = (below + earth.SPLIT_COLORS[split]) / 2
         np.testing.assert_allclose(picture[row, column], half_tinted, atol=2)
 
@@ -490,6 +523,7 @@ def test_split_without_tiles_is_refused(
         (["--limit", "0"], "limit is 0"),
         (["--seed", "-1"], "seed is -1"),
         (["--layers", "map:moon"], "satellite:terrain"),
+        (["--layers", "topo"], "topo:terrain"),
     ],
 )
 def test_bad_values_are_refused(run, tmp_path: Path, options: list[str], message: str) -> None:
@@ -500,8 +534,9 @@ def test_bad_values_are_refused(run, tmp_path: Path, options: list[str], message
 
 
 def test_layers_follow_the_options() -> None:
-    assert EarthConfig(Path("x")).domains == ("map", "terrain")
+    assert EarthConfig(Path("x")).domains == ("topo", "terrain")
     assert EarthConfig(Path("x"), unpaired=True).domains == ("satellite", "terrain")
+    assert EarthConfig(Path("x"), layers="topo:terrain", unpaired=True).domains == ("topo", "terrain")
     assert EarthConfig(Path("x"), layers="map:terrain", unpaired=True).domains == ("map", "terrain")
     assert EarthConfig(Path("x"), layers="satellite:terrain").domains == ("satellite", "terrain")
 
