@@ -10,26 +10,33 @@ import numpy as np
 from torch import Tensor, nn
 
 from cyclegan.baseline import DomainColors, match_colors
+from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
 from ganvas.data.tensors import to_array, to_tensor
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.device import choose_device
 from ganvas.errors import UserError, add_place_to_errors
-from ganvas.evaluation.metrics import PATCH_SIZE, PatchSampler, l1, patch_count
+from ganvas.evaluation.metric_set import MetricSet, load_metrics
+from ganvas.evaluation.metrics import PATCH_SIZE, l1, patch_count
+from ganvas.evaluation.names import DEFAULT, PAIRED, MetricOptions
+from ganvas.evaluation.real import RealAgainstReal, RealImages, other_split
 from ganvas.evaluation.results import (
-    FEWEST_FOR_INTERVAL,
-    NO_INTERVAL,
     EvaluatedImage,
     OnImage,
     PairedScores,
-    Score,
     mean_and_interval,
-    patch_score,
+    notes_on_metrics,
+    protocol,
 )
+from ganvas.evaluation.set_statistics import Score, SetStatistics, compare_sets
 from ganvas.inference.translator import Translator
 from ganvas.log import logger, track
 from ganvas.models.folder import load_model
 
+NO_DISTANCE = (
+    f"No sliced Wasserstein distance: there are images of less than {PATCH_SIZE} pixels, or of several sizes "
+    "and smaller than those of the training."
+)
 MEASURED = 200  # training images of each domain whose colors are measured
 
 
@@ -39,6 +46,7 @@ def evaluate(
     data: Path | str,
     split: str = "test",
     limit: int | None = None,
+    metrics: MetricOptions | None = None,
     device: str = "auto",
     on_image: OnImage | None = None,
     generator: nn.Module | None = None,
@@ -50,18 +58,23 @@ def evaluate(
         data: The dataset's folder.
         split: "train", "val" or "test".
         limit: At most so many images of each domain, evenly over it.
+        metrics: The metrics and their networks; those of pairs are left out where there are none.
         device: "auto", "cpu", "cuda" or "mps".
         on_image: Called with each image and its translations, first of a2b, then of b2a.
 
     Returns:
-        What ``evaluate --json`` prints: "metrics" as {"mean", "low", "high"} with a 95% interval, cycle and identity
-        L1 by domain, and by direction patch statistics and, for pairs, L1, PSNR and SSIM; "baselines" for pairs.
+        What ``evaluate --json`` prints: "metrics" as {"mean", "low", "high"} with a 95% interval where there is one,
+        cycle and identity L1 by domain, and by direction the metrics of sets and, for pairs, those of pairs; "real"
+        (the metrics of sets of real against real images); "protocol" by direction; "baselines" for pairs.
 
     Raises:
-        UserError: The model does not have both directions, there is no dataset, or an image cannot be read.
+        UserError: The model does not have both directions, there is no dataset or too few images, an image cannot be
+            read, or the weights of a metric's network cannot be loaded.
     """
+    chosen_device = choose_device(device)
+    metric_set = load_metrics(metrics or MetricOptions(), chosen_device)
     config, generators = load_model(Path(model), ("cyclegan",), generator)
-    chosen_device, found = choose_device(device), find_domains(Path(data), split)
+    found = find_domains(Path(data), split)
     with add_place_to_errors(model):
         a, b = (
             Domain(
@@ -78,19 +91,36 @@ def evaluate(
     unequal = _unequal_pair(a, b, sizes) if are_named_alike else ""
     colors = _known_colors(a, b, Path(data)) if are_named_alike and not unequal else {}
 
-    metrics: dict[str, Score] = {}
+    if not colors:
+        _require_no_pairs(metric_set, Path(data), split)
+    fewest = min(len(a.files), len(b.files))
+    metric_set.require_count(fewest, f"{data}: {split}")
+
+    result: dict[str, Any] = {"model": str(model), "data": str(data), "split": split}
+    result |= {"pictures": len(a.files) + len(b.files), "metrics": {}, "real": {}, "protocol": {}}
     baselines: dict[str, dict[str, float]] = {}
+    notes = _notes(unequal, a)
     for source, target in ((a, b), (b, a)):
-        patches = PatchSampler(len(target.files), patch_count(len(source.files), len(target.files)))
-        for image in target.images("sampling"):
-            patches.add(target.tensor(target.for_patches(image))[None])
-        metrics |= _score_model(source, target, patches, bool(colors), on_image or (lambda _: None))
-        baselines |= _score_baselines(source, target, patches, colors)
-    notes = _notes(unequal, a, has_distance="sliced_wasserstein_a2b" in metrics)
-    if min(len(a.files), len(b.files)) < FEWEST_FOR_INTERVAL:
-        notes.append(NO_INTERVAL)
-    count = len(a.files) + len(b.files)
-    result = {"model": str(model), "data": str(data), "split": split, "pictures": count, "metrics": metrics}
+        counts = len(source.files), len(target.files)
+        targets = SetStatistics(metric_set, counts[1], patch_count(*counts))
+        real = RealAgainstReal(metric_set, *counts, split, _other_images(target, Path(data), split, counts[0]))
+        for path, image in zip(target.files, target.images("sampling"), strict=True):
+            values = target.tensor(target.for_patches(image))
+            metric_set.require_channels(values, str(path))
+            targets.add(values)
+            real.add(values)
+        direction = source.translator.direction
+        scores, outputs = _score_model(source, target, targets, bool(colors), on_image or (lambda _: None))
+        real_scores, real_notes = real.compare(targets)
+        result["metrics"] |= scores
+        result["real"] |= {f"{key}_{direction}": score for key, score in real_scores.items()}
+        images = _describe_changes(target)
+        result["protocol"][direction] = protocol(metric_set, outputs=outputs, targets=targets, real=real, images=images)
+        notes += real_notes
+        baselines |= _score_baselines(source, target, targets, colors)
+    if "swd" in metric_set and "sliced_wasserstein_a2b" not in result["metrics"]:
+        notes.append(NO_DISTANCE)
+    notes += notes_on_metrics(metric_set, fewest)
     return result | ({"baselines": baselines} if baselines else {}) | ({"notes": notes} if notes else {})
 
 
@@ -143,13 +173,13 @@ def _evenly(files: Files, limit: int | None) -> list[Path]:
 
 
 def _score_model(
-    source: Domain, target: Domain, patches: PatchSampler, are_pairs: bool, on_image: OnImage
-) -> dict[str, Score]:
-    """Score the translation of one domain to the other, and back."""
+    source: Domain, target: Domain, targets: SetStatistics, are_pairs: bool, on_image: OnImage
+) -> tuple[dict[str, Score], SetStatistics]:
+    """Score the translation of one domain to the other, and back; return the translations' statistics, too."""
     there, back = source.translator, target.translator
     count, direction = len(source.files), there.direction
-    cycle, identity, scores = [], [], PairedScores()
-    translated = PatchSampler(count, patches.num_patches)
+    cycle, identity, scores = [], [], PairedScores(targets.metrics)
+    translated = SetStatistics(targets.metrics, count, targets.num_patches)
     for index, image in enumerate(source.images("translating")):
         real, fake = source.tensor(image), there.translate_exactly(image)
         cycled = back.translate_exactly(to_array(fake, np.float32, back.preprocessing.source_range))
@@ -157,11 +187,11 @@ def _score_model(
         if len(real) == len(fake):
             identity.append(l1(back.translate_exactly(image)[None], real[None]).item())
         # Images that are scaled are translated again: scaling a translation back and forth would blur it.
-        sample = there.translate_exactly(source.for_patches(image)) if source.as_trained else fake
-        translated.add(sample[None])
+        translated.add(there.translate_exactly(source.for_patches(image)) if source.as_trained else fake)
         columns = [("source", real), ("translated", fake), ("cycled back", cycled)]
         if are_pairs:
             truth = target.tensor(target.read(target.files[index]))
+            targets.metrics.require_image(truth, str(target.files[index]))
             scores.add(fake, truth)
             columns.append(("truth", truth))
         on_image(EvaluatedImage(index, count, columns))
@@ -169,8 +199,8 @@ def _score_model(
     metrics = {f"cycle_l1_{source.name}": mean_and_interval(cycle)}
     if identity:
         metrics[f"identity_l1_{source.name}"] = mean_and_interval(identity)
-    metrics |= patch_score(f"sliced_wasserstein_{direction}", translated, patches)
-    return metrics | ({f"{name}_{direction}": score for name, score in scores.summary().items()} if are_pairs else {})
+    found = compare_sets(translated, targets, are_pairs=are_pairs) | (scores.summary() if are_pairs else {})
+    return metrics | {f"{key}_{direction}": score for key, score in found.items()}, translated
 
 
 def _known_colors(a: Domain, b: Domain, data: Path) -> dict[str, dict[str, DomainColors]]:
@@ -192,7 +222,7 @@ def _measure(domain: Domain) -> DomainColors:
 
 
 def _score_baselines(
-    source: Domain, target: Domain, patches: PatchSampler, colors: Mapping[str, Mapping[str, DomainColors]]
+    source: Domain, target: Domain, targets: SetStatistics, colors: Mapping[str, Mapping[str, DomainColors]]
 ) -> dict[str, dict[str, float]]:
     """Score what needs no learning: one flat color, the source itself, the source with matched colors."""
     baselines: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -203,21 +233,24 @@ def _score_baselines(
             matched = partial(match_colors, source=known[source.name], target=known[target.name])
             baselines[f"colors matched {where}"] = matched
     return {
-        f"{name} {source.translator.direction}": _score_baseline(predict, source, target, patches)
+        f"{name} {source.translator.direction}": _score_baseline(predict, source, target, targets)
         for name, predict in baselines.items()
     }
 
 
 def _score_baseline(
-    predict: Callable[[Tensor], Tensor], source: Domain, target: Domain, patches: PatchSampler
+    predict: Callable[[Tensor], Tensor], source: Domain, target: Domain, targets: SetStatistics
 ) -> dict[str, float]:
-    distances, predicted = [], PatchSampler(len(source.files), patches.num_patches)
+    """Return the scores that need no network: ten baselines would cost as much as the model ten times."""
+    metrics = targets.metrics.without_networks()
+    distances = []
+    predicted = SetStatistics(metrics, len(source.files), targets.num_patches)
     for image, path in zip(source.images("scoring baselines on"), target.files, strict=True):
         truth = target.tensor(target.read(path))
         distances.append(l1(predict(source.tensor(image))[None], truth[None]).item())
-        predicted.add(predict(source.tensor(source.for_patches(image)))[None])
-    distance = patch_score("sliced_wasserstein", predicted, patches)
-    return {"l1": float(np.mean(distances)), **{name: score["mean"] for name, score in distance.items()}}
+        predicted.add(predict(source.tensor(source.for_patches(image))))
+    scores = compare_sets(predicted, targets, are_pairs=True)
+    return {"l1": float(np.mean(distances)), **{key: score["mean"] for key, score in scores.items()}}
 
 
 def _unequal_pair(a: Domain, b: Domain, sizes: Mapping[str, list[tuple[int, ...]]]) -> str:
@@ -228,19 +261,45 @@ def _unequal_pair(a: Domain, b: Domain, sizes: Mapping[str, list[tuple[int, ...]
     return ""
 
 
-def _notes(unequal: str, domain: Domain, *, has_distance: bool) -> list[str]:
+def _require_no_pairs(metrics: MetricSet, data: Path, split: str) -> None:
+    """Check that nobody asks for a metric of pairs where there are none, beyond the default ones.
+
+    Raises:
+        UserError: They do.
+    """
+    if asked := [name for name in PAIRED if name in metrics and name not in DEFAULT]:
+        raise UserError(
+            f"--metrics {','.join(asked)}: compares an image with its own target, and {data}/{split} has no pairs of "
+            'one size (docs/cyclegan.md explains "pairs" in dataset.json). Leave it out.'
+        )
+
+
+def _other_images(target: Domain, data: Path, split: str, count: int) -> RealImages | None:
+    """Return images of a domain from another split, at least ``count``; None where there is none."""
+
+    def images_of(split: str) -> RealImages:
+        files = find_domains(data, split)["ab".index(target.name)]
+        return RealImages(split, len(files), lambda i: target.tensor(target.for_patches(target.read(files[i]))))
+
+    return other_split(split, splits(data), count, images_of)
+
+
+def _describe_changes(domain: Domain) -> str:
+    """Describe how images are changed before the metrics of sets see them."""
+    if not domain.as_trained:
+        return "as in the dataset"
+    size = domain.translator.preprocessing.image_size
+    return f"{'scaled' if domain.translator.resizes else 'center crop'}, {size} pixels a side"
+
+
+def _notes(unequal: str, domain: Domain) -> list[str]:
     """Explain which scores are left out, or are those of changed images."""
     notes = []
     if unequal:
         notes.append(f"Nothing is compared with the truth: {unequal}. The images of a pair must be of one size.")
-    if not has_distance:
+    if domain.as_trained:
         notes.append(
-            f"No sliced Wasserstein distance: there are images of less than {PATCH_SIZE} pixels, or of several sizes "
-            "and smaller than those of the training."
-        )
-    elif domain.as_trained:
-        notes.append(
-            "The images differ in size: the sliced Wasserstein distance is that of images as the training saw "
-            f"them, {domain.translator.preprocessing.image_size} pixels a side."
+            "The images differ in size: metrics of sets, such as the sliced Wasserstein distance, are those of images "
+            f"as the training saw them, {domain.translator.preprocessing.image_size} pixels a side."
         )
     return notes

@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ganvas.evaluation.names import DEFAULT, metric_options
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -114,6 +116,10 @@ def evaluate(
     data: str | PathLike[str],
     *,
     split: Literal["train", "val", "test"] = "test",
+    metrics: str | Sequence[str] = DEFAULT,
+    feature_weights: str | PathLike[str] | None = None,
+    lpips_weights: str | PathLike[str] | None = None,
+    kid_subset_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     generator: nn.Module | None = None,
 ) -> dict[str, Any]:
@@ -123,6 +129,11 @@ def evaluate(
         model: A run, a checkpoint or a model folder.
         data: The dataset's folder.
         split: Which of its splits.
+        metrics: Names of metrics, as ``["l1", "fid"]`` or ``"l1,fid"``.
+        feature_weights: TorchScript network for FID and KID instead of Inception v3. TorchScript can run code: name
+            only files that you trust.
+        lpips_weights: TorchScript network for LPIPS instead of AlexNet; the same holds.
+        kid_subset_size: Images in each of KID's subsets; by default 1000, or all if there are fewer.
         device: Where to compute.
         generator: For a model that was trained with your own generator: an instance of its class.
 
@@ -130,7 +141,8 @@ def evaluate(
         What ``pix2pix evaluate --json`` prints.
 
     Raises:
-        ganvas.UserError: There is no model or no data, or an image cannot be read.
+        ganvas.UserError: There is no model or no data, an image cannot be read, a metric is unknown, or its network
+            cannot be loaded.
 
     Example:
         ```python
@@ -139,4 +151,7 @@ def evaluate(
     """
     from pix2pix.evaluation import evaluate as evaluate_model
 
-    return evaluate_model(Path(model), data=Path(data), split=split, device=device, generator=generator)
+    chosen = metric_options(
+        metrics, feature_weights=feature_weights, lpips_weights=lpips_weights, kid_subset_size=kid_subset_size
+    )
+    return evaluate_model(Path(model), data=Path(data), split=split, metrics=chosen, device=device, generator=generator)

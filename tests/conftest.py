@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import is_dataclass
 from functools import partial
 from itertools import pairwise
@@ -205,3 +206,43 @@ def killed_and_resumed(start_process):
 def wait_for_step(process):
     """Wait for the first step of a training, which comes after the imports; return whether there is one."""
     return any(line.startswith("step ") for line in process.stderr)
+
+
+class SmallFeatures(torch.nn.Module):
+    """A feature network of a test: [N, 3, H, W] uint8 to [N, 6]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(6, 3, 5, 5, generator=generator) / 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.dtype == torch.uint8
+        x = torch.nn.functional.conv2d(images.float() / 255, self.weight, stride=13)
+        return x.relu().mean(dim=(2, 3))
+
+
+class SmallDistance(torch.nn.Module):
+    """A distance of two images of a test: [N, 3, H, W] twice to [N, 1, 1, 1], as the lpips package returns it."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x - y).abs().amax(dim=(1, 2, 3), keepdim=True)
+
+
+def save_script(module, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch calls TorchScript deprecated
+        torch.jit.script(module).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def feature_file(tmp_path_factory):
+    """A TorchScript file of a feature network with 6 dimensions."""
+    return save_script(SmallFeatures(), tmp_path_factory.mktemp("networks") / "features.pt")
+
+
+@pytest.fixture(scope="session")
+def distance_file(tmp_path_factory):
+    """A TorchScript file of a network that returns the largest difference of two images."""
+    return save_script(SmallDistance(), tmp_path_factory.mktemp("networks") / "distance.pt")

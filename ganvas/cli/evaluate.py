@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ganvas.errors import UserError
+from ganvas.evaluation.names import DEFAULT, metric_options
 from ganvas.options import optional
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ class EvaluateOptions:
         model: A run, a checkpoint or a model folder.
         data: The dataset.
         split: Which of its splits.
+        metrics: Names with commas between them: l1, psnr, ssim, ms-ssim, lpips, swd, fid, kid, sharpness, spectrum
+            (docs/metrics.md). lpips, fid and kid download weights the first time.
+        feature_weights: Feature network for fid and kid instead of Inception v3: a TorchScript file, uint8 images
+            [N, 3, 299, 299] to [N, D]. TorchScript can run code: name only files that you trust.
+        lpips_weights: Network for lpips instead of AlexNet: a TorchScript file of two images in [-1, 1]; see above.
+        kid_subset_size: Images in each of kid's subsets; by default 1000, or all if there are fewer.
         sheet: Write a contact sheet of sources, translations and targets to this PNG.
         device: Where to compute.
         json: Print one JSON object on standard output and nothing else there.
@@ -33,6 +40,10 @@ class EvaluateOptions:
     model: tyro.conf.Positional[Path]
     data: Path
     split: Literal["train", "val", "test"] = "test"
+    metrics: str = ",".join(DEFAULT)
+    feature_weights: Annotated[Path | None, optional("FILE")] = None
+    lpips_weights: Annotated[Path | None, optional("FILE")] = None
+    kid_subset_size: Annotated[int | None, optional("INT")] = None
     sheet: Annotated[Path | None, optional("PNG")] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     json: bool = False
@@ -58,13 +69,26 @@ def run_evaluate(
     from ganvas.files import require_writable
     from ganvas.log import logger
 
+    metrics = metric_options(
+        options.metrics,
+        feature_weights=options.feature_weights,
+        lpips_weights=options.lpips_weights,
+        kid_subset_size=options.kid_subset_size,
+    )
     if options.sheet is not None:
         require_image_suffix(options.sheet)
         require_writable(options.sheet)
     if out is not None:
         require_output_folder(out)
     images = _Images(0 if options.sheet is None else sheet_rows, out)
-    result = evaluate(options.model, data=options.data, split=options.split, device=options.device, on_image=images.add)
+    result = evaluate(
+        options.model,
+        data=options.data,
+        split=options.split,
+        metrics=metrics,
+        device=options.device,
+        on_image=images.add,
+    )
     if notes := result.get("notes"):
         logger.info("\n".join(notes))
     if options.json:
@@ -130,12 +154,14 @@ def _print_scores(result: Mapping[str, Any], data: Path) -> None:
     a, b = domain_names(dataset_info(data))
     title = f"{result['pictures']} images of {result['split']}; a is {a}, b is {b}"
     table = Table("metric", title=title, title_justify="left")
-    columns = {"model": result["metrics"], "median colors": result.get("baseline")}
+    columns = {"model": result["metrics"], "median colors": result.get("baseline"), "real images": result.get("real")}
     columns = {name: scores for name, scores in columns.items() if scores}
     for name in columns:
         table.add_column(name, justify="right")
     for metric in result["metrics"]:
-        table.add_row(metric, *(format_score(scores[metric]) for scores in columns.values()))
+        table.add_row(
+            metric, *(format_score(scores[metric]) if metric in scores else "" for scores in columns.values())
+        )
     console = Console(markup=False)
     console.print(table)
     for name, scores in result.get("baselines", {}).items():

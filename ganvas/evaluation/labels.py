@@ -23,5 +23,11 @@ PAIRED_LABELS = {
     "l1": MetricLabel("L1", "lower"),
     "psnr": MetricLabel("PSNR, dB", "higher", 2),
     "ssim": MetricLabel("SSIM", "higher"),
+    "ms_ssim": MetricLabel("MS-SSIM", "higher"),
+    "lpips": MetricLabel("LPIPS", "lower"),
     "sliced_wasserstein": MetricLabel("Sliced Wasserstein distance", "lower"),
+    "fid": MetricLabel("FID", "lower", 2),
+    "kid": MetricLabel("KID", "lower", 5),
+    "sharpness": MetricLabel("Sharpness, 1 as the truth", "", 3),
+    "spectrum": MetricLabel("Energy of the finest two octaves, 1 as the truth", "", 3),
 }

@@ -18,6 +18,7 @@ from ganvas.nn.layers import reflect_pad
 DATA_RANGE = 2.0  # of images in [-1, 1]
 PSNR_LIMIT = 100.0  # dB
 SSIM_WINDOW = 11  # pixels: the support of a Gaussian of 1.5 pixels (Wang et al. 2004, Sec. III-C)
+MS_SSIM_SMALLEST = 176  # pixels a side: the fifth scale has 11, a window
 PATCH_SIZE = 7  # pixels (Karras et al. 2018, Sec. 5)
 PATCHES_PER_IMAGE = 128  # at each level (ibid.)
 MAX_PATCHES = 2**17  # at each level, our choice: 1024 images of 128 patches; 77 MB of RGB
@@ -99,7 +100,34 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
     return similarity
 
 
-PAIRED_METRICS = {"l1": l1, "psnr": psnr, "ssim": ssim}
+def ms_ssim(output: Tensor, target: Tensor) -> Tensor:
+    """Compute the multi-scale structural similarity of each image, over five scales that are halved by averaging.
+
+    Window, constants and range as in `ssim`. The contrast terms leave out a border of half a window; the last scale's
+    similarity, which includes the luminance, mirrors it. Means over pixels and channels below 0 count as 0.
+
+    Args:
+        output: Generated images, [N, C, H, W] in [-1, 1], both sides of 176 pixels or more.
+        target: True images, the same shape and range.
+
+    Returns:
+        [N] float32 in [0, 1]; 1 for equal images.
+
+    Raises:
+        ValueError: The shapes differ or are not four-dimensional, or images are too small.
+
+    Reference: Wang et al. 2003, Sec. 3 (exponents: Sec. 4.2).
+    """
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    output, target = _check_pairs(output, target)
+    if min(output.shape[-2:]) < MS_SSIM_SMALLEST:
+        raise ValueError(f"images are {tuple(output.shape)}; both sides must have {MS_SSIM_SMALLEST} pixels or more")
+    x, y = ((image + 1) / 2 for image in (output, target))
+    return multiscale_structural_similarity_index_measure(x, y, data_range=1.0, reduction="none")
+
+
+PAIRED_METRICS = {"l1": l1, "psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim}
 
 
 class PatchSampler:
@@ -311,16 +339,27 @@ def bootstrap_interval(values: np.ndarray, *, level: float = 0.95, resamples: in
         raise ValueError(f"values have shape {values.shape}; expected [N], N at least 2, all of them finite")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; allowed are values between 0 and 1")
+    means = resampled_means(values, resamples, seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def resampled_means(values: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
+    """Compute the means of sets that are drawn with replacement, [resamples].
+
+    Args:
+        values: [N] one value per image.
+        resamples: Sets to draw.
+        seed: Seed of the drawing. For arrays of one length, one seed draws the same images.
+    """
     rng = np.random.default_rng(seed)
     rows = max(1, _VALUES_AT_A_TIME // values.size)
-    means = np.concatenate(
+    return np.concatenate(
         [
             values[rng.integers(values.size, size=(min(rows, resamples - done), values.size))].mean(axis=1)
             for done in range(0, resamples, rows)
         ]
-    )  # [resamples]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    )
 
 
 def _check_pairs(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

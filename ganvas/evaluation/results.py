@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ganvas.evaluation.metrics import PAIRED_METRICS, PatchSampler, bootstrap_interval, patch_distance
+from ganvas.evaluation.metric_set import FEWEST_FOR_FID, MetricSet
+from ganvas.evaluation.metrics import bootstrap_interval
+from ganvas.evaluation.real import RealAgainstReal
+from ganvas.evaluation.set_statistics import FEWEST_FOR_INTERVAL, Score, SetStatistics, compare_sets
 from ganvas.json_files import write_json
 
 EVALUATION = "evaluation.json"
-FEWEST_FOR_INTERVAL = 2  # images
 NO_INTERVAL = "No 95% intervals: one image says nothing about the spread."
-
-Score = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,82 @@ OnImage = Callable[[EvaluatedImage], None]
 
 
 class PairedScores:
-    """L1, PSNR and SSIM of images, added one by one with their targets; only numbers are kept.
+    """Scores of images, added one by one with their targets; only numbers are kept.
+
+    Args:
+        metrics: The metrics; those of sets are left out.
 
     Attributes:
-        values: One value per image, by metric.
+        values: One value per image, by the metric's key.
     """
 
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = {name: [] for name in PAIRED_METRICS}
+    def __init__(self, metrics: MetricSet) -> None:
+        self._metrics = metrics.of_pairs
+        self.values: dict[str, list[float]] = {key: [] for key in self._metrics}
 
     def add(self, output: Tensor, target: Tensor) -> None:
         """Score an image [C, H, W] in [-1, 1] against its target of the same shape."""
-        for name, metric in PAIRED_METRICS.items():
-            self.values[name].append(metric(output[None], target[None]).item())
+        for key, metric in self._metrics.items():
+            self.values[key].append(metric(output[None], target[None]).item())
 
     def summary(self) -> dict[str, Score]:
         """Return mean and interval by metric."""
-        return {name: mean_and_interval(values) for name, values in self.values.items()}
+        return {key: mean_and_interval(values) for key, values in self.values.items()}
 
 
-def patch_score(name: str, output: PatchSampler, target: PatchSampler) -> dict[str, Score]:
-    """Return the sliced Wasserstein distance under a name; nothing where the images do not allow it."""
-    distance = patch_distance(output, target)
-    return {} if distance is None else {name: {"mean": distance.mean}}
+class PredictorScores:
+    """All scores of one predictor of paired images, collected image by image.
+
+    Args:
+        metrics: The metrics.
+        count: Pairs in the set.
+        num_patches: As in `SetStatistics`.
+    """
+
+    def __init__(self, metrics: MetricSet, count: int, num_patches: int) -> None:
+        self.paired = PairedScores(metrics)
+        self._outputs = SetStatistics(metrics, count, num_patches)
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Score an image [C, H, W] in [-1, 1] against its target of the same shape."""
+        self.paired.add(output, target)
+        self._outputs.add(output)
+
+    def summary(self, targets: SetStatistics) -> dict[str, Score]:
+        """Return the scores by key, given the targets' statistics, once all pairs have been added."""
+        return self.paired.summary() | compare_sets(self._outputs, targets, are_pairs=True)
+
+
+def notes_on_metrics(metrics: MetricSet, count: int) -> list[str]:
+    """Return what to say of metrics of few images.
+
+    Args:
+        metrics: The metrics.
+        count: Images of the smaller set.
+    """
+    notes = []
+    if "fid" in metrics and count < FEWEST_FOR_FID:
+        notes.append(
+            f"FID of {count:,} images: below {FEWEST_FOR_FID:,} it is too large, by an amount that depends on their "
+            "number. Compare it only with an FID of as many images, such as that of real against real images."
+        )
+    return notes + ([NO_INTERVAL] if count < FEWEST_FOR_INTERVAL else [])
+
+
+def protocol(
+    metrics: MetricSet, *, outputs: SetStatistics, targets: SetStatistics, real: RealAgainstReal, images: str
+) -> dict[str, Any]:
+    """Return how the metrics were computed: figures of different protocols cannot be compared.
+
+    Args:
+        metrics: The metrics.
+        outputs: Statistics of the generated images.
+        targets: Of the true images.
+        real: What real images were compared.
+        images: How the compared images were resized or cropped.
+    """
+    common = {"images": images, "size": targets.size, "range": "-1 to 1", "n": outputs.count, "n_real": targets.count}
+    return common | {"real": real.sets} | metrics.protocol(outputs.count, targets.count)
 
 
 def mean_and_interval(values: Sequence[float] | np.ndarray) -> Score:
@@ -79,9 +133,10 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> Score:
 
 
 def format_score(score: Mapping[str, float]) -> str:
-    """Format a mean, and its interval if there is one, for a table."""
+    """Format a mean for a table, with its interval or the number of images that it depends on."""
     interval = f" [{score['low']:.4f}, {score['high']:.4f}]" if "low" in score else ""
-    return f"{score['mean']:.4f}{interval}"
+    count = f" (n = {score['n']:,})" if "n" in score else ""
+    return f"{score['mean']:.4f}{interval}{count}"
 
 
 def keep_with_run(model: Path, result: Mapping[str, object]) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.linalg import sqrtm
 
 import ganvas
+import pix2pix as pix2pix_package
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
@@ -201,6 +203,100 @@ def test_evaluate_equals_an_independent_computation(pix2pix, trained, pairs, tmp
     assert json.loads((trained / "evaluation.json").read_text()) == result
 
 
+def independent_detail(images):
+    """Mean length of the gradient, and energy above 1/8 cycle a pixel, of [H, W, 3] images in [-1, 1]."""
+    gradients, energies = [], []
+    for image in images:
+        y, x = image[1:, :-1] - image[:-1, :-1], image[:-1, 1:] - image[:-1, :-1]
+        gradients.append(np.hypot(x, y).mean())
+        window = np.outer(np.hanning(image.shape[0]), np.hanning(image.shape[1]))[:, :, None]
+        spectrum = np.abs(np.fft.fft2((image - image.mean(axis=(0, 1))) * window, axes=(0, 1))) ** 2
+        rows, columns = (np.fft.fftfreq(side) for side in image.shape[:2])
+        energies.append(spectrum[np.hypot(rows[:, None], columns) > 1 / 8].sum())
+    return np.mean(gradients), np.mean(energies)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:FutureWarning")
+def test_evaluate_by_names(pix2pix, trained, pairs, feature_file, distance_file):
+    names = ["l1", "lpips", "fid", "kid", "swd", "sharpness", "spectrum"]
+    networks = ["--feature-weights", feature_file, "--lpips-weights", distance_file]
+    code, out, err = pix2pix("evaluate", trained, "--data", pairs, "--json", "--metrics", ",".join(names), *networks)
+    assert code == 0, err
+    result = json.loads(out)
+    found = result["metrics"]
+    assert set(found) == {"sliced_wasserstein" if name == "swd" else name for name in names}
+    model = ganvas.load(trained)
+    both = [pixels(pairs / "test" / f"{i}.png") for i in range(3)]
+    outputs = [2 * model.translate(image[:, :32].astype(np.float32) / 255) - 1 for image in both]
+    targets = [image[:, 32:] / 127.5 - 1 for image in both]
+
+    largest = [np.abs(x - y).max() for x, y in zip(outputs, targets, strict=True)]
+    assert found["lpips"]["mean"] == pytest.approx(np.mean(largest), rel=1e-4)
+    assert [row["lpips"] for row in result["per_picture"]] == pytest.approx(largest, rel=1e-4)
+    detail = np.divide(independent_detail(outputs), independent_detail(targets))
+    assert [found["sharpness"]["mean"], found["spectrum"]["mean"]] == pytest.approx(detail, rel=1e-3)
+    assert found["sharpness"]["low"] <= found["sharpness"]["mean"] <= found["sharpness"]["high"]
+
+    network, features = torch.jit.load(feature_file), []
+    for images in (outputs, targets):
+        eight_bits = [Image.fromarray(np.rint((image + 1) * 127.5).astype(np.uint8)) for image in images]
+        resized = [np.array(image.resize((299, 299), Image.Resampling.BICUBIC)) for image in eight_bits]
+        features.append(network(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)).detach().double().numpy())
+    x, y = features  # [3, 6] each
+    gap = x.mean(axis=0) - y.mean(axis=0)
+    root = sqrtm(np.cov(x, rowvar=False) @ np.cov(y, rowvar=False)).real
+    expected = gap @ gap + x.var(axis=0, ddof=1).sum() + y.var(axis=0, ddof=1).sum() - 2 * np.trace(root)
+    assert found["fid"]["mean"] == pytest.approx(expected, rel=1e-3)
+    assert found["fid"]["n"] == found["kid"]["n"] == found["kid"]["subset_size"] == 3
+    assert set(result["real"]) == {"sliced_wasserstein", "fid", "kid", "sharpness", "spectrum"}
+    assert result["protocol"]["real"] == "3 images of train against 3 of test"
+    assert result["protocol"]["features"]["sha256"] == sha256(feature_file)
+    assert result["protocol"]["lpips"]["sha256"] == sha256(distance_file)
+    assert (result["protocol"]["size"], result["protocol"]["n"]) == ("32x32", 3)
+    assert "FID of 3 images" in result["notes"][0]
+    assert evaluate(trained, data=pairs)["protocol"].keys() == {"images", "size", "range", "n", "n_real", "real"}
+
+
+def test_real_images_are_scored_like_a_model(pix2pix, trained, own_pairs, tmp_path):
+    """A split against its own images in another split is as near as can be."""
+    for path in (own_pairs / "train").iterdir():
+        path.unlink()
+    for path in (own_pairs / "test").iterdir():
+        shutil.copy(path, own_pairs / "train" / path.name)
+    code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
+    assert code == 0, err
+    real = json.loads(out)["real"]
+    assert real["sliced_wasserstein"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert real["sharpness"]["mean"] == real["spectrum"]["mean"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metrics", "l1,ssmi"], "--metrics: there is no metric 'ssmi'. Did you mean ssim?"),
+        (["--metrics", "ms-ssim"], "0.png: is 32x32 pixels; ms-ssim needs 176 pixels a side. Leave ms-ssim out."),
+        (["--feature-weights", "net.pt"], "--feature-weights net.pt: none of --metrics l1,psnr"),
+        (["--metrics", "kid", "--kid-subset-size", "4"], "--kid-subset-size 4: PAIRS: test has only 3 images"),
+        (["--metrics", "fid", "--feature-weights", "none.pt"], "--feature-weights none.pt: there is no such file"),
+    ],
+)
+def test_bad_metrics_are_refused(pix2pix, trained, pairs, feature_file, options, message):
+    if "--kid-subset-size" in options:
+        options = [*options, "--feature-weights", feature_file]
+    code, out, err = pix2pix("evaluate", trained, "--data", pairs, *options)
+    assert code == 2
+    assert message.replace("PAIRS", str(pairs)) in err
+    assert out == ""
+    assert err.strip().startswith("pix2pix: error:")
+    assert "\n" not in err.strip()
+
+
+def test_python_takes_names_and_refuses_a_typo(trained, pairs):
+    assert set(pix2pix_package.evaluate(trained, pairs, metrics=["psnr"])["metrics"]) == {"psnr"}
+    with pytest.raises(ganvas.UserError, match="Did you mean psnr"):
+        pix2pix_package.evaluate(trained, pairs, metrics="pnsr")
+
+
 def test_memory_does_not_grow_with_the_number_of_images(trained, own_pairs, monkeypatch):
     for number in range(10):
         shutil.copy(own_pairs / "test" / "0.png", own_pairs / "test" / f"copy-{number}.png")
@@ -301,8 +397,8 @@ def test_one_image_has_no_interval(pix2pix, trained, own_pairs, legend):
     result = json.loads(out)
     scores = [*result["metrics"].values(), *result.get("baseline", {}).values()]
     scores += [result["l1_minus_baseline"]] if legend else []
-    assert len(scores) == (9 if legend else 4)
-    assert {tuple(score) for score in scores} == {("mean",)}
+    assert len(scores) == (13 if legend else 6)
+    assert all("mean" in score and not {"low", "high"} & set(score) for score in scores)
     assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
     code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs)
     assert "[" not in out

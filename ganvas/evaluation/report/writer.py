@@ -46,6 +46,7 @@ CHARTS = (
     ("Validation: PSNR, dB", r"val_psnr\w*"),
     ("Validation: SSIM", r"val_ssim\w*"),
     ("Validation: sliced Wasserstein distance", r"val_swd\w*"),
+    ("Validation: detail of the truth", r"val_(sharpness|spectrum)\w*"),
     ("Learning rate", r"lr"),
     ("Images per second", r"images_per_second"),
 )
@@ -74,6 +75,7 @@ class Evaluation:
     metrics: dict[str, Score]
     baseline: dict[str, Score] | None = None
     ceiling: dict[str, Score] | None = None
+    real: dict[str, Score] = field(default_factory=dict)
     l1_minus_baseline: Score | None = None
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)  # "NAME a2b": metrics without direction
     notes: list[str] = field(default_factory=list)
@@ -242,11 +244,15 @@ def _evaluation(path: Path, labels: Mapping[str, MetricLabel]) -> dict[str, Any]
     if found.ceiling:
         columns["real test images"] = found.ceiling
         introduction = f"{found.pictures:,} drawn images beside the real test images of {found.data}."
+    marked = 0 if found.ceiling else len(columns)
+    if found.real:
+        columns["real against real"] = found.real
+        notes.append("Real against real: the metrics of sets between real images, as a perfect model would have them.")
     return {
         "introduction": introduction,
         "columns": ["metric", *columns],
         "rows": [
-            _row(_label(name, labels), [scores.get(name) for scores in columns.values()], mark_best=not found.ceiling)
+            _row(_label(name, labels), [scores.get(name) for scores in columns.values()], marked)
             for name in found.metrics
         ],
         "notes": notes + found.notes,
@@ -255,13 +261,16 @@ def _evaluation(path: Path, labels: Mapping[str, MetricLabel]) -> dict[str, Any]
     }
 
 
-def _row(label: MetricLabel, scores: Sequence[Score | None], *, mark_best: bool) -> dict[str, Any]:
-    """Return one metric's cells; the best score is marked."""
-    means = {score.mean for score in scores if score is not None}
+def _row(label: MetricLabel, scores: Sequence[Score | None], marked: int) -> dict[str, Any]:
+    """Return one metric's cells; of the first ``marked``, the best score is marked."""
+    means = {score.mean for score in scores[:marked] if score is not None}
     best = None
-    if mark_best and label.better and len(means) > 1:
+    if label.better and len(means) > 1:
         best = min(means) if label.better == "lower" else max(means)
-    cells = [score and _cell(score, label.decimals) | {"is_best": score.mean == best} for score in scores]
+    cells = [
+        score and _cell(score, label.decimals) | {"is_best": i < marked and score.mean == best}
+        for i, score in enumerate(scores)
+    ]
     return {"label": label.text, "better": label.better, "cells": cells}
 
 

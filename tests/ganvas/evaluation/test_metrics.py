@@ -17,6 +17,7 @@ from ganvas.evaluation.metrics import (
     PatchSampler,
     bootstrap_interval,
     l1,
+    ms_ssim,
     patch_count,
     patch_distance,
     psnr,
@@ -90,16 +91,53 @@ def test_ssim_of_single_pixels_is_the_luminance_term():
     assert ssim(output, target).item() == pytest.approx((2 * 0.75 * 0.625 + c1) / (0.75**2 + 0.625**2 + c1), abs=1e-4)
 
 
+def reference_ms_ssim(output: np.ndarray, target: np.ndarray) -> float:
+    """MS-SSIM of [C, H, W] in [-1, 1] by its formula (Wang et al. 2003, Eq. 7), with SciPy's Gaussian filter."""
+    x, y = ((image.astype(np.float64) + 1) / 2 for image in (output, target))
+    c1, c2, factors = 0.01**2, 0.03**2, []
+
+    def mean(image):
+        return gaussian_filter(image, sigma=(0, 1.5, 1.5), mode="mirror", truncate=3.5)
+
+    for scale, exponent in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        mx, my = mean(x), mean(y)
+        vx, vy, covariance = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+        contrast = (2 * covariance + c2) / (vx + vy + c2)
+        luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
+        term = luminance * contrast if scale == 4 else contrast[:, 5:-5, 5:-5]
+        factors.append(max(term.mean(), 0.0) ** exponent)
+        C, H, W = x.shape
+        halves = (image[:, : H // 2 * 2, : W // 2 * 2].reshape(C, H // 2, 2, W // 2, 2) for image in (x, y))
+        x, y = (image.mean(axis=(2, 4)) for image in halves)
+    return float(np.prod(factors))
+
+
+@pytest.mark.parametrize("size", [(176, 176), (181, 215)])
+def test_ms_ssim_equals_its_formula(size):
+    target = blurred(random_images(2, 3, *size), 2.0) * 3
+    output = 0.9 * target + 0.2 * random_images(2, 3, *size, seed=1)
+    expected = [reference_ms_ssim(*pair) for pair in zip(output.numpy(), target.numpy(), strict=True)]
+    assert 0.5 < min(expected) < max(expected) < 0.99
+    np.testing.assert_allclose(ms_ssim(output, target), expected, atol=1e-5)
+
+
+def test_ms_ssim_of_equal_images_is_one_and_small_images_are_refused():
+    images = random_images(1, 1, 176, 176)
+    assert ms_ssim(images, images).item() == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match="both sides must have 176 pixels or more"):
+        ms_ssim(images[..., :175], images[..., :175])
+
+
 @pytest.mark.parametrize("metric", PAIRED_METRICS.values())
 def test_a_image_scores_alike_alone_and_among_others(metric):
-    output, target = random_images(4, 3, 16, 16), random_images(4, 3, 16, 16, seed=1)
+    output, target = random_images(4, 3, 176, 176), random_images(4, 3, 176, 176, seed=1)
     alone = [metric(output[i : i + 1], target[i : i + 1]).item() for i in range(4)]
     np.testing.assert_allclose(metric(output, target), alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("metric", PAIRED_METRICS.values())
 def test_half_precision_is_compared_in_full(metric):
-    output, target = random_images(1, 1, 16, 16).bfloat16(), random_images(1, 1, 16, 16, seed=1).bfloat16()
+    output, target = (random_images(1, 1, 176, 176, seed=seed).bfloat16() for seed in (0, 1))
     scores = metric(output, target)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, metric(output.float(), target.float()))

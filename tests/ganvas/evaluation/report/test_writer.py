@@ -150,6 +150,15 @@ def test_metrics_of_two_directions_stand_beside_their_baselines(make_run):
     assert '<p class="soft">Sizes.</p>' in html
 
 
+def test_real_against_real_stands_beside_and_is_never_best(make_run):
+    run = make_run()
+    edit_evaluation(run, real={"sliced_wasserstein": {"mean": 0.01, "n": 40}})
+    rows = scores(written(run))
+    assert rows[0] == ["metric", "model", "trivial baseline", "real against real"]
+    assert rows[-1][1:] == ["0.1911*", "0.6022", "0.0100"]
+    assert rows[1][-1] == "–"
+
+
 def test_a_ceiling_stands_beside_and_nothing_is_best(make_run):
     run = make_run()
     metrics = {"recall": {"mean": 0.7}, "unknown": {"mean": 1}}
