@@ -18,6 +18,11 @@ class ImagePool:
         device: Of the images.
 
     Reference: Zhu et al. 2017, Sec. 4 (50 images).
+
+    Example:
+        >>> pool = ImagePool(50, (3, 8, 8))
+        >>> pool(torch.zeros(2, 3, 8, 8)).shape, pool.filled
+        (torch.Size([2, 3, 8, 8]), 2)
     """
 
     def __init__(self, size: int, shape: tuple[int, int, int], device: torch.device | str = "cpu") -> None:

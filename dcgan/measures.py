@@ -22,6 +22,10 @@ def label_entropy(labels: Tensor, num_classes: int) -> float:
 
     Raises:
         ValueError: There are no labels, or a label is out of range.
+
+    Example:
+        >>> label_entropy(torch.tensor([0, 1, 2, 3]), num_classes=10)
+        2.0
     """
     shares = _shares(labels, num_classes)
     drawn = shares[shares > 0]

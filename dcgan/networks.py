@@ -134,6 +134,12 @@ def build_networks(
 
     Raises:
         ValueError: The preset does not support these values.
+
+    Example:
+        >>> generator, discriminator = build_networks("dcgan-5x5")
+        >>> images = generator(torch.randn(4, 100))
+        >>> images.shape, discriminator(images).shape
+        (torch.Size([4, 1, 28, 28]), torch.Size([4]))
     """
     if extra_layers and preset != "dcgan-5x5":
         raise ValueError(f"only dcgan-5x5 takes extra_layers, got {extra_layers}")

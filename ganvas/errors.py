@@ -10,6 +10,14 @@ class UserError(Exception):
     The message names what is wrong, where (path or option, and the value found there) and what to do about it. The
     command line prints it and ends with exit code 2. A mistake in the use of the Python API is a ``ValueError`` or a
     ``TypeError`` instead.
+
+    Example:
+        >>> import ganvas
+        >>> try:
+        ...     ganvas.load("runs/mars")
+        ... except ganvas.UserError as error:
+        ...     print(error)
+        runs/mars: ...
     """
 
 

@@ -61,7 +61,7 @@ def test_the_list_of_commands_is_complete(module):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["pix2pix"], 2, "usage: pix2pix COMMAND"),
         (["pix2pix", "tranlsate", "x"], 2, "there is no command 'tranlsate'. Did you mean translate? There are: "),
@@ -69,10 +69,10 @@ def test_the_list_of_commands_is_complete(module):
     ],
 )
 @pytest.mark.slow
-def test_a_command_that_is_missing_or_wrong(arguments, code, said):
+def test_a_command_that_is_missing_or_wrong(arguments, code, message):
     result = run("-m", *arguments, capture_output=True)
     assert (result.returncode, result.stdout) == (code, "")
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_output_to_a_full_disk_is_one_message(arguments):
     with Path("/dev/full").open("w") as full:
         result = run("-m", *arguments, stdout=full, stderr=subprocess.PIPE, env=BUFFERED)
     assert result.returncode == 2
-    said = "error: the output: No space left on device. Make room or choose another place.\n"
-    assert result.stderr == f"{arguments[0]}: {said}"
+    message = "error: the output: No space left on device. Make room or choose another place.\n"
+    assert result.stderr == f"{arguments[0]}: {message}"
 
 
 @pytest.mark.parametrize(

@@ -152,10 +152,10 @@ def used(monkeypatch):
 @torch.no_grad()
 def outputs(module, network):
     """Run a network on fixed noise or images, in the modes that its layers are in."""
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     if module == "dcgan":
-        return network(torch.randn(3, 8, generator=chance), None)
-    return network(torch.rand(3, 3, 16, 16, generator=chance) * 2 - 1)
+        return network(torch.randn(3, 8, generator=rng), None)
+    return network(torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1)
 
 
 def check_used(run, form, used, directions=None):

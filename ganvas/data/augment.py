@@ -67,6 +67,12 @@ class Augmentation:
             where it is not 8-bit with 1 or 3 channels, and where it is drawn in the palette.
         jitter: Random rotation, zoom and shift; None for none.
         palette: Colors of classes; images drawn in them are not interpolated.
+
+    Example:
+        >>> import numpy as np
+        >>> crop = ImageTransform(Augmentation(load_size=None, crop_size=4, flip=False))
+        >>> crop(np.zeros((8, 8, 3), np.uint8), key=(0, 1, 2)).shape
+        (4, 4, 3)
     """
 
     load_size: int | None = 286

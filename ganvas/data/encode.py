@@ -50,6 +50,12 @@ def write_image(path: Path, image: np.ndarray, tags: Tags | None = None, alpha: 
 
     Raises:
         UserError: The file cannot be written, or the format does not support such an image.
+
+    Example:
+        >>> from ganvas.data.decode import read_image
+        >>> write_image(Path("gradient.png"), np.arange(256, dtype=np.uint8).reshape(16, 16, 1))
+        >>> read_image(Path("gradient.png"))[1, 0, 0]
+        np.uint8(16)
     """
     require_image_suffix(path)
     suffix = path.suffix.lower()

@@ -40,6 +40,13 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     Raises:
         UserError: As `find_pairs`.
+
+    Example:
+        >>> crop = Augmentation(load_size=36, crop_size=32)
+        >>> pairs = PairedDataset(Path("datasets/earth"), "train", augmentation=crop)
+        >>> sample = pairs[0, 1]  # in epoch 0, pair 1
+        >>> sample["source"].shape, sample["target"].shape
+        (torch.Size([3, 32, 32]), torch.Size([3, 32, 32]))
     """
 
     def __init__(

@@ -124,6 +124,12 @@ class Translator:
             ValueError: An array has no pixels, or another shape or dtype.
             UserError: An image has the wrong number of channels or values that `require_values` refuses, or its
                 translation does not fit into a PIL image.
+
+        Example:
+            >>> import ganvas
+            >>> import numpy as np
+            >>> ganvas.load("runs/earth").translate(np.zeros((20, 30, 3), np.uint16)).shape
+            (20, 30, 3)
         """
         if isinstance(image, np.ndarray) and image.ndim == 4:
             if not len(image):
@@ -256,6 +262,13 @@ class Translator:
         Raises:
             UserError: A folder is missing or empty, or one contains the other; some images failed (raised after all
                 others are done); or the disk is full (finished translations are kept).
+
+        Example:
+            >>> import ganvas
+            >>> for file in ganvas.load("runs/earth").translate_folder("maps", "terrain"):
+            ...     print(file.as_posix())
+            terrain/1.png
+            terrain/2.png
         """
         result = translate_jobs(self, self.find_jobs(Path(source), Path(target), overwrite=overwrite))
         result.raise_failures()
@@ -349,6 +362,13 @@ def load(
 
     Raises:
         UserError: The model is missing, damaged or of another kind, or does not have the direction.
+
+    Example:
+        >>> import ganvas
+        >>> from PIL import Image
+        >>> model = ganvas.load("runs/earth")
+        >>> model.translate(Image.new("RGB", (30, 20))).size
+        (30, 20)
     """
     config, generators = load_model(path, kinds, generator)
     with add_place_to_errors(path):

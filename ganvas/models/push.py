@@ -38,6 +38,12 @@ def push_to_hub(
 
     Raises:
         UserError: The model is missing, damaged or a checkpoint, it has no card, or the hub refuses it.
+
+    Example:
+        ```python
+        ganvas.push_to_hub("runs/earth", "someone/earth", license="mit")
+        ganvas.load("hub:someone/earth")
+        ```
     """
     path = Path(path)
     if is_checkpoint(path):

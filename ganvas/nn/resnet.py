@@ -29,6 +29,11 @@ class ResNetGenerator(nn.Module):
         upsampling: "transpose" (the paper's) or "resize" (no checkerboard artifacts).
 
     Reference: Zhu et al. 2017, Sec. 7.2.
+
+    Example:
+        >>> import torch
+        >>> ResNetGenerator(base_channels=8, num_blocks=2)(torch.zeros(1, 3, 64, 50)).shape
+        torch.Size([1, 3, 64, 50])
     """
 
     def __init__(

@@ -21,7 +21,14 @@ METHODS = ("on_train_start", "on_log", "on_images", "on_checkpoint", "on_train_e
 
 
 class StopTraining(Exception):
-    """Raised by a callback to end the training after the current step."""
+    """Raised by a callback to end the training after the current step.
+
+    Example:
+        >>> class StopAfter:
+        ...     def on_log(self, step, metrics):
+        ...         if step >= 1000:
+        ...             raise StopTraining
+    """
 
 
 class Callbacks:
@@ -136,6 +143,11 @@ class MLflowLogger:
 
     Args:
         options: Of ``mlflow.start_run``, such as run_name.
+
+    Example:
+        ```python
+        pix2pix.train("datasets/earth", out="run", callbacks=[MLflowLogger(run_name="earth")])
+        ```
     """
 
     def __init__(self, **options: Any) -> None:

@@ -19,7 +19,7 @@ def parsed(plan):
 
 
 @pytest.mark.slow
-def test_the_document_and_ours_have_three_seeds_each(tmp_path):
+def test_the_tutorial_and_ours_have_three_seeds_each(tmp_path):
     named = {plan.name: parsed(plan) for plan in plans(Options(tmp_path))}
     for name, steps in (("document", 20_000), ("ours", 12_500)):
         runs = [named[f"{name}-{seed}"] for seed in range(3)]
@@ -32,7 +32,7 @@ def test_the_document_and_ours_have_three_seeds_each(tmp_path):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 @pytest.mark.slow
-def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
+def test_each_ablation_changes_what_its_name_says(tmp_path, name):
     named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
     document, changed = named["document-0"], named[name]
     differing = {key for key in document if document[key] != changed[key]} - {"schedule.steps"}
@@ -51,7 +51,7 @@ def test_each_change_is_the_one_it_is_called_by(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_the_other_runs_have_their_controls(tmp_path):
+def test_other_runs_have_controls(tmp_path):
     named = {plan.name: flatten(to_json(parsed(plan))) for plan in plans(Options(tmp_path))}
     control, changed = named["mlp"], named["mlp-no-norm"]
     assert {key for key in control if control[key] != changed[key]} == {"model.norm"}

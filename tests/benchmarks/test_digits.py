@@ -30,7 +30,7 @@ def commands(monkeypatch, tmp_path):
     return given
 
 
-def test_a_preset_is_trained_on_as_many_pictures(commands, tmp_path):
+def test_each_preset_is_trained_on_the_same_number_of_images(commands, tmp_path):
     assert evaluate("mlp", Options(tmp_path))["minutes"] == 1.5
     assert [command[0] for command in commands] == ["train", "sample", "evaluate"]
     training = commands[0]
@@ -39,7 +39,7 @@ def test_a_preset_is_trained_on_as_many_pictures(commands, tmp_path):
     assert training[training.index("--steps") + 1] == str(STEPS)
 
 
-def test_what_was_stopped_goes_on(commands, tmp_path):
+def test_stopped_runs_are_resumed(commands, tmp_path):
     write_run(tmp_path / "mlp", 150)
     (tmp_path / "mlp" / "model").mkdir()
     (tmp_path / "mlp" / "config.json").write_text("{}")
@@ -48,7 +48,7 @@ def test_what_was_stopped_goes_on(commands, tmp_path):
     assert "--preset" not in commands[0]
 
 
-def test_what_is_finished_is_not_trained_again(commands, tmp_path):
+def test_finished_runs_are_not_trained_again(commands, tmp_path):
     write_run(tmp_path / "mlp", STEPS)
     evaluate("mlp", Options(tmp_path))
     assert [command[0] for command in commands] == ["sample", "evaluate"]

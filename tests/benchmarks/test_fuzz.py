@@ -104,12 +104,12 @@ def tried():
 
 
 @pytest.mark.slow
-def test_each_kind_of_fault_is_found_and_told_apart(tried):
+def test_each_kind_of_fault_is_reported_as_such(tried):
     assert tried["kinds"] == {kind: [kind, True] for kind in tried["kinds"]}
 
 
 @pytest.mark.slow
-def test_what_is_valid_is_read_or_refused_with_a_message(tried):
+def test_valid_files_are_read_or_refused_with_a_message(tried):
     assert len(tried["valid"]) == 120
     refused = [reader for kind, reader in tried["valid"] if kind != "read"]
     # Not every reader takes every image (the ONNX runner has no 16 bits in color).
@@ -132,7 +132,7 @@ def test_only_the_chosen_formats_are_run(tried):
 
 
 @pytest.mark.parametrize("mutator", GENERIC)
-def test_any_bytes_are_changed_alike_for_a_seed(mutator):
+def test_generic_mutators_are_repeatable(mutator):
     content, other = bytes(range(200)), bytes(100)
     results = [mutator(random.Random(seed), content, other) for seed in range(20)]
     assert sum(result != content for result in results) >= 18
@@ -180,7 +180,7 @@ def test_headers_of_tensors_and_arrays_keep_their_lengths():
     assert 20 < sum(lengths) < 40  # in the others the length itself was changed
 
 
-def test_links_of_a_tiff_come_to_lead_back():
+def test_tiff_directories_get_links_that_lead_back():
     directory = struct.pack("<HHHIII", 1, 256, 4, 1, 8, 0)
     tiff = b"II*\0" + struct.pack("<I", 8) + directory + bytes(40)
     ends = {struct.unpack_from("<I", tiff_link(random.Random(seed), tiff, tiff), 22)[0] for seed in range(60)}
@@ -199,7 +199,7 @@ def outcome(seed, kind="KeyError", frame="ganvas/a.py:1 f", label="png"):
     return Outcome(seed, label, "read", "x.png: flip_bits", kind, frame)
 
 
-def test_findings_of_one_kind_and_line_are_one():
+def test_findings_of_the_same_kind_and_line_are_merged():
     result = Result()
     for seed in range(7):
         result.add(outcome(seed))
@@ -219,7 +219,7 @@ def test_findings_of_one_kind_and_line_are_one():
     ("kinds", "is_complete", "code"),
     [(["read", "refused"], True, 0), (["read", "KeyError"], True, 1), (["read", "KeyError"], False, 2)],
 )
-def test_the_exit_code_says_how_it_ended(kinds, is_complete, code, monkeypatch, capsys):
+def test_exit_codes(kinds, is_complete, code, monkeypatch, capsys):
     def pretend(options):
         assert options == Options(cases=2, json=True)
         result = Result(seconds=1.0, is_complete=is_complete)

@@ -19,12 +19,12 @@ def pairs(tmp_path_factory):
 
 def test_pairs_are_jpegs_of_the_size_and_weight_of_published_maps(pairs):
     for file in (pairs / "train").iterdir():
-        with Image.open(file) as picture:
-            assert (picture.format, picture.size, picture.mode) == ("JPEG", (1200, 600), "RGB")
+        with Image.open(file) as image:
+            assert (image.format, image.size, image.mode) == ("JPEG", (1200, 600), "RGB")
         assert 100_000 < file.stat().st_size < 500_000
 
 
-def test_both_loaders_give_tensors_of_one_kind(pairs):
+def test_both_loaders_return_the_same_shapes_and_range(pairs):
     with temporary_decode_cache(10**7) as cache:
         ours = list(our_batches(pairs, 2, 0, cache, 2))
     plain = list(plain_batches(sorted((pairs / "train").iterdir()), 0, 2))
@@ -72,7 +72,7 @@ def test_both_loaders_keep_their_processes_from_pass_to_pass(pairs, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_listing_tells_its_pairs_time_and_memory():
+def test_a_listing_reports_pairs_time_and_memory():
     for result, layout in zip(measure_listing(2000), ("train", "trainA and trainB"), strict=True):
         assert result["layout"] == layout
         assert result["pairs"] == 2000

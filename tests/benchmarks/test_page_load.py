@@ -9,7 +9,7 @@ from benchmarks.page_load import Options, looping_tiff, run
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed (extra web)")
 @pytest.mark.slow
-def test_all_good_clients_are_answered_beside_hostile_ones(monkeypatch):
+def test_good_clients_are_answered_during_an_attack(monkeypatch):
     monkeypatch.setattr(page_load, "HUGE_BYTES", 10**6)
     results = run(Options(good=12, rounds=1))
     assert [(one.answered, one.unanswered) for one in results.values()] == [(12, 0), (12, 0)]
@@ -17,7 +17,7 @@ def test_all_good_clients_are_answered_beside_hostile_ones(monkeypatch):
         assert 0 < one.median <= one.p95 == one.largest
 
 
-def test_the_tiff_has_a_chain_without_end():
+def test_the_hostile_tiff_has_an_endless_chain():
     content = looping_tiff()
     place = int.from_bytes(content[4:8], "little")
     places = []

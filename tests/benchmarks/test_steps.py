@@ -56,7 +56,7 @@ def test_both_steps_of_cyclegan_run():
     assert "loss_cycle_a" in cyclegan_step.our_step("cpu", 32)(batch)
 
 
-def test_the_loader_gives_batches_of_the_size_asked_for():
+def test_the_loader_returns_batches_of_the_requested_size():
     batches = list(dcgan_step.loaded_batches(16, 28, steps=3))
     assert [batch["image"].shape for batch in batches] == [(16, 1, 28, 28)] * 3
 

@@ -13,13 +13,13 @@ LENGTH = ["--steps", "6", "--save-every-steps", "2", "--log-every-steps", "2", "
 TINY = [*NETWORKS, "--threads", "1", *LENGTH]
 
 
-def draw(seed, colours, size=20):
+def draw(seed, colors, size=20):
     """Make a image of a disc on a ground. [size, size, 3] uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     cy, cx, radius = [*rng.uniform(4, size - 4, 2).tolist(), rng.uniform(3, size / 2)]
     inside = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-    disc, ground = colours
+    disc, ground = colors
     return np.where(inside[:, :, None], disc, ground).astype(np.uint8)
 
 
@@ -47,10 +47,10 @@ def domains_with_truth(tmp_path_factory):
     root = write_domains(
         tmp_path_factory.mktemp("truth") / "set", (("trainA", 3), ("trainB", 3), ("valA", 2), ("valB", 2))
     )
-    for domain, colours in DOMAINS.items():
+    for domain, colors in DOMAINS.items():
         (root / f"test{domain}").mkdir()
         for i in range(3):
-            Image.fromarray(draw(i, colours)).save(root / f"test{domain}" / f"{i}.png")
+            Image.fromarray(draw(i, colors)).save(root / f"test{domain}" / f"{i}.png")
     (root / "dataset.json").write_text('{"pairs": true}')
     return root
 

@@ -115,7 +115,7 @@ def test_training_continues_with_one_warning_where_torch_cannot_compile(train, t
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's compiler silences it where it is no error
 @pytest.mark.slow
-def test_compiled_networks_learn_alike_and_are_saved_under_the_same_names(train, trained, tmp_path, monkeypatch):
+def test_compiled_networks_learn_equally_and_keep_their_names(train, trained, tmp_path, monkeypatch):
     """With torch's own operations behind the compiled graphs: no C++ compiler is needed."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     code, _, err = train(tmp_path / "run", "--compile")

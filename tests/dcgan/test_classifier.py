@@ -63,7 +63,7 @@ def trainings(cache, trained, monkeypatch):
     return calls
 
 
-def test_it_learns_and_reports_its_accuracy(sets, trained):
+def test_the_classifier_learns_and_reports_its_accuracy(sets, trained):
     labels, confidence = trained.predict(sets[1].images)
     assert trained.accuracy >= 0.95
     assert trained.accuracy == pytest.approx((labels == sets[1].labels).float().mean().item())
@@ -83,7 +83,7 @@ def test_labels_follow_from_the_features(sets, trained):
     torch.testing.assert_close(trained.features(sets[1].images, batch_size=7), features, rtol=1e-4, atol=1e-5)
 
 
-def test_it_depends_on_the_seed_alone_and_keeps_the_global_random_state(sets, trained):
+def test_training_depends_on_the_seed_alone(sets, trained):
     torch.manual_seed(5)
     before = torch.get_rng_state()
     assert train_classifier(*sets).digest == trained.digest
@@ -116,7 +116,7 @@ def test_large_color_images():
 
 
 @pytest.mark.slow
-def test_it_is_trained_once_and_found_again(sets, trainings, cache, trained):
+def test_it_is_trained_once_and_cached(sets, trainings, cache, trained):
     assert find_cached(sets[0]) is None
     cached_classifier(*sets)
     second = cached_classifier(*sets)

@@ -294,7 +294,7 @@ def test_named_sets_are_read_where_the_training_read_them(evaluate, folder, tmp_
     assert set(asked) == {("mnist", tmp_path / "other" if given else root if there else None)}
 
 
-def test_report_shows_it(evaluate, run, capsys):
+def test_the_report_shows_an_evaluation(evaluate, run, capsys):
     assert evaluate(run)[0] == 0
     (run / "config.json").write_text("{}")
     assert main(["report", str(run)]) == 0

@@ -25,7 +25,7 @@ from dcgan.layers import SameConv2d, SameConvTranspose2d, same_padding
         (2, 3, 9, (0, 0)),
     ],
 )
-def test_padding_of_the_documents(kernel, stride, size, expected):
+def test_padding_of_the_tutorials(kernel, stride, size, expected):
     assert same_padding(size, kernel, stride) == expected
 
 

@@ -42,7 +42,7 @@ def draw(*rows):
 
 
 @given(histograms)
-def test_label_entropy_is_that_of_the_histogram(counts):
+def test_label_entropy_by_the_formula(counts):
     assert label_entropy(labels_of(counts), len(counts)) == pytest.approx(entropy(counts, base=2), abs=1e-12)
 
 
@@ -53,7 +53,7 @@ def test_class_coverage_counts_classes(counts, share):
 
 
 @pytest.mark.parametrize("n", [50, 150, 1050, 10_000])
-def test_two_percent_are_enough_and_less_is_not(n):
+def test_the_threshold_is_two_percent(n):
     enough = n // 50
     assert class_coverage(labels_of([n - enough, enough]), 10) == 2
     assert class_coverage(labels_of([n - enough + 1, enough - 1]), 10) == 1
@@ -76,7 +76,7 @@ def mean_distance(points):
     return np.mean([math.dist(a, b) for a, b in combinations(points.flatten(1).tolist(), 2)])
 
 
-def test_diversity_is_a_ratio_of_mean_distances_weighed_by_what_is_drawn():
+def test_diversity_by_the_formula():
     real, fake = noise(40, 1, 4, 4), noise(30, 1, 4, 4, seed=1, top=100)
     real_labels, fake_labels = torch.arange(40) % 3, labels_of([18, 10, 2])
     ratios = [mean_distance(fake[fake_labels == c]) / mean_distance(real[real_labels == c]) for c in range(3)]
@@ -87,14 +87,14 @@ def test_diversity_is_a_ratio_of_mean_distances_weighed_by_what_is_drawn():
 
 @given(seeds, st.floats(0.1, 5))
 @settings(max_examples=20, deadline=None)
-def test_diversity_scales_with_the_spread_and_not_with_the_place(seed, factor):
+def test_diversity_scales_with_the_spread_and_ignores_shifts(seed, factor):
     rng = np.random.default_rng(seed)
     real, labels = torch.from_numpy(rng.normal(size=(24, 5))), torch.arange(24) % 4
     moved = real * factor + torch.from_numpy(rng.normal(size=(4, 5)))[labels]
     assert within_class_diversity(real, labels, moved, labels) == pytest.approx(factor, rel=1e-4)
 
 
-def test_one_image_a_class_has_no_diversity():
+def test_one_image_per_class_has_no_diversity():
     real, labels = noise(40, 1, 6, 6), torch.arange(40) % 4
     assert within_class_diversity(real, labels, real[:4].repeat(10, 1, 1, 1), labels) == 0
     assert within_class_diversity(real, labels, real, labels) == 1
@@ -140,7 +140,7 @@ def test_near_copies_are_counted_by_exact_distances(seed, n, m, k):
         assert near_copies(train, test, fake) == pytest.approx(np.mean(np.array(nearest(fake)) <= threshold))
 
 
-def test_copies_are_found_and_others_are_not(monkeypatch):
+def test_copies_are_found(monkeypatch):
     monkeypatch.setattr(measures, "_ROWS_AT_A_TIME", 33)
     train, test, strange = (noise(200, 1, 28, 28, seed=seed) for seed in range(3))
     assert near_copies(train, test, train) == 1
@@ -297,7 +297,7 @@ def test_flat_images_have_none(value):
     assert checkerboard_energy(torch.full((5, 3, 28, 28), value, dtype=torch.uint8)) == 0
 
 
-def test_a_flat_image_changes_nothing_and_neither_does_brightness():
+def test_flat_images_and_brightness_do_not_change_the_share():
     images = noise(6, 1, 28, 28, top=100)
     value = checkerboard_energy(images)
     assert checkerboard_energy(torch.cat([images, torch.full((6, 1, 28, 28), 90, dtype=torch.uint8)])) == (
@@ -321,6 +321,6 @@ def test_a_transposed_convolution_of_uneven_overlap_shows():
 
 @pytest.mark.parametrize("figure", [speckle, checkerboard_energy])
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4)])
-def test_measures_of_no_images_are_refused(figure, shape):
+def test_empty_sets_are_refused(figure, shape):
     with pytest.raises(ValueError, match=r"expected \[n, C, H, W\]"):
         figure(torch.zeros(shape, dtype=torch.uint8))

@@ -31,7 +31,7 @@ def test_a_seed_draws_the_same_images_in_batches_of_any_size(trained):
     assert (one.int() - many.int()).abs().max() <= 1  # rounding of sums in another order
 
 
-def test_labels_choose_and_take_turns(trained_conditional):
+def test_labels_are_used_or_cycled(trained_conditional):
     sampler = load_sampler(trained_conditional)
     assert sampler.cycled_labels(12).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     z = sampler.latents(1, seed=0).expand(2, -1)

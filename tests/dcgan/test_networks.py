@@ -141,7 +141,7 @@ def test_shapes_and_range(preset):
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "dcgan-upsample", "dcgan-transpose", "dcgan-5x5"])
-def test_discriminators_hold_the_documents_maps(preset):
+def test_discriminators_have_the_tutorials_feature_maps(preset):
     """28 → 14 → 7, and 4 where a third layer follows; ours pads by 1 and gives 3."""
     _, D = build_networks(preset)
     sizes, x = [], torch.zeros(1, 1, 28, 28)
@@ -183,7 +183,7 @@ def test_other_sizes_are_refused(size):
         ("dcgan", {"extra_layers": 1}, "only dcgan-5x5 takes extra_layers, got 1"),
     ],
 )
-def test_options_that_a_tutorial_lacks_are_refused(preset, options, message):
+def test_options_that_a_tutorial_does_not_have_are_refused(preset, options, message):
     with pytest.raises(ValueError, match=message):
         build_networks(preset, **options)
 
@@ -239,7 +239,7 @@ def test_norms_can_be_added_and_removed(preset, norm):
     # Keras's default of 0.99 where the code is there, Keras-GAN's 0.8 where it is lost; torch counts the other way.
     [("dcgan-upsample", 5, 0.01), ("dcgan-transpose", 4, 0.01), ("mlp", 2, 0.2), ("conditional", 2, 0.2)],
 )
-def test_batch_norm_of_the_documents_is_kerass(preset, count, momentum):
+def test_batch_norm_of_the_tutorials_is_kerass(preset, count, momentum):
     networks = build_networks(preset, num_classes=classes(preset))
     norms = [m for net in networks for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) == count

@@ -24,18 +24,18 @@ def test_the_commands_own_exit_code_and_arguments():
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (UserError("what: where. do this"), "x: error: what: where. do this\n"),
         (OSError(errno.ENOSPC, "No space left on device", "/a/file"), "x: error: /a/file: No space left on device."),
         (PermissionError(errno.EACCES, "Permission denied", "/a/file"), "x: error: /a/file: Permission denied."),
     ],
 )
-def test_expected_failures_are_one_message(capsys, error, said):
+def test_expected_failures_are_one_message(capsys, error, message):
     assert run_command("x", failing(error), []) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(said)
+    assert err.startswith(message)
     assert "Traceback" not in err
 
 
@@ -45,7 +45,7 @@ def test_debug_shows_the_traceback():
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EPIPE, "Broken pipe")])
-def test_mistakes_of_ours_are_not_hidden(error):
+def test_bugs_keep_their_traceback(error):
     with pytest.raises(type(error)):
         run_command("x", failing(error), [])
 
@@ -54,7 +54,7 @@ def test_ctrl_c():
     assert run_command("x", failing(KeyboardInterrupt()), []) == 130
 
 
-def test_another_tools_words_for_directions():
+def test_upstream_names_of_directions():
     seen = []
     given = ["AtoB", "--direction", "AtoB", "--direction=BtoA", "--data", "BtoA", "--direction", "both"]
     run_command("x", lambda arguments: seen.extend(arguments) or 0, given)

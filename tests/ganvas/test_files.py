@@ -29,7 +29,7 @@ def content(folder):
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_a_folder_appears_when_it_is_whole(tmp_path):
+def test_a_folder_appears_complete(tmp_path):
     target = tmp_path / "deep" / "model"
     with new_folder(target) as aside:
         (aside / "x").write_text("1")
@@ -38,7 +38,7 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["model"]
 
 
-def test_places_that_can_be_written(tmp_path):
+def test_writable_paths(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "new", tmp_path / "deep" / "er" / "new"):
         require_writable(place)
@@ -48,7 +48,7 @@ def test_places_that_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "is_folder", "said"),
+    ("place", "is_folder", "message"),
     [
         ("", False, "is a folder. Give the name of a file"),
         ("file", True, "is a file. Give the name of a folder"),
@@ -59,16 +59,16 @@ def test_places_that_can_be_written(tmp_path):
         ("locked/deep/x", True, r"x: cannot be written \(Permission denied\)"),
     ],
 )
-def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path, monkeypatch, place, is_folder, said):
+def test_unwritable_paths_are_refused_first(tmp_path, monkeypatch, place, is_folder, message):
     (tmp_path / "file").touch()
     (tmp_path / "locked").mkdir()
     locked = tmp_path / "locked"  # by a stand-in for os.access: to root, every folder is open
     monkeypatch.setattr(os, "access", lambda path, mode: path != locked and mode == os.W_OK | os.X_OK)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         require_writable(tmp_path / place, is_folder=is_folder)
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
+def test_a_folder_is_replaced_atomically(tmp_path):
     for names in ("ab", "bc"):
         with new_folder(tmp_path / "model") as aside:
             for name in names:
@@ -153,7 +153,7 @@ def test_a_kill_between_the_two_renames_is_repaired_at_once(tmp_path, killed):
     assert content(tmp_path / "model") == {"x": "old"}
 
 
-def test_a_reader_repairs_it_too(tmp_path, killed):
+def test_a_reader_repairs_a_killed_replacement(tmp_path, killed):
     with new_folder(tmp_path / "model") as aside:
         (aside / "x").write_text("old")
     killed("between", tmp_path / "model")
@@ -186,9 +186,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("name", ["model", "model[1]"])
 @pytest.mark.parametrize("kind", MAKERS)
-def test_the_next_run_removes_what_a_killed_process_left_and_nothing_of_a_living_one(
-    tmp_path, killed, next_run, kind, name
-):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path, killed, next_run, kind, name):
     killed(kind, tmp_path / name, alive=True)
     (living,) = tmp_path.iterdir()
     killed(kind, tmp_path / name)
@@ -328,7 +326,7 @@ def replace_for_ever(folder, stop):
         time.sleep(0.002)
 
 
-def test_a_reader_beside_a_writer_gets_one_whole_version(tmp_path):
+def test_a_concurrent_reader_gets_one_complete_version(tmp_path):
     folder = tmp_path / "model"
     context = multiprocessing.get_context("fork" if os.name != "nt" else "spawn")
     stop = context.Event()
@@ -351,7 +349,7 @@ def test_a_reader_beside_a_writer_gets_one_whole_version(tmp_path):
     assert len(set(found)) > 1  # the writer was at work
 
 
-def test_what_is_not_there_is_told_at_once(tmp_path):
+def test_a_missing_folder_is_reported_at_once(tmp_path):
     def read():
         raise UserError("nothing there")
 
@@ -369,7 +367,7 @@ def test_a_file_of_the_longest_name_is_written_and_two_at_a_time(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {names[0]: "0", names[1]: "1"}
 
 
-def test_write_file_replaces_whole(tmp_path, monkeypatch):
+def test_write_file_replaces_atomically(tmp_path, monkeypatch):
     write_file(tmp_path / "x", b"old")
     monkeypatch.setattr(files.Path, "replace", lambda *a: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space")))
     with pytest.raises(UserError, match="No space"):

@@ -11,7 +11,8 @@ def test_public_names_are_listed_and_documented():
     assert {"UserError", "StopTraining", "Translator", "load", "load_upstream", "load_peer", "push_to_hub"} <= set(
         dir(ganvas)
     )
-    assert all(getattr(ganvas, name).__doc__ for name in dir(ganvas))
+    without = {name for name in dir(ganvas) if "Example:" not in (getattr(ganvas, name).__doc__ or "")}
+    assert without == {"Translator", "__version__"}  # its methods have examples
     assert ganvas.load_peer is ganvas.load_upstream is load_upstream
     assert not hasattr(ganvas, "other")
 

@@ -38,14 +38,14 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize(("text", "message"), NOT_JSON.values(), ids=NOT_JSON)
-def test_json_that_nothing_can_use_is_one_message(tmp_path, text, message):
+def test_invalid_json_is_one_message(tmp_path, text, message):
     (tmp_path / "x.json").write_bytes(text)
     with pytest.raises(UserError, match=f"x.json: .*{message}.*; expected a test"):
         read_json(tmp_path / "x.json", "a test")
 
 
 @pytest.mark.parametrize("text", ['{"a": 1' + "0" * 99 + ', "b": "\\ud83d\\ude00", "c": 1e308}', '[[["\\\\ud800"]]]'])
-def test_unusual_json_that_is_good(text):
+def test_unusual_valid_json(text):
     assert parse_json(text) == json.loads(text)
 
 

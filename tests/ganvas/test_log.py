@@ -26,7 +26,7 @@ def test_a_caller_in_python_sees_only_warnings_and_gets_all_through_logging(caps
     assert caplog.messages == ["something"]
 
 
-def test_handlers_do_not_pile_up(capsys):
+def test_handlers_do_not_accumulate(capsys):
     before = logger.handlers[:], logger.level
     with shown_log(), shown_log():
         logger.info("once")
@@ -34,19 +34,19 @@ def test_handlers_do_not_pile_up(capsys):
     assert (logger.handlers, logger.level) == before
 
 
-def test_handlers_go_when_a_command_fails():
+def test_handlers_are_removed_when_a_command_fails():
     with pytest.raises(ZeroDivisionError), shown_log():
         raise ZeroDivisionError
     assert not logger.handlers
 
 
-def test_bars_are_not_drawn_where_nobody_watches(capsys):
+def test_bars_are_not_drawn_without_a_terminal(capsys):
     assert list(track(iter("abc"), "reading", 3)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("level", "is_shown"), [(logging.INFO, True), (logging.WARNING, False)])
-def test_bars_are_drawn_on_a_terminal_where_messages_are(monkeypatch, level, is_shown):
+def test_bars_are_drawn_on_a_terminal(monkeypatch, level, is_shown):
     class Terminal(io.StringIO):
         def isatty(self):
             return True

@@ -9,7 +9,7 @@ import pytest
 from ganvas.data.encode import write_image
 from ganvas.files import sha256
 
-LEGEND = {"ground": [140, 200, 240], "blob": [240, 240, 220]}  # the colors of the sources
+PALETTE = {"ground": [140, 200, 240], "blob": [240, 240, 220]}  # the colors of the sources
 
 
 def model_digest(run):
@@ -51,14 +51,14 @@ def test_a_resumed_run_keeps_its_augmentation(pix2pix, old_run):
     assert "--augment (was 'paper', now 'strong')" in err
 
 
-@pytest.mark.parametrize("legend", [None, LEGEND])
+@pytest.mark.parametrize("palette", [None, PALETTE])
 @pytest.mark.slow
 @pytest.mark.essential
 def test_workers_and_resumes_change_nothing_with_strong_augmentation(
-    train, pix2pix, trained, own_pairs, tmp_path, legend
+    train, pix2pix, trained, own_pairs, tmp_path, palette
 ):
-    if legend:
-        (own_pairs / "dataset.json").write_text(json.dumps({"legend": legend}))
+    if palette:
+        (own_pairs / "dataset.json").write_text(json.dumps({"legend": palette}))
     strong = ["--augment", "strong"]
     code, _, err = train(tmp_path / "run", *strong, data=own_pairs)
     assert code == 0, err
@@ -75,8 +75,8 @@ def test_workers_and_resumes_change_nothing_with_strong_augmentation(
 @pytest.mark.essential
 def test_palette_changes_only_strong_augmentation(train, trained, own_pairs, tmp_path):
     digests = {}
-    for name, legend in (("without", {}), ("with", {"legend": LEGEND})):
-        (own_pairs / "dataset.json").write_text(json.dumps(legend))
+    for name, palette in (("without", {}), ("with", {"legend": PALETTE})):
+        (own_pairs / "dataset.json").write_text(json.dumps(palette))
         for preset in ("paper", "strong"):
             run = tmp_path / f"{preset} {name}"
             assert train(run, "--augment", preset, data=own_pairs)[0] == 0

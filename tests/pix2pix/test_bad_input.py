@@ -161,7 +161,7 @@ class TestOptions:
         [
             (lambda c: c["optimizer"].update(lr=-1), "lr is -1"),
             (lambda c: c["optimizer"].update(learning_rate=1), "learning_rate: there is no such option"),
-            (lambda c: c.update(colour="red"), "colour: there is no such option"),
+            (lambda c: c.update(color="red"), "colour: there is no such option"),
             (lambda c: c["data"].update(image_size="big"), "image_size is 'big'"),
             (lambda c: c.update(format_version=99), "format version 99"),
         ],
@@ -240,7 +240,7 @@ class TestResume:
     def resume(self, pix2pix, run):
         return pix2pix("train", "--out", run, "--resume", "--steps", 8)
 
-    def test_nothing_there(self, pix2pix, tmp_path):
+    def test_nothing_to_resume(self, pix2pix, tmp_path):
         refused(self.resume(pix2pix, tmp_path / "run"), "config.json: there is no such file")
 
     def test_model_without_checkpoints(self, pix2pix, run_copy):

@@ -93,6 +93,12 @@ def load_upstream(
 
     Raises:
         UserError: As `read_generator`.
+
+    Example:
+        >>> import ganvas
+        >>> model = ganvas.load_upstream("latest_net_G.pth", netG="resnet_6blocks", image_size=64)
+        >>> type(model.network).__name__
+        'ResNetGenerator'
     """
     found = read_generator(Path(path), netG, statistics)
     logger.info(f"{path}: {found.description}")

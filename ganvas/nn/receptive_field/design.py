@@ -38,6 +38,10 @@ def find_num_layers(
 
     Raises:
         ValueError: ``target`` is less than 1.
+
+    Example:
+        >>> find_num_layers(target=70)
+        (3, 70)
     """
     if target < 1:
         raise ValueError(f"target is {target}; a receptive field has at least 1 pixel")

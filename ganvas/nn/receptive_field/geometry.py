@@ -75,6 +75,13 @@ class ReceptiveField:
         spans: First and last pixel that the units 0 to ``period`` - 1 see, inside or outside of the image; None for
             a unit that sees nothing (as in a transposed convolution whose stride is larger than its kernel).
         shift: Pixels between the receptive fields of units that are ``period`` apart.
+
+    Example:
+        >>> from ganvas.nn.receptive_field import patchgan_layers, receptive_field
+        >>> print(receptive_field(patchgan_layers(3)))
+        70 pixels, jump 8, first center 11.5
+        >>> receptive_field(patchgan_layers(3)).span(0)
+        (-23, 46)
     """
 
     spans: tuple[Span | None, ...]

@@ -27,6 +27,12 @@ def measured_receptive_field(
 
     Raises:
         ValueError: The receptive field reaches the border of the image, or does not repeat after ``period``.
+
+    Example:
+        >>> from torch import nn
+        >>> layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3, stride=2))
+        >>> measured_receptive_field(layers, image_size=32).size
+        5
     """
     linear = _with_positive_weights(network)
     image = torch.ones(1, in_channels(network), image_size, image_size, dtype=torch.float64, requires_grad=True)

@@ -56,6 +56,13 @@ def receptive_field(
     Raises:
         ValueError: The module calls a function that is not known to read a fixed neighborhood; or height and width
             differ and ``axis`` is missing.
+
+    Example:
+        >>> from ganvas.nn.patchgan import PatchDiscriminator
+        >>> receptive_field(PatchDiscriminator()).size
+        70
+        >>> receptive_field([(4, 2, 1, 1), (3, 1, 2, 0)]).jump
+        2.0
     """
     if not isinstance(network, nn.Module):
         return reduce(ReceptiveField.through, map(_as_layer, network), PIXEL)
@@ -77,6 +84,11 @@ def trace(network: nn.Module, image_size: tuple[int, int] = (256, 256), axis: Ax
 
     Raises:
         ValueError: As for `receptive_field`; or the network refuses an image of this size.
+
+    Example:
+        >>> from ganvas.nn.patchgan import PatchDiscriminator
+        >>> [layer.receptive_field.size for layer in trace(PatchDiscriminator())]
+        [4, 10, 22, 46, 70]
     """
     return [layer[AXES[axis]] for layer in _run(network, image_size).steps.layers]
 

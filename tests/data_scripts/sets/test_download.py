@@ -43,7 +43,7 @@ def part_of(target):
     return target.with_name("set.bin.part"), target.with_name("set.bin.part.json")
 
 
-def test_a_file_arrives_alone(serve, target):
+def test_a_download_leaves_only_the_file(serve, target):
     server = serve(CONTENT)
     assert download([server.address()], target, size=len(CONTENT), digest=sha256(CONTENT)) == server.address()
     assert target.read_bytes() == CONTENT
@@ -326,7 +326,7 @@ troubles = st.sampled_from(["cut", "no ranges", "busy", "wrong place", "changed"
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(troubles, st.integers(0, 3000)), max_size=6))
-def test_the_bytes_are_right_whatever_happens(serve, answer, tmp_path, on_the_way):
+def test_any_sequence_of_failures_ends_with_the_right_bytes(serve, answer, tmp_path, on_the_way):
     content = CONTENT[:3000]
     server = serve.shared = getattr(serve, "shared", None) or serve()
     server.offer(content)

@@ -53,9 +53,9 @@ def test_a_dataset_is_downloaded_and_verified(run, files, name, serve, answer, m
     before = present.stat().st_ino
     served = {f"/{file}.gz": content for file, content in zip(NAMES, packed, strict=True)}
     server.answer = lambda request, answer: reply(request, served[request.path])
-    code, said, err = run(name, "--out", out)
+    code, printed, err = run(name, "--out", out)
     assert code == 0, err
-    assert said.startswith(f"{out}: 4 training and 2 test images\n")
+    assert printed.startswith(f"{out}: 4 training and 2 test images\n")
     assert {"mnist": "CC BY-SA 3.0", "fashion-mnist": "Zalando SE: MIT"}[name] in err
     assert present.stat().st_ino == before  # left alone
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {path[1:]: c for path, c in served.items()}

@@ -115,17 +115,17 @@ def test_a_dataset_is_put_where_training_reads_it(offered, tmp_path):
 
 def test_the_command_prints_license_counts_and_next_step_and_leaves_a_present_dataset_alone(run, maps, tmp_path):
     out = tmp_path / "my maps"
-    code, said, err = run("maps", "--out", out)
+    code, printed, err = run("maps", "--out", out)
     assert code == 0, err
     command = f"pix2pix train --data '{out}' --out RUN"
-    assert said.splitlines() == [f"{out}: 3 train, 2 val images", "A: left; B: right", command]
+    assert printed.splitlines() == [f"{out}: 3 train, 2 val images", "A: left; B: right", command]
     assert "for tests only" in err
     assert run("check", out)[0] == 0
     before = (out / "dataset.json").stat().st_mtime_ns
     maps.requests.clear()
-    code, said, _ = run("maps", "--out", out)
+    code, printed, _ = run("maps", "--out", out)
     assert code == 0
-    assert "3 train, 2 val images, already there" in said
+    assert "3 train, 2 val images, already there" in printed
     assert not maps.requests
     assert (out / "dataset.json").stat().st_mtime_ns == before
     (out / "train" / "1.jpg").unlink()
@@ -298,7 +298,7 @@ with shown_log():
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_take_turns(serve, answer, tmp_path):
+def test_two_processes_run_one_after_the_other(serve, answer, tmp_path):
     content = archive_of("paired")
     server = serve(content)
     server.answers = [answer(stall_after=len(content) // 2)]  # holds the first one long enough

@@ -70,7 +70,7 @@ def is_refused(archive, folder, match, **options):
 
 
 @both_kinds
-def test_files_come_out_unchanged(tmp_path, folder, write):
+def test_files_are_unpacked_unchanged(tmp_path, folder, write):
     counts = unpack(write(tmp_path / "a", FILES.items()), folder, unchanged)
     assert content_of(folder) == FILES
     assert counts == {"set/train": 2, "set/val": 2}
@@ -97,7 +97,7 @@ def test_folders_and_leading_dots_are_common_and_harmless(tmp_path, folder):
     "name",
     ["../x.jpg", "set/../../x.jpg", "/tmp/x.jpg", "C:/x.jpg", "c:x.jpg", "..\\x.jpg", "set\\x.jpg", "\\\\host\\x.jpg"],
 )
-def test_a_name_that_leads_out_condemns_the_archive(tmp_path, folder, write, name):
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path, folder, write, name):
     archive = write(tmp_path / "a", [("set/1.jpg", b"one"), (name, b"bad")])
     is_refused(archive, folder, "a path that leads out of its folder")
 
@@ -129,7 +129,7 @@ def test_a_file_that_is_a_folder_too_is_refused(tmp_path, folder, write, names):
     is_refused(write(tmp_path / "a", [(name, b"one") for name in names]), folder, "one path as a file and as a folder")
 
 
-def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, folder, monkeypatch):
+def test_a_full_disk_does_not_blame_the_archive(tmp_path, folder, monkeypatch):
     def fails(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -189,7 +189,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_headers_condemn_the_archive(tmp_path, folder, content):
+def test_hostile_headers_are_refused(tmp_path, folder, content):
     (tmp_path / "a").write_bytes(gzip.compress(content + bytes(1024)))
     is_refused(tmp_path / "a", folder, "is damaged or cut short")
 
@@ -245,12 +245,12 @@ def test_many_small_bombs_share_one_limit(tmp_path, folder, write):
     assert sum(map(len, content_of(folder).values())) <= 10_000_000
 
 
-def test_a_bomb_in_a_tars_headers_is_one_too(tmp_path, folder):
+def test_a_bomb_in_tar_headers_is_refused(tmp_path, folder):
     archive = tar_gz(tmp_path / "a", [("x" * 20_000_000, b"")])  # a long name is kept in a header of its own
     is_refused(archive, folder, "a header has the size 20000015", max_size=10_000_000)
 
 
-def test_a_zip_that_lies_about_sizes_does_not_get_past_the_limit(tmp_path, folder):
+def test_a_zip_with_false_sizes_does_not_exceed_the_limit(tmp_path, folder):
     archive = zipped(tmp_path / "a", [("x.jpg", bytes(50_000_000))])
     content = bytearray(archive.read_bytes())
     struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 3)
@@ -300,7 +300,7 @@ def test_a_cut_archive_is_refused(tmp_path_factory, write, share):
 @both_kinds
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999), value=st.integers(0, 255))
-def test_nothing_wrong_comes_out_of_a_damaged_archive(tmp_path_factory, write, share, value):
+def test_damaged_archives_never_unpack_wrong_files(tmp_path_factory, write, share, value):
     place = tmp_path_factory.mktemp("damaged")
     archive = write(place / "a", FILES.items())
     content = bytearray(archive.read_bytes())

@@ -58,7 +58,7 @@ def test_two_folders_with_subfolders(run, tmp_path):
     height=st.integers(1, 9),
     seed=st.integers(0, 99),
 )
-def test_splitting_gives_back_what_was_combined(run, tmp_path_factory, dtype, channels, width, height, seed):
+def test_splitting_inverts_combining(run, tmp_path_factory, dtype, channels, width, height, seed):
     root = tmp_path_factory.mktemp("round")
     for side in range(2):
         write_image(root / "set" / f"train{'AB'[side]}" / "x.tif", noise(seed + side, height, width, channels, dtype))
@@ -71,7 +71,7 @@ def test_splitting_gives_back_what_was_combined(run, tmp_path_factory, dtype, ch
         assert np.array_equal(again, noise(seed + side, height, width, channels, dtype))
 
 
-def test_gray_beside_colour_gets_three_channels(tmp_path):
+def test_gray_next_to_color_gets_three_channels(tmp_path):
     write_image(tmp_path / "a.png", noise(1, channels=1))
     write_image(tmp_path / "b.png", noise(2))
     both = side_by_side(tmp_path / "a.png", tmp_path / "b.png").array
@@ -80,7 +80,7 @@ def test_gray_beside_colour_gets_three_channels(tmp_path):
 
 @pytest.mark.parametrize("alpha", ["straight", "premultiplied"])
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 4), (np.uint16, 2), (np.float32, 4)])
-def test_alpha_is_kept_and_a_partner_without_is_opaque(run, tmp_path, alpha, dtype, channels):
+def test_alpha_is_kept_and_a_partner_without_alpha_is_opaque(run, tmp_path, alpha, dtype, channels):
     a, b = noise(1, channels=channels, dtype=dtype), noise(2, channels=3, dtype=dtype)
     write_image(tmp_path / "set" / "trainA" / "x.tif", a, alpha=alpha)
     write_image(tmp_path / "set" / "trainB" / "x.tif", b)
@@ -96,7 +96,7 @@ def test_alpha_is_kept_and_a_partner_without_is_opaque(run, tmp_path, alpha, dty
         assert np.array_equal(again.array, expected)
 
 
-def test_pixels_without_data_stay_so(run, tmp_path):
+def test_nodata_pixels_stay_nodata(run, tmp_path):
     tags = Tags({42113: (2, 2, "7")}, 7.0)
     for side, place in (("A", (1, 2)), ("B", (3, 0))):
         values = noise(1, channels=5, dtype=np.uint16) | 8
@@ -111,7 +111,7 @@ def test_pixels_without_data_stay_so(run, tmp_path):
         assert again.tags.nodata == 7
 
 
-def test_kinds_of_alpha_and_values_without_data_do_not_mix(tmp_path):
+def test_different_alpha_or_nodata_cannot_be_combined(tmp_path):
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
     for path, alpha in zip(paths, ("straight", "premultiplied"), strict=True):
         write_image(path, noise(1, channels=4), alpha=alpha)
@@ -126,7 +126,7 @@ def test_kinds_of_alpha_and_values_without_data_do_not_mix(tmp_path):
 @pytest.mark.parametrize(
     "other", [{"height": 7}, {"width": 9}, {"dtype": np.uint16}, {"channels": 5}], ids=["height", "width", "depth", "5"]
 )
-def test_pictures_that_are_not_alike_are_no_pair(tmp_path, other):
+def test_images_of_different_size_or_dtype_are_no_pair(tmp_path, other):
     write_image(tmp_path / "a.tif", noise(1))
     write_image(tmp_path / "b.tif", noise(2, **other))
     with pytest.raises(UserError, match="differ"):
@@ -134,11 +134,11 @@ def test_pictures_that_are_not_alike_are_no_pair(tmp_path, other):
 
 
 class TestBadInput:
-    def refused(self, result, *said):
+    def refused(self, result, *message):
         code, _, err = result
         assert code == 2, err
         assert err.count("error:") == 1
-        for words in said:
+        for words in message:
             assert words in err, err
 
     def test_names_that_do_not_match(self, run, root, tmp_path):
@@ -149,7 +149,7 @@ class TestBadInput:
         self.refused(refused, "alone0, alone1, alone2 and 2 more", "trainB: other)")
         assert not (tmp_path / "out").exists()
 
-    def test_a_picture_that_cannot_be_read_and_one_of_another_size(self, run, root, tmp_path):
+    def test_unreadable_and_mismatched_images(self, run, root, tmp_path):
         (root / "trainA" / "x.0.png").write_bytes(b"no image")
         write_image(root / "trainB" / "x.2.tif", noise(12, height=7))
         refused = run("combine", root, "--out", tmp_path / "out")
@@ -171,7 +171,7 @@ class TestBadInput:
         write_image(root / "train" / "a" / "x.png", noise(1))
         self.refused(run("combine", root, "--out", out), "in two layouts (trainA and trainB; train/a and train/b)")
 
-    def test_nothing_is_replaced_without_being_asked_for(self, run, root, tmp_path):
+    def test_nothing_is_overwritten_by_default(self, run, root, tmp_path):
         write_image(tmp_path / "out" / "mine.png", noise(1))
         self.refused(run("combine", root, "--out", tmp_path / "out"), "is not empty", "--overwrite")
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.png"]

@@ -39,7 +39,7 @@ class TestRoom:
             with pytest.raises(UserError, match="overlap"):
                 prepare_output(out, [source], overwrite=True)
 
-    def test_a_name_in_capitals_is_the_same_folder_where_the_system_says_so(self, folder, monkeypatch):
+    def test_a_name_in_capitals_is_the_same_folder_on_such_file_systems(self, folder, monkeypatch):
         (folder.parent / "IN").mkdir(exist_ok=True)  # on Linux another one
         assert prepare_output(folder.parent / "IN" / "x", [folder], overwrite=False)
         identify = Path.samefile
@@ -54,20 +54,20 @@ class TestRoom:
         with pytest.raises(UserError, match="is a file"):
             prepare_output(folder / "x.png", [], overwrite=True)
 
-    def test_what_is_there_is_only_replaced_when_asked_for(self, tmp_path):
+    def test_existing_output_is_replaced_only_on_request(self, tmp_path):
         for name in ("x.png", "dataset.json", ".DS_Store"):
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(UserError, match="--overwrite"):
             prepare_output(tmp_path, [], overwrite=False)
         prepare_output(tmp_path, [], overwrite=True)
 
-    def test_other_files_than_pictures_are_never_replaced(self, folder):
+    def test_files_other_than_images_are_never_replaced(self, folder):
         (folder / ".hidden.png").unlink()
         with pytest.raises(UserError, match=r"notes\.txt"):
             prepare_output(folder, [], overwrite=True)
         assert (folder / "x.png").exists()
 
-    def test_links_to_other_than_pictures_are_never_replaced(self, folder, tmp_path):
+    def test_links_to_other_files_are_never_replaced(self, folder, tmp_path):
         (tmp_path / "out" / "sub").mkdir(parents=True)
         (tmp_path / "out" / "x.png").symlink_to(folder / "x.png")
         prepare_output(tmp_path / "out", [], overwrite=True)
@@ -75,7 +75,7 @@ class TestRoom:
         with pytest.raises(UserError, match="link"):
             prepare_output(tmp_path / "out", [], overwrite=True)
 
-    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+    def test_leftovers_of_a_killed_process_are_removed(self, tmp_path):
         leftover = tmp_path / f".out.new-{HOST}-abc"
         (leftover / "new").mkdir(parents=True)
         (leftover / "new" / "x.png").write_bytes(b"")
@@ -87,23 +87,23 @@ class TestRoom:
 
 
 class TestNames:
-    def test_pictures_in_subfolders_are_found_and_hidden_ones_are_not(self, folder):
+    def test_images_in_subfolders_are_found_and_hidden_ones_skipped(self, folder):
         (folder / ".cache").mkdir()
         (folder / ".cache" / "z.png").write_bytes(b"")
         assert find_images(folder) == [folder / "sub" / "y.jpg", folder / "x.png"]
 
-    def test_a_folder_without_pictures_is_refused(self, tmp_path):
+    def test_a_folder_without_images_is_refused(self, tmp_path):
         with pytest.raises(UserError, match="holds no images"):
             find_images(tmp_path)
 
-    def test_names_are_places_without_suffix(self, folder):
+    def test_names_are_relative_paths_without_suffix(self, folder):
         files = [folder / "a.b.png", folder / "sub" / "y.jpg"]
         assert by_name(folder, files) == {"a.b": files[0], "sub/y": files[1]}
 
     @pytest.mark.parametrize(
         ("one", "other"), [("x.png", "x.jpg"), ("x.png", "X.png"), ("caf\u00e9.png", "cafe\u0301.png")]
     )
-    def test_two_files_that_any_system_takes_for_one_name_are_refused(self, folder, one, other):
+    def test_names_that_collide_on_some_file_system_are_refused(self, folder, one, other):
         with pytest.raises(UserError, match=f"{one} and {other}"):
             by_name(folder, [folder / one, folder / other])
 
@@ -124,12 +124,12 @@ class TestNames:
         (np.float32, 5, "none", ".npy", ".npy"),
     ],
 )
-def test_all_that_a_picture_is_decides_the_format(dtype, channels, alpha, suffix, expected):
-    picture = Raster(np.zeros((1, 1, channels), dtype), Tags(), np.zeros((1, 1), bool), alpha)
-    assert suffix_for(picture, suffix) == expected
+def test_the_output_format_depends_on_dtype_channels_and_alpha(dtype, channels, alpha, suffix, expected):
+    image = Raster(np.zeros((1, 1, channels), dtype), Tags(), np.zeros((1, 1), bool), alpha)
+    assert suffix_for(image, suffix) == expected
 
 
-def test_work_is_done_at_once_and_results_keep_their_order(monkeypatch):
+def test_work_is_parallel_and_results_are_ordered(monkeypatch):
     monkeypatch.setattr("data_scripts.tools.folder_ops.os.cpu_count", lambda: 2)
     both = threading.Barrier(2, timeout=10)  # passes only when two are at work
 
@@ -140,13 +140,13 @@ def test_work_is_done_at_once_and_results_keep_their_order(monkeypatch):
     assert list(in_parallel(work, range(6), "working")) == [0, 1, 4, 9, 16, 25]
 
 
-def test_more_work_than_fits_in_one_go(monkeypatch):
+def test_more_work_than_fits_in_the_queue(monkeypatch):
     monkeypatch.setattr("data_scripts.tools.folder_ops.BATCH", 3)
     assert list(in_parallel(str, range(8), "working")) == list("01234567")
 
 
 class TestWriting:
-    def test_a_failure_is_named_and_the_others_are_written(self, tmp_path):
+    def test_a_failure_is_reported_and_the_others_are_written(self, tmp_path):
         def make(number):
             if number in (2, 4):
                 raise UserError(f"{number}: is broken")
@@ -160,12 +160,12 @@ class TestWriting:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.txt", "1.txt", "3.txt", "sub"]
         assert sorted(path.name for path in (tmp_path / "out" / "sub").iterdir()) == ["0.png", "1.png", "3.png"]
 
-    def test_a_file_that_vanished_is_a_failure(self, tmp_path):
+    def test_a_missing_file_is_a_failure(self, tmp_path):
         gone = tmp_path / "gone.png"
         with pytest.raises(UserError, match=r"gone\.png: cannot be read \(No such file or directory\)"):
             write_folder(tmp_path / "out", [gone], lambda path: [("x.png", path.read_bytes())], title="making")
 
-    def test_when_all_fail_there_is_no_folder_and_an_old_one_stays(self, tmp_path):
+    def test_if_all_fail_an_existing_folder_is_kept(self, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "old.png").write_bytes(b"old")
 
@@ -176,13 +176,13 @@ class TestWriting:
             write_folder(tmp_path / "out", [1, 2], make, title="making")
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "old.png"]
 
-    def test_an_old_folder_is_replaced_as_a_whole(self, tmp_path):
+    def test_an_existing_folder_is_replaced_atomically(self, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "old.png").write_bytes(b"old")
         assert write_folder(tmp_path / "out", [1], lambda _: [("new.png", GRAY)], title="making") == []
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "new.png"]
 
-    def test_what_gives_nothing_is_told(self, tmp_path):
+    def test_skipped_images_are_reported(self, tmp_path):
         left_out = write_folder(
             tmp_path / "out", range(4), lambda n: [(f"{n}.png", GRAY)] if n % 2 else [], title="making"
         )
@@ -190,7 +190,7 @@ class TestWriting:
         with pytest.raises(UserError, match="nothing could be made of 2 images: they are dull"):
             write_folder(tmp_path / "other", range(2), lambda _: [], title="making", skip_reason="they are dull")
 
-    def test_a_place_that_cannot_be_written_stops_everything(self, tmp_path):
+    def test_an_unwritable_output_stops_everything(self, tmp_path):
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(UserError, match="cannot be written"):
             write_folder(tmp_path / "file" / "out", [1], lambda _: [("x.png", GRAY)], title="making")
@@ -199,13 +199,13 @@ class TestWriting:
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
     @pytest.mark.parametrize("places", [("x.tif", "x.tif"), ("sub/x.png", "sub/X.PNG")])
-    def test_of_two_pictures_for_one_place_one_is_kept_and_the_other_named(self, tmp_path, places):
+    def test_of_two_images_with_one_output_the_second_is_reported(self, tmp_path, places):
         with pytest.raises(UserError, match=r"1 of 2 failed:\n.*is the output of two images"):
             write_folder(tmp_path / "out", places, lambda place: [(place, GRAY)], title="making")
         assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 1
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to root")
-    def test_a_place_that_is_read_only(self, tmp_path):
+    def test_a_read_only_output_folder(self, tmp_path):
         tmp_path.chmod(0o555)
         try:
             with pytest.raises(UserError, match="cannot be written"):
@@ -213,7 +213,7 @@ class TestWriting:
         finally:
             tmp_path.chmod(0o755)
 
-    def test_a_description_is_written_or_kept_as_it_was(self, tmp_path):
+    def test_dataset_json_is_copied_or_written(self, tmp_path):
         for number, (given, expected) in enumerate([({"a": 1}, '{\n  "a": 1\n}\n'), (b"{ }", "{ }")]):
             out = tmp_path / str(number)
             write_folder(out, [1], lambda _: [("x.png", GRAY)], title="making", description=given)

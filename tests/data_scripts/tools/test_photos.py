@@ -24,26 +24,26 @@ NAMES = [f"photo{number}" for number in range(4000)]
 
 
 class TestSplits:
-    def test_shares_are_kept(self):
+    def test_splits_have_the_requested_fractions(self):
         counts = Counter(split_of(name, 0.1, 0.2) for name in NAMES)
         for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
             spread = 5 * np.sqrt(len(NAMES) * share * (1 - share))  # five standard deviations of a binomial
             assert abs(counts[split] - len(NAMES) * share) < spread
 
-    def test_the_draw_is_always_the_same(self):
+    def test_the_split_is_deterministic(self):
         # SHA-256 of a, b and photo2 begins with ca, 3e and 5; another draw would move what is made again.
         assert [split_of(name, 0.25, 0.25) for name in ("a", "b", "photo2")] == ["train", "test", "val"]
 
     @hypothesis.given(st.text(min_size=1), st.floats(0, 0.5), st.floats(0, 0.49))
     @pytest.mark.slow
-    def test_a_larger_share_keeps_what_is_held_out(self, name, val, test):
+    def test_a_larger_fraction_keeps_the_held_out_images(self, name, val, test):
         if split_of(name, val, test) == "test":
             assert split_of(name, val, test + 0.01) == "test"
         if split_of(name, val, 0) == "val":
             assert split_of(name, val + 0.01, 0) == "val"
         assert split_of(name, 0, 0) == "train"
 
-    def test_systems_that_write_letters_in_two_parts_agree(self):
+    def test_unicode_normalization_does_not_change_the_split(self):
         names = ["é" * count for count in range(1, 40)]
         assert {split_of(name, 0.3, 0.3) for name in names} == {"train", "val", "test"}
         for name in names:
@@ -53,9 +53,9 @@ class TestSplits:
 def photo(path, seed, mode="RGB"):
     """A dark disc on a bright ground, in color."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     values = np.full((32, 40, 3), (200, 220, 240), np.uint8)
-    cv2.circle(values, tuple(map(int, chance.integers(10, 22, 2))), 7, (90, 20, 30), -1)
+    cv2.circle(values, tuple(map(int, rng.integers(10, 22, 2))), 7, (90, 20, 30), -1)
     Image.fromarray(values).convert(mode).save(path)
 
 
@@ -69,7 +69,7 @@ def photos(tmp_path):
 
 @pytest.mark.parametrize("script", ["grayscale", "edges"])
 class TestSets:
-    def test_training_reads_them(self, run, photos, tmp_path, script):
+    def test_the_result_can_be_trained_on(self, run, photos, tmp_path, script):
         root = tmp_path / "out"
         code, out, err = run(script, photos, "--out", root, "--val", "0.2", "--test", "0.2")
         assert code == 0, err
@@ -92,7 +92,7 @@ class TestSets:
         domains = {"grayscale": {"a": "gray", "b": "color"}, "edges": {"a": "edges", "b": "photo"}}
         assert info["domains"] == domains[script]
 
-    def test_a_turned_photograph_fits_its_source(self, run, tmp_path, script):
+    def test_exif_orientation_is_applied_to_both(self, run, tmp_path, script):
         photo(tmp_path / "in" / "x.jpg", 1)
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -101,7 +101,7 @@ class TestSets:
         pair = find_pairs(tmp_path / "out", "train")[0]
         assert read_image(pair.a).shape[:2] == read_image(pair.b).shape[:2] == (40, 32)
 
-    def test_what_gives_no_source_is_left_out_and_said(self, run, photos, tmp_path, script):
+    def test_images_without_a_source_are_skipped_and_reported(self, run, photos, tmp_path, script):
         Image.new("L", (8, 8), 7).save(photos / "flat.png")
         Image.new("RGB", (8, 8), (7, 7, 7)).save(photos / "gray.png")
         code, out, _ = run(script, photos, "--out", tmp_path / "out")
@@ -110,7 +110,7 @@ class TestSets:
         assert "(flat, gray)" in out
         assert not list((tmp_path / "out").rglob("gray.*"))
 
-    def test_unreadable_photographs_are_named_and_the_others_made(self, run, photos, tmp_path, script):
+    def test_unreadable_images_are_reported_and_the_others_written(self, run, photos, tmp_path, script):
         (photos / "text.png").write_text("no image")
         write_image(photos / "bands.tif", np.zeros((4, 4, 5), np.uint8))
         code, _, err = run(script, photos, "--out", tmp_path / "out")
@@ -121,26 +121,26 @@ class TestSets:
         assert len(list((tmp_path / "out").rglob("*B/*"))) == 24
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             (["--val", "0.5", "--test", "0.5"], "leave no train images"),
             (["--val", "-0.1"], "val is -0.1"),
             (["--test", "1"], "test is 1"),
         ],
     )
-    def test_shares_out_of_range(self, run, photos, tmp_path, script, options, said):
+    def test_fractions_out_of_range(self, run, photos, tmp_path, script, options, message):
         code, _, err = run(script, photos, "--out", tmp_path / "out", *options)
         assert code == 2
-        assert said in err
+        assert message in err
         assert not (tmp_path / "out").exists()
 
-    def test_names_that_would_meet(self, run, photos, tmp_path, script):
+    def test_names_that_collide(self, run, photos, tmp_path, script):
         photo(photos / "sub_3.png", 1)
         code, _, err = run(script, photos, "--out", tmp_path / "out")
         assert code == 2
         assert "sub/3.jpg and sub_3.png would both be named" in err
 
-    def test_photographs_of_which_none_is_left_to_train(self, run, tmp_path, script):
+    def test_a_split_without_training_images_is_refused(self, run, tmp_path, script):
         photo(tmp_path / "in" / "b.png", 1)
         code, _, err = run(script, tmp_path / "in", "--out", tmp_path / "out", "--val", "0.9")
         assert code == 2
@@ -149,7 +149,7 @@ class TestSets:
 
 class TestLuminance:
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-    def test_it_is_the_weighted_sum_of_the_standard(self, dtype):
+    def test_luminance_follows_rec_601(self, dtype):
         top = 1 if dtype == np.float32 else np.iinfo(dtype).max
         colors = (np.random.default_rng(1).random((5, 6, 3)) * top).astype(dtype)
         gray = luminance(colors)
@@ -159,7 +159,7 @@ class TestLuminance:
         tolerance = {np.uint8: 0.51, np.uint16: 1.5, np.float32: 1e-6}[dtype]  # OpenCV's weights have 14 bits
         assert np.abs(gray[:, :, 0] - expected).max() <= tolerance
 
-    def test_there_is_none_without_color(self):
+    def test_gray_images_have_no_luminance_source(self):
         assert luminance(np.zeros((4, 4, 1), np.uint8)) is None
         assert luminance(np.full((4, 4, 3), 9, np.uint8)) is None
 
@@ -204,9 +204,9 @@ class TestEdges:
         assert lines[0] > lines[1] > lines[2]
 
     @pytest.mark.parametrize(
-        ("options", "said"), [(["--low", "300"], "--low is 300"), (["--blur", "-1"], "blur is -1")]
+        ("options", "message"), [(["--low", "300"], "--low is 300"), (["--blur", "-1"], "blur is -1")]
     )
-    def test_thresholds_that_cannot_be(self, run, photos, tmp_path, options, said):
+    def test_invalid_thresholds(self, run, photos, tmp_path, options, message):
         code, _, err = run("edges", photos, "--out", tmp_path / "out", *options)
         assert code == 2
-        assert said in err
+        assert message in err

@@ -12,7 +12,7 @@ from ganvas.data.paired import PairedDataset
 from ganvas.data.tensors import to_array
 from ganvas.evaluation import sheet
 
-LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
+PALETTE = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def photo(seed, size=(70, 80), channels=3, dtype=np.uint8):
 
 def drawn_map(size=(70, 80)):
     y, x = np.ogrid[: size[0], : size[1]]
-    return np.where(((y - 30) ** 2 + (x - 40) ** 2 < 400)[:, :, None], LEGEND["lake"], LEGEND["land"]).astype(np.uint8)
+    return np.where(((y - 30) ** 2 + (x - 40) ** 2 < 400)[:, :, None], PALETTE["lake"], PALETTE["land"]).astype(
+        np.uint8
+    )
 
 
 def write_pairs(root, a, b, suffixes=(".png", ".png"), count=3):
@@ -137,7 +139,7 @@ def test_pairs_that_do_not_stay_aligned_are_found(run, rows, tmp_path, monkeypat
     assert (overlay[:, :, 1] - overlay[:, :, 0]).max() > 100  # cyan
 
 
-def test_a_mark_that_the_target_lost_is_infinitely_far_away(run, tmp_path, monkeypatch):
+def test_a_mark_missing_in_the_target_has_infinite_distance(run, tmp_path, monkeypatch):
     sound = ImageTransform.apply_together
 
     def lost(self, both, key):
@@ -149,7 +151,7 @@ def test_a_mark_that_the_target_lost_is_infinitely_far_away(run, tmp_path, monke
     assert (code, "marks in both are at most inf pixels" in out) == (1, True)
 
 
-def test_images_of_other_types_are_shown_and_their_colors_left(run, rows, tmp_path):
+def test_images_of_other_dtypes_are_shown_without_color_jitter(run, rows, tmp_path):
     root = write_pairs(
         tmp_path / "set",
         lambda i: photo(i, channels=5, dtype=np.uint16),
@@ -172,21 +174,21 @@ def test_colors_of_a_source_that_has_them_are_changed(run, tmp_path):
     assert "Colors are not changed." in run(tmp_path / "set", "--augment", "paper")[1]
 
 
-def test_flat_colors_of_the_legend_stay(run, rows, tmp_path):
+def test_palette_colors_are_not_changed(run, rows, tmp_path):
     root = write_pairs(tmp_path / "set", lambda i: drawn_map(), photo)
-    (root / "dataset.json").write_text(json.dumps({"legend": LEGEND, "domains": {"a": "map", "b": "terrain"}}))
+    (root / "dataset.json").write_text(json.dumps({"legend": PALETTE, "domains": {"a": "map", "b": "terrain"}}))
     code, out, err = run(root, "--augment", "strong")
     assert code == 0, err
     assert "changed in 0 of 3 pairs" in out
     assert "nearest neighbors" in out
     assert 0.05 < float(out.partition("marks in both are at most ")[2].split()[0]) < 1
     for row in rows:
-        assert {tuple(color) for color in row[2].reshape(-1, 3).tolist()} <= set(map(tuple, LEGEND.values()))
+        assert {tuple(color) for color in row[2].reshape(-1, 3).tolist()} <= set(map(tuple, PALETTE.values()))
 
 
-def test_a_legend_of_one_color_is_enough(run, tmp_path):
+def test_a_palette_of_one_color_is_enough(run, tmp_path):
     root = write_pairs(tmp_path / "set", lambda i: drawn_map(), photo)
-    (root / "dataset.json").write_text(json.dumps({"legend": {"land": LEGEND["land"], "coast": LEGEND["land"]}}))
+    (root / "dataset.json").write_text(json.dumps({"legend": {"land": PALETTE["land"], "coast": PALETTE["land"]}}))
     code, out, err = run(root, "--augment", "strong")
     assert code == 0, err
     assert "changed in 0 of 3 pairs" in out

@@ -53,7 +53,7 @@ class TestScaling:
         assert np.allclose(resize(image, 4, 6), (np.arange(4) * 2 + 0.5)[None, :, None].repeat(6, axis=0))
 
     @hypothesis.given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 2, 3, 5]), st.booleans())
-    def test_any_size_is_given_and_flat_stays_flat(self, width, height, channels, nearest):
+    def test_any_size_is_returned_and_constants_stay_constant(self, width, height, channels, nearest):
         flat = np.full((5, 6, channels), 77, np.uint8)
         assert np.array_equal(resize(flat, width, height, nearest=nearest), np.full((height, width, channels), 77))
 
@@ -168,7 +168,7 @@ class TestFolder:
 class TestAlpha:
     @pytest.mark.parametrize("alpha", ["straight", "premultiplied"])
     @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 4), (np.uint16, 2), (np.float32, 6)])
-    def test_a_tiff_keeps_it_as_what_it_is(self, run, tmp_path, dtype, channels, alpha):
+    def test_a_tiff_keeps_the_kind_of_alpha(self, run, tmp_path, dtype, channels, alpha):
         image = noise(1, 12, 20, channels, dtype)
         write_image(tmp_path / "in" / "x.tif", image, alpha=alpha)
         small = read_raster(run_resize(run, tmp_path, "--size", "5x4")["x.tif"], keep_alpha=True)
@@ -182,7 +182,7 @@ class TestAlpha:
         assert np.abs(small.array[..., -1] - blocks[..., -1].mean(axis=(1, 3))).max() <= tolerance
 
     @pytest.mark.parametrize(("name", "mode"), [("x.png", "RGBA"), ("x.png", "LA"), ("x.webp", "RGBA")])
-    def test_other_formats_keep_it_too(self, run, tmp_path, name, mode):
+    def test_other_formats_keep_alpha(self, run, tmp_path, name, mode):
         (tmp_path / "in").mkdir()
         Image.fromarray(noise(1, 12, 20, 4), "RGBA").convert(mode).save(tmp_path / "in" / name)
         palette = Image.fromarray(noise(1, 12, 20)[:, :, 0] % 4).convert("P")
@@ -193,7 +193,7 @@ class TestAlpha:
                 assert (image.mode, image.size) == (expected, (5, 4))
 
     @pytest.mark.parametrize(("width", "height"), [(4, 4), (32, 32)])
-    def test_what_is_invisible_does_not_show(self, run, tmp_path, width, height):
+    def test_transparent_pixels_do_not_bleed(self, run, tmp_path, width, height):
         image = np.zeros((16, 16, 4), np.uint8)
         image[..., 1] = 255  # green, all of it transparent
         image[2:9, 3:10] = (200, 30, 40, 255)
@@ -203,7 +203,7 @@ class TestAlpha:
         assert visible.any()
         assert (np.abs(result[visible][:, :3].astype(int) - (200, 30, 40)) <= 6).all()
 
-    def test_four_channels_without_alpha_stay_four(self, run, tmp_path):
+    def test_four_channels_without_alpha_are_kept(self, run, tmp_path):
         write_image(tmp_path / "in" / "x.tif", noise(1, 12, 20, 4))
         again = read_raster(run_resize(run, tmp_path, "--size", "5x4", "--format", "png")["x.tif"], keep_alpha=True)
         assert again.alpha == "none"
@@ -223,7 +223,7 @@ class TestTags:
         return values
 
     @pytest.mark.parametrize(("width", "height"), [(5, 4), (40, 24)])
-    def test_place_and_missing_pixels_stay(self, run, tmp_path, bands, width, height):
+    def test_georeference_and_nodata_are_kept(self, run, tmp_path, bands, width, height):
         path = run_resize(run, tmp_path, "--size", f"{width}x{height}")["x.tif"]
         with rasterio.open(tmp_path / "in" / "x.tif") as before, rasterio.open(path) as after:
             assert (after.count, after.dtypes[0], after.crs, after.nodata) == (5, "uint16", before.crs, 65535)
@@ -237,7 +237,7 @@ class TestTags:
         assert bands[bands < 65535].min() <= valid.min()
         assert valid.max() <= bands[bands < 65535].max()
 
-    def test_they_go_into_a_tiff_whatever_is_asked_for(self, run, tmp_path, bands):
+    def test_nodata_needs_a_tiff(self, run, tmp_path, bands):
         write_image(tmp_path / "in" / "y.tif", bands[..., :3])
         assert set(run_resize(run, tmp_path, "--size", 4, "--format", "png")) == {"x.tif", "y.png"}
 
@@ -249,20 +249,20 @@ class TestTags:
             assert file.info["dpi"] == pytest.approx((50, 40))
 
 
-LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
+PALETTE = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
 def drawn(height, width):
-    values = np.full((height, width, 3), LEGEND["land"], np.uint8)
-    values[3:9, 2:11] = LEGEND["lake"]
+    values = np.full((height, width, 3), PALETTE["land"], np.uint8)
+    values[3:9, 2:11] = PALETTE["lake"]
     return values
 
 
-class TestLegend:
+class TestPalette:
     @pytest.fixture(autouse=True)
     def description(self, tmp_path):
         (tmp_path / "in").mkdir()
-        (tmp_path / "in" / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
+        (tmp_path / "in" / "dataset.json").write_text(json.dumps({"legend": PALETTE}))
 
     @pytest.mark.parametrize("size", ["7x5", "31x29"])
     def test_flat_colors_never_mix_and_photographs_do(self, run, tmp_path, size):
@@ -270,16 +270,16 @@ class TestLegend:
         write_image(tmp_path / "in" / "trainB" / "photo.png", noise(1, 16, 18))
         found = run_resize(run, tmp_path, "--size", size)
         colors = {tuple(color) for color in read_image(found["map.png"]).reshape(-1, 3).tolist()}
-        assert colors == set(map(tuple, LEGEND.values()))
+        assert colors == set(map(tuple, PALETTE.values()))
         known = {tuple(color) for color in noise(1, 16, 18).reshape(-1, 3).tolist()}
         assert len({tuple(c) for c in read_image(found["photo.png"]).reshape(-1, 3).tolist()} - known) > 20
 
-    def test_each_half_of_a_pair_is_scaled_by_itself(self, run, tmp_path):
+    def test_each_half_of_a_pair_is_scaled_separately(self, run, tmp_path):
         photo = noise(1, 16, 18)
         write_image(tmp_path / "in" / "train" / "x.png", np.hstack([photo, drawn(16, 18)]))
         both = read_image(run_resize(run, tmp_path, "--size", "12x8")["x.png"])
         assert np.array_equal(both[:, :6], resize(photo, 6, 8))
-        assert {tuple(c) for c in both[:, 6:].reshape(-1, 3).tolist()} == set(map(tuple, LEGEND.values()))
+        assert {tuple(c) for c in both[:, 6:].reshape(-1, 3).tolist()} == set(map(tuple, PALETTE.values()))
 
     def test_a_width_that_does_not_split_is_refused(self, run, tmp_path):
         write_image(tmp_path / "in" / "train" / "x.png", np.hstack([noise(1, 16, 18), drawn(16, 18)]))
@@ -288,7 +288,7 @@ class TestLegend:
         assert "x.png: one half is in the legend's colors, and 13 pixels cannot be halved" in err
 
     @pytest.mark.parametrize("text", ['{"legend": {"land": "green"}}', "{"])
-    def test_a_description_that_is_none_is_refused(self, run, tmp_path, text):
+    def test_an_invalid_dataset_json_is_refused(self, run, tmp_path, text):
         (tmp_path / "in" / "dataset.json").write_text(text)
         write_image(tmp_path / "in" / "x.png", drawn(16, 18))
         code, _, err = run("resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 8)
@@ -296,7 +296,7 @@ class TestLegend:
         assert "dataset.json: " in err
 
 
-def test_huge_images_are_scaled_when_that_is_asked_for(run, tmp_path, monkeypatch):
+def test_huge_images_are_scaled_on_request(run, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for name in ("x.png", "deep.tif", "array.npy"):
         write_image(tmp_path / "in" / name, noise(1, 20, 30, 3, np.uint8 if name == "x.png" else np.uint16))
@@ -311,7 +311,7 @@ def test_huge_images_are_scaled_when_that_is_asked_for(run, tmp_path, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.essential
-def test_a_killed_command_leaves_nothing_and_is_finished_by_the_next(start_process, run, tmp_path):
+def test_a_killed_command_leaves_nothing_behind(start_process, run, tmp_path):
     for number in range(30):
         write_image(tmp_path / "in" / f"{number}.png", noise(number, 200, 200))
     arguments = ["resize", tmp_path / "in", "--out", tmp_path / "out", "--size", 900]
@@ -332,7 +332,7 @@ def test_a_killed_command_leaves_nothing_and_is_finished_by_the_next(start_proce
     assert len(list((tmp_path / "out").iterdir())) == 30
 
 
-def test_two_images_that_become_one_are_not_lost_in_silence(run, tmp_path):
+def test_two_images_with_one_output_name_are_refused(run, tmp_path):
     """A deep gray PNG with alpha becomes TIFF, since no PNG of ours holds it, and meets another of its name."""
     (tmp_path / "in").mkdir()
     deep = noise(2, 8, 8, 2, np.uint16)

@@ -16,8 +16,8 @@ def root(tmp_path):
     for number in range(5):
         for side, suffix in (("A", "png"), ("B", "webp")):
             (tmp_path / "set" / f"train{side}").mkdir(parents=True, exist_ok=True)
-            picture = Image.new("RGB", (4, 4), (number, 0, ord(side)))
-            picture.save(tmp_path / "set" / f"train{side}" / f"img.{number}.{suffix}")
+            image = Image.new("RGB", (4, 4), (number, 0, ord(side)))
+            image.save(tmp_path / "set" / f"train{side}" / f"img.{number}.{suffix}")
     (tmp_path / "set" / "test").mkdir()
     for number in range(2):
         Image.new("RGB", (8, 4), (number, 0, 0)).save(tmp_path / "set" / "test" / f"x{number}.jpg")
@@ -35,7 +35,7 @@ def samples_of(shard):
     return found
 
 
-def test_every_file_is_there_as_it_was(run, root, tmp_path):
+def test_files_are_packed_unchanged(run, root, tmp_path):
     code, out, err = run("shards", root, tmp_path / "out", "--pairs-per-shard", 2)
     assert code == 0, err
     assert "train: 5 pairs in 3 shards" in out
@@ -57,12 +57,12 @@ def test_every_file_is_there_as_it_was(run, root, tmp_path):
     assert len(list((tmp_path / "out").glob("*.tar.index.json"))) == 4
 
 
-def test_the_line_that_trains_can_be_pasted(run, root, tmp_path):
+def test_the_printed_train_command_works(run, root, tmp_path):
     out = run("shards", root, tmp_path / "my shards")[1]
     assert out.splitlines()[-1] == f"pix2pix train --data '{tmp_path / 'my shards'}' --out RUN"
 
 
-def test_pairs_are_shuffled_and_always_alike(run, tmp_path):
+def test_pairs_are_shuffled_deterministically(run, tmp_path):
     (tmp_path / "set" / "train").mkdir(parents=True)
     for number in range(40):
         Image.fromarray(np.zeros((2, 4), np.uint8)).save(tmp_path / "set" / "train" / f"{number:02d}.png")
@@ -75,7 +75,7 @@ def test_pairs_are_shuffled_and_always_alike(run, tmp_path):
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_shards_can_be_packed_anew(run, root, tmp_path):
+def test_shards_can_be_packed_again(run, root, tmp_path):
     assert run("shards", root, tmp_path / "out", "--pairs-per-shard", 2)[0] == 0
     assert run("shards", tmp_path / "out", tmp_path / "again")[0] == 0
     (shard,) = (tmp_path / "again").glob("train-*.tar")
@@ -84,18 +84,18 @@ def test_shards_can_be_packed_anew(run, root, tmp_path):
 
 
 class TestBadInput:
-    def refused(self, result, *said):
+    def refused(self, result, *message):
         code, _, err = result
         assert code == 2, err
         assert err.count("error:") == 1
-        for words in said:
+        for words in message:
             assert words in err, err
 
-    def test_the_folder_is_there_already(self, run, root, tmp_path):
+    def test_the_output_folder_exists(self, run, root, tmp_path):
         (tmp_path / "out").mkdir()
         self.refused(run("shards", root, tmp_path / "out"), "out: already exists")
 
-    def test_no_data_set(self, run, tmp_path):
+    def test_no_dataset(self, run, tmp_path):
         self.refused(run("shards", tmp_path / "nowhere", tmp_path / "out"), "no such folder")
         self.refused(run("shards", tmp_path, tmp_path / "out"), "no split 'train'")
 
@@ -105,7 +105,7 @@ class TestBadInput:
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("per_shard", [1, 1000])
-    def test_names_that_only_differ_in_a_dot(self, run, root, tmp_path, per_shard):
+    def test_names_that_differ_in_a_dot(self, run, root, tmp_path, per_shard):
         for side in "AB":
             Image.new("RGB", (4, 4)).save(root / f"train{side}" / "img_3.png")
         first, second = root / "trainA" / "img.3.png", root / "trainA" / "img_3.png"

@@ -17,7 +17,7 @@ def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
-def test_a_data_set_becomes_one_that_training_reads(run, tmp_path):
+def test_the_result_is_a_dataset_that_training_reads(run, tmp_path):
     for split, number in (("train", 1), ("train", 2), ("val", 3)):
         write_image(tmp_path / "set" / split / f"{number}.png", halves(number, 100 + number))
     (tmp_path / "set" / "dataset.json").write_text("{}")
@@ -45,7 +45,7 @@ def test_folders_in_a_split_are_kept(run, tmp_path):
     assert files(tmp_path / "out") == ["trainA/sub/x.png", "trainA/x.png", "trainB/sub/x.png", "trainB/x.png"]
 
 
-def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
+def test_all_images_that_cannot_be_split_are_reported(run, tmp_path):
     for number in range(4):
         write_image(tmp_path / "in" / f"{number}.png", halves(1, 2))
     write_image(tmp_path / "in" / "odd.png", halves(1, 2)[:, :7])
@@ -59,7 +59,7 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("places", "said"),
+    ("places", "message"),
     [
         (["trainA/x.png"], None),
         (["trainA/x.png", "trainB/x.png"], "is already split into trainA and trainB"),
@@ -68,12 +68,12 @@ def test_pictures_that_cannot_be_split_are_all_named(run, tmp_path):
         ([], "no such folder"),
     ],
 )
-def test_what_is_no_set_of_such_pictures(run, tmp_path, places, said):
+def test_other_datasets_are_refused(run, tmp_path, places, message):
     for each in places:
         if each.endswith("/"):
             (tmp_path / "set" / each).mkdir(parents=True)
         else:
             write_image(tmp_path / "set" / each, halves(1, 2))
     code, _, err = run("split", tmp_path / "set", "--out", tmp_path / "out")
-    assert code == (2 if said else 0)
-    assert (said or "") in err
+    assert code == (2 if message else 0)
+    assert (message or "") in err

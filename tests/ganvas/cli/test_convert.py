@@ -56,7 +56,7 @@ def both(tmp_path):
 
 
 def weights(path):
-    return {way: network.state_dict() for way, network in load_model(path)[1].items()}
+    return {direction: network.state_dict() for direction, network in load_model(path)[1].items()}
 
 
 def equal(first, second):
@@ -64,7 +64,7 @@ def equal(first, second):
 
 
 @pytest.mark.slow
-def test_to_that_tool_and_back(pix2pix, model, tmp_path):
+def test_export_to_upstream_and_back(pix2pix, model, tmp_path):
     code, out, err = pix2pix("export", model, "--peer", tmp_path / "latest_net_G.pth", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["load it with"] == "--netG unet_128 --norm batch --ngf 2"
@@ -72,8 +72,8 @@ def test_to_that_tool_and_back(pix2pix, model, tmp_path):
     assert code == 0, err
     assert out.startswith("a2b: unet_128, 3 to 3 channels, ngf 2, norm batch, from latest_net_G.pth\n")
     assert equal(weights(model)["a2b"], weights(tmp_path / "back")["a2b"])
-    picture = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    before, after = (ganvas.load(path).translate(picture) for path in (model, tmp_path / "back"))
+    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    before, after = (ganvas.load(path).translate(image) for path in (model, tmp_path / "back"))
     assert np.array_equal(before, after)
 
 
@@ -81,9 +81,7 @@ def test_to_that_tool_and_back(pix2pix, model, tmp_path):
     ("norm", "statistics", "says_eval"),
     [("batch", "running", True), ("batch", "picture", False), ("instance", "running", False)],
 )
-def test_that_tool_is_told_to_use_running_statistics_where_the_model_does(
-    pix2pix, tmp_path, norm, statistics, says_eval
-):
+def test_upstream_options_name_the_statistics(pix2pix, tmp_path, norm, statistics, says_eval):
     spec = NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 6, "norm": norm}, "A", "B")
     config = ModelConfig("pix2pix", {"a2b": spec}, Preprocessing(3, 3, 128, True), statistics)
     save_model(tmp_path / "model", config, {"a2b": build_generator(spec)}, "")
@@ -92,9 +90,11 @@ def test_that_tool_is_told_to_use_running_statistics_where_the_model_does(
     assert json.loads(out)["load it with"].split().count("--eval") == says_eval
 
 
-def test_both_ways_of_a_cyclegan(cyclegan, both, tmp_path):
-    for way, name in (("a2b", "A"), ("b2a", "B")):  # there netG_A is from A to B
-        code, _, err = cyclegan("export", both, "--direction", way, "--peer", tmp_path / f"latest_net_G_{name}.pth")
+def test_both_directions_of_a_cyclegan(cyclegan, both, tmp_path):
+    for direction, name in (("a2b", "A"), ("b2a", "B")):  # there netG_A is from A to B
+        code, _, err = cyclegan(
+            "export", both, "--direction", direction, "--peer", tmp_path / f"latest_net_G_{name}.pth"
+        )
         assert code == 0, err
     files = (tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth")
     code, _, err = cyclegan("import", *files, tmp_path / "back")
@@ -106,7 +106,7 @@ def test_both_ways_of_a_cyclegan(cyclegan, both, tmp_path):
     assert load_model(tmp_path / "back")[0].kind == "cyclegan"
 
 
-def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
+def test_generators_that_are_not_inverse_are_refused(cyclegan, tmp_path):
     files = (tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth")
     for file, out_channels in zip(files, (1, 3), strict=True):
         spec = replace(SPEC, arguments=SPEC.arguments | {"out_channels": out_channels})
@@ -121,16 +121,16 @@ def test_generators_that_do_not_lead_back_are_refused(cyclegan, tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.slow
 def test_an_onnx_file(pix2pix, model, tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    write_image(tmp_path / "real" / "x.png", picture)
+    image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    write_image(tmp_path / "real" / "x.png", image)
     code, out, err = pix2pix("export", model, tmp_path / "x.onnx", "--data", tmp_path / "real", "--json")
     assert code == 0, err
-    said = json.loads(out)
-    assert 0 < said["largest difference"] <= 1e-4
-    assert (said["real images"], said["taken from"]) == (1, str(tmp_path / "real"))
-    assert said["megabytes"] == pytest.approx((tmp_path / "x.onnx").stat().st_size / 1e6, abs=0.06)
-    expected = ganvas.load(model, precision="fp32").translate(picture)
-    apart = OnnxTranslator(tmp_path / "x.onnx").translate(picture).astype(int) - expected
+    message = json.loads(out)
+    assert 0 < message["largest difference"] <= 1e-4
+    assert (message["real images"], message["taken from"]) == (1, str(tmp_path / "real"))
+    assert message["megabytes"] == pytest.approx((tmp_path / "x.onnx").stat().st_size / 1e6, abs=0.06)
+    expected = ganvas.load(model, precision="fp32").translate(image)
+    apart = OnnxTranslator(tmp_path / "x.onnx").translate(image).astype(int) - expected
     assert np.abs(apart).max() <= 1
 
 
@@ -173,44 +173,46 @@ def compared(monkeypatch):
 
 def a_run(folder, data, config, networks=None):
     """A run folder of a model, whose config names its dataset."""
-    save_model(folder / "model", config, networks or {way: generator() for way in config.networks}, "")
+    save_model(folder / "model", config, networks or {direction: generator() for direction in config.networks}, "")
     (folder / "config.json").write_text(json.dumps({"data": {"data": str(data)}}))
     return folder
 
 
-def numbers(pictures):
-    return [int(picture[0, 0, 0]) for picture in pictures]
+def numbers(compared):
+    return [int(image[0, 0, 0]) for image in compared]
 
 
-@pytest.mark.parametrize(("way", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
+@pytest.mark.parametrize(("direction", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
 @pytest.mark.parametrize("given", ["run", "run/model", "run/checkpoints/step-00000001"])
 def test_without_data_sources_of_the_runs_last_split_are_compared_on(
-    pix2pix, tmp_path, pairs, compared, way, expected, given
+    pix2pix, tmp_path, pairs, compared, direction, expected, given
 ):
-    config = ModelConfig("pix2pix", {way: SPEC}, Preprocessing(3, 3, 128, True))
+    config = ModelConfig("pix2pix", {direction: SPEC}, Preprocessing(3, 3, 128, True))
     network = generator()
-    run = a_run(tmp_path / "run", pairs, config, {way: network})
-    state = {"model_state": {"networks": {way: "G"}, "statistics": "running"}}
+    run = a_run(tmp_path / "run", pairs, config, {direction: network})
+    state = {"model_state": {"networks": {direction: "G"}, "statistics": "running"}}
     save_checkpoint(run, Checkpoint(1, {"G": network.state_dict()}, state))
     code, out, err = pix2pix("export", tmp_path / given, tmp_path / "x.pt2", "--json")
     assert (code, err) == (0, "")
     assert numbers(compared) == expected
-    assert all(picture.shape == (8, 8, 3) for picture in compared)
-    said = json.loads(out)
-    assert (said["real images"], said["taken from"]) == (3, f"{pairs}, test")
+    assert all(image.shape == (8, 8, 3) for image in compared)
+    message = json.loads(out)
+    assert (message["real images"], message["taken from"]) == (3, f"{pairs}, test")
 
 
-@pytest.mark.parametrize(("way", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
-def test_without_data_the_domain_of_the_direction_is_compared_on(cyclegan, tmp_path, domains, compared, way, expected):
+@pytest.mark.parametrize(("direction", "expected"), [("a2b", [0, 4, 8]), ("b2a", [1, 5, 9])])
+def test_without_data_the_domain_of_the_direction_is_compared_on(
+    cyclegan, tmp_path, domains, compared, direction, expected
+):
     config = ModelConfig("cyclegan", {"a2b": SPEC, "b2a": SPEC}, Preprocessing(3, 3, 128, True))
     run = a_run(tmp_path / "run", domains, config)
-    code, out, err = cyclegan("export", run, tmp_path / "x.pt2", "--direction", way)
+    code, out, err = cyclegan("export", run, tmp_path / "x.pt2", "--direction", direction)
     assert (code, err) == (0, "")
     assert numbers(compared) == expected
     assert out.endswith(f"real images: 3\ntaken from: {domains}, test\n")
 
 
-def test_int8_chooses_its_scales_by_pictures_of_the_training(pix2pix, tmp_path, pairs, compared):
+def test_int8_is_calibrated_with_training_images(pix2pix, tmp_path, pairs, compared):
     run = a_run(tmp_path / "run", pairs, ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 128, True)))
     code, out, err = pix2pix("export", run, tmp_path / "x.onnx", "--weights", "int8")
     assert (code, err) == (0, "")
@@ -218,7 +220,7 @@ def test_int8_chooses_its_scales_by_pictures_of_the_training(pix2pix, tmp_path, 
     assert f"taken from: {pairs}, train\n" in out
 
 
-def test_a_model_of_pieces_is_compared_on_the_middle_of_large_pictures(pix2pix, tmp_path, compared):
+def test_a_model_of_crops_is_compared_on_central_crops(pix2pix, tmp_path, compared):
     rows = np.arange(40, dtype=np.uint8)[:, None, None].repeat(100, axis=1).repeat(3, axis=2)
     write_image(tmp_path / "data" / "test" / "x.png", rows)
     run = a_run(
@@ -253,7 +255,7 @@ def damage(data):
 
 
 @pytest.mark.parametrize(
-    ("happens", "said"),
+    ("happens", "message"),
     [
         (lose, "the run's dataset, does not exist; use --data"),
         (damage, "the run's data cannot be read: "),
@@ -262,7 +264,7 @@ def damage(data):
         (lambda data: (data.parent / "run" / "config.json").unlink(), "the model is not part of a run"),
     ],
 )
-def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pairs, compared, happens, said):
+def test_without_images_the_export_warns_and_continues(pix2pix, tmp_path, pairs, compared, happens, message):
     run = a_run(tmp_path / "run", pairs, ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 128, True)))
     happens(pairs)
     code, out, err = pix2pix("export", run, tmp_path / "x.pt2", "--json")
@@ -270,11 +272,11 @@ def test_without_pictures_the_export_says_why_and_goes_on(pix2pix, tmp_path, pai
     assert compared == []
     found = json.loads(out)
     assert found["real images"] == 0
-    assert said in found["no real images since"]
+    assert message in found["no real images since"]
     assert "taken from" not in found
 
 
-def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pairs, compared, monkeypatch):
+def test_an_unreadable_dataset_does_not_stop_an_export(pix2pix, tmp_path, pairs, compared, monkeypatch):
     run = a_run(tmp_path / "run", pairs, ModelConfig("pix2pix", {"a2b": SPEC}, Preprocessing(3, 3, 128, True)))
 
     def refuse(folder):
@@ -287,7 +289,7 @@ def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pair
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["export", "MODEL"], "give one output"),
         (["export", "MODEL", "x.onnx", "--peer", "x.pth"], "give one output"),
@@ -304,15 +306,15 @@ def test_a_data_set_that_may_not_be_read_stops_no_export(pix2pix, tmp_path, pair
         (["import", "nowhere.pth", "MODEL"], "exists already"),
     ],
 )
-def test_bad_input(pix2pix, model, tmp_path, monkeypatch, arguments, said):
+def test_bad_input(pix2pix, model, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, out, err = pix2pix(*(str(model) if word == "MODEL" else word for word in arguments))
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_direction_has_to_be_chosen(cyclegan, both, tmp_path):
+def test_a_direction_is_required(cyclegan, both, tmp_path):
     code, _, err = cyclegan("export", both, tmp_path / "x.onnx")
     assert code == 2
     assert "choose a direction" in err

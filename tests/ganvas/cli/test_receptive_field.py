@@ -23,7 +23,7 @@ def build(num_layers: int) -> Mapping[str, nn.Module]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def photo(tmp_path: Path) -> Path:
     path = tmp_path / "in.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(path)
     return path
@@ -89,14 +89,14 @@ def test_target_in_words(capsys: pytest.CaptureFixture[str], target: int, words:
     assert capsys.readouterr().out.startswith(words)
 
 
-def test_drawing(as_json: Callable[..., dict], picture: Path, tmp_path: Path) -> None:
+def test_drawing(as_json: Callable[..., dict], photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    answer = as_json(image=picture, out=out, row=5, column=9)
+    answer = as_json(image=photo, out=out, row=5, column=9)
     assert answer["drawing"] == str(out)
     assert answer["picture_size"] == [96, 128]
     assert answer["networks"]["discriminator"]["output_size"] == [10, 14]
     # Row 5 sees rows 17 to 86, column 9 sees columns 49 to 118: all inside of the image.
-    source, drawn = np.asarray(Image.open(picture)), np.asarray(Image.open(out))
+    source, drawn = np.asarray(Image.open(photo)), np.asarray(Image.open(out))
     scale = drawn.shape[1] // 128
     enlarged = source.repeat(scale, 0).repeat(scale, 1)
     inner = np.s_[17 * scale : 40 * scale, 49 * scale : 119 * scale]
@@ -105,10 +105,10 @@ def test_drawing(as_json: Callable[..., dict], picture: Path, tmp_path: Path) ->
     assert (drawn[outer] != enlarged[outer]).mean() > 0.9
 
 
-def test_the_middle_logit_is_drawn_by_default(as_json: Callable[..., dict], picture: Path, tmp_path: Path) -> None:
-    as_json(image=picture, out=tmp_path / "default.png")
-    as_json(image=picture, out=tmp_path / "middle.png", row=5, column=7)
-    as_json(image=picture, out=tmp_path / "other.png", row=4, column=7)
+def test_the_middle_logit_is_drawn_by_default(as_json: Callable[..., dict], photo: Path, tmp_path: Path) -> None:
+    as_json(image=photo, out=tmp_path / "default.png")
+    as_json(image=photo, out=tmp_path / "middle.png", row=5, column=7)
+    as_json(image=photo, out=tmp_path / "other.png", row=4, column=7)
     default, middle, other = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("default", "middle", "other"))
     np.testing.assert_array_equal(default, middle)
     assert default.shape != other.shape or (default != other).any()
@@ -134,13 +134,13 @@ def test_wrong_options(options: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("unit", "message"), [({"row": 10}, "--row is 10; the output has 0 to 9"), ({"column": -1}, "--column is -1")]
 )
-def test_logits_that_are_not_there(unit: dict, message: str, picture: Path, tmp_path: Path) -> None:
+def test_logits_out_of_range(unit: dict, message: str, photo: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        run(ReceptiveFieldOptions(image=picture, out=tmp_path / "out.png", **unit), build)
+        run(ReceptiveFieldOptions(image=photo, out=tmp_path / "out.png", **unit), build)
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_picture_too_small_for_the_network(tmp_path: Path) -> None:
+def test_an_image_too_small_for_the_network(tmp_path: Path) -> None:
     Image.new("RGB", (20, 30)).save(tmp_path / "small.png")
     with pytest.raises(UserError, match=r"30x20.*at least 24"):
         run(ReceptiveFieldOptions(image=tmp_path / "small.png", out=tmp_path / "out.png"), build)

@@ -39,7 +39,7 @@ def run(tmp_path):
     return record
 
 
-def test_the_line_of_a_run_goes_on_with_it_when_resume_is_added(run):
+def test_adding_resume_to_the_command_resumes_the_run(run):
     options = parse("--out", run(preset("demo")), "--preset", "demo", "--lr", "0.001", "--resume")
     assert options == replace(
         preset("demo"),
@@ -48,7 +48,7 @@ def test_the_line_of_a_run_goes_on_with_it_when_resume_is_added(run):
     )
 
 
-def test_a_preset_that_is_not_the_runs_is_refused_on_resuming(run):
+def test_another_preset_is_refused_on_resume(run):
     with pytest.raises(UserError, match=r"--lambda-l1 \(was 100.0, now 300.0\)"):
         parse("--out", run(Pix2PixConfig()), "--preset", "demo", "--resume")
 
@@ -62,13 +62,13 @@ def test_another_folder_is_passed_on_when_resuming_for_its_content_to_be_compare
 
 
 @pytest.mark.parametrize("other", ["--preset=demo", "--resume"])
-def test_a_config_beside_other_defaults_is_refused(run, other):
+def test_a_config_together_with_other_defaults_is_refused(run, other):
     folder = run(preset("demo"))
     with pytest.raises(UserError, match=f"config.json and {other.partition('=')[0]} both set every option"):
         parse("--out", folder, "--config", folder / "config.json", other)
 
 
-def test_a_config_gives_defaults_and_options_override_them(run):
+def test_a_config_sets_defaults_and_options_override_them(run):
     options = parse("--out", "elsewhere", "--config", run(preset("demo")) / "config.json", "--batch-size", "2")
     assert (options.data.batch_size, options.model.lambda_l1, options.optimizer.lr) == (2, 300.0, 0.001)
 
@@ -80,7 +80,7 @@ def test_settings_of_no_preset_leave_a_config_as_it_is():
 
 @pytest.mark.parametrize("options", [["--config"], ["--resume", "--out"]])
 @pytest.mark.parametrize(("other", "config"), [("cyclegan", CycleGanConfig()), ("dcgan", DcganConfig())])
-def test_a_config_of_another_command_is_one_sentence(tmp_path, other, config, options):
+def test_a_config_of_another_command_is_one_message(tmp_path, other, config, options):
     write_json(tmp_path / "config.json", to_json(config) | {"command": other})
     place = tmp_path / "config.json" if options == ["--config"] else tmp_path
     with pytest.raises(UserError) as error:
@@ -96,7 +96,7 @@ def test_a_models_config_is_not_a_runs(tmp_path):
         parse("--config", tmp_path / "config.json", "--out", tmp_path / "new")
 
 
-def test_unknown_options_are_named_in_one_clause(tmp_path):
+def test_unknown_options_are_listed_once(tmp_path):
     write_json(tmp_path / "config.json", {"model": {f"option_{n}": 1 for n in range(9)}, "seed": -1})
     with pytest.raises(UserError) as error:
         parse("--config", tmp_path / "config.json", "--out", tmp_path / "new")

@@ -28,7 +28,7 @@ from ganvas.data.sampling import ResumableBatchSampler
 from ganvas.errors import UserError
 
 ROOT = Path(__file__).parents[3]
-LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
+PALETTE = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
 def coordinates(height, width, channels, dtype):
@@ -47,7 +47,7 @@ def coordinates(height, width, channels, dtype):
     st.sampled_from([1, 3, 5]),
     st.integers(0, 1000),
 )
-def test_both_images_move_alike_whatever_their_types(first, second, channels_a, channels_b, index):
+def test_both_images_move_together_for_all_dtypes(first, second, channels_a, channels_b, index):
     (a, scale_a), (b, scale_b) = coordinates(40, 50, channels_a, first), coordinates(40, 50, channels_b, second)
     source, target = PairTransform(Augmentation(36, 24))(a, b, (0, 1, index))
     assert source.shape == (24, 24, channels_a)
@@ -73,7 +73,7 @@ def test_a_loaded_size_is_not_resampled():
 
 
 @pytest.mark.slow
-def test_the_library_is_told_not_to_look_for_newer_versions():
+def test_albumentations_does_not_check_for_updates():
     code = (
         "import os, sys; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None); import ganvas.data.augment as a\n"
         "assert 'albumentations' not in sys.modules\n"
@@ -96,7 +96,7 @@ def test_keys_repeat_and_differ():
     assert len(set(results.values())) == 5
 
 
-def test_half_are_mirrored_and_every_place_is_cut():
+def test_half_are_mirrored_and_every_crop_occurs():
     a = np.stack(np.mgrid[:40, :40], axis=2).astype(np.uint8)  # each pixel holds its row and column
     transform, places, mirrored = PairTransform(Augmentation(None, 32)), set(), 0
     for index in range(400):
@@ -201,13 +201,13 @@ class TestDrawsAreIndependent:
 @pytest.mark.parametrize(
     "augmentation", [Augmentation(None, 32, color=0.5), build_augmentation("strong", 32, color=0.1, info={})]
 )
-def test_color_that_the_user_asked_for_is_refused_where_it_has_no_meaning(augmentation, channels, dtype):
+def test_requested_color_jitter_is_refused_for_other_images(augmentation, channels, dtype):
     a = np.zeros((32, 32, channels), dtype)
     with pytest.raises(UserError, match="color works on 8-bit images of 1 or 3"):
         PairTransform(augmentation)(a, a, (0, 0, 0))
 
 
-def test_too_small_to_cut():
+def test_too_small_to_crop():
     a = np.zeros((20, 40, 3), np.uint8)
     with pytest.raises(UserError, match="40x20 pixels, smaller than the 32"):
         PairTransform(Augmentation(None, 32))(a, a, (0, 0, 0))
@@ -231,11 +231,11 @@ def middle(image):
 
 
 class TestPresets:
-    def test_each_has_a_name_of_the_option(self):
+    def test_each_preset_is_a_value_of_the_option(self):
         assert get_args(AugmentPreset) == tuple(PRESETS) == ("none", "paper", "strong")
 
     @pytest.mark.slow
-    def test_the_names_cost_no_heavy_import(self):
+    def test_preset_names_need_no_heavy_import(self):
         code = (
             "import sys, ganvas.data.augment; assert not {'numpy', 'albumentations', 'torch', 'cv2'} & set(sys.modules)"
         )
@@ -245,7 +245,7 @@ class TestPresets:
         ("preset", "load_size", "flip", "color"),
         [("none", 128, False, 0), ("paper", 143, True, 0), ("strong", 143, True, 0.2)],
     )
-    def test_they_decide_what_no_option_says(self, preset, load_size, flip, color):
+    def test_presets_set_what_no_option_sets(self, preset, load_size, flip, color):
         found = build_augmentation(preset, 128, info={})
         assert (found.load_size, found.crop_size, found.flip, found.color) == (load_size, 128, flip, color)
 
@@ -256,7 +256,7 @@ class TestPresets:
         assert build_augmentation(preset, 64, load_size=0, info={}).load_size is None
         assert build_augmentation(preset, 64, color=0.0, info={}).color == 0
 
-    def test_none_leaves_nothing_to_chance(self):
+    def test_none_is_deterministic(self):
         image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         transform = PairTransform(build_augmentation("none", 32, info={}))
         results = [transform(image, image, (seed, 0, seed)) for seed in range(8)]
@@ -264,19 +264,19 @@ class TestPresets:
         assert all(np.array_equal(image, results[0][0]) for pair in results for image in pair)
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_a_legend_is_heeded_by_strong_alone(self, preset):
-        legend = build_augmentation(preset, 64, info={"legend": LEGEND}).palette
-        assert legend == (tuple(map(tuple, LEGEND.values())) if preset == "strong" else ())
+    def test_only_strong_uses_a_palette(self, preset):
+        palette = build_augmentation(preset, 64, info={"legend": PALETTE}).palette
+        assert palette == (tuple(map(tuple, PALETTE.values())) if preset == "strong" else ())
 
-    def test_a_legend_without_colors_is_refused_where_it_is_heeded(self):
+    def test_an_invalid_palette_is_refused_by_strong(self):
         with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
             build_augmentation("strong", 64, info={"legend": {"land": "red"}})
 
     @pytest.mark.parametrize("preset", PRESETS)
-    def test_flat_colors_are_mixed_as_the_paper_does_but_for_strong_with_a_legend(self, preset):
-        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
-        flat = {tuple(color) for color in LEGEND.values()}
-        for info, mixed in (({"legend": LEGEND}, preset != "strong"), ({}, True)):
+    def test_only_strong_with_a_palette_keeps_flat_colors(self, preset):
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (PALETTE["land"], PALETTE["lake"]))
+        flat = {tuple(color) for color in PALETTE.values()}
+        for info, mixed in (({"legend": PALETTE}, preset != "strong"), ({}, True)):
             moved, _ = PairTransform(build_augmentation(preset, 64, color=0.0, info=info))(a, a, (0, 0, 0))
             assert ({tuple(color) for color in moved.reshape(-1, 3).tolist()} - flat != set()) == mixed
 
@@ -284,7 +284,7 @@ class TestPresets:
 class TestStrong:
     @settings(max_examples=40)
     @given(data=st.data())
-    def test_a_landmark_goes_to_the_same_place_in_both(self, data):
+    def test_a_landmark_moves_to_the_same_place_in_both(self, data):
         kinds = st.tuples(st.sampled_from([np.uint8, np.uint16, np.float32]), st.integers(1, 14))
         height, width = (data.draw(st.integers(60, 140)) for _ in range(2))
         load_size = data.draw(st.sampled_from([None, 0, 48]))  # the preset's, their own scale, no room to cut
@@ -305,38 +305,41 @@ class TestStrong:
 
     @given(index=st.integers(0, 10**6), size=st.integers(90, 130))
     @pytest.mark.slow
-    def test_images_in_flat_colors_move_like_photographs_and_get_no_other_colors(self, index, size):
-        transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
+    def test_flat_images_move_like_photographs_and_keep_their_colors(self, index, size):
+        transform = PairTransform(build_augmentation("strong", 64, info={"legend": PALETTE}))
         rng = np.random.default_rng(index)
         shape = disc(size, size, size / 2, size / 2, size / 5)
-        source = drawn(shape, 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        source = drawn(shape, 3, np.uint8, (PALETTE["land"], PALETTE["lake"]))
         source[rng.random((size, size)) < 0.1] = (10, 20, 30)  # lines and letters
         map_before = {tuple(color) for color in source.reshape(-1, 3).tolist()}
         moved, photo = transform(source, drawn(shape, 5, np.uint16), (0, 0, index))
         assert {tuple(color) for color in moved.reshape(-1, 3).tolist()} <= map_before
-        lake = (moved == LEGEND["lake"]).all(axis=2)
-        ground = (moved == LEGEND["land"]).all(axis=2)
+        lake = (moved == PALETTE["lake"]).all(axis=2)
+        ground = (moved == PALETTE["land"]).all(axis=2)
         bright = photo[:, :, 4] > 32768
         assert (lake & ~bright).sum() + (ground & bright).sum() < 0.05 * lake.size  # half a pixel along the disc's edge
 
-    def test_nearest_neighbours_are_off_to_all_sides_alike(self):
-        transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
+    def test_nearest_neighbors_have_no_bias(self):
+        transform = PairTransform(build_augmentation("strong", 64, info={"legend": PALETTE}))
         shape = disc(130, 130, 65, 65, 30)
-        source, target = drawn(shape, 3, np.uint8, (LEGEND["land"], LEGEND["lake"])), drawn(shape, 1, np.float32)
+        source, target = drawn(shape, 3, np.uint8, (PALETTE["land"], PALETTE["lake"])), drawn(shape, 1, np.float32)
         apart = []
         for index in range(80):
             moved, photo = transform(source, target, (0, 0, index))
-            lake = (moved == LEGEND["lake"]).all(axis=2)
+            lake = (moved == PALETTE["lake"]).all(axis=2)
             apart.append([places[lake].mean() for places in np.indices(lake.shape)] - middle(photo))
         assert np.abs(np.mean(apart, axis=0)).max() < 0.05
 
     def test_two_images_in_flat_colors_stay_equal(self):
-        transform = PairTransform(build_augmentation("strong", 64, info={"legend": LEGEND}))
-        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+        transform = PairTransform(build_augmentation("strong", 64, info={"legend": PALETTE}))
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (PALETTE["land"], PALETTE["lake"]))
         for index in range(20):
             source, target = transform(a, a, (0, 0, index))
             assert np.array_equal(source, target)
-            assert {tuple(c) for c in source.reshape(-1, 3).tolist()} <= {tuple(LEGEND["land"]), tuple(LEGEND["lake"])}
+            assert {tuple(c) for c in source.reshape(-1, 3).tolist()} <= {
+                tuple(PALETTE["land"]),
+                tuple(PALETTE["lake"]),
+            }
 
     def test_half_are_turned_zoomed_and_shifted_within_their_limits(self):
         """An affine map is fitted to where pixels come from."""
@@ -370,7 +373,7 @@ class TestStrong:
                 dtype != np.float32
             )
 
-    def test_color_changes_the_source_alone_and_a_little(self):
+    def test_color_jitter_changes_the_source_alone_and_a_little(self):
         transform = PairTransform(
             replace(build_augmentation("strong", 32, load_size=32, info={}), jitter=None, flip=False)
         )
@@ -385,28 +388,28 @@ class TestStrong:
         assert np.ptp(changes) > 3
 
     @pytest.mark.parametrize(
-        ("channels", "dtype", "legend"),
+        ("channels", "dtype", "palette"),
         [(5, np.uint8, {}), (3, np.uint16, {}), (3, np.float32, {}), (3, np.uint8, {"grey": [9, 9, 9]})],
     )
-    def test_color_is_left_out_where_it_has_no_meaning(self, channels, dtype, legend):
-        augmentation = replace(build_augmentation("strong", 32, load_size=32, info={"legend": legend}), jitter=None)
+    def test_color_jitter_needs_8_bit_gray_or_color(self, channels, dtype, palette):
+        augmentation = replace(build_augmentation("strong", 32, load_size=32, info={"legend": palette}), jitter=None)
         image = np.full((32, 32, channels), 9, dtype)
         for index in range(10):
             source, _ = PairTransform(augmentation)(image, image, (0, 0, index))
             assert np.array_equal(source, image)
         assert not PairTransform(augmentation).changes_color(image)
 
-    @pytest.mark.parametrize("legend", [{}, LEGEND])
-    def test_what_a_store_keeps_gives_the_same(self, legend):
-        transform = PairTransform(build_augmentation("strong", 32, info={"legend": legend}))
-        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (LEGEND["land"], LEGEND["lake"]))
+    @pytest.mark.parametrize("palette", [{}, PALETTE])
+    def test_cached_images_are_augmented_equally(self, palette):
+        transform = PairTransform(build_augmentation("strong", 32, info={"legend": palette}))
+        a = drawn(disc(90, 80, 30, 40, 20), 3, np.uint8, (PALETTE["land"], PALETTE["lake"]))
         b = np.random.default_rng(0).random((90, 80, 2), np.float32)
         for index in range(10):
             at_once = transform(a, b, (0, 0, index))
             kept = transform(transform.resize(a), transform.resize(b), (0, 0, index))
             assert all(np.array_equal(x, y) for x, y in zip(at_once, kept, strict=True))
 
-    def test_a_large_image_is_cut_before_it_is_turned_and_all_of_it_is_seen(self, monkeypatch):
+    def test_a_large_image_is_cropped_before_rotation_and_fully_covered(self, monkeypatch):
         Affine = augment._albumentations().Affine
         turned, apply = set(), Affine.apply
 

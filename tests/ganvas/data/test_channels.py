@@ -44,7 +44,7 @@ def found(root, **options):
 
 
 @pytest.mark.parametrize("channels", [(5, 1), (1, 3), (3, 1), (2, 7), (4, 4)])
-def test_pairs_train_with_what_they_have(tmp_path, channels):
+def test_pairs_train_with_their_own_channels(tmp_path, channels):
     root = pairs(tmp_path, [channels[0]] * 2, [channels[1]] * 2)
     assert found(root) == (channels, f"Channels, as in the data: {channels[0]} to {channels[1]}.")
     assert found(root, direction="b2a")[0] == channels[::-1]
@@ -52,7 +52,7 @@ def test_pairs_train_with_what_they_have(tmp_path, channels):
     assert found(root, source_channels=8, target_channels=9) == ((8, 9), "")
 
 
-def test_color_needs_no_word(tmp_path):
+def test_color_is_the_default(tmp_path):
     assert found(pairs(tmp_path, [3, 3], [3, 3])) == ((3, 3), "")
 
 
@@ -67,7 +67,7 @@ def test_side_by_side_shards_and_stacks(tmp_path):
     assert found(tmp_path / "stack", source=("radar", "sun"))[0] == (5, 1)
 
 
-def test_alpha_is_no_channel_and_this_is_said_once_with_the_option_that_keeps_it(tmp_path):
+def test_ignored_alpha_is_reported_once_with_the_option_that_keeps_it(tmp_path):
     channels, notes = found(pairs(tmp_path, ["RGBA"] * 3, [3, "RGBA", "LA"]))
     assert channels == (3, 3)
     assert "3 of 3 source images looked at have alpha, and are composed over white" in notes
@@ -83,16 +83,16 @@ def test_gray_images_among_color_ones_count_as_color(tmp_path):
     assert f"2 of 3 source images looked at are gray, and are repeated ({tmp_path / 'trainA' / '00.png'})." in notes
 
 
-def test_a_mixed_set_is_refused_with_counts_and_examples(tmp_path):
+def test_mixed_channels_are_refused_with_counts_and_examples(tmp_path):
     root = pairs(tmp_path, [5, 3, 5, 1], [3] * 4)
     with pytest.raises(UserError) as caught:
         found(root)
-    for said in ("1 have 1 (", "1 have 3 (", "2 have 5 (", "00.tif", "01.png", "03.png", "source_channels"):
-        assert said in str(caught.value)
+    for message in ("1 have 1 (", "1 have 3 (", "2 have 5 (", "00.tif", "01.png", "03.png", "source_channels"):
+        assert message in str(caught.value)
     assert found(root, source_channels=5)[0] == (5, 3)
 
 
-def test_images_are_looked_at_evenly_over_the_whole_set(tmp_path):
+def test_images_are_checked_evenly_over_the_dataset(tmp_path):
     count = 3 * MAX_SAMPLED
     root = pairs(tmp_path, [1] * (count - 1) + [3], [1] * count)
     channels, notes = found(root)
@@ -100,7 +100,7 @@ def test_images_are_looked_at_evenly_over_the_whole_set(tmp_path):
     assert f"{MAX_SAMPLED - 1} of {MAX_SAMPLED} source images" in notes
 
 
-def test_unreadable_images_are_passed_over_unless_all_are(tmp_path):
+def test_unreadable_images_are_ignored_unless_all_are(tmp_path):
     root = pairs(tmp_path, [5, 5, 5], [1, 1, 1])
     (root / "trainA" / "00.tif").write_bytes(b"no image")
     assert found(root)[0] == (5, 1)
@@ -138,14 +138,14 @@ def test_domains(tmp_path, a, b, options, expected):
     assert ("as in the data" in notes) == (expected != (3, 3))
 
 
-def test_an_image_of_other_channels_names_the_option_of_its_side(tmp_path):
+def test_a_channel_mismatch_names_the_option_of_its_side(tmp_path):
     root = pairs(tmp_path, [3], [5])
-    for direction, said in (("a2b", "2 are expected"), ("b2a", "9 are expected")):
+    for direction, message in (("a2b", "2 are expected"), ("b2a", "9 are expected")):
         data = PairedDataset(
             root, "train", augmentation=None, direction=direction, source_channels=2, target_channels=9
         )
         option = "source_channels" if direction == "a2b" else "target_channels"
-        with pytest.raises(UserError, match=rf"00\.png: has 3 channels, {said}\. Convert .* with {option}=3\."):
+        with pytest.raises(UserError, match=rf"00\.png: has 3 channels, {message}\. Convert .* with {option}=3\."):
             data.pair(0)
     with pytest.raises(UserError, match=r"00\.tif: has 5 channels, 3 are expected\. .* target_channels=5\."):
         PairedDataset(root, "train", augmentation=None).pair(0)

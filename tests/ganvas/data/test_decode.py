@@ -39,7 +39,7 @@ def test_the_content_decides_the_format(tmp_path, format, suffix):
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("EPS", ".png"), ("PPM", ".tif"), ("TGA", ""), ("ICNS", ".png")])
-def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, kind, suffix):
+def test_other_formats_are_not_opened(tmp_path, kind, suffix):
     path = save(tmp_path / f"x{suffix}", RGB, format=kind)
     with pytest.raises(UserError, match=r"which is not supported|is no image that can be read"):
         read_image(path)
@@ -78,7 +78,7 @@ def deep_gray_with_alpha(image):
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("colors", [1, 3])
-def test_alpha_is_kept_where_it_is_counted(tmp_path, suffix, kind, colors):
+def test_alpha_is_kept_if_it_counts_as_a_channel(tmp_path, suffix, kind, colors):
     image = np.random.default_rng(9).integers(0, FULL[kind] + 1, (6, 9, colors + 1)).astype(kind)
     if suffix == ".tif":
         tifffile.imwrite(tmp_path / "x.tif", image, photometric=["minisblack", "rgb"][colors // 3], extrasamples=[2])
@@ -109,7 +109,7 @@ def test_a_fourth_channel_that_is_no_alpha_is_a_channel(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
-def test_alpha_is_kept_when_it_is_asked_for(tmp_path, mode):
+def test_alpha_is_kept_on_request(tmp_path, mode):
     whole = Image.fromarray(np.dstack([RGB, RGB[:, :, 0]]), "RGBA")
     if mode == "P":
         Image.fromarray(RGB[:, :, 0] % 4).convert("P").save(tmp_path / "x.png", transparency=2)
@@ -175,7 +175,7 @@ def test_orientation_of_tiff_is_applied_once(tmp_path, tag, kind):
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint32, np.float16, np.float64, ">u2", ">f4"])
 @pytest.mark.parametrize("suffix", [".tif", ".npy"])
-def test_other_numbers_become_a_type_that_holds_them(tmp_path, kind, suffix):
+def test_other_dtypes_are_converted_without_loss(tmp_path, kind, suffix):
     image = np.array([[[0], [7], [1000]]], dtype=kind) - (0 if np.dtype(kind).kind == "u" else 3)
     np.save(tmp_path / "x.npy", image)
     tifffile.imwrite(tmp_path / "x.tif", image[..., 0])
@@ -192,7 +192,7 @@ def test_truncated(tmp_path, suffix):
         read_image(path)
 
 
-def test_more_pixels_than_pillow_thinks_safe(tmp_path, monkeypatch):
+def test_more_pixels_than_pillows_limit(tmp_path, monkeypatch):
     path = save(tmp_path / "x.png", RGB)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # it warns above the limit, and refuses above twice the limit
     with pytest.raises(UserError, match="too many pixels"):
@@ -239,7 +239,7 @@ KINDS = ["color.png", "color.jpg", "color.webp", "color.bmp", "color.tif", "deep
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on damaged metadata
 @pytest.mark.parametrize("kind", KINDS)
 @given(cut=st.integers(1, 400), changes=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=4))
-def test_damage_gives_an_image_or_a_plain_message(whole_files, kind, cut, changes):
+def test_damaged_files_return_an_image_or_one_message(whole_files, kind, cut, changes):
     path = whole_files[kind]
     content = bytearray(path.read_bytes())
     for place, value in changes:

@@ -131,7 +131,7 @@ def test_depth_does_not_depend_on_the_name(tmp_path, suffix, kind):
     assert np.array_equal(read_image(path), deep)
 
 
-def test_what_pillow_alone_would_flatten_is_refused(tmp_path):
+def test_layers_that_pillow_would_flatten_are_refused(tmp_path):
     for name, content in (("x.png", png(RGB.astype(int) * 257, 16, 2)), ("x.tif", None)):
         if content:
             (tmp_path / name).write_bytes(content)
@@ -165,14 +165,14 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("reader", READERS)
-def test_what_it_is_and_what_to_do(tmp_path, kind, reader):
+def test_other_files_are_described_with_advice(tmp_path, kind, reader):
     content, said = FOREIGN[kind]
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(UserError, match=rf"x\.png: {said}"):
         READERS[reader](tmp_path / "x.png")
 
 
-def test_animations_are_told(tmp_path):
+def test_animations_are_refused(tmp_path):
     frames = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
     for name, kind in (("x.gif", "GIF"), ("x.webp", "WEBP"), ("x.png", "PNG")):
         frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:], lossless=True)
@@ -237,7 +237,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
         open_regular(path)
 
 
-def test_a_broken_link_is_called_one(tmp_path):
+def test_a_broken_link_is_reported_as_such(tmp_path):
     (tmp_path / "x.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(UserError, match=r"x\.png: is a broken symbolic link to \S*gone\.png\.$"):
         read_image(tmp_path / "x.png")
@@ -297,19 +297,19 @@ def test_numpy_files(tmp_path, order, kind):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on damaged metadata
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_broken_metadata_make_an_image_or_a_message(tmp_path, kind, bits):
+def test_broken_metadata_return_an_image_or_one_message(tmp_path, kind, bits):
     if bits == 16 and kind != "PNG":
         pytest.skip("the format has 8 bits alone")
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010F], exif[0x011A] = "a camera", 72.0
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
-    whole, chance = bytearray(exif.tobytes()), random.Random(3)
+    whole, rng = bytearray(exif.tobytes()), random.Random(3)
     plain = png(RGB.astype(int) * 257, 16, 2)
     for _ in range(60):
         damaged = bytearray(whole)
-        for _ in range(chance.randint(1, 6)):
-            damaged[chance.randrange(6, len(damaged))] = chance.choice([0, 1, 255, chance.randrange(256)])
+        for _ in range(rng.randint(1, 6)):
+            damaged[rng.randrange(6, len(damaged))] = rng.choice([0, 1, 255, rng.randrange(256)])
         if bits == 16:
             content = plain[:33] + chunk(b"eXIf", bytes(damaged[6:])) + plain[33:]
             (tmp_path / "x").write_bytes(content)
@@ -346,7 +346,7 @@ def profile(space=b"RGB ", name=b"Display P3"):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".jfif", ".webp", ".tif"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_a_profile_is_kept_where_colors_are_of_its_space(tmp_path, suffix, kind):
+def test_a_profile_is_kept_for_colors_of_its_space(tmp_path, suffix, kind):
     given = profile()
     Image.fromarray(RGB).save(tmp_path / "source.png", icc_profile=given)
     source = read_raster(tmp_path / "source.png")
@@ -371,6 +371,6 @@ def test_a_profile_is_kept_where_colors_are_of_its_space(tmp_path, suffix, kind)
         (None, False),
     ],
 )
-def test_profiles_other_than_srgb_are_told(tmp_path, content, is_told):
+def test_profiles_other_than_srgb_are_reported(tmp_path, content, is_told):
     Image.fromarray(RGB).save(tmp_path / "x.png", icc_profile=content)
     assert is_color_managed(read_raster(tmp_path / "x.png").tags) is is_told

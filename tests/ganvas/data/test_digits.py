@@ -61,7 +61,7 @@ def test_idx_round_trip(tmp_path_factory, array, gzipped):
 
 
 @given(cut=st.integers(0, 51), gzipped=st.booleans())
-def test_every_cut_is_noticed(tmp_path_factory, cut, gzipped):
+def test_truncated_files_are_refused(tmp_path_factory, cut, gzipped):
     whole = as_idx(np.arange(36, dtype=np.uint8).reshape(1, 6, 6))
     assert len(whole) == 52
     path = tmp_path_factory.mktemp("idx") / "file"
@@ -72,7 +72,7 @@ def test_every_cut_is_noticed(tmp_path_factory, cut, gzipped):
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_every_cut_of_the_packed_file_is_noticed(tmp_path_factory, share):
+def test_truncated_gzip_files_are_refused(tmp_path_factory, share):
     packed = gzip.compress(as_idx(np.arange(36, dtype=np.uint8).reshape(1, 6, 6)))
     path = tmp_path_factory.mktemp("idx") / "file.gz"
     path.write_bytes(packed[: int(share * len(packed))])
@@ -80,7 +80,7 @@ def test_every_cut_of_the_packed_file_is_noticed(tmp_path_factory, share):
         read_idx(path, 3)
 
 
-def test_bad_files_are_told_apart(tmp_path):
+def test_each_bad_file_has_its_message(tmp_path):
     def refusal(content, dimensions=3):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(UserError) as caught:
@@ -124,7 +124,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path, shape, said):
         tracemalloc.stop()
 
 
-def test_missing_file_and_folder_in_its_place(tmp_path):
+def test_missing_files_and_folders_of_that_name(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         read_idx(tmp_path / "absent", 1)
     with pytest.raises(UserError, match="cannot be read"):
@@ -144,14 +144,14 @@ def test_missing_file_and_folder_in_its_place(tmp_path):
         ("fashion-mnist", "FashionMNIST/raw"),
     ],
 )
-def test_finds_the_files_in_the_usual_places(tmp_path, name, place, suffix):
+def test_files_are_found_in_the_usual_places(tmp_path, name, place, suffix):
     write_set(tmp_path / place, suffix=suffix)
     expected = {file: tmp_path / place / f"{file}{suffix}" for file in NAMES}
     found = find_idx(tmp_path, name)
     assert {file: path.resolve() for file, path in found.items()} == {k: v.resolve() for k, v in expected.items()}
 
 
-def test_plain_file_wins_and_forms_may_be_mixed(tmp_path):
+def test_uncompressed_files_take_precedence_and_may_be_mixed(tmp_path):
     write_set(tmp_path, suffix=".gz")
     write_set(tmp_path)
     (tmp_path / NAMES[0]).unlink()
@@ -162,13 +162,13 @@ def test_plain_file_wins_and_forms_may_be_mixed(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "other"), [("mnist", "fashion-mnist"), ("FashionMNIST", "mnist"), ("MNIST", "fashion-mnist")]
 )
-def test_a_folder_named_as_the_other_set_is_not_taken(tmp_path, folder, other):
+def test_a_folder_named_like_the_other_dataset_is_not_used(tmp_path, folder, other):
     write_set(tmp_path / folder)
     assert find_idx(tmp_path / folder, other) is None
     assert find_idx(tmp_path / folder, "mnist" if other == "fashion-mnist" else "fashion-mnist") is not None
 
 
-def test_three_of_four_files_are_no_set(tmp_path):
+def test_three_of_four_files_are_incomplete(tmp_path):
     for missing in NAMES:
         write_set(tmp_path)
         (tmp_path / missing).unlink()
@@ -176,7 +176,7 @@ def test_three_of_four_files_are_no_set(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["", "mnist"])
-def test_the_training_files_alone_are_told_what_is_missing_before_any_download(tmp_path, monkeypatch, place):
+def test_a_partial_dataset_names_the_missing_files_before_a_download(tmp_path, monkeypatch, place):
     write_set(tmp_path / place)
     for file in FILES["test"]:
         (tmp_path / place / file).unlink()
@@ -187,7 +187,7 @@ def test_the_training_files_alone_are_told_what_is_missing_before_any_download(t
     assert f"{tmp_path / place}: {missing}" in str(caught.value)
 
 
-def test_a_download_that_was_killed_is_completed(tmp_path, mirror):
+def test_an_interrupted_download_is_completed(tmp_path, mirror):
     part = write_set(tmp_path / "root" / "MNIST" / "raw")
     (part / NAMES[3]).unlink()
     assert len(load_idx_pair(tmp_path / "root", "mnist", "test")[1]) == 3
@@ -281,7 +281,7 @@ def test_downloads_where_torchvision_looks(tmp_path, mirror, name, folder):
         np.testing.assert_array_equal(labels, theirs.targets.numpy())
 
 
-def test_loading_downloads_what_is_missing_and_only_that(tmp_path, mirror):
+def test_only_missing_files_are_downloaded(tmp_path, mirror):
     images, _ = load_idx_pair(tmp_path / "root", "mnist", "train")
     assert images.shape == (3, 28, 28)
     for file in mirror.iterdir():
@@ -290,7 +290,7 @@ def test_loading_downloads_what_is_missing_and_only_that(tmp_path, mirror):
     np.testing.assert_array_equal(again, images)
 
 
-def test_what_a_killed_download_left_is_removed_and_a_living_one_left_alone(tmp_path, mirror, monkeypatch):
+def test_leftovers_of_killed_downloads_are_removed(tmp_path, mirror, monkeypatch):
     abandoned, living = (tmp_path / f".download-{HOST}-{number}" for number in range(2))
     for folder in (abandoned, living):
         (folder / "MNIST" / "raw").mkdir(parents=True)
@@ -319,7 +319,7 @@ def test_a_download_holds_its_owners_lock(tmp_path, mirror, monkeypatch):
     assert not list(tmp_path.glob(".download-*"))
 
 
-def test_a_wrong_digest_leaves_nothing(tmp_path, mirror):
+def test_a_wrong_digest_leaves_no_file(tmp_path, mirror):
     file = mirror / f"{NAMES[2]}.gz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=rf"(?s)mnist cannot be downloaded.*{NAMES[2]}.*corrupted.*--data mnist5k"):
@@ -346,7 +346,7 @@ def test_no_network(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
+def test_a_silent_server_times_out(tmp_path, monkeypatch):
     import socket
 
     from torchvision import datasets
@@ -361,7 +361,7 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_an_unwritable_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be written"):
         download(tmp_path / "file", "mnist")

@@ -36,7 +36,7 @@ def test_lossy_round_trip(tmp_path, suffix, channels):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [f"x{suffix}"]
 
 
-def test_deep_images_become_what_the_format_holds(tmp_path):
+def test_deep_images_are_converted_to_the_formats_depth(tmp_path):
     write_image(tmp_path / "x.jpg", np.full((8, 8, 3), 32768, np.uint16))
     assert abs(int(read_image(tmp_path / "x.jpg", 3).mean()) - 128) <= 2
     write_image(tmp_path / "x.png", np.full((8, 8, 3), 0.5, np.float32))
@@ -49,7 +49,7 @@ HELD = {".png": (1, 2, 3, 4), ".jpg": (1, 3), ".bmp": (1, 3), ".webp": (1, 3, 4)
 @pytest.mark.parametrize("suffix", HELD)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
-def test_channels_that_the_format_does_not_hold_are_refused(tmp_path, suffix, channels, kind):
+def test_channels_that_the_format_does_not_support_are_refused(tmp_path, suffix, channels, kind):
     if channels in HELD[suffix] and not (channels == 2 and kind != np.uint8):
         write_image(tmp_path / f"x{suffix}", np.zeros((4, 4, channels), kind))
         assert read_image(tmp_path / f"x{suffix}").shape[:2] == (4, 4)
@@ -73,14 +73,14 @@ def test_channels_that_the_format_does_not_hold_are_refused(tmp_path, suffix, ch
         (".npy", np.uint16, 2, True, True),
     ],
 )
-def test_what_formats_hold(suffix, kind, channels, somehow, exactly):
+def test_supported_formats(suffix, kind, channels, somehow, exactly):
     image = np.zeros((2, 2, channels), kind)
     assert format_supports(suffix, image, exactly=False) == somehow
     assert format_supports(suffix, image, exactly=True) == exactly
 
 
 @pytest.mark.parametrize(("suffix", "most"), [(".webp", 16383), (".jpg", 65500)])
-def test_formats_hold_sides_up_to_a_length(tmp_path, suffix, most):
+def test_formats_limit_the_sides(tmp_path, suffix, most):
     for length, is_held in ((most, True), (most + 1, False)):
         for shape in ((1, length, 3), (length, 1, 3)):
             assert format_supports(suffix, np.zeros(shape, np.uint8), exactly=True) == is_held
@@ -105,7 +105,7 @@ def test_formats_hold_sides_up_to_a_length(tmp_path, suffix, most):
         (".TIF", 4, "premultiplied", True),
     ],
 )
-def test_formats_hold_alpha_as_what_it_is(tmp_path, suffix, channels, alpha, is_held):
+def test_formats_store_alpha_as_alpha(tmp_path, suffix, channels, alpha, is_held):
     array = np.random.default_rng(5).integers(1, 256, (4, 5, channels), dtype=np.uint8)
     image = Raster(array, Tags(), np.zeros((4, 5), bool), alpha)
     assert format_preserves(suffix, image) == is_held
@@ -116,7 +116,7 @@ def test_formats_hold_alpha_as_what_it_is(tmp_path, suffix, channels, alpha, is_
         assert np.array_equal(again.array, array)
 
 
-def test_tiff_alone_holds_pixels_without_data():
+def test_only_tiff_stores_nodata():
     image = Raster(RGB, Tags({}, 0.0), np.zeros(RGB.shape[:2], bool))
     assert [suffix for suffix in (".png", ".npy", ".tif", ".tiff") if format_preserves(suffix, image)] == [
         ".tif",
@@ -125,7 +125,7 @@ def test_tiff_alone_holds_pixels_without_data():
     assert format_preserves(".png", Raster.from_array(RGB))
 
 
-def test_a_write_that_fails_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_image(tmp_path, monkeypatch):
     write_image(tmp_path / "x.png", RGB)
 
     def full(path, *rest):

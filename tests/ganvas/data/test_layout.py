@@ -57,7 +57,7 @@ def test_two_folders_in_every_spelling(tmp_path, a, b):
         ("B/train", "A/train"),
     ],
 )
-def test_a_missing_side_is_named_as_the_other_one_is_spelled(tmp_path, present, missing):
+def test_a_missing_folder_is_named_in_the_spelling_of_the_other(tmp_path, present, missing):
     write(tmp_path / present)
     for find in (find_pairs, find_domains):
         with pytest.raises(UserError) as caught:
@@ -109,7 +109,7 @@ two_folders = st.builds(
 @given(two_folders | st.dictionaries(st.sampled_from(FOLDERS), NAMES, min_size=1, max_size=3))
 @pytest.mark.slow
 @pytest.mark.essential
-def test_what_check_accepts_trains_and_what_trains_check_accepts(tmp_path_factory, folders):
+def test_check_and_training_accept_the_same_layouts(tmp_path_factory, folders):
     root = tmp_path_factory.mktemp("layout")
     for folder, names in folders.items():
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def test_what_check_accepts_trains_and_what_trains_check_accepts(tmp_path_factor
 class TestNamesInTwoEncodings:
     NFC, NFD = (unicodedata.normalize(form, "caf\u00e9-\u00fc") for form in ("NFC", "NFD"))
 
-    def test_they_are_two_names_of_files(self, tmp_path):
+    def test_the_two_encodings_are_different_file_names(self, tmp_path):
         assert self.NFC != self.NFD
         assert len(list(write(tmp_path, f"{self.NFC}.png", f"{self.NFD}.png").iterdir())) == 2
 
@@ -168,7 +168,7 @@ class TestNamesInTwoEncodings:
         assert images_with_stem(tmp_path / "train" / "sun", self.NFC) == [f"{self.NFD}.png"]
         assert images_with_stem(tmp_path / "train" / "radar", self.NFD) == [f"{self.NFC}.png"]
 
-    def test_two_of_one_folder_are_refused_and_the_message_says_why(self, tmp_path):
+    def test_both_encodings_in_one_folder_are_refused(self, tmp_path):
         write(tmp_path / "train", f"{self.NFC}.png", f"{self.NFD}.png")
         with pytest.raises(UserError, match="differ only in how their accents are encoded"):
             find_pairs(tmp_path, "train")
@@ -196,7 +196,7 @@ class TestUnread:
         )
         assert describe_unread({}) == describe_unread({".gif": 0}) == ""
 
-    def test_pairs_and_domains_know_them(self, tmp_path):
+    def test_unread_files_are_named_for_pairs_and_domains(self, tmp_path):
         for folder in ("trainA", "trainB"):
             write(tmp_path / folder)
             (tmp_path / folder / "x.gif").touch()
@@ -204,7 +204,7 @@ class TestUnread:
         assert [files.unread for files in find_domains(tmp_path, "train")] == [{".gif": 1}] * 2
 
     @pytest.mark.parametrize("folders", [("train",), ("trainA", "trainB")])
-    def test_a_folder_of_nothing_else_says_so(self, tmp_path, folders):
+    def test_a_folder_of_unread_files_is_one_message(self, tmp_path, folders):
         for folder in folders:
             (tmp_path / folder).mkdir()
             (tmp_path / folder / "x.gif").touch()

@@ -25,7 +25,7 @@ MILLION = 1_000_000  # GANVAS_SLOW=1 asks for it
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_names_come_back_as_they_were(names):
+def test_names_round_trip(names):
     packed = pickle.loads(pickle.dumps(Names(names)))
     assert len(packed) == len(names)
     assert list(packed) == names
@@ -36,7 +36,7 @@ def test_names_come_back_as_they_were(names):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
-def test_names_that_are_no_text_come_back(tmp_path):
+def test_undecodable_names_round_trip(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     assert list(Files(tmp_path, [name])) == [tmp_path / name]
 
@@ -55,11 +55,11 @@ def test_names_that_are_no_text_come_back(tmp_path):
         ("", False),
     ],
 )
-def test_what_is_an_image(name, expected):
+def test_names_of_images(name, expected):
     assert is_image_name(name) == expected
 
 
-def test_images_are_listed_in_the_order_of_their_names(tmp_path):
+def test_images_are_sorted_by_name(tmp_path):
     for name in ("b.png", "a-b.png", "a.jpg", ".hidden.png", "B.png", "notes.txt"):
         (tmp_path / name).touch()
     assert image_names(tmp_path) == ["B.png", "a-b.png", "a.jpg", "b.png"]
@@ -111,7 +111,7 @@ def shortest(work, times=5):
 
 @pytest.mark.parametrize("folders", [["train"], ["trainA", "trainB"]])
 @pytest.mark.slow
-def test_a_long_folder_opens_within_ten_seconds_and_500_mb_a_million(many_names, folders):
+def test_listing_is_fast_and_small(many_names, folders):
     root = many_names(*folders)
     # A busy machine is slower by more than what is to be noticed here, so the ten seconds are those of one that walks a
     # million bare names in half a second. The real million below is held to the clock.
@@ -145,7 +145,7 @@ print(json.dumps({"pairs": len(pairs), "seconds": seconds, "memory": most_memory
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not tell a process's most memory in this way")
 @pytest.mark.parametrize("folders", [["train"], ["trainA", "trainB"]])
 @pytest.mark.slow
-def test_a_real_million_opens_within_ten_seconds_and_500_mb(tmp_path, folders):
+def test_a_million_files_open_within_ten_seconds_and_500_mb(tmp_path, folders):
     for folder in folders:
         (tmp_path / folder).mkdir()
         for number in range(MILLION):
@@ -176,13 +176,13 @@ def test_a_name_used_twice_among_many_is_found(many_names, monkeypatch):
         find_pairs(root, "train")
 
 
-def test_a_folder_that_is_named_like_an_image_is_none(tmp_path):
+def test_a_folder_named_like_an_image_is_ignored(tmp_path):
     (tmp_path / "x.png").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")  # listed, so that whoever reads it says so
     assert image_names(tmp_path) == ["gone.png"]
 
 
-def test_namesakes_are_found_whatever_the_case_of_their_suffix(tmp_path):
+def test_suffixes_are_case_insensitive(tmp_path):
     for name in ("x.TIF", "x.b.Png", "x-1.png", "y.jpg", "y.PNG", "z.txt", ".x.png"):
         (tmp_path / name).touch()
     found = {wanted: images_with_stem(tmp_path, wanted) for wanted in ("x", "x.b", "x-1", "y", "z", "", "w")}
@@ -195,7 +195,7 @@ def test_namesakes_are_found_whatever_the_case_of_their_suffix(tmp_path):
     assert images_with_stem(tmp_path / "nowhere", "x") == images_with_stem(tmp_path / "x.TIF", "x") == []
 
 
-def test_looking_for_many_names_lists_the_folder_once_until_it_changes(tmp_path, monkeypatch):
+def test_a_folder_is_listed_once_until_it_changes(tmp_path, monkeypatch):
     for number in range(100):
         (tmp_path / f"{number}.PNG").touch()
     listed, scandir = [], os.scandir
@@ -223,7 +223,7 @@ def test_listing(tmp_path):
         list_images(tmp_path / "nowhere")
 
 
-def test_listing_passes_over_folders_that_are_named_like_images_and_hidden_ones(tmp_path):
+def test_listing_skips_folders_named_like_images_and_hidden_ones(tmp_path):
     for place in ("x.png/inside.png", ".cache/thumbnail.png", "plain/y.png"):
         (tmp_path / place).parent.mkdir()
         (tmp_path / place).touch()
@@ -250,7 +250,7 @@ def test_folders_whose_links_multiply_are_visited_once(tmp_path):
     ]
 
 
-def test_listing_follows_links_to_folders_but_not_in_circles(tmp_path):
+def test_listing_follows_links_without_cycles(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.png").touch()
     (tmp_path / "set").mkdir()

@@ -18,7 +18,7 @@ from ganvas.data.tiff_tags import Tags
         (".npy", 4, [0, 0, 255, 0], [0, 0, 0, 0]),
     ],
 )
-def test_pixels_without_data_are_marked_as_the_format_can(suffix, channels, valid, hole):
+def test_nodata_is_written_as_the_format_allows(suffix, channels, valid, hole):
     image = np.full((4, 5, channels), 9, np.uint8)
     image[1, 1] = [0, 0, 255, 0][:channels]
     mask = np.zeros((4, 5), bool)

@@ -96,7 +96,7 @@ def spread(layout, root, a, b):
 @pytest.mark.parametrize(("source", "target"), [(4, 4), (4, 3), (3, 4), (3, 3), (2, 2), (2, 1), (1, 2), (2, 3)])
 @pytest.mark.parametrize("layout", ["side by side", "folders", "shard, side by side", "shard, two files"])
 @pytest.mark.slow
-def test_alpha_is_a_channel_where_it_is_counted_and_composed_elsewhere(tmp_path, layout, source, target, direction):
+def test_alpha_is_a_channel_only_if_it_is_counted(tmp_path, layout, source, target, direction):
     C = 2 if 2 in (source, target) else 4
     images = np.random.default_rng(3).integers(0, 256, (2, 6, 9, C), dtype=np.uint8)
     spread(layout, tmp_path, *images)
@@ -154,7 +154,7 @@ def decoded(monkeypatch):
 
 @pytest.mark.parametrize("augmentation", [None, Augmentation(30, 16), Augmentation(None, 16), Augmentation(20, 20)])
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16, np.float32])
-def test_a_store_changes_nothing_and_lets_each_file_be_decoded_once(tmp_path, decoded, augmentation, depth):
+def test_the_cache_changes_nothing_and_each_file_is_decoded_once(tmp_path, decoded, augmentation, depth):
     (tmp_path / "train").mkdir()
     for i in range(3):
         both = np.concatenate([A[i], B[i]], axis=1).astype(depth) / (256 if depth == np.float32 else 1)
@@ -169,7 +169,7 @@ def test_a_store_changes_nothing_and_lets_each_file_be_decoded_once(tmp_path, de
     assert sorted(decoded) == sorted([*"012" * 3, *"012"])
 
 
-def test_what_does_not_fit_into_the_store_is_decoded_each_time(tmp_path, decoded):
+def test_images_that_do_not_fit_into_the_cache_are_decoded_each_time(tmp_path, decoded):
     (tmp_path / "train").mkdir()
     for i, size in enumerate([(2, 1), (200, 100), (200, 100), (400, 100), (2, 1)]):
         Image.new("RGB", size).save(tmp_path / "train" / f"{i}.png")
@@ -181,7 +181,7 @@ def test_what_does_not_fit_into_the_store_is_decoded_each_time(tmp_path, decoded
     assert [decoded.count(str(i)) for i in range(5)] == [1, 1, 3, 3, 1]
 
 
-def test_a_file_that_changed_is_decoded_anew_and_one_that_vanished_is_an_error(tmp_path, decoded):
+def test_a_changed_file_is_decoded_again_and_a_missing_one_is_an_error(tmp_path, decoded):
     root = write("folders", tmp_path)
     with temporary_decode_cache(10**7) as cache:
         data = PairedDataset(root, "train", augmentation=None, cache=cache)
@@ -196,7 +196,7 @@ def test_a_file_that_changed_is_decoded_anew_and_one_that_vanished_is_an_error(t
             data[0, 1]
 
 
-def test_directions_and_channels_do_not_share_what_is_kept(tmp_path):
+def test_directions_and_channels_have_separate_cache_entries(tmp_path):
     root = write("side by side", tmp_path)
     Image.fromarray(A[0][..., 0]).save(root / "train" / "0.png")
     with temporary_decode_cache(10**7) as cache:
@@ -233,7 +233,7 @@ def test_absent_splits_and_folders(tmp_path):
         find_pairs(tmp_path / "nowhere", "train")
 
 
-def test_half_a_data_set_and_empty_folders(tmp_path):
+def test_incomplete_datasets_and_empty_folders(tmp_path):
     (tmp_path / "one" / "trainA").mkdir(parents=True)
     with pytest.raises(UserError, match=r"trainB: there is no such folder, while .*trainA exists"):
         find_pairs(tmp_path / "one", "train")
@@ -288,7 +288,7 @@ def test_two_layouts_at_once_are_refused(tmp_path, layouts):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"domains": ["map", "terrain"]}', "domains is"),
         ('{"domains": {"a": 5}}', "a is 5"),
@@ -301,14 +301,14 @@ def test_two_layouts_at_once_are_refused(tmp_path, layouts):
         ('{"legend": ' + "9" * 5000 + "}", "a number has 5000 digits"),
     ],
 )
-def test_a_description_that_nothing_can_use_is_refused_before_a_training(tmp_path, text, said):
+def test_an_invalid_dataset_json_is_refused_before_training(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match=rf"dataset\.json: .*{said}"):
+    with pytest.raises(UserError, match=rf"dataset\.json: .*{message}"):
         dataset_info(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"domains": {}}', '{"domains": {"a": "map"}, "more": [1], "name": "x"}'])
-def test_a_description_may_say_less_or_more(tmp_path, text):
+def test_dataset_json_may_have_other_keys(tmp_path, text):
     (tmp_path / "dataset.json").write_text(text)
     assert dataset_info(tmp_path) == json.loads(text)
     assert domain_names(dataset_info(tmp_path)) == ("map" if "map" in text else "A", "B")

@@ -1,4 +1,4 @@
-"""The colors of a legend, and the images that are drawn in them."""
+"""The colors of a palette, and the images that are drawn in them."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from ganvas.errors import UserError
 LAND, LAKE = (242, 239, 228), (110, 165, 225)
 
 
-def test_colors_come_by_name_and_none_are_needed():
+def test_colors_have_names_and_are_optional():
     assert parse_palette({"legend": {"land": list(LAND), "lake": LAKE}}) == {"land": LAND, "lake": LAKE}
     assert parse_palette({"name": "maps"}) == parse_palette({"legend": {}}) == {}
 
 
 @pytest.mark.parametrize(
-    "legend",
+    "palette",
     [
         "red",
         {"land": "red"},
@@ -29,13 +29,13 @@ def test_colors_come_by_name_and_none_are_needed():
         [1],
     ],
 )
-def test_what_is_no_colors_by_name_is_refused(legend):
+def test_invalid_palettes_are_refused(palette):
     with pytest.raises(UserError, match=r"dataset.json: the legend is .*; expected \[red, green, blue\]"):
-        parse_palette({"legend": legend})
+        parse_palette({"legend": palette})
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6])
-def test_an_image_is_flat_where_half_of_it_is_in_the_legends_colors(share):
+def test_an_image_is_flat_if_half_of_it_is_in_palette_colors(share):
     image = np.random.default_rng(0).integers(0, 200, (100, 100, 3), dtype=np.uint8)
     image[: round(100 * share)] = LAND
     assert is_flat(image, [LAND]) == (share > 0.5)

@@ -23,7 +23,7 @@ def smooth(height, width, channels, dtype):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize(("height", "width"), [(20, 31), (90, 120), (20, 120)])
-def test_every_dtype_is_scaled_as_torch_scales_floats(dtype, channels, height, width):
+def test_all_dtypes_are_scaled_as_floats_by_torch(dtype, channels, height, width):
     image = smooth(47, 64, channels, dtype)
     scaled = resize(image, height, width)
     tensor = torch.from_numpy(image.astype(np.float64).transpose(2, 0, 1))[None]
@@ -35,14 +35,14 @@ def test_every_dtype_is_scaled_as_torch_scales_floats(dtype, channels, height, w
     assert np.abs(scaled - expected).max() <= steps
 
 
-def test_8_bits_are_scaled_as_pillow_does():
+def test_8_bits_are_scaled_as_by_pillow():
     image = RNG.integers(0, 256, (33, 50, 3), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(image).resize((70, 20), Image.Resampling.BICUBIC))
     assert np.array_equal(resize(image, 20, 70), expected)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_edges_do_not_leave_the_range(dtype):
+def test_edges_stay_in_range(dtype):
     top = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     image = (RNG.integers(0, 2, (30, 30, 2)) * top).astype(dtype)
     for side in (17, 71):
@@ -59,7 +59,7 @@ def test_a_constant_stays(height, width, new_height, new_width, flat):
 
 
 @given(SIDES, SIDES, SIDES, SIDES)
-def test_flat_takes_nearest_neighbors_as_torch_does(height, width, new_height, new_width):
+def test_flat_images_use_torchs_nearest_neighbors(height, width, new_height, new_width):
     image = np.arange(height * width, dtype=np.uint16).reshape(height, width, 1)
     tensor = torch.from_numpy(image.astype(np.float64).transpose(2, 0, 1))[None]
     expected = F.interpolate(tensor, (new_height, new_width), mode="nearest-exact")[0].permute(1, 2, 0).numpy()

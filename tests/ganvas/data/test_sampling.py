@@ -8,7 +8,7 @@ lengths, batches, worlds = st.integers(1, 23), st.integers(1, 5), st.integers(1,
 
 
 @given(lengths, batches, worlds, st.integers(0, 3))
-def test_ranks_together_see_every_sample_in_every_epoch(length, batch, world, seed):
+def test_ranks_share_every_epoch(length, batch, world, seed):
     steps = steps_per_epoch(length, batch, world)
     epochs = {0: [], 1: []}
     for rank in range(world):
@@ -26,7 +26,7 @@ def test_ranks_together_see_every_sample_in_every_epoch(length, batch, world, se
 
 
 @given(lengths, batches, worlds, st.integers(0, 60), st.integers(0, 30))
-def test_a_step_has_the_same_keys_wherever_one_starts(length, batch, world, start, further):
+def test_a_step_has_the_same_keys_for_every_start(length, batch, world, start, further):
     whole = list(ResumableBatchSampler(length, batch, seed=5, stop_step=start + further, world_size=world))
     rest = list(
         ResumableBatchSampler(length, batch, seed=5, start_step=start, stop_step=start + further, world_size=world)
@@ -56,7 +56,7 @@ def test_samples_in_shards_are_all_visited_once_an_epoch(sizes, seed, epoch):
     assert np.array_equal(order, epoch_order(sum(sizes), seed, epoch, sizes))
 
 
-def test_a_window_of_the_order_reads_from_neighbouring_samples_of_few_shards():
+def test_a_window_reads_few_shards():
     sizes = [3000] * 10
     orders = [epoch_order(30_000, 0, epoch, sizes) for epoch in range(3)]
     first_shards = set()
@@ -71,7 +71,7 @@ def test_a_window_of_the_order_reads_from_neighbouring_samples_of_few_shards():
     assert not np.array_equal(orders[0], orders[1])
 
 
-def test_a_set_of_one_window_is_shuffled_as_a_whole():
+def test_a_dataset_of_one_window_is_fully_shuffled():
     """Each sample is as often in the first half as in the second: 200 epochs, five standard deviations."""
     firsts = np.zeros(100)
     for epoch in range(200):
@@ -80,7 +80,7 @@ def test_a_set_of_one_window_is_shuffled_as_a_whole():
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), batches, worlds, st.floats(0, 1))
-def test_processes_share_the_samples_of_shards_and_go_on_from_any_step(sizes, batch, world, share):
+def test_processes_share_shards_and_resume_at_any_step(sizes, batch, world, share):
     length = sum(sizes)
     steps = steps_per_epoch(length, batch, world)
     start, seen = round(share * 2 * steps), []

@@ -22,14 +22,14 @@ def holding(image, value, where=np.s_[:6, :]):
 
 @pytest.mark.parametrize("value", [-9999, -999, -99999, -32768, LEAST, -LEAST, 9.96921e36, 1e20, 99999])
 @pytest.mark.parametrize("where", [np.s_[:6, :], np.s_[3, 5]])
-def test_known_marks_apart_from_the_rest(value, where):
+def test_known_sentinels_far_from_the_data(value, where):
     image = holding(HEIGHTS, value, where)
     value = float(np.float32(value))
     assert find_sentinels(image) == {value: int((image == value).sum())}
     assert range_without(image, {value: 0}) == (image[image != value].min(), image[image != value].max())
 
 
-def test_two_marks_and_a_mark_of_one_channel():
+def test_two_sentinels_and_one_in_a_single_channel():
     image = holding(holding(HEIGHTS, -9999), LEAST, np.s_[10:12, :])
     assert find_sentinels(image) == {LEAST: 80, -9999: 240}
     bands = np.concatenate([HEIGHTS, image], axis=2)
@@ -53,7 +53,7 @@ def test_two_marks_and_a_mark_of_one_channel():
         np.uint16(holding(HEIGHTS * 40, 65535)),  # exposed too long
     ],
 )
-def test_what_is_data(image):
+def test_values_that_are_data(image):
     assert find_sentinels(image) == {}
 
 
@@ -87,7 +87,7 @@ def test_ranges_are_rounded_outward(low, high, expected):
 
 
 @pytest.mark.parametrize("value", [LEAST, -9999, 0.1, 1e20, 9.96921e36, 8848.9])
-def test_numbers_are_short_and_none_is_past_the_type(value):
+def test_ranges_are_short_numbers_within_the_dtype(value):
     value = float(np.float32(value))
     written = number(value)
     assert np.float32(float(written)) == np.float32(value)
@@ -96,25 +96,25 @@ def test_numbers_are_short_and_none_is_past_the_type(value):
 
 
 class TestMessages:
-    def said(self, image):
+    def message(self, image):
         with pytest.raises(UserError) as caught:
             require_range(image, None, "x.tif:")
         return str(caught.value)
 
-    def test_the_range_is_the_files_own(self):
-        assert "has values from 500.1" in self.said(HEIGHTS) or "has values from 50" in self.said(HEIGHTS)
-        assert "--value-range=500:1400;" in self.said(HEIGHTS)
+    def test_the_range_is_that_of_the_file(self):
+        assert "has values from 500.1" in self.message(HEIGHTS) or "has values from 50" in self.message(HEIGHTS)
+        assert "--value-range=500:1400;" in self.message(HEIGHTS)
 
-    def test_marks_of_missing_data_are_no_part_of_it(self):
-        said = self.said(holding(HEIGHTS, LEAST))
-        assert "-3.4028234663852886e+38 looks like a mark of missing data" in said
-        assert "gdal_edit.py -a_nodata -3.4028234663852886e+38 FILE" in said
-        assert "--value-range=500:1400;" in said
+    def test_sentinels_are_not_part_of_the_range(self):
+        message = self.message(holding(HEIGHTS, LEAST))
+        assert "-3.4028234663852886e+38 looks like a mark of missing data" in message
+        assert "gdal_edit.py -a_nodata -3.4028234663852886e+38 FILE" in message
+        assert "--value-range=500:1400;" in message
 
-    def test_without_them_there_may_be_nothing_else_to_do(self):
-        said = self.said(holding(HEIGHTS / 2000, -9999))
-        assert said.endswith("(gdal_edit.py -a_nodata -9999 FILE).")
-        assert not re.search("value-range", said)
+    def test_a_file_of_sentinels_has_no_range(self):
+        message = self.message(holding(HEIGHTS / 2000, -9999))
+        assert message.endswith("(gdal_edit.py -a_nodata -9999 FILE).")
+        assert not re.search("value-range", message)
 
 
 def test_a_broken_link_says_where_it_points(tmp_path):

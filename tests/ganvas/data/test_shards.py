@@ -55,7 +55,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_pairs_come_in_the_order_in_which_they_lie(root):
+def test_pairs_are_in_the_order_of_the_shard(root):
     assert splits(root) == ["train"]
     pairs = find_pairs(root, "train")
     assert [pair.name for pair in pairs] == ["2", "0", "1"]
@@ -77,7 +77,7 @@ def test_images_side_by_side_and_in_folders_of_the_archive(tmp_path):
     assert [data.name(index) for index in range(2)] == ["._deep_one", ".._.._two"]  # never a path that leads out
 
 
-def test_shards_give_the_bytes_that_files_give(root, tmp_path):
+def test_shards_and_files_return_the_same_images(root, tmp_path):
     for number in range(3):
         for side, kind, value in (("A", "png", number), ("B", "webp", 100 + number)):
             folder = tmp_path / "files" / f"train{side}"
@@ -108,19 +108,19 @@ def test_all_formats_can_be_read_from_a_shard(tmp_path):
 
 
 class TestIndex:
-    def test_it_is_kept_beside_the_shard_and_used(self, root, monkeypatch):
+    def test_the_index_is_saved_and_used(self, root, monkeypatch):
         before = [pair.a for pair in find_pairs(root, "train")]
         assert (root / "train-000000.tar.index.json").is_file()
         monkeypatch.setattr(shards_module, "_scan", lambda *_: pytest.fail("the index was not used"))
         assert [pair.a for pair in find_pairs(root, "train")] == before
 
-    def test_a_shard_that_changed_is_read_anew(self, root):
+    def test_a_changed_shard_is_indexed_again(self, root):
         find_pairs(root, "train")
         write_tar(root / "train-000001.tar", [("5.a.png", encoded(5)), ("5.b.png", encoded(6))])
         assert [pair.name for pair in find_pairs(root, "train")] == ["2", "0", "5"]
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"format_version": 1}', '{"size": "x"}'])
-    def test_a_damaged_index_is_made_anew(self, root, content):
+    def test_a_damaged_index_is_rebuilt(self, root, content):
         find_pairs(root, "train")
         index = root / "train-000000.tar.index.json"
         index.write_text(content)
@@ -128,7 +128,7 @@ class TestIndex:
         assert json.loads(index.read_text())["names"] == ["2.a.png", "2.b.webp", "0.a.png", "0.b.webp"]
 
     @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="folders cannot be locked against this user")
-    def test_a_folder_that_cannot_be_written_does_not_matter(self, root):
+    def test_a_read_only_folder_is_no_error(self, root):
         root.chmod(0o500)
         try:
             assert len(find_pairs(root, "train")) == 3
@@ -136,7 +136,7 @@ class TestIndex:
         finally:
             root.chmod(0o700)
 
-    def test_an_index_that_cannot_be_written_does_not_matter(self, root, monkeypatch):
+    def test_an_unwritable_index_is_no_error(self, root, monkeypatch):
         def full(path, content):
             raise UserError(f"{path}: No space left on device")
 
@@ -185,7 +185,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_headers_that_lead_nowhere_are_one_message(tmp_path, content):
+def test_invalid_headers_are_one_message(tmp_path, content):
     (tmp_path / "train-0.tar").write_bytes(content + bytes(1024))
     with pytest.raises(
         UserError, match=r"train-0\.tar: (is no uncompressed tar file|ends in the midst|holds no images)"
@@ -194,7 +194,7 @@ def test_headers_that_lead_nowhere_are_one_message(tmp_path, content):
 
 
 @pytest.mark.parametrize("through", ["headers", "index"])
-def test_a_name_that_fits_no_message_is_refused(root, tmp_path, through):
+def test_an_overlong_name_is_refused(root, tmp_path, through):
     """Messages name the image that they are about."""
     if through == "headers":
         (tmp_path / "train-0.tar").write_bytes(
@@ -212,7 +212,7 @@ def test_a_name_that_fits_no_message_is_refused(root, tmp_path, through):
         assert [pair.name for pair in find_pairs(root, "train")] == ["2", "0", "1"]
 
 
-def test_headers_that_are_built_here_are_good_ones(tmp_path):
+def test_the_headers_of_these_tests_are_valid(tmp_path):
     """Else the tests of bad ones would show nothing."""
     image = encoded(7, (16, 6))
     body = image.ljust(-(-len(image) // 512) * 512, b"\0")
@@ -241,7 +241,7 @@ def test_headers_that_are_built_here_are_good_ones(tmp_path):
         {"names": "abcd"},
     ],
 )
-def test_a_forged_index_is_not_believed(root, change):
+def test_a_forged_index_is_ignored(root, change):
     find_pairs(root, "train")
     index = root / "train-000000.tar.index.json"
     good = json.loads(index.read_text())
@@ -251,10 +251,10 @@ def test_a_forged_index_is_not_believed(root, change):
 
 
 class TestBadShards:
-    def refused(self, root, *said):
+    def refused(self, root, *message):
         with pytest.raises(UserError) as caught:
             find_pairs(root, "train")
-        for words in said:
+        for words in message:
             assert words in str(caught.value)
 
     def test_a_missing_partner(self, tmp_path):
@@ -262,7 +262,7 @@ class TestBadShards:
         write_tar(tmp_path / "train-0.tar", members)
         self.refused(tmp_path, "train-0.tar: images without a partner in this shard (v.a, w.a, x.a and 1 more)")
 
-    def test_pairs_in_one_file_beside_pairs_in_two(self, tmp_path):
+    def test_both_layouts_of_pairs_in_one_shard(self, tmp_path):
         write_tar(tmp_path / "train-0.tar", [("x.a.png", b""), ("x.b.png", b""), ("y.png", b"")])
         self.refused(tmp_path, "without a partner in this shard (y)")
         write_tar(tmp_path / "train-0.tar", [("x.a.png", b""), ("x.b.png", b"")])
@@ -277,7 +277,7 @@ class TestBadShards:
         write_tar(tmp_path / "train-0.tar", [("x.txt", b"")])
         self.refused(tmp_path, "train-0.tar: holds no images")
 
-    def test_beside_another_layout(self, root):
+    def test_together_with_another_layout(self, root):
         (root / "trainA").mkdir()
         self.refused(root, "more than one layout")
 
@@ -290,14 +290,14 @@ class TestBadShards:
             tar.addfile(tarfile.TarInfo("x.png"))
         self.refused(tmp_path, "train-0.tar: is no uncompressed tar file")
 
-    def test_a_shard_that_was_cut_off(self, root):
+    def test_a_truncated_shard(self, root):
         shard = root / "train-000000.tar"
         whole = shard.read_bytes()
         for length in (700, 1600, 2000):
             shard.write_bytes(whole[:length])
             self.refused(root, "train-000000.tar")
 
-    def test_links_and_devices_are_no_images(self, tmp_path):
+    def test_links_and_devices_are_ignored(self, tmp_path):
         with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
             for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
                 info = tarfile.TarInfo(f"{kind.decode()}.png")
@@ -310,7 +310,7 @@ class TestBadShards:
         with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is no image"):
             PairedDataset(tmp_path, "train", augmentation=None).pair(0)
 
-    def test_a_shard_that_vanished(self, root):
+    def test_a_missing_shard(self, root):
         data = PairedDataset(root, "train", augmentation=None)
         (root / "train-000001.tar").unlink()
         assert torch.is_tensor(data[0, 0]["source"])

@@ -18,7 +18,7 @@ def reader(bad):
 
 
 @given(st.integers(1, 30), st.data())
-def test_the_next_that_can_be_read_takes_the_place(length, data):
+def test_the_next_readable_sample_is_the_replacement(length, data):
     bad = data.draw(st.sets(st.integers(0, length - 1), max_size=length - 1))
     index = data.draw(st.integers(0, length - 1))
     sample, errors = read_or_next(reader(bad), index, length)
@@ -28,12 +28,12 @@ def test_the_next_that_can_be_read_takes_the_place(length, data):
     assert errors == [f"{i}: bad" for i in passed[: passed.index(first)]]
 
 
-def test_a_set_without_a_good_sample_is_refused():
+def test_a_dataset_without_readable_samples_is_refused():
     with pytest.raises(UserError, match=r"^1: bad The 2 after it cannot be read either"):
         read_or_next(reader({0, 1, 2}), 1, 3)
 
 
-def test_a_set_that_is_gone_is_refused_after_a_hundred():
+def test_a_missing_dataset_is_refused_after_a_hundred():
     asked = []
 
     def read(index):
@@ -45,7 +45,7 @@ def test_a_set_that_is_gone_is_refused_after_a_hundred():
     assert len(asked) == MAX_SKIPS == 100
 
 
-def test_errors_are_logged_once_and_all_counted(caplog):
+def test_errors_are_logged_once_and_counted(caplog):
     skips, batch = SkipCounter(), {"source": 1, "skipped": ["", "x: bad\0z: bad\nin two lines"]}
     skips.add(["x: bad", "y: bad"])
     skips.add_batch(batch)

@@ -11,7 +11,7 @@ from ganvas.data.tensors import to_array, to_display, to_tensor
 
 @pytest.mark.parametrize(("kind", "top"), [(np.uint8, 255), (np.uint16, 65535)])
 @given(st.data())
-def test_every_whole_number_survives_the_network_range(kind, top, data):
+def test_integers_round_trip(kind, top, data):
     values = data.draw(st.lists(st.integers(0, top), min_size=12, max_size=12))
     image = np.array(values, dtype=kind).reshape(2, 2, 3)
     tensor = to_tensor(image)
@@ -21,7 +21,7 @@ def test_every_whole_number_survives_the_network_range(kind, top, data):
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1, 1e5), st.integers(0, 100))
-def test_a_given_range_becomes_the_network_range(low, width, percent):
+def test_a_value_range_becomes_the_network_range(low, width, percent):
     value = np.float32(low + width * percent / 100)
     tensor = to_tensor(np.full((1, 1, 1), value), (low, low + width))
     assert tensor.item() == pytest.approx(percent / 50 - 1, abs=4e-3 if abs(low) > 100 * width else 1e-4)
@@ -47,12 +47,12 @@ def test_float_range_and_clipping():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_for_the_eye(channels):
+def test_display_range(channels):
     shown = to_display(np.full((4, 5, channels), 65535, np.uint16))
     assert (shown.shape, shown.dtype) == ((4, 5, 3), np.uint8)
     assert shown.min() == 255
 
 
-def test_the_eye_sees_a_range_of_its_own_from_black_to_white():
+def test_display_stretches_a_value_range():
     heights = np.array([[-500, -100, 2150, 4500, 8900, 9999, np.nan]], np.float32)[:, :, None]
     assert to_display(heights, (-100, 8900))[0, :, 0].tolist() == [0, 0, 64, 130, 255, 255, 3]

@@ -37,7 +37,7 @@ def geotiff(path, bands, nodata=None, **options):
         {"BIGTIFF": "YES"},
     ],
 )
-def test_what_geographic_programs_write(tmp_path, options):
+def test_georeferences_of_gdal(tmp_path, options):
     path = geotiff(tmp_path / "x.tif", BANDS, driver="GTiff", **options)
     assert np.array_equal(read_image(path, 5), BANDS)
 
@@ -105,7 +105,7 @@ DAMAGED = {  # number of the tag, its type, its value
 
 @pytest.mark.parametrize(("code", "kind", "value"), DAMAGED.values(), ids=DAMAGED)
 @pytest.mark.parametrize("scale", [1, 0.5])
-def test_damaged_tags_are_left_out_and_the_others_kept(tmp_path, code, kind, value, scale):
+def test_damaged_tags_are_dropped(tmp_path, code, kind, value, scale):
     tifffile.imwrite(
         tmp_path / "x.tif",
         np.zeros((16, 16), np.uint8),
@@ -135,7 +135,7 @@ def test_damaged_tags_are_left_out_and_the_others_kept(tmp_path, code, kind, val
     assert found == [resolution, resolution, "ganvas" if code == 305 else "microscope"]
 
 
-def test_half_a_resolution_is_none(tmp_path):
+def test_an_incomplete_resolution_is_dropped(tmp_path):
     tags = Tags({282: (5, 1, (0, 0)), 315: (2, 2, "A")})
     assert tags.scaled(0.5, 0.5).values.keys() == {315}
     write_image(tmp_path / "x.tif", BANDS, tags)
@@ -144,7 +144,7 @@ def test_half_a_resolution_is_none(tmp_path):
 TEXT = "Zürich © µm"
 
 
-def test_text_in_any_letters_and_dates_of_any_form_are_kept(tmp_path):
+def test_unicode_text_and_dates_are_kept(tmp_path):
     path = geotiff(tmp_path / "x.tif", BANDS)
     with rasterio.open(path, "r+") as file:
         file.update_tags(SENSOR=TEXT, TIFFTAG_IMAGEDESCRIPTION=TEXT, TIFFTAG_SOFTWARE=TEXT, TIFFTAG_DATETIME="2020")
@@ -159,7 +159,7 @@ def test_text_in_any_letters_and_dates_of_any_form_are_kept(tmp_path):
         assert after.descriptions[0] == TEXT
 
 
-def test_text_of_the_old_windows_letters_is_kept(tmp_path):
+def test_windows_1252_text_is_kept(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], metadata=None, description=TEXT.encode("cp1252"))
     write_raster(tmp_path / "y.tif", read_raster(tmp_path / "x.tif"))
     with tifffile.TiffFile(tmp_path / "y.tif") as file:
@@ -171,7 +171,7 @@ LAYOUTS = {"imagej": {"imagej": True}, "ome": {"ome": True}, "tifffile": {}}
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_description_of_the_old_layout_is_not_kept(tmp_path, layout, channels):
+def test_a_layout_description_is_dropped(tmp_path, layout, channels):
     options = LAYOUTS[layout]
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), metadata={"axes": "CYX"}, **options)
     source = read_raster(tmp_path / "x.tif")
@@ -182,7 +182,7 @@ def test_a_description_of_the_old_layout_is_not_kept(tmp_path, layout, channels)
     assert np.array_equal(tifffile.imread(tmp_path / "z.tif"), BANDS[..., :channels].squeeze())
 
 
-def test_a_description_beside_that_of_the_layout_is_kept(tmp_path):
+def test_other_descriptions_are_kept(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), description="left lung", metadata={"axes": "CYX"})
     source = read_raster(tmp_path / "x.tif")
     write_image(tmp_path / "y.tif", source.array[..., :3], source.tags)
@@ -200,7 +200,7 @@ def test_channels_as_pages_or_samples(tmp_path, options):
     assert np.array_equal(read_image(tmp_path / "x.tif"), BANDS)
 
 
-def test_thousands_of_channels_are_no_safe_image(tmp_path, monkeypatch):
+def test_thousands_of_channels_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     for channels, is_safe in ((40, True), (41, False)):
         pixels = np.zeros((10, 10, channels), np.uint8)
@@ -215,7 +215,7 @@ def test_thousands_of_channels_are_no_safe_image(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("scale", [1, 0.5])
-def test_a_cameras_coefficients_stay_at_their_scale(tmp_path, scale):
+def test_rpc_coefficients_keep_their_scale(tmp_path, scale):
     camera = tuple(np.linspace(0, 1, 92))
     tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], metadata=None, extratags=[(50844, 12, 92, camera, True)])
     tags = read_raster(tmp_path / "x.tif").tags.scaled(scale, scale)
@@ -225,14 +225,14 @@ def test_a_cameras_coefficients_stay_at_their_scale(tmp_path, scale):
 
 
 @pytest.mark.parametrize("axes", ["TYX", "ZYX"])
-def test_a_stack_in_time_or_depth_is_no_image(tmp_path, axes):
+def test_stacks_in_time_or_depth_are_refused(tmp_path, axes):
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(BANDS, 2, 0), imagej=True, metadata={"axes": axes})
     with pytest.raises(UserError, match=f"a stack with the axes {axes}"):
         read_image(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize(("kind", "nodata"), [(np.uint16, 65535), (np.float32, -9999), (np.float32, np.nan)])
-def test_pixels_without_data_get_the_least_value_and_are_told(tmp_path, kind, nodata):
+def test_nodata_becomes_the_lowest_value_and_is_reported(tmp_path, kind, nodata):
     bands = BANDS.astype(kind)
     bands[2, 3, 1] = nodata
     image = read_raster(geotiff(tmp_path / "x.tif", bands, nodata=nodata))
@@ -250,7 +250,7 @@ def test_an_image_without_any_data(tmp_path):
 
 
 @pytest.mark.parametrize("nodata", ["-9999", "nothing"])
-def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, nodata):
+def test_a_nodata_value_outside_the_dtype_is_ignored(tmp_path, nodata):
     tifffile.imwrite(tmp_path / "x.tif", BANDS[..., 0], extratags=[(42113, 2, None, nodata, True)])
     assert not read_raster(tmp_path / "x.tif").nodata_mask.any()
 
@@ -274,7 +274,7 @@ def test_a_value_that_no_pixel_can_have_makes_no_holes(tmp_path, nodata):
         (np.uint8, -np.inf, 0),
     ],
 )
-def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, nodata, written):
+def test_nodata_is_written_as_a_value_of_the_dtype(tmp_path, kind, nodata, written):
     mask = np.zeros((6, 9), bool)
     mask[1, 2] = True
     source = Tags({42113: (2, 6, str(nodata))}, float(nodata))
@@ -301,7 +301,7 @@ def test_holes_are_marked_by_a_value_that_the_type_holds(tmp_path, kind, nodata,
         (np.float32, 1, 1),
     ],
 )
-def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind, nodata, moved):
+def test_data_equal_to_nodata_is_moved_to_the_next_value(tmp_path, kind, nodata, moved):
     """Networks give any value; gdalwarp does the same."""
     mask = np.zeros((6, 9), bool)
     mask[1, 2] = True
@@ -321,7 +321,7 @@ def test_data_that_would_read_as_none_is_moved_to_the_next_value(tmp_path, kind,
 
 
 @pytest.mark.parametrize("nodata", [-1.7976931348623157e308, 1.7976931348623157e308])
-def test_holes_of_doubles_stay_holes(tmp_path, nodata):
+def test_float64_nodata_round_trips(tmp_path, nodata):
     """The largest double is what geographic programs mark them with; images become float32."""
     heights = BANDS[..., :1].astype(np.float64) - BANDS[2, 3, 0]  # 0 is a height like others
     heights[4, 5] = nodata
@@ -335,7 +335,7 @@ def test_holes_of_doubles_stay_holes(tmp_path, nodata):
 
 
 @pytest.mark.parametrize("nodata", [0, 255])
-def test_alpha_is_neither_marked_nor_moved(tmp_path, nodata):
+def test_nodata_does_not_change_alpha(tmp_path, nodata):
     image = np.full((6, 9, 4), 9, np.uint8)
     image[:, :5, 3], image[:, 5:, 3] = 0, 255
     image[1, 2, :3] = image[3, 8, :3] = nodata
@@ -347,7 +347,7 @@ def test_alpha_is_neither_marked_nor_moved(tmp_path, nodata):
     assert np.array_equal(tifffile.imread(tmp_path / "y.tif"), image)
 
 
-def test_an_image_that_names_no_such_value_is_not_punched():
+def test_without_a_nodata_value_nothing_is_masked():
     image = np.full((6, 9, 2), 3, np.uint8)
     assert set_nodata(image, np.ones((6, 9), bool), Tags())[0] is image
 
@@ -361,7 +361,7 @@ ALPHAS = [
 
 
 @pytest.mark.parametrize(("alpha", "kind", "channels"), ALPHAS)
-def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channels):
+def test_only_alpha_is_alpha(tmp_path, alpha, kind, channels):
     image = (np.random.default_rng(1).random((6, 9, channels)) * (1 if kind == np.float32 else 255)).astype(kind)
     write_image(tmp_path / "x.tif", image, alpha=alpha)
     again = read_raster(tmp_path / "x.tif", keep_alpha=True)
@@ -380,7 +380,7 @@ def test_alpha_is_alpha_and_other_channels_are_not(tmp_path, alpha, kind, channe
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(2, "LA"), (4, "RGBA")])
-def test_pillow_sees_the_same_alpha(tmp_path, channels, mode):
+def test_pillow_reads_the_same_alpha(tmp_path, channels, mode):
     image = np.random.default_rng(2).integers(0, 256, (6, 9, channels), dtype=np.uint8)
     write_image(tmp_path / "x.tif", image, alpha="straight")
     with Image.open(tmp_path / "x.tif") as file:
@@ -388,7 +388,7 @@ def test_pillow_sees_the_same_alpha(tmp_path, channels, mode):
         assert np.array_equal(np.asarray(file), image)
 
 
-def test_an_opaque_image_is_not_without_data(tmp_path):
+def test_an_opaque_image_has_no_nodata(tmp_path):
     """Alpha is 255 where all is there, and so may be the value of pixels without data."""
     image = np.full((6, 9, 4), 200, np.uint8)
     image[..., 3] = 255
@@ -404,7 +404,7 @@ TURNED = Affine.translation(500_000, 5_000_000) @ Affine.rotation(30) @ Affine.s
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["north up", "turned"]), st.booleans())
-def test_the_place_on_earth_stays_at_another_scale(tmp_path_factory, width, height, how, points):
+def test_georeferences_are_scaled(tmp_path_factory, width, height, how, points):
     folder = tmp_path_factory.mktemp("scale")
     transform = TURNED if how == "turned" else from_origin(500_000, 5_000_000, 10, 20)
     where = {"crs": "EPSG:32633", "transform": transform}

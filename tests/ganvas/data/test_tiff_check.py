@@ -142,16 +142,16 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_files_get_one_message(tmp_path, kind):
-    make, said = HOSTILE[kind]
+    make, message = HOSTILE[kind]
     path = tmp_path / "x.tif"
     path.write_bytes(make())
-    with pytest.raises(UserError, match=rf"x\.tif: cannot be decoded \(.*{said}"):
+    with pytest.raises(UserError, match=rf"x\.tif: cannot be decoded \(.*{message}"):
         read_image(path)
     with pytest.raises(UserError, match=r"x\.tif: "):
         read_basic(path)
     with open_windows(path, 1, 64) as windows:
         if windows is not None:  # pixels are checked when they are decoded
-            with pytest.raises(UserError, match=said):
+            with pytest.raises(UserError, match=message):
                 windows.read(0, 0, 6, 9)
 
 
@@ -177,7 +177,7 @@ VALID = {
 
 
 @pytest.mark.parametrize("kind", VALID)
-def test_compressions_that_are_read(tmp_path, kind):
+def test_allowed_compressions(tmp_path, kind):
     make, apart = VALID[kind]
     (tmp_path / "x.tif").write_bytes(make())
     found = read_image(tmp_path / "x.tif")[:, :, 0]
@@ -230,7 +230,7 @@ def test_an_ome_stack_is_no_image(tmp_path, axes):
         read_image(tmp_path / "x.ome.tif")
 
 
-def test_counts_in_a_description_are_not_believed(tmp_path):
+def test_counts_in_a_description_are_ignored(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", GRAY, description=ome(100_000_000, ["x.tif"]), metadata=None)
     assert read_image(tmp_path / "x.tif").shape == (6, 9, 1)
     text = '{"shape": [100000, 6, 9], "truncated": true}'
@@ -265,7 +265,7 @@ def test_long_tags_are_not_kept(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_pages_of_a_later_write_are_channels(tmp_path, compression):
+def test_appended_pages_are_channels(tmp_path, compression):
     pages = np.random.default_rng(3).integers(0, 65536, (3, 6, 9), dtype=np.uint16)
     for page in pages:
         tifffile.imwrite(tmp_path / "x.tif", page, append=True, compression=compression)
@@ -277,7 +277,7 @@ def test_pages_of_a_later_write_are_channels(tmp_path, compression):
     [np.zeros((4, 5), np.uint8), np.zeros((6, 9), np.uint16), np.zeros((6, 9, 3), np.uint8)],
     ids=["of another size", "of another type", "in color"],
 )
-def test_pages_that_are_no_channels_are_refused(tmp_path, second):
+def test_unequal_pages_are_refused(tmp_path, second):
     tifffile.imwrite(tmp_path / "x.tif", GRAY)
     tifffile.imwrite(tmp_path / "x.tif", second, append=True)
     with pytest.raises(UserError, match=rf"x\.tif: holds 2 pages \(9x6, {second.shape[1]}x{second.shape[0]}\)"):
@@ -285,7 +285,7 @@ def test_pages_that_are_no_channels_are_refused(tmp_path, second):
 
 
 @pytest.mark.parametrize("photometric", ["miniswhite", "palette"])
-def test_gray_pages_whose_values_mean_different_things_are_refused(tmp_path, photometric):
+def test_gray_pages_of_mixed_interpretation_are_refused(tmp_path, photometric):
     colors = {"colormap": np.zeros((3, 256), np.uint16)} if photometric == "palette" else {}
     tifffile.imwrite(tmp_path / "x.tif", GRAY, photometric="minisblack")
     tifffile.imwrite(tmp_path / "x.tif", GRAY, photometric=photometric, append=True, **colors)
@@ -293,7 +293,7 @@ def test_gray_pages_whose_values_mean_different_things_are_refused(tmp_path, pho
         read_image(tmp_path / "x.tif")
 
 
-def test_the_onnx_runner_says_what_it_does_not_read(tmp_path):
+def test_the_onnx_runner_reports_unsupported_files(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", np.stack([GRAY, GRAY]), photometric="minisblack")
     with pytest.raises(
         UserError, match=r"x\.tif: holds 2 gray pages, .* not read without tifffile\. Give it as \.npy\.$"
@@ -311,7 +311,7 @@ def test_pages_in_color_or_of_one_bit_are_refused(tmp_path, mode):
         read_basic(tmp_path / "x.tif")
 
 
-def test_thumbnails_and_masks_are_no_pages(tmp_path):
+def test_thumbnails_and_masks_are_ignored(tmp_path):
     with tifffile.TiffWriter(tmp_path / "x.tif") as file:
         file.write(GRAY, metadata=None)
         file.write(GRAY[::2, ::2], subfiletype=1, metadata=None)
@@ -335,7 +335,7 @@ def test_a_pyramid_in_sub_directories_is_its_largest_image(tmp_path):
     ("kind", "black"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1), (np.float64, 1), (np.int16, -1)]
 )
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "deflate"])
-def test_where_zero_is_white(tmp_path, kind, black, options):
+def test_white_is_zero(tmp_path, kind, black, options):
     """TIFF 6.0, Sec. 8: the value 0 is white, the largest one black."""
     stored = np.array([[0, 1, 0.25]], kind) if np.dtype(kind).kind == "f" else np.array([[0, 1, 100]], kind)
     tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", metadata=None, **options)
@@ -348,7 +348,7 @@ def test_where_zero_is_white(tmp_path, kind, black, options):
 
 
 @pytest.mark.parametrize(("kind", "nodata", "inverted"), [(np.uint16, 7, 65528), (np.float32, 0.1, 0.9)])
-def test_pixels_without_data_where_zero_is_white(tmp_path, kind, nodata, inverted):
+def test_nodata_with_white_is_zero(tmp_path, kind, nodata, inverted):
     stored = np.array([[0, nodata, 1]], kind)
     tags = [(42113, 2, None, str(nodata), True)]
     tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", metadata=None, extratags=tags)
@@ -411,7 +411,7 @@ def test_odd_depths_are_named(tmp_path, bits):
         read_image(tmp_path / "x.tif")
 
 
-def test_a_kind_that_is_not_read_is_described(tmp_path):
+def test_unsupported_files_are_described(tmp_path):
     (tmp_path / "x.tif").write_bytes(tiff(layout(photometric=32844)))
     with pytest.raises(
         UserError, match=r"is a TIFF of a kind that is not supported \(photometric 32844, 1 samples of 8"
@@ -419,7 +419,7 @@ def test_a_kind_that_is_not_read_is_described(tmp_path):
         read_image(tmp_path / "x.tif")
 
 
-def test_remarks_of_the_decoder_do_not_reach_the_user(tmp_path, caplog):
+def test_decoder_logs_are_silenced(tmp_path, caplog):
     (tmp_path / "x.tif").write_bytes(tiff(layout(extra=[(339, 3, 9)])))  # a sample format that there is not
     text = '{"shape": [7, 7]}'
     tifffile.imwrite(tmp_path / "y.tif", GRAY, description=text, metadata=None)
@@ -427,6 +427,6 @@ def test_remarks_of_the_decoder_do_not_reach_the_user(tmp_path, caplog):
         for name in ("x.tif", "y.tif"):
             with tifffile.TiffFile(tmp_path / name) as file:
                 file.series  # noqa: B018
-        said = len(caplog.records)
+        message = len(caplog.records)
         read_image(tmp_path / "y.tif")
-    assert len(caplog.records) == said > 0
+    assert len(caplog.records) == message > 0

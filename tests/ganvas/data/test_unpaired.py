@@ -29,7 +29,7 @@ def value(image):
     return round(float(image.mean() + 1) * 127.5)
 
 
-def test_an_epoch_is_the_longer_domain_and_partners_are_drawn_from_the_key(root):
+def test_an_epoch_is_the_longer_domain(root):
     data = UnpairedDataset(root, "train", augmentation=None)
     assert len(data) == 7
     for epoch in range(3):
@@ -70,7 +70,7 @@ def test_each_image_has_its_own_augmentation_and_the_key_repeats_it(tmp_path):
         assert data[0, 0][domain].shape == (3, 16, 16)
 
 
-def test_gray_images_among_colored_ones_are_repeated(root):
+def test_gray_images_among_color_images_are_repeated(root):
     Image.new("L", (20, 20), 77).save(root / "trainA" / "a010.png")
     sample = UnpairedDataset(root, "train", augmentation=None).tensor("a", 1)
     assert sample.shape == (3, 20, 20)
@@ -84,7 +84,7 @@ def test_other_layout_and_channels(tmp_path):
     assert (sample["a"].shape[0], sample["b"].shape[0]) == (1, 3)
 
 
-def test_equal_names_are_pairs_only_where_the_data_set_says_so(root):
+def test_equal_names_are_pairs_only_if_dataset_json_says_so(root):
     assert not are_pairs(root, "train")
     for domain in ("testA", "testB"):
         write(root / domain, [1, 2])
@@ -95,10 +95,10 @@ def test_equal_names_are_pairs_only_where_the_data_set_says_so(root):
 
 
 class TestBadInput:
-    def check(self, root, *said):
+    def check(self, root, *message):
         with pytest.raises(UserError) as caught:
             find_domains(root, "train")
-        for words in said:
+        for words in message:
             assert words in str(caught.value)
 
     def test_no_folder(self, tmp_path):
@@ -131,7 +131,7 @@ class TestBadInput:
             data[0, 0]["b"]
 
 
-def test_an_image_that_vanished_after_it_was_listed_is_named_or_skipped(root):
+def test_a_missing_image_is_an_error_or_skipped(root):
     data = UnpairedDataset(root, "train", augmentation=None)
     gone = root / "trainB" / "b140.png"
     gone.unlink()

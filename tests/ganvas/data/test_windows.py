@@ -38,7 +38,7 @@ def windows(path, channels=3, rows=H):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @settings(max_examples=20)
 @given(window=st.tuples(st.integers(0, H - 1), st.integers(0, W - 1), st.integers(1, H), st.integers(1, W)))
-def test_a_window_is_what_the_whole_image_has_there(tmp_path_factory, layout, kind, window):
+def test_a_window_equals_the_crop(tmp_path_factory, layout, kind, window):
     path = tmp_path_factory.getbasetemp() / f"{layout}-{kind}.tif"
     if not path.exists():
         image = noise(kind)
@@ -58,7 +58,7 @@ def test_a_window_is_what_the_whole_image_has_there(tmp_path_factory, layout, ki
 
 @pytest.mark.parametrize("layout", ["strips", "tiles", "planes"])
 @pytest.mark.parametrize("rows", [16, 20, 33])
-def test_windows_side_by_side_decode_each_part_once(tmp_path, monkeypatch, layout, rows):
+def test_adjacent_windows_decode_each_part_once(tmp_path, monkeypatch, layout, rows):
     path, decoded = tmp_path / "x.tif", []
     stored = np.moveaxis(noise(), 2, 0) if layout == "planes" else noise()
     tifffile.imwrite(path, stored, photometric="rgb", **LAYOUTS[layout])
@@ -74,7 +74,7 @@ def test_windows_side_by_side_decode_each_part_once(tmp_path, monkeypatch, layou
 
 
 @pytest.mark.parametrize("extra", ["none", "unassalpha", "assocalpha"])
-def test_pixels_without_data_and_alpha_are_as_when_read_whole(tmp_path, extra):
+def test_nodata_and_alpha_equal_those_of_a_full_read(tmp_path, extra):
     image = noise(C=3 if extra == "none" else 4)
     image[3:60, 5:20, :3] = 255
     samples = {} if extra == "none" else {"extrasamples": [extra]}
@@ -89,7 +89,7 @@ def test_pixels_without_data_and_alpha_are_as_when_read_whole(tmp_path, extra):
     assert found.nodata_mask.sum() == 57 * 15
 
 
-def test_what_cannot_be_read_by_windows_says_so(tmp_path):
+def test_files_without_windowed_reading_are_reported(tmp_path):
     for name, array, options in (
         ("palette", noise()[..., 0], {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}),
         ("turned", noise(), {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}),
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_one_message(tmp_path):
 @pytest.mark.parametrize(("C", "kind"), [(1, "uint8"), (3, "uint16"), (5, "float32")])
 @given(cuts=st.lists(st.integers(0, 530), max_size=6))
 @settings(max_examples=10)
-def test_bands_of_any_height_make_the_image(tmp_path_factory, C, kind, cuts):
+def test_bands_of_any_height_write_the_image(tmp_path_factory, C, kind, cuts):
     image = np.random.default_rng(1).integers(0, 250, (530, 270, C)).astype(kind)
     path = tmp_path_factory.mktemp("bands") / "x.tif"
     write_bands(path, np.split(image, sorted(cuts)), image.shape, image.dtype, Tags())
@@ -128,7 +128,7 @@ def test_bands_of_any_height_make_the_image(tmp_path_factory, C, kind, cuts):
         assert file.pages.first.tile == (256, 256)
 
 
-def test_on_a_full_disk_there_is_one_message_and_what_was_there_stays(tmp_path):
+def test_a_full_disk_keeps_the_old_file(tmp_path):
     resource = pytest.importorskip("resource")
     path = tmp_path / "x.tif"
     path.write_bytes(b"before")
@@ -144,7 +144,7 @@ def test_on_a_full_disk_there_is_one_message_and_what_was_there_stays(tmp_path):
     assert path.read_bytes() == b"before"
 
 
-def test_a_decoded_image_gives_windows_too():
+def test_a_decoded_image_has_windows():
     image = noise()
     whole = LoadedRaster(Raster(image, Tags(), image[..., 0] > 100))
     window = whole.read(3, 4, 10, 20)

@@ -6,20 +6,20 @@ from ganvas.evaluation.sheet import contact_sheet
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
-def flat(height, width, colour, dtype=np.uint8):
-    return np.full((height, width, len(colour)), colour, dtype)
+def flat(height, width, color, dtype=np.uint8):
+    return np.full((height, width, len(color)), color, dtype)
 
 
-def box_of(sheet, colour):
+def box_of(sheet, color):
     """Give top, left, bottom, right of all pixels of a color, after checking that they fill the box."""
-    mask = (sheet == colour).all(axis=2)
+    mask = (sheet == color).all(axis=2)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
     assert mask[top:bottom, left:right].all()
     return top, left, bottom, right
 
 
-def test_pictures_lie_unscaled_and_ordered_with_a_thin_gutter():
+def test_images_are_unscaled_with_a_gutter():
     sheet = contact_sheet([[flat(100, 140, RED), flat(100, 140, BLUE)]], ["left", "right"])
     red, blue = box_of(sheet, RED), box_of(sheet, BLUE)
 
@@ -30,22 +30,22 @@ def test_pictures_lie_unscaled_and_ordered_with_a_thin_gutter():
     assert 2 <= blue[1] - red[3] <= 10
 
 
-def test_rows_follow_one_another():
+def test_rows_are_in_order():
     sheet = contact_sheet([[flat(96, 96, RED)], [flat(96, 96, BLUE)]], ["x"])
     assert box_of(sheet, RED)[2] < box_of(sheet, BLUE)[0] < box_of(sheet, RED)[2] + 11
 
 
-def test_a_noisy_picture_arrives_pixel_by_pixel():
-    picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    sheet = contact_sheet([[flat(128, 128, RED), picture]], ["red", "noise"])
+def test_pixels_are_copied_exactly():
+    image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    sheet = contact_sheet([[flat(128, 128, RED), image]], ["red", "noise"])
     top, left, bottom, right = box_of(sheet, RED)
     gutter = (sheet.shape[1] - 2 * left) - 2 * 128  # what the margins and the two columns leave
 
-    np.testing.assert_array_equal(sheet[top:bottom, right + gutter : right + gutter + 128], picture)
+    np.testing.assert_array_equal(sheet[top:bottom, right + gutter : right + gutter + 128], image)
 
 
 @pytest.mark.parametrize(
-    ("picture", "shown"),
+    ("image", "shown"),
     [
         (flat(100, 100, (65535, 0, 0), np.uint16), RED),
         (flat(100, 100, (0, 0, 1), np.float32), BLUE),
@@ -54,28 +54,28 @@ def test_a_noisy_picture_arrives_pixel_by_pixel():
         (flat(100, 100, (255, 0, 0, 7, 8)), RED),
     ],
 )
-def test_any_depth_and_number_of_channels(picture, shown):
-    top, left, bottom, right = box_of(contact_sheet([[picture]], ["x"]), shown)
+def test_any_depth_and_number_of_channels(image, shown):
+    top, left, bottom, right = box_of(contact_sheet([[image]], ["x"]), shown)
     assert (bottom - top, right - left) == (100, 100)
 
 
-def test_small_pictures_are_enlarged_by_a_whole_number():
+def test_small_images_are_enlarged_by_an_integer():
     top, left, bottom, right = box_of(contact_sheet([[flat(28, 20, RED)]], ["digit"]), RED)
     assert (bottom - top, right - left) == (4 * 28, 4 * 20)
 
 
-def test_pictures_of_different_sizes_stand_in_the_middle_of_their_cell():
+def test_smaller_images_are_centered():
     sheet = contact_sheet([[flat(100, 120, BLUE)], [flat(60, 80, RED)]], ["x"])
     red, blue = box_of(sheet, RED), box_of(sheet, BLUE)
     assert (red[2] - red[0], red[3] - red[1]) == (60, 80)
     assert red[1] - blue[1] == blue[3] - red[3] == 20
 
 
-def test_titles_are_written_above_and_beside():
-    picture = flat(128, 128, RED)
-    plain = contact_sheet([[picture]], [""])
-    titled = contact_sheet([[picture]], ["map"])
-    labelled = contact_sheet([[picture]], ["map"], ["Alps"])
+def test_titles_of_columns_and_rows():
+    image = flat(128, 128, RED)
+    plain = contact_sheet([[image]], [""])
+    titled = contact_sheet([[image]], ["map"])
+    labelled = contact_sheet([[image]], ["map"], ["Alps"])
     top, left, *_ = box_of(titled, RED)
 
     assert plain.shape == titled.shape
@@ -87,8 +87,8 @@ def test_titles_are_written_above_and_beside():
 
 
 def test_a_long_title_stays_within_its_column():
-    pictures = [flat(128, 128, RED), flat(128, 128, BLUE)]
-    long, short = (contact_sheet([pictures], [title, ""]) for title in ("output " * 30, "output"))
+    images = [flat(128, 128, RED), flat(128, 128, BLUE)]
+    long, short = (contact_sheet([images], [title, ""]) for title in ("output " * 30, "output"))
     left_of_blue = box_of(long, BLUE)[1]
 
     assert long.shape == short.shape

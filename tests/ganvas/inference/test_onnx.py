@@ -127,7 +127,7 @@ def test_a_folder_is_translated_with_subfolders_and_a_single_image_under_a_new_n
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("no.onnx", "in", "out"), "no such file"),
         (("text.onnx", "in", "out"), "not a valid ONNX file"),
@@ -137,7 +137,7 @@ def test_a_folder_is_translated_with_subfolders_and_a_single_image_under_a_new_n
         (("x.onnx", "first.npy", "out"), "has 48 channels, the model takes 3. Its shape looks like [C"),
     ],
 )
-def test_bad_arguments_are_one_message(model, tmp_path, capsys, monkeypatch, arguments, said):
+def test_bad_arguments_are_one_message(model, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("text.onnx").write_text("text")
     write_image(tmp_path / "in" / "x.png", noise())
@@ -145,7 +145,7 @@ def test_bad_arguments_are_one_message(model, tmp_path, capsys, monkeypatch, arg
     np.save("first.npy", noise().transpose(2, 0, 1))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert run(*arguments) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -154,7 +154,7 @@ def npy(array):
 
 
 @pytest.mark.parametrize(
-    ("name", "save", "said"),
+    ("name", "save", "message"),
     [
         ("bad.png", lambda path: path.write_text("text"), ""),
         ("empty.npy", Path.touch, "is an empty file"),
@@ -164,13 +164,13 @@ def npy(array):
         ("deep.png", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ],
 )
-def test_an_image_that_the_runner_cannot_read_stops_no_other(model, tmp_path, capsys, name, save, said):
+def test_an_image_that_the_runner_cannot_read_stops_no_other(model, tmp_path, capsys, name, save, message):
     write_image(tmp_path / "in" / "zebra.png", noise())
     save(tmp_path / "in" / name)
     assert run(model, tmp_path / "in", tmp_path / "out") == 2
     err = capsys.readouterr().err
     assert f"{name}: " in err
-    assert said in err
+    assert message in err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["zebra.png"]
 
 
@@ -187,8 +187,8 @@ def test_an_image_on_which_onnxruntime_fails_stops_no_other(model, tmp_path, cap
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", fails_once)
     assert run(model, tmp_path / "in", tmp_path / "out") == 2
-    said = f"a.png: the network of {model} cannot translate it ([ONNXRuntimeError] : 6 : out of memory)"
-    assert said in capsys.readouterr().err
+    message = f"a.png: the network of {model} cannot translate it ([ONNXRuntimeError] : 6 : out of memory)"
+    assert message in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.png"]
 
 
@@ -320,7 +320,7 @@ def test_metadata_have_every_field_that_the_runner_uses(name):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "said"),
+    ("metadata", "message"),
     [
         (None, "has no metadata from ganvas"),
         *((text, "do not describe") for text in ("{", "[1]", "{}", '{"preprocessing": 7}', '{"preprocessing": {}}')),
@@ -330,6 +330,6 @@ def test_metadata_have_every_field_that_the_runner_uses(name):
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_metadata_without_preprocessing_are_one_message(metadata, said):
-    with pytest.raises(UserError, match=rf"x\.onnx: .*{said}"):
+def test_metadata_without_preprocessing_are_one_message(metadata, message):
+    with pytest.raises(UserError, match=rf"x\.onnx: .*{message}"):
         read_preprocessing(Path("x.onnx"), metadata)

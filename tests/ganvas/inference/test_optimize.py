@@ -48,7 +48,7 @@ def outputs(network, kind=torch.float32, shape=(2, 3, 40, 56)):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("statistics", ["running", "picture"])
-def test_a_prepared_network_is_the_same_function(name, statistics):
+def test_an_optimized_network_is_the_same_function(name, statistics):
     network = trained(name, "batch")
     set_norm_statistics(network, statistics)
     expected = outputs(network)
@@ -58,7 +58,7 @@ def test_a_prepared_network_is_the_same_function(name, statistics):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_batch_norm_of_running_statistics_is_left_and_none_of_another_kind_goes(name):
+def test_only_batch_norms_of_running_statistics_are_folded(name):
     network = trained(name, "batch")
     assert any(isinstance(module, BatchNorm2d) for module in network.modules())
     assert not any(isinstance(module, BatchNorm2d) for module in optimized_for_inference(network).modules())
@@ -66,7 +66,7 @@ def test_no_batch_norm_of_running_statistics_is_left_and_none_of_another_kind_go
     assert [type(m) for m in optimized_for_inference(kept).modules()] == [type(m) for m in kept.modules()]
 
 
-def test_the_network_stays_as_it_was_and_shares_what_is_not_changed():
+def test_the_original_network_is_unchanged_and_shares_weights():
     network = trained("unet", "batch")
     before, types = copy.deepcopy(network.state_dict()), [type(module) for module in network.modules()]
     for bf16 in (False, True):
@@ -78,7 +78,7 @@ def test_the_network_stays_as_it_was_and_shares_what_is_not_changed():
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize("name", ["unet", "resnet"])
-def test_bfloat16_is_near_and_ends_in_float32(name, norm):
+def test_bfloat16_is_close_and_returns_float32(name, norm):
     network = trained(name, norm)
     expected, found = outputs(network), outputs(optimized_for_inference(network, bf16=True), torch.bfloat16)
     assert found.dtype == torch.float32

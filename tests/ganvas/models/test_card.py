@@ -34,5 +34,5 @@ def test_all_options_are_listed_and_folders_only_by_name(place):
     assert "someone" not in text
 
 
-def test_the_sample_lies_beside_the_card():
+def test_the_sample_is_next_to_the_card():
     assert sample_line("What it draws") == "![What it draws](sample.png)"

@@ -36,7 +36,7 @@ def saved(tmp_path):
     return tmp_path / "run", generator
 
 
-def test_a_model_comes_back_as_it_was(saved):
+def test_a_model_round_trips(saved):
     run, generator = saved
     for path in (run, run / "model"):
         config, networks = load_model(path)
@@ -79,7 +79,7 @@ def test_a_checkpoint_is_found_from_within_and_under_another_name(saved, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "message"),
     [
         ({}, "checkpoint.json: model_state"),
         ({"model_state": {"networks": {"b2a": "G"}, "statistics": "running"}}, "a2b.safetensors: is missing"),
@@ -87,14 +87,14 @@ def test_a_checkpoint_is_found_from_within_and_under_another_name(saved, monkeyp
         ({"model_state": {"networks": {"a2b": "G"}, "statistics": "median"}}, "statistics is 'median'"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused(saved, state, said):
+def test_a_checkpoint_that_does_not_fit_is_refused(saved, state, message):
     run, generator = saved
     folder = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, state))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_model(folder)
 
 
-def test_a_checkpoint_without_its_run_says_what_is_missing(saved, tmp_path):
+def test_a_checkpoint_without_its_run_names_what_is_missing(saved, tmp_path):
     run, generator = saved
     folder = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, {}))
     moved = folder.rename(tmp_path / "step-00000007")
@@ -124,7 +124,7 @@ def test_both_directions_in_one_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"format_version": 2}, "format version 2"),
         ({"kind": "pix 3"}, "kind is 'pix 3'"),
@@ -140,10 +140,10 @@ def test_both_directions_in_one_file(tmp_path):
         ({"networks": {"b2a": vars(SPEC)}}, "another architecture"),
     ],
 )
-def test_what_does_not_fit_is_refused(saved, change, said):
+def test_weights_that_do_not_fit_are_refused(saved, change, message):
     file = saved[0] / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_model(saved[0])
 
 
@@ -211,12 +211,12 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), HOSTILE, ids=[said[:40] for _, said in HOSTILE])
-def test_a_strangers_config_is_refused_before_memory_is_taken(saved, change, said):
+@pytest.mark.parametrize(("change", "message"), HOSTILE, ids=[message[:40] for _, message in HOSTILE])
+def test_a_hostile_config_is_refused_before_memory_is_allocated(saved, change, message):
     file = saved[0] / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     before = peak()
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_model(saved[0])
     assert peak() - before < 200e6
     assert len(str(caught.value)) < 1000
@@ -231,7 +231,7 @@ def test_a_strangers_config_is_refused_before_memory_is_taken(saved, change, sai
         arguments(dropout=0.0, dropout_levels=[0, 1], norm="batch", upsampling="transpose"),
     ],
 )
-def test_what_is_unusual_but_good_is_taken(saved, change):
+def test_unusual_valid_configs_are_accepted(saved, change):
     file = saved[0] / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     load_model(saved[0])
@@ -247,7 +247,7 @@ def test_weights_of_another_precision_become_float32(saved, kind):
         assert torch.equal(value, generator.state_dict()[name].to(value.dtype)), name
 
 
-def test_whole_numbers_are_no_weights(saved):
+def test_integer_weights_are_refused(saved):
     run, generator = saved
     name = next(iter(generator.state_dict()))
     weights = {f"a2b.{key}": value for key, value in generator.state_dict().items()}
@@ -272,7 +272,7 @@ def test_whole_numbers_are_no_weights(saved):
         ),
     ],
 )
-def test_a_checkpoint_that_says_too_little_is_one_message(saved, info):
+def test_an_incomplete_checkpoint_is_one_message(saved, info):
     run, _ = saved
     folder = save_checkpoint(run, Checkpoint(7, {"G": build_generator(SPEC).state_dict()}, {}))
     (folder / "checkpoint.json").write_text(json.dumps(info))
@@ -300,7 +300,7 @@ def _steps(found):
 
 @pytest.mark.parametrize("through", ["run", "model", "checkpoint"])
 @pytest.mark.slow
-def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through):
+def test_a_model_replaced_during_a_read_is_consistent(saved, through):
     run, generator = saved
     checkpoint = save_checkpoint(run, Checkpoint(7, {"G": generator.state_dict()}, STATE))
     path = {"run": run, "model": run / "model", "checkpoint": checkpoint}[through]
@@ -326,7 +326,7 @@ def test_a_model_that_a_training_replaces_meanwhile_is_read_whole(saved, through
 
 
 @pytest.mark.parametrize(("a", "b"), [(1, 3), (3, 1)])
-def test_pictures_of_other_channels_than_the_networks_are_refused(saved, a, b):
+def test_preprocessing_with_other_channels_is_refused(saved, a, b):
     file = saved[0] / "model" / "config.json"
     changed = vars(Preprocessing(a, b, 32, True))
     file.write_text(json.dumps(json.loads(file.read_text()) | {"preprocessing": changed}))
@@ -335,14 +335,14 @@ def test_pictures_of_other_channels_than_the_networks_are_refused(saved, a, b):
 
 
 @pytest.mark.parametrize(("back", "fits"), [((1, 3), True), ((3, 3), False), ((3, 1), False)])
-def test_the_way_back_has_the_channels_of_the_way_there_reversed(tmp_path, back, fits):
+def test_the_reverse_direction_has_the_channels_reversed(tmp_path, back, fits):
     arguments = [dict(zip(("in_channels", "out_channels"), both, strict=True)) for both in ((3, 1), back)]
     specs = {
-        way: NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 1, **channels}, "A", "B")
-        for way, channels in zip(("a2b", "b2a"), arguments, strict=True)
+        direction: NetworkSpec("resnet", {"base_channels": 2, "num_blocks": 1, **channels}, "A", "B")
+        for direction, channels in zip(("a2b", "b2a"), arguments, strict=True)
     }
     config = ModelConfig("cyclegan", specs, Preprocessing(3, 1, 32, True))
-    save_model(tmp_path, config, {way: build_generator(spec) for way, spec in specs.items()}, "")
+    save_model(tmp_path, config, {direction: build_generator(spec) for direction, spec in specs.items()}, "")
     if fits:
         assert load_model(tmp_path)[0].networks == specs
     else:

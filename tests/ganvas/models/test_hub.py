@@ -199,7 +199,7 @@ def noise(shape=(32, 32, 3)):
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_a_model_goes_to_the_hub_and_comes_back(pix2pix, stand_in, model, tmp_path):
+def test_a_model_is_pushed_and_loaded(pix2pix, stand_in, model, tmp_path):
     code, out, err = pix2pix("push", model, "someone/earth", "--license", "mit", "--json")
     assert code == 0, err
     assert json.loads(out) == {"pushed": f"{stand_in.address}/someone/earth"}
@@ -238,7 +238,7 @@ def test_from_python_as_by_the_command(pix2pix, stand_in, model):
         ganvas.push_to_hub(model, "someone/earth")
 
 
-def test_a_card_with_metadata_keeps_them(pix2pix, stand_in, model):
+def test_metadata_of_a_card_are_kept(pix2pix, stand_in, model):
     own = "---\nlicense: mit\n---\n" + CARD
     (model / "model" / "README.md").write_text(own)
     assert pix2pix("push", model, "someone/earth")[0] == 0
@@ -255,7 +255,7 @@ def test_only_the_model_folders_own_files_are_fetched(stand_in, model):
     assert not [path for _, path in stand_in.asked if path.endswith((".bin", ".pkl", ".zip"))]
 
 
-def test_a_commit_is_kept_to(stand_in, model):
+def test_a_revision_is_respected(stand_in, model):
     stand_in.repositories["someone/earth"] = {path.name: path.read_bytes() for path in (model / "model").iterdir()}
     commit = stand_in.commit("someone/earth")
     assert ganvas.load(f"hub:someone/earth@{commit}").config.kind == "pix2pix"
@@ -291,7 +291,7 @@ def test_a_process_of_its_own_asks_the_hub_that_the_environment_names(stand_in, 
 
 
 @pytest.mark.slow
-def test_a_page_is_served_of_a_model_on_the_hub_and_ends_on_sigterm(stand_in, model, tmp_path):
+def test_serve_loads_a_model_from_the_hub(stand_in, model, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
     stand_in.repositories["someone/earth"] = {path.name: path.read_bytes() for path in (model / "model").iterdir()}
     ours = {"HF_ENDPOINT": stand_in.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
@@ -304,13 +304,13 @@ def test_a_page_is_served_of_a_model_on_the_hub_and_ends_on_sigterm(stand_in, mo
 
 
 @pytest.mark.parametrize("name", ["", "earth", "a/b/c", "a b/c", "../x", "someone/"])
-def test_what_is_no_name_asks_nobody(stand_in, name):
+def test_invalid_names_are_not_requested(stand_in, name):
     with pytest.raises(UserError, match=r"not a valid name. Give OWNER/NAME"):
         ganvas.load(f"hub:{name}")
     assert stand_in.asked == []
 
 
-def test_without_a_network_what_was_fetched_is_taken_and_nothing_else(stand_in, pix2pix, model, tmp_path, monkeypatch):
+def test_without_a_network_only_cached_models_load(stand_in, pix2pix, model, tmp_path, monkeypatch):
     stand_in.repositories["someone/earth"] = {path.name: path.read_bytes() for path in (model / "model").iterdir()}
     before = ganvas.load("hub:someone/earth").translate(noise())
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -346,7 +346,7 @@ def with_digest(files):
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
+    ("weights", "message"),
     [
         (b"\xff" * 100, "model.safetensors: is damaged"),  # a header longer than the file
         ((5).to_bytes(8, "little") + b"no js", "model.safetensors: is damaged"),
@@ -356,17 +356,17 @@ def with_digest(files):
     ],
     ids=["long", "no-json", "empty-header", "pickle", "empty"],
 )
-def test_weights_with_a_wrong_header(pix2pix, stand_in, model, tmp_path, monkeypatch, weights, said):
+def test_weights_with_a_wrong_header(pix2pix, stand_in, model, tmp_path, monkeypatch, weights, message):
     monkeypatch.chdir(tmp_path)
     files = {path.name: path.read_bytes() for path in (model / "model").iterdir()} | {"model.safetensors": weights}
     write_image(tmp_path / "x.png", noise())
     stand_in.repositories |= {"someone/digest": files, "someone/header": with_digest(files)}
     one_message(pix2pix("translate", "hub:someone/digest", "x.png", "y.png"), "model.safetensors: is")
-    one_message(pix2pix("translate", "hub:someone/header", "x.png", "y.png"), said)
+    one_message(pix2pix("translate", "hub:someone/header", "x.png", "y.png"), message)
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_not_shared(pix2pix, in_process, stand_in, model, tmp_path):
+def test_folders_that_cannot_be_pushed(pix2pix, in_process, stand_in, model, tmp_path):
     one_message(pix2pix("push", tmp_path / "nowhere", "someone/earth"), "there is no such folder")
     one_message(in_process(dcgan_main)("push", model, "someone/earth"), "is a model of pix2pix")
     one_message(pix2pix("push", model, "earth"), "not a valid name")
@@ -385,7 +385,7 @@ def test_what_is_not_shared(pix2pix, in_process, stand_in, model, tmp_path):
     assert stand_in.asked == []
 
 
-def test_a_digit_model_goes_and_comes(in_process, stand_in, tmp_path):
+def test_a_digit_model_is_pushed_and_loaded(in_process, stand_in, tmp_path):
     config = DigitModelConfig("dcgan", 28, 1, 0, 8, "normal", "batch", 4, 0, "signed", (), "digits", "")
     save_sampler(tmp_path / "model", config, build(config)[0], "# digits\n\ndcgan sample THIS_FOLDER digits.png\n")
     code, out, err = in_process(dcgan_main)("push", tmp_path / "model", "someone/digits")

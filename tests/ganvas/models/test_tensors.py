@@ -10,7 +10,7 @@ from ganvas.models.tensors import load_tensors, save_tensors
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_tensors_are_written_as_any_file_is(tmp_path):
+def test_tensors_are_written_atomically(tmp_path):
     save_tensors(tmp_path / "w.safetensors", {"w": torch.zeros(2)})
     (tmp_path / "plain").touch()
     assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -25,7 +25,7 @@ def test_tensors_in_any_layout(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x10\x00\x00\x00\x00\x00\x00\x00{not json at al", b"\xff" * 100])
-def test_tensors_that_are_none(tmp_path, content):
+def test_invalid_tensor_files(tmp_path, content):
     if content is not None:
         (tmp_path / "x").write_bytes(content)
     with pytest.raises(UserError, match="is missing" if content is None else "is damaged"):

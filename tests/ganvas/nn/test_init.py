@@ -88,7 +88,7 @@ def test_global_random_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_whole_network() -> None:
+def test_all_layers_of_a_network() -> None:
     unet = UNetGenerator(base_channels=16, num_levels=5)
     initialize_weights(unet, generator=torch.Generator().manual_seed(0))
     weights = torch.cat([p.detach().flatten() for p in unet.parameters() if p.dim() > 1])

@@ -116,8 +116,8 @@ def test_batch_norm_can_use_each_images_own_statistics() -> None:
 
     set_norm_statistics(nn.Sequential(nn.Sequential(norm)), "picture")
     a = x.numpy()
-    picture = normalized(x, a.mean(axis=(2, 3), keepdims=True), a.var(axis=(2, 3), keepdims=True))
-    np.testing.assert_allclose(norm(x).detach().numpy(), picture, rtol=1e-4, atol=1e-5)
+    image = normalized(x, a.mean(axis=(2, 3), keepdims=True), a.var(axis=(2, 3), keepdims=True))
+    np.testing.assert_allclose(norm(x).detach().numpy(), image, rtol=1e-4, atol=1e-5)
 
     set_norm_statistics(norm, "running")
     np.testing.assert_allclose(norm(x).detach().numpy(), running, rtol=1e-4, atol=1e-5)

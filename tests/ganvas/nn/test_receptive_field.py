@@ -29,20 +29,20 @@ PATCHGAN_SIZES = {1: 16, 2: 34, 3: 70, 4: 142, 5: 286, 6: 574}
 
 
 @pytest.mark.parametrize(("num_layers", "size"), [(1, 4), (2, 10), (3, 22), (4, 46), (5, 94)])
-def test_stacks_of_strided_convolutions_see_what_the_table_says(num_layers: int, size: int) -> None:
+def test_receptive_fields_of_strided_stacks(num_layers: int, size: int) -> None:
     field = receptive_field(strided_layers(num_layers))
     assert (field.size, field.jump) == (size, 2**num_layers)
 
 
 @pytest.mark.parametrize(("num_layers", "size"), PATCHGAN_SIZES.items())
-def test_patchgans_see_what_the_table_says_by_list_and_by_module(num_layers: int, size: int) -> None:
+def test_receptive_fields_of_patchgans_by_list_and_module(num_layers: int, size: int) -> None:
     by_list = receptive_field(patchgan_layers(num_layers))
     assert by_list.size == size
     assert receptive_field(PatchDiscriminator(base_channels=1, num_layers=num_layers)) == by_list
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 4])
-def test_patchgans_see_what_the_table_says_by_gradients(num_layers: int) -> None:
+def test_receptive_fields_of_patchgans_by_gradients(num_layers: int) -> None:
     network = PatchDiscriminator(3, base_channels=1, num_layers=num_layers, norm="instance")
     measured = measured_receptive_field(network, 2 * PATCHGAN_SIZES[num_layers] + 16)
     assert measured.size == PATCHGAN_SIZES[num_layers]
@@ -219,7 +219,7 @@ class Function(nn.Module):
     ids=lambda layer: str(layer).replace("\n", ""),
 )
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-def test_layers_of_every_kind_agree_with_gradients(layer: nn.Module) -> None:
+def test_all_layers_agree_with_gradients(layer: nn.Module) -> None:
     # Between two convolutions, so that phases and offsets show.
     network = nn.Sequential(
         nn.Conv2d(2, 2, 3, stride=2), layer, nn.LazyConv2d(2, 2, padding=1), nn.InstanceNorm2d(2), nn.LeakyReLU(0.2)
@@ -330,7 +330,7 @@ def test_reading_does_not_touch_the_network() -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_a_convolution_that_pads_by_itself() -> None:
+def test_a_convolution_with_its_own_padding() -> None:
     class Padded(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(F.pad(x, (1, 2, 1, 2)))

@@ -70,7 +70,7 @@ def test_default_mode_is_that_of_the_training(images, batch_norm, expected):
 
 
 @pytest.mark.parametrize(
-    ("running", "picture", "better"),
+    ("running", "per_image", "better"),
     [
         ((0.2, 0.3), (0.1, 0.3), "picture"),
         ((0.2, 0.3), (0.2, 0.4), "running"),
@@ -79,8 +79,8 @@ def test_default_mode_is_that_of_the_training(images, batch_norm, expected):
         ((9.0, 9.0), (0.1, math.inf), "running"),
     ],
 )
-def test_mode_with_the_lower_score_is_chosen(running, picture, better):
-    found = {"running": running, "picture": picture}
+def test_mode_with_the_lower_score_is_chosen(running, per_image, better):
+    found = {"running": running, "picture": per_image}
     modes = []
 
     def validate(mode):

@@ -15,7 +15,7 @@ from rasterio.rio.main import main_group
 from ganvas.data.encode import write_image
 
 ROOT = Path(__file__).parents[4]
-LEGEND = {"land": [242, 239, 228], "lake": [110, 165, 225]}
+PALETTE = {"land": [242, 239, 228], "lake": [110, 165, 225]}
 
 
 def image(path, seed, size=(16, 8), mode="RGB"):
@@ -304,12 +304,12 @@ def test_published_horses_and_zebras(check, published_data):
 @pytest.mark.parametrize(
     ("suffix", "text"), [(".png", "; 2 of 4 images are drawn in its colors"), (".jpg", ", but no")]
 )
-def test_whether_images_use_the_legend(check, clean, suffix, text):
-    (clean / "dataset.json").write_text(json.dumps({"legend": LEGEND}))
+def test_whether_images_use_the_palette(check, clean, suffix, text):
+    (clean / "dataset.json").write_text(json.dumps({"legend": PALETTE}))
     for number in range(2):
         path = clean / "train" / f"{number}.png"
         values = np.array(Image.open(path))
-        values[:, 8:], values[: number + 2, 8:12] = LEGEND["land"], LEGEND["lake"]
+        values[:, 8:], values[: number + 2, 8:12] = PALETTE["land"], PALETTE["lake"]
         path.unlink()
         Image.fromarray(values).save(path.with_suffix(suffix))
     check(clean, 0, f"dataset.json has a legend{text}")

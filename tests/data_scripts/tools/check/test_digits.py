@@ -24,7 +24,7 @@ def write_idx(path, values, *, packed=False):
     path.write_bytes(gzip.compress(content) if packed else content)
 
 
-def pictures(count, seed, side=28):
+def random_images(count, seed, side=28):
     return np.random.default_rng(seed).integers(0, 256, (count, side, side), dtype=np.uint8)
 
 
@@ -33,12 +33,12 @@ def digits(tmp_path):
     """Thirty training and ten test images, three and one of each class."""
     for split, count in (("train", 30), ("test", 10)):
         images, labels = FILES[split]
-        write_idx(tmp_path / images, pictures(count, count), packed=split == "test")
+        write_idx(tmp_path / images, random_images(count, count), packed=split == "test")
         write_idx(tmp_path / labels, np.arange(count) % 10)
     return tmp_path
 
 
-def test_what_is_there_is_told(check, digits):
+def test_a_summary_lists_splits_and_classes(check, digits):
     code, out, err = check(digits)
     assert code == 0, err
     assert f"{digits}: digits" in out
@@ -71,37 +71,37 @@ DAMAGES = {
     "fewer labels": (replaced(TRAIN_LABELS, np.arange(29) % 10), "train: there are 29 labels for 30 images"),
     "a wrong label": (replaced(TRAIN_LABELS, np.array([*range(10)] * 2 + [*range(9)] + [77])), "label 29 is 77"),
     "a class missing": (replaced(TRAIN_LABELS, np.arange(30) % 9), "train: has no image of 9"),
-    "another size": (replaced(TRAIN, pictures(30, 30, 32)), "train: images are 32x32"),
+    "another size": (replaced(TRAIN, random_images(30, 30, 32)), "train: images are 32x32"),
     "a blank": (
-        replaced(TRAIN, np.concatenate([pictures(29, 30), np.zeros((1, 28, 28))])),
+        replaced(TRAIN, np.concatenate([random_images(29, 30), np.zeros((1, 28, 28))])),
         "train: 1 images are blank (29)",
     ),
     "twice": (
-        replaced(TRAIN, np.concatenate([pictures(20, 30), pictures(10, 30)])),
+        replaced(TRAIN, np.concatenate([random_images(20, 30), random_images(10, 30)])),
         "10 groups of images with the same content within a split (train 0 = train 20,",
     ),
     "in both": (
-        replaced(TRAIN, np.concatenate([pictures(29, 30), pictures(10, 10)[9:]])),
+        replaced(TRAIN, np.concatenate([random_images(29, 30), random_images(10, 10)[9:]])),
         "1 groups of images with the same content across splits (train 29 = test 9)",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_each_damage_is_said_and_nothing_else(check, digits, damage):
+def test_each_kind_of_damage_is_reported(check, digits, damage):
     for file in digits.glob("*.gz"):
         (digits / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
         file.unlink()
-    do, said = DAMAGES[damage]
+    do, message = DAMAGES[damage]
     do(digits)
     code, out, _ = check(digits)
     assert code == 1
-    assert said in out
+    assert message in out
     assert "1 problems:" in out
 
 
-def test_one_picture_with_two_labels(check, digits):
-    write_idx(digits / TRAIN, np.concatenate([pictures(29, 30), pictures(1, 30)]))
+def test_one_image_with_two_labels(check, digits):
+    write_idx(digits / TRAIN, np.concatenate([random_images(29, 30), random_images(1, 30)]))
     code, out, _ = check(digits)
     assert code == 1
     assert "have different labels (train 0 = train 29 as 0 and 9)" in out

@@ -22,93 +22,93 @@ from data_scripts.tools.check.duplicates import (
 
 def scene(seed, size=128):
     """A image with the spectrum of photographs, [H, W, 3]: amplitudes fall with the frequency."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None])
-    spectrum = np.fft.fft2(chance.standard_normal((size, size, 3)), axes=(0, 1)) / (frequency + 1 / size)[..., None]
+    spectrum = np.fft.fft2(rng.standard_normal((size, size, 3)), axes=(0, 1)) / (frequency + 1 / size)[..., None]
     values = np.fft.ifft2(spectrum, axes=(0, 1)).real
     values[:, :, 1:] = values[:, :, 1:] * 0.4 + values[:, :, :1]  # colors of a place go together
     return ((values - values.min()) / np.ptp(values) * 255).astype(np.uint8)
 
 
-def compressed(picture):
+def compressed(image):
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=20)
+    Image.fromarray(image).save(buffer, "JPEG", quality=20)
     return np.asarray(Image.open(buffer))
 
 
-def framed(picture):
+def framed(image):
     """Somewhat smaller, on black."""
-    small = cv2.resize(picture, (122, 122), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (122, 122), interpolation=cv2.INTER_AREA)
     return cv2.copyMakeBorder(small, 3, 3, 3, 3, cv2.BORDER_CONSTANT)
 
 
 CHANGES = {
     "compressed": compressed,
-    "scaled": lambda picture: cv2.resize(picture, (57, 91), interpolation=cv2.INTER_AREA),
-    "brighter": lambda picture: np.asarray(ImageEnhance.Brightness(Image.fromarray(picture)).enhance(1.3)),
-    "flatter": lambda picture: np.asarray(ImageEnhance.Contrast(Image.fromarray(picture)).enhance(0.5)),
-    "gray": lambda picture: np.asarray(Image.fromarray(picture).convert("L"))[:, :, None],
-    "sepia": lambda picture: (picture.mean(axis=2, keepdims=True) * [1, 0.8, 0.5]).astype(np.uint8),
-    "deeper": lambda picture: picture.astype(np.uint16) * 16,
-    "of other units": lambda picture: picture.astype(np.float32) * 40 - 300,
-    "shifted": lambda picture: np.roll(picture, (1, -2), axis=(0, 1)),
+    "scaled": lambda image: cv2.resize(image, (57, 91), interpolation=cv2.INTER_AREA),
+    "brighter": lambda image: np.asarray(ImageEnhance.Brightness(Image.fromarray(image)).enhance(1.3)),
+    "flatter": lambda image: np.asarray(ImageEnhance.Contrast(Image.fromarray(image)).enhance(0.5)),
+    "gray": lambda image: np.asarray(Image.fromarray(image).convert("L"))[:, :, None],
+    "sepia": lambda image: (image.mean(axis=2, keepdims=True) * [1, 0.8, 0.5]).astype(np.uint8),
+    "deeper": lambda image: image.astype(np.uint16) * 16,
+    "of other units": lambda image: image.astype(np.float32) * 40 - 300,
+    "shifted": lambda image: np.roll(image, (1, -2), axis=(0, 1)),
     "framed": framed,
 }
 
 
-def samples_of(pictures, splits=None, contents=None):
+def samples_of(images, splits=None, contents=None):
     """Samples of one image each, and their views."""
-    splits = splits or ["train"] * len(pictures)
-    contents = contents or [str(index) for index in range(len(pictures))]
+    splits = splits or ["train"] * len(images)
+    contents = contents or [str(index) for index in range(len(images))]
     samples = [
         Sample(str(index), split, (content,), (index,))
         for index, (split, content) in enumerate(zip(splits, contents, strict=True))
     ]
-    return samples, np.stack([thumbnail(picture) for picture in pictures])
+    return samples, np.stack([thumbnail(image) for image in images])
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_among_others_and_only_that(change):
-    pictures = [scene(seed) for seed in range(25)]
-    (found,) = find_near_duplicates(*samples_of([*pictures, CHANGES[change](pictures[7])]))
+def test_a_modified_copy_is_the_only_match(change):
+    images = [scene(seed) for seed in range(25)]
+    (found,) = find_near_duplicates(*samples_of([*images, CHANGES[change](images[7])]))
     assert (found.first, found.second) == ("7", "25")
     assert 0 <= found.bits <= 16
     assert 0.75 <= found.likeness <= 1
 
 
 @pytest.mark.slow
-def test_among_unrelated_pictures_nothing_is_found():
+def test_unrelated_images_do_not_match():
     assert find_near_duplicates(*samples_of([scene(seed) for seed in range(200)])) == []
 
 
-def test_the_surest_come_first():
-    pictures = [scene(1), scene(2)]
-    pictures += [framed(pictures[0]), compressed(pictures[1])]
-    found = find_near_duplicates(*samples_of(pictures))
+def test_best_matches_come_first():
+    images = [scene(1), scene(2)]
+    images += [framed(images[0]), compressed(images[1])]
+    found = find_near_duplicates(*samples_of(images))
     assert [(each.first, each.second) for each in found] == [("1", "3"), ("0", "2")]
     assert found[0].bits <= found[1].bits
 
 
-def test_splits_and_identical_content_are_told_apart():
+def test_identical_files_are_not_near_duplicates():
     one = scene(1)
-    pictures = [one, one, compressed(one), CHANGES["brighter"](one)]
-    samples, views = samples_of(pictures, ["train", "train", "test", "train"], ["same", "same", "x", "y"])
+    images = [one, one, compressed(one), CHANGES["brighter"](one)]
+    samples, views = samples_of(images, ["train", "train", "test", "train"], ["same", "same", "x", "y"])
     found = {(each.first, each.second): each.across_splits for each in find_near_duplicates(samples, views)}
     assert found == {("0", "2"): True, ("1", "2"): True, ("2", "3"): True, ("0", "3"): False, ("1", "3"): False}
 
 
 @pytest.mark.parametrize("block", [1, 70])
 def test_the_size_of_blocks_changes_nothing(monkeypatch, block):
-    pictures = [scene(seed) for seed in range(12)]
-    samples, views = samples_of([*pictures, *map(compressed, pictures)])
+    images = [scene(seed) for seed in range(12)]
+    samples, views = samples_of([*images, *map(compressed, images)])
     monkeypatch.setattr("data_scripts.tools.check.duplicates.BLOCK", block)
     found = {(int(each.first), int(each.second)) for each in find_near_duplicates(samples, views)}
     assert found == {(index, index + 12) for index in range(12)}
 
 
-def test_of_a_film_every_frame_is_named_but_not_every_pair():
-    chance = np.random.default_rng(1)
-    frames = [np.clip(scene(1) + chance.normal(0, 4, (128, 128, 3)), 0, 255).astype(np.uint8) for _ in range(40)]
+def test_frames_of_a_video_are_listed_without_every_pair():
+    rng = np.random.default_rng(1)
+    frames = [np.clip(scene(1) + rng.normal(0, 4, (128, 128, 3)), 0, 255).astype(np.uint8) for _ in range(40)]
     found = find_near_duplicates(*samples_of(frames))
     assert {name for each in found for name in (each.first, each.second)} == {str(index) for index in range(40)}
     assert 39 <= len(found) <= 40 * 8 < 40 * 39 / 2
@@ -116,26 +116,26 @@ def test_of_a_film_every_frame_is_named_but_not_every_pair():
 
 class TestPairs:
     def found(self, *pairs):
-        rows = [thumbnail(picture) for pair in pairs for picture in pair]
+        rows = [thumbnail(image) for pair in pairs for image in pair]
         samples = [Sample(str(n), "train", (str(n),), (2 * n, 2 * n + 1)) for n in range(len(pairs))]
         return [(each.first, each.second) for each in find_near_duplicates(samples, np.stack(rows))]
 
-    def test_both_pictures_have_to_be_alike(self):
+    def test_both_images_of_a_pair_must_match(self):
         a, b = scene(1), scene(2)
         assert self.found((a, b), (compressed(a), compressed(b))) == [("0", "1")]
         assert self.found((a, b), (compressed(a), scene(3))) == []
         assert self.found((a, b), (scene(3), compressed(b))) == []
 
-    def test_a_picture_that_is_plain_in_both_says_nothing(self):
+    def test_plain_images_are_ignored(self):
         a, sea = scene(1), np.full((64, 64, 3), 200, np.uint8)
         assert self.found((a, sea), (compressed(a), sea)) == [("0", "1")]
         assert self.found((sea, a), (sea, compressed(a))) == [("0", "1")]
         assert self.found((a, sea), (compressed(a), scene(2))) == []
         assert self.found((sea, sea), (sea, sea)) == []
 
-    def test_the_likeness_is_that_of_the_less_alike_picture(self):
+    def test_the_similarity_is_that_of_the_less_similar_image(self):
         a, b = scene(1), scene(2)
-        rows = np.stack([thumbnail(picture) for picture in (a, b, a, framed(b))])
+        rows = np.stack([thumbnail(image) for image in (a, b, a, framed(b))])
         samples = [Sample(str(n), "train", (str(n),), (2 * n, 2 * n + 1)) for n in range(2)]
         (found,) = find_near_duplicates(samples, rows)
         assert found.likeness == pytest.approx(likeness(rows[1], rows[3]), abs=1e-3)
@@ -150,13 +150,13 @@ class TestPairs:
 class TestMeasures:
     @hypothesis.given(st.integers(0, 1000), st.integers(0, 1000))
     def test_the_product_of_codes_counts_the_bits_that_differ(self, one, other):
-        chance = [np.random.default_rng(seed).integers(0, 256, (64, 64), dtype=np.uint8) for seed in (one, other)]
-        first, second = map(perceptual_hash, chance)
+        noise = [np.random.default_rng(seed).integers(0, 256, (64, 64), dtype=np.uint8) for seed in (one, other)]
+        first, second = map(perceptual_hash, noise)
         assert set(first.tolist()) == {-1, 1}
         assert (first > 0).sum() == BITS // 2  # the median parts them
         assert (BITS - first @ second) / 2 == (first != second).sum()
 
-    def test_likeness_is_near_one_for_a_shift_and_low_for_others(self):
+    def test_similarity_is_near_one_for_a_shift_and_low_otherwise(self):
         one = thumbnail(scene(1))
         assert likeness(one, one) == pytest.approx(1, abs=0.01)
         assert 0.8 <= likeness(one, np.roll(one, (3, 2), axis=(0, 1))) <= 1
@@ -172,11 +172,11 @@ class TestMeasures:
         expected = values[:, :, :3].astype(float).reshape(64, 2, 64, 3, -1).mean(axis=(1, 3, 4))
         assert np.abs(seen - expected).max() <= 1.01
 
-    def test_values_that_are_no_numbers_do_no_harm(self):
-        picture = scene(1).astype(np.float32)
-        picture[:20, :20] = np.nan
-        picture[-1, -1] = np.inf
-        assert not is_plain(thumbnail(picture))
+    def test_non_finite_values_are_ignored(self):
+        image = scene(1).astype(np.float32)
+        image[:20, :20] = np.nan
+        image[-1, -1] = np.inf
+        assert not is_plain(thumbnail(image))
         assert is_plain(thumbnail(np.full((9, 9, 1), np.nan, np.float32)))
 
     def test_a_sheet_with_a_faint_line_is_not_plain(self):

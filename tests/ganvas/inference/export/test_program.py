@@ -79,7 +79,7 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 21, 50), (1, 9, 130)])
 @pytest.mark.slow
 @pytest.mark.essential
-def test_another_runtime_computes_the_same_at_any_size(exported, name, shape):
+def test_onnxruntime_agrees_at_any_size(exported, name, shape):
     model, path, found = exported[name]
     N, H, W = shape
     source = torch.rand(N, 3, H, W) * 2 - 1
@@ -112,12 +112,12 @@ def test_smaller_weights_and_their_differences(exported):
     for name, most in (("fp16", 0.01), ("int8", 0.1)):
         model, path, found = exported[name]
         assert 0 < found.mean < most
-        picture = photo(48, 48, 9)
-        apart = np.abs(OnnxTranslator(path).translate(picture).astype(int) - model.translate(picture)).mean() / 127.5
+        image = photo(48, 48, 9)
+        apart = np.abs(OnnxTranslator(path).translate(image).astype(int) - model.translate(image)).mean() / 127.5
         assert apart < 2 * most
 
 
-def test_int8_without_pictures_is_refused(tmp_path):
+def test_int8_without_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="is calibrated with real images"):
         export_translator(translator(), tmp_path / "x.onnx", weights="int8")
 
@@ -130,8 +130,10 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("weights", "said"), [("fp32", "compute different outputs"), ("fp16", "not all outputs are")])
-def test_a_single_nan_on_any_input_is_noticed(tmp_path, monkeypatch, weights, said):
+@pytest.mark.parametrize(
+    ("weights", "message"), [("fp32", "compute different outputs"), ("fp16", "not all outputs are")]
+)
+def test_a_nan_on_any_input_is_refused(tmp_path, monkeypatch, weights, message):
     def wrong(path, what):
         def run(source):
             output = what.network(source).clone()
@@ -143,7 +145,7 @@ def test_a_single_nan_on_any_input_is_noticed(tmp_path, monkeypatch, weights, sa
 
     monkeypatch.setattr(export, "_onnx_session", wrong)
     monkeypatch.setattr(export, "_write_onnx", lambda what, path: path.write_bytes(b"x"))
-    with pytest.raises(UserError, match=f"was not written, since .*{said}"):
+    with pytest.raises(UserError, match=f"was not written, since .*{message}"):
         export_translator(translator(), tmp_path / "x.onnx", weights=weights, images=[photo(40, 60), photo(50, 40)])
     assert list(tmp_path.iterdir()) == []
 
@@ -253,7 +255,7 @@ def full_disk(*_, **__):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "writer"), [("x.onnx", (onnx_ir, "save")), ("x.pt2", (Path, "write_bytes"))])
-def test_an_export_onto_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, name, writer):
+def test_a_full_disk_keeps_the_old_export(tmp_path, monkeypatch, name, writer):
     (tmp_path / name).write_bytes(b"before")
     monkeypatch.setattr(*writer, full_disk)
     with pytest.raises(WriteError, match=r"cannot be written \(No space"):
@@ -263,7 +265,7 @@ def test_an_export_onto_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["ganvas.inference.onnx", "ganvas.inference.export.program"])
-def test_onnxruntime_does_not_report_its_use(tmp_path, module):
+def test_onnxruntime_telemetry_is_off(tmp_path, module):
     code = f"import importlib; importlib.import_module('{module}'); import onnxruntime, time; time.sleep(0.5)"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}

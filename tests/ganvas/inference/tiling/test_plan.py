@@ -24,7 +24,7 @@ def axes(draw):
 
 
 @given(axes())
-def test_weights_sum_to_one_and_neighbours_share_what_was_asked_for(axis):
+def test_weights_sum_to_one_and_neighbors_overlap(axis):
     total = np.zeros(axis.padded)
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         assert (weights >= 0).all()
@@ -34,7 +34,7 @@ def test_weights_sum_to_one_and_neighbours_share_what_was_asked_for(axis):
 
 
 @given(axes())
-def test_tiles_begin_on_the_grid_and_end_with_the_picture(axis):
+def test_tiles_start_on_the_grid_and_cover_the_image(axis):
     assert axis.starts == sorted(set(axis.starts))
     assert axis.starts[0] == 0
     assert axis.starts[-1] + axis.size == axis.padded
@@ -43,9 +43,9 @@ def test_tiles_begin_on_the_grid_and_end_with_the_picture(axis):
 
 
 @given(axes())
-def test_the_picture_is_mirrored_out_as_the_network_would(axis):
-    picture = torch.arange(axis.length, dtype=torch.float64).expand(1, 1, 8, -1)
-    padded, _, left = pad_to_multiple(picture, axis.grid.step, at_least=axis.grid.min_size)
+def test_the_image_is_padded_as_by_the_network(axis):
+    image = torch.arange(axis.length, dtype=torch.float64).expand(1, 1, 8, -1)
+    padded, _, left = pad_to_multiple(image, axis.grid.step, at_least=axis.grid.min_size)
     assert (padded.shape[3], left) == (axis.padded, axis.pad_before)
     for start in axis.starts:
         assert axis.pixels(start).tolist() == padded[0, 0, 0, start : start + axis.size].tolist()
@@ -54,7 +54,7 @@ def test_the_picture_is_mirrored_out_as_the_network_would(axis):
     assert {int(pixel) for start in axis.starts for pixel in axis.pixels(start)} == set(everywhere.tolist())
 
 
-def test_borders_are_where_a_tile_begins_or_ceases_to_count():
+def test_borders_are_where_weights_start_or_end():
     axis = Axis(1000, 512, 64, Grid(32, 32))  # 1024 mirrored out, 12 of them before; 512 = 448 + 64 to the next
     assert axis.starts == [0, 448, 512]
     assert axis.borders == [448 + 16 - 12, 512 - 16 - 12, 512 + 16 - 12, 960 - 16 - 12]
@@ -64,7 +64,7 @@ def test_borders_are_where_a_tile_begins_or_ceases_to_count():
         assert ends <= set(axis.borders)
 
 
-def test_the_grid_is_the_networks_stride():
+def test_the_grid_step_is_the_networks_stride():
     assert grid_of(UNetGenerator(base_channels=2, num_levels=5)) == Grid(32, 32)
     assert grid_of(ResNetGenerator(base_channels=2, num_blocks=1)) == Grid(4, 8)
     assert grid_of(torch.nn.Identity()) == Grid(1, 1)
@@ -78,18 +78,18 @@ def test_the_grid_is_the_networks_stride():
     ],
     ids=["unet", "resnet"],
 )
-def test_by_the_grids_step_the_output_moves_with_the_picture_and_by_half_of_it_it_does_not(build):
+def test_networks_are_equivariant_by_the_grid_step(build):
     torch.manual_seed(0)
     network = build()
     for weight in (parameter for parameter in network.parameters() if parameter.dim() == 4):
         torch.nn.init.kaiming_normal_(weight)  # so that the innermost level, of the largest step, has its say
     step = grid_of(network).step
-    picture = torch.rand(1, 3, 256, 256) * 2 - 1
+    image = torch.rand(1, 3, 256, 256) * 2 - 1
     inner = slice(96, 160)
     with torch.inference_mode():
-        here = network.eval()(picture)[:, :, inner, inner]
+        here = network.eval()(image)[:, :, inner, inner]
         moved, half = (
-            network(picture.roll((by, by), (2, 3)))[:, :, 96 + by : 160 + by, 96 + by : 160 + by]
+            network(image.roll((by, by), (2, 3)))[:, :, 96 + by : 160 + by, 96 + by : 160 + by]
             for by in (step, step // 2)
         )
     assert torch.allclose(here, moved, atol=1e-4)
@@ -97,7 +97,7 @@ def test_by_the_grids_step_the_output_moves_with_the_picture_and_by_half_of_it_i
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 40))
-def test_a_sample_is_spread_over_the_picture(height, width, count):
+def test_a_sample_of_tiles_is_spread_over_the_image(height, width, count):
     plan = Plan.of(height, width, Tiling(64, 16), torch.nn.Identity())
     sample = plan.sample(count)
     places = {(window.top, window.left) for window in sample}
@@ -106,15 +106,15 @@ def test_a_sample_is_spread_over_the_picture(height, width, count):
     assert len(plan.sample(plan.tiles)) == plan.tiles
 
 
-def test_every_second_tile_of_a_sample_is_of_one_colour_of_a_chessboard():
+def test_a_sample_alternates_like_a_chessboard():
     plan = Plan.of(1000, 1000, Tiling(100, 0), torch.nn.Identity())
     for count in (16, 25, 100):
         sample = plan.sample(count)
         side = round(count**0.5)
         tops, lefts = (sorted({getattr(window, name) for window in sample}) for name in ("top", "left"))
         assert (len(tops), len(lefts)) == (side, side)
-        colours = [(tops.index(window.top) + lefts.index(window.left)) % 2 for window in sample]
-        assert colours == [number % 2 for number in range(count)]
+        colors = [(tops.index(window.top) + lefts.index(window.left)) % 2 for window in sample]
+        assert colors == [number % 2 for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_every_second_tile_of_a_sample_is_of_one_colour_of_a_chessboard():
         ((64, 99), "--tile 160"),
     ],
 )
-def test_a_tile_that_does_not_suit_is_refused(tiling, message):
+def test_invalid_tile_sizes_are_refused(tiling, message):
     network = UNetGenerator(base_channels=2, num_levels=5)
     with pytest.raises(UserError, match=message) as raised:
         Tiling(*tiling).check(network)

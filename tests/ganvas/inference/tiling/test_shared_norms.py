@@ -11,7 +11,7 @@ from ganvas.nn.layers import BatchNorm2d, set_norm_statistics
 from ganvas.nn.unet import UNetGenerator
 
 
-def test_norms_whose_statistics_are_the_pictures_are_replaced_while_the_block_runs():
+def test_norms_of_image_statistics_are_replaced_within_the_block():
     own, learned = BatchNorm2d(2), BatchNorm2d(2)
     own.statistics = "picture"
     network = nn.Sequential(own, nn.Sequential(nn.InstanceNorm2d(2)), learned)
@@ -23,22 +23,22 @@ def test_norms_whose_statistics_are_the_pictures_are_replaced_while_the_block_ru
     assert isinstance(network[1][0], nn.InstanceNorm2d)
 
 
-def test_statistics_of_all_tiles_are_those_of_the_whole_map_at_any_resolution():
+def test_statistics_of_all_tiles_equal_those_of_the_image():
     torch.manual_seed(0)
-    picture = torch.rand(1, 2, 96, 160)
-    picture[..., :60] *= 0.2
+    image = torch.rand(1, 2, 96, 160)
+    image[..., :60] *= 0.2
     plan = Plan.of(96, 160, Tiling(32, 8), nn.Identity())
     for scale in (1, 2):
         with shared_norms(nn.Sequential(nn.InstanceNorm2d(2))) as (norm,):
 
             def translate(window, norm=norm, scale=scale):
-                tile = picture[..., window.top : window.top + 32, window.left : window.left + 32]
+                tile = image[..., window.top : window.top + 32, window.left : window.left + 32]
                 return norm(tile[..., ::scale, ::scale])
 
             passes, apart = compute_statistics([norm], plan.sample(plan.tiles), translate, 1e-5)
         assert passes == 1
         assert 0 < apart < 1
-        wanted = picture[..., ::scale, ::scale].double().flatten(2)[0]
+        wanted = image[..., ::scale, ::scale].double().flatten(2)[0]
         tolerance = 1e-6 if scale == 1 else 0.02  # the weights of two pixels' mean against those of one of them
         assert torch.allclose(norm.mean.double(), wanted.mean(dim=1), atol=tolerance)
         assert torch.allclose(norm.variance.double(), wanted.var(dim=1, correction=0), atol=tolerance)
@@ -47,37 +47,37 @@ def test_statistics_of_all_tiles_are_those_of_the_whole_map_at_any_resolution():
 def test_a_small_deviation_beside_a_large_mean_is_kept():
     torch.manual_seed(0)
     deviation, mean = torch.tensor([0.1, 0.001]), torch.tensor([100.0, -7.0])
-    picture = torch.randn(1, 2, 64, 96) * deviation[:, None, None] + mean[:, None, None]
+    image = torch.randn(1, 2, 64, 96) * deviation[:, None, None] + mean[:, None, None]
     plan = Plan.of(64, 96, Tiling(32, 0), nn.Identity())
     norm = SharedNorm(nn.InstanceNorm2d(2))
 
     def translate(window):
-        norm(picture[..., window.top : window.top + 32, window.left : window.left + 32])
+        norm(image[..., window.top : window.top + 32, window.left : window.left + 32])
 
     compute_statistics([norm], plan.sample(plan.tiles), translate, 1e-5)
-    wanted = picture.double().flatten(2)[0]
+    wanted = image.double().flatten(2)[0]
     assert torch.allclose(norm.mean.double(), wanted.mean(dim=1), rtol=1e-7, atol=0)
     assert torch.allclose(norm.variance.double(), wanted.var(dim=1, correction=0), rtol=1e-4, atol=0)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("statistics", ["picture", "running"])
-def test_a_networks_layers_see_what_they_normalise_by(statistics):
+def test_each_layer_normalizes_by_shared_statistics(statistics):
     torch.manual_seed(0)
     network = UNetGenerator(base_channels=2, num_levels=3, norm="batch", dropout=0).eval()
     set_norm_statistics(network, statistics)
-    picture = torch.rand(1, 3, 64, 64) * 2 - 1
-    whole = network(picture)
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    whole = network(image)
     plan = Plan.of(64, 64, Tiling(64, 0), network)
     with shared_norms(network) as norms:
-        passes, apart = compute_statistics(norms, plan.sample(1), lambda window: network(picture), 1e-5)
-        assert torch.allclose(network(picture), whole, atol=1e-4)
+        passes, apart = compute_statistics(norms, plan.sample(1), lambda window: network(image), 1e-5)
+        assert torch.allclose(network(image), whole, atol=1e-4)
     assert (len(norms), apart) == ((3, 0.0) if statistics == "picture" else (0, 0.0))
     assert passes <= len(norms)
 
 
 @torch.inference_mode()
-def test_scale_and_shift_that_were_learned_are_kept():
+def test_learned_scale_and_shift_are_kept():
     norm = BatchNorm2d(3)
     norm.weight.copy_(torch.tensor([0.5, 1.0, -2.0]))
     norm.bias.copy_(torch.tensor([3.0, 0.0, 1.0]))

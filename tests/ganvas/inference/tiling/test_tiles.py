@@ -53,7 +53,7 @@ def smooth(H, W):
 @pytest.mark.parametrize(
     "layout", [{}, {"compress": "lzw", "predictor": 2}, {"tiled": True, "blockxsize": 16, "blockysize": 32}]
 )
-def test_a_geotiff_comes_out_as_it_went_in(tmp_path, layout, interleave):
+def test_a_geotiff_round_trips(tmp_path, layout, interleave):
     bands = noise(301, 270)
     bands[5, 7] = 0
     where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10), "nodata": 0}
@@ -66,30 +66,30 @@ def test_a_geotiff_comes_out_as_it_went_in(tmp_path, layout, interleave):
         assert np.array_equal(np.moveaxis(after.read(), 0, 2), bands)
 
 
-def test_five_channels_of_floats_in_a_range_of_their_own_stay_so(tmp_path):
-    picture = np.random.default_rng(0).uniform(200, 900, (100, 130, 5)).astype(np.float32)
-    write_image(tmp_path / "x.tif", picture)
+def test_five_float_channels_with_a_range_round_trip(tmp_path):
+    image = np.random.default_rng(0).uniform(200, 900, (100, 130, 5)).astype(np.float32)
+    write_image(tmp_path / "x.tif", image)
     model = translator(nn.Identity(), 5, source_range=(0.0, 1000.0))
     model.preprocessing = model.preprocessing.__class__(
         5, 5, 32, False, (0.0, 1000.0), (0.0, 1000.0), target_type="float32"
     )
     result = translate_tiled(model, tmp_path / "x.tif", tmp_path / "y.png", Tiling(64, 16))
     assert result.path == tmp_path / "y.tif"
-    assert np.allclose(read_image(result.path), picture, atol=1e-3)
+    assert np.allclose(read_image(result.path), image, atol=1e-3)
 
 
-def test_instance_norm_by_all_tiles_is_that_of_the_whole_picture(tmp_path):
-    picture = noise(90, 110)
-    picture[:, :50] //= 4
-    write_image(tmp_path / "x.png", picture)
+def test_exact_instance_norm_equals_one_pass(tmp_path):
+    image = noise(90, 110)
+    image[:, :50] //= 4
+    write_image(tmp_path / "x.png", image)
     torch.manual_seed(0)
     norms = [nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 1), nn.Tanh()]
     model = translator(nn.Sequential(*norms))
-    whole = model.translate(picture).astype(int)
+    whole = model.translate(image).astype(int)
     result = translate_tiled(model, tmp_path / "x.png", tmp_path / "y.png", Tiling(32, 8, exact=True))
     assert np.abs(read_image(result.path).astype(int) - whole).max() <= 1
     assert result.passes == 2
-    assert np.array_equal(model.translate(picture), whole)
+    assert np.array_equal(model.translate(image), whole)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_instance_norm_by_all_tiles_is_that_of_the_whole_picture(tmp_path):
     ids=["unet-instance", "unet-running", "unet-picture", "resnet"],
 )
 @pytest.mark.slow
-def test_tiles_show_no_seam_that_the_whole_picture_does_not_show(tmp_path, network, statistics):
-    picture = smooth(333, 301)  # no multiple of the grid
-    write_image(tmp_path / "x.tif", picture)
+def test_tiles_add_no_seams(tmp_path, network, statistics):
+    image = smooth(333, 301)  # no multiple of the grid
+    write_image(tmp_path / "x.tif", image)
     torch.manual_seed(0)
     model = translator(network(), statistics=statistics)
-    whole = model.translate(picture)
+    whole = model.translate(image)
     result = translate_tiled(model, tmp_path / "x.tif", tmp_path / "y.tif", Tiling(160, 64, exact=True))
     apart = np.abs(read_image(result.path).astype(int) - whole)
     plan = Plan.of(333, 301, Tiling(160, 64), model.network)
@@ -124,7 +124,7 @@ def test_tiles_show_no_seam_that_the_whole_picture_does_not_show(tmp_path, netwo
 
 
 @pytest.mark.slow
-def test_statistics_of_few_tiles_come_near_those_of_all(tmp_path):
+def test_statistics_of_few_tiles_are_close_to_those_of_all(tmp_path):
     write_image(tmp_path / "x.tif", smooth(300, 420))
     torch.manual_seed(0)
     model = translator(UNetGenerator(base_channels=4, num_levels=3, norm="instance", dropout=0))
@@ -140,7 +140,7 @@ def test_statistics_of_few_tiles_come_near_those_of_all(tmp_path):
     assert f"; norm statistics from all {exact.tiles} tiles" in exact.describe()
 
 
-def test_without_exact_the_statistics_of_all_tiles_are_approximate_too(tmp_path):
+def test_without_exact_statistics_are_approximate(tmp_path):
     write_image(tmp_path / "x.tif", smooth(100, 100))
     torch.manual_seed(0)
     model = translator(UNetGenerator(base_channels=2, num_levels=3, norm="instance", dropout=0))
@@ -149,7 +149,7 @@ def test_without_exact_the_statistics_of_all_tiles_are_approximate_too(tmp_path)
     assert "approximate norm statistics, from 4 of 4 tiles" in few.describe()
 
 
-def test_each_tile_is_told_of_and_the_last_is_the_total(tmp_path):
+def test_progress_is_reported_for_each_tile(tmp_path):
     write_image(tmp_path / "x.tif", smooth(100, 100))
     torch.manual_seed(0)
     model = translator(UNetGenerator(base_channels=2, num_levels=3, norm="instance", dropout=0))
@@ -163,7 +163,7 @@ def test_each_tile_is_told_of_and_the_last_is_the_total(tmp_path):
     assert len(done) >= result.tiles + result.passes * result.sampled
 
 
-def test_a_model_that_scales_pictures_is_refused_and_its_tiles_say_their_scale(tmp_path):
+def test_a_model_that_scales_images_is_refused(tmp_path):
     write_image(tmp_path / "x.tif", smooth(64, 64))
     with pytest.raises(UserError, match="size='native'"):
         translate_tiled(
@@ -180,7 +180,7 @@ def test_a_model_that_scales_pictures_is_refused_and_its_tiles_say_their_scale(t
     assert "own scale" not in plain.describe()
 
 
-def test_a_picture_that_has_to_be_read_or_written_whole_may_not_be_huge(tmp_path, monkeypatch):
+def test_huge_images_need_windowed_reading_and_writing(tmp_path, monkeypatch):
     write_image(tmp_path / "x.png", smooth(64, 64))
     write_image(tmp_path / "x.tif", smooth(64, 64))
     model = translator(nn.Identity())
@@ -197,7 +197,7 @@ def test_a_picture_that_has_to_be_read_or_written_whole_may_not_be_huge(tmp_path
         translate_tiled(model, tmp_path / "bad.png", tmp_path / "y.png", Tiling(32, 0))
 
 
-def test_a_source_that_breaks_off_halfway_leaves_no_half_file(tmp_path):
+def test_a_truncated_source_leaves_no_partial_file(tmp_path):
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, noise(200, 200), photometric="rgb", compression="zlib", rowsperstrip=20)
     with tifffile.TiffFile(path) as file:
@@ -216,7 +216,7 @@ def test_a_source_that_breaks_off_halfway_leaves_no_half_file(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # the fallback's own
-def test_a_damaged_header_is_a_message_and_no_other_error(tmp_path):
+def test_a_damaged_header_is_one_message(tmp_path):
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, noise(40, 50), photometric="rgb", compression="zlib", rowsperstrip=7)
     content = path.read_bytes()
@@ -241,7 +241,7 @@ def three_pictures(folder):
     return folder
 
 
-def test_a_damaged_picture_stops_no_other(tmp_path):
+def test_a_damaged_image_does_not_stop_the_others(tmp_path):
     path = three_pictures(tmp_path / "in") / "b.tif"
     tifffile.imwrite(path, noise(40, 50), photometric="rgb", compression="zlib", rowsperstrip=7)
     with tifffile.TiffFile(path, mode="r+") as file:
@@ -251,7 +251,7 @@ def test_a_damaged_picture_stops_no_other(tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.tif", "c.tif"]
 
 
-def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_message_and_keeps_finished_images(tmp_path, monkeypatch):
     write, written = tifffile.imwrite, []
 
     def until_full(path, squares, **how):
@@ -271,7 +271,7 @@ def test_a_full_disk_ends_it_with_one_message_and_keeps_what_is_done(tmp_path, m
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif", "c.tif"]
 
 
-def test_the_command_prints_one_object_and_nothing_else(tmp_path, in_process):
+def test_the_command_prints_one_json_object(tmp_path, in_process):
     torch.manual_seed(0)
     arguments = {"base_channels": 2, "num_levels": 3, "norm": "instance"}
     config = ModelConfig("pix2pix", {"a2b": NetworkSpec("unet", arguments, "A", "B")}, Preprocessing(3, 3, 32, True))
@@ -298,14 +298,14 @@ def test_the_command_prints_one_object_and_nothing_else(tmp_path, in_process):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--tile", "4"], "needs 8 pixels"),
         (["--tile", "16"], "Give --tile 24 or more"),
         (["--tile", "32", "--paper"], "--paper: all tiles would get the same dropout"),
     ],
 )
-def test_the_command_refuses_tiles_that_do_not_suit(tmp_path, in_process, options, said):
+def test_the_command_refuses_invalid_tiles(tmp_path, in_process, options, message):
     config = ModelConfig(
         "pix2pix",
         {"a2b": NetworkSpec("unet", {"base_channels": 2, "num_levels": 3}, "A", "B")},
@@ -317,7 +317,7 @@ def test_the_command_refuses_tiles_that_do_not_suit(tmp_path, in_process, option
         "translate", tmp_path / "model", tmp_path / "x.tif", tmp_path / "y.tif", "--overlap", "16", *options
     )
     assert code == 2
-    assert said in err
+    assert message in err
     assert not (tmp_path / "y.tif").exists()
 
 

@@ -131,12 +131,12 @@ class Pixel(nn.Module):
 
 def disturbed(network):
     """Give every tensor values that a wrong place would show."""
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):
-            value.uniform_(0.5, 2, generator=chance)
+            value.uniform_(0.5, 2, generator=rng)
         elif value.is_floating_point():
-            value.normal_(0, 0.2, generator=chance)
+            value.normal_(0, 0.2, generator=rng)
         else:
             value.fill_(7)
     return network.eval()
@@ -256,10 +256,10 @@ def test_the_translator_normalizes_as_upstream(tmp_path):
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
-    picture = theirs(x)
-    assert (running - picture).abs().max() > 0.1
+    image = theirs(x)
+    assert (running - image).abs().max() > 0.1
     model = ganvas.load_upstream(path, netG="unet_128", image_size=128)
-    assert (model.translate_tensor(x) - picture).abs().max() <= 1e-4
+    assert (model.translate_tensor(x) - image).abs().max() <= 1e-4
     model = ganvas.load_upstream(path, image_size=128, statistics="running")
     assert (model.translate_tensor(x) - running).abs().max() <= 1e-5
 
@@ -347,10 +347,10 @@ def test_a_damaged_first_byte_is_one_message(tmp_path, first):
 @pytest.mark.slow
 def test_damage_anywhere_in_the_table_is_one_message_or_harmless(tmp_path):
     torch.save({"net.0.weight": torch.zeros(1, 1, 1, 1)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    sound, chance = (tmp_path / "x.pth").read_bytes(), random.Random(0)
+    sound, rng = (tmp_path / "x.pth").read_bytes(), random.Random(0)
     for place in range(len(sound)):
         damaged = bytearray(sound)
-        damaged[place] = chance.randrange(256)
+        damaged[place] = rng.randrange(256)
         (tmp_path / "x.pth").write_bytes(damaged)
         with contextlib.suppress(UserError):
             read_upstream(tmp_path / "x.pth")
@@ -400,7 +400,7 @@ OTHER_KINDS = {
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_other_kinds_of_files_are_named_and_no_message_recommends_code(tmp_path, kind):
+def test_other_files_are_described_without_advice_to_run_code(tmp_path, kind):
     OTHER_KINDS[kind](tmp_path / "latest_net_G.pth")
     with pytest.raises(UserError, match=rf"latest_net_G\.pth: is {kind}") as error:
         read_upstream(tmp_path / "latest_net_G.pth")
@@ -443,8 +443,8 @@ def test_files_that_are_no_weights_are_named(tmp_path):
         "other": r"holds no network .* \(it has encoder\.weight",
         "more": "another architecture",
     }
-    for name, said in expected.items():
-        with pytest.raises(UserError, match=said) as error:
+    for name, message in expected.items():
+        with pytest.raises(UserError, match=message) as error:
             read_upstream(tmp_path / f"{name}.pth")
         assert f"{name}.pth" in str(error.value)
     with pytest.raises(UserError, match="holds unet_128, not resnet_9blocks"):
@@ -512,7 +512,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize("kind", HUGE)
-def test_a_small_file_of_huge_tensors_is_refused_before_memory_is_taken(tmp_path, kind):
+def test_a_small_file_of_huge_tensors_is_refused_before_memory_is_allocated(tmp_path, kind):
     HUGE[kind](tmp_path / "x.pth")
     assert (tmp_path / "x.pth").stat().st_size < 1e6
     before = peak()

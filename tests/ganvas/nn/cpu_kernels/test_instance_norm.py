@@ -74,8 +74,8 @@ def test_flat_maps_become_zero(dtype, side):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("side", [16, 256, 300])
 def test_nearly_flat_maps_of_bfloat16_keep_their_detail(side, seed):
-    chance = torch.Generator().manual_seed(seed)
-    level = float(torch.rand((), generator=chance) * 100)
+    rng = torch.Generator().manual_seed(seed)
+    level = float(torch.rand((), generator=rng) * 100)
     x = torch.full((2, 4, side, side), level).bfloat16().contiguous(memory_format=torch.channels_last)
     x[:, :, 0, 0] *= 1.01  # a step of the type's
     exact = by_the_formula(x.double())
