@@ -161,7 +161,7 @@ class TestOptions:
         [
             (lambda c: c["optimizer"].update(lr=-1), "lr is -1"),
             (lambda c: c["optimizer"].update(learning_rate=1), "learning_rate: there is no such option"),
-            (lambda c: c.update(color="red"), "colour: there is no such option"),
+            (lambda c: c.update(colour="red"), "colour: there is no such option"),
             (lambda c: c["data"].update(image_size="big"), "image_size is 'big'"),
             (lambda c: c.update(format_version=99), "format version 99"),
         ],
