@@ -99,7 +99,8 @@ def measure(found: np.ndarray, truth: np.ndarray) -> list[str]:
     lines = [f"correlation {np.corrcoef(found, truth)[0, 1]:.3f} on {truth.size} pixels"]
     for low, high in pairwise(EDGES):
         part = (truth > low) & (truth <= high)
-        lines.append(f"{low:5} to {high:4} m: mean error {error[part].mean():4.0f} m, of {part.sum():7} pixels")
+        if part.any():
+            lines.append(f"{low:5} to {high:4} m: mean error {error[part].mean():4.0f} m, of {part.sum():7} pixels")
     return lines
 
 

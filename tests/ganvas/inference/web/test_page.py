@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.page_load import Client
 from cyclegan.__main__ import main as cyclegan
+from data_scripts.sets.earth import describe_colors
 from ganvas.data.decode import read_image
 from ganvas.inference.tiling.plan import Tiling
 from ganvas.inference.tiling.tiles import translate_tiled
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="gradio is not installed (extra web)")
 
 ROOT = Path(__file__).parents[4]
-LEGEND = {"land": [242, 239, 228], "water": [150, 200, 235], "lake": [110, 165, 225]}
-LINES = {"rivers": [95, 150, 220]}
+COLORS = describe_colors("topo")
+LINES = COLORS["lines"]
 SIDE = 64
 COLOURS = Preprocessing(3, 3, image_size=SIDE, resized=True)
 
@@ -44,7 +45,7 @@ def run(tmp_path_factory):
     """A run of domains map and terrain, with its dataset beside it; the network has learned nothing."""
     root = tmp_path_factory.mktemp("page")
     (root / "data" / "test").mkdir(parents=True)
-    (root / "data" / "dataset.json").write_text(json.dumps({"legend": LEGEND, "lines": LINES}))
+    (root / "data" / "dataset.json").write_text(json.dumps(COLORS))
     rng = np.random.default_rng(0)
     for number in range(2):
         both = rng.integers(0, 256, (SIDE, 2 * SIDE, 3), dtype=np.uint8)
@@ -147,13 +148,13 @@ def upload(page, path):
     page.set_input_files("#image input[type=file]", str(path))
 
 
-@pytest.mark.essential
 def image_bytes(size):
     file = io.BytesIO()
     Image.new("RGB", size, "red").save(file, "PNG")
     return file.getvalue()
 
 
+@pytest.mark.essential
 def test_an_uploaded_image_comes_back_as_translate_writes_it(page, run, tmp_path):
     source = tmp_path / "coast.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(source)
@@ -176,7 +177,7 @@ def test_16_bits_stay_16_bits(page, run, tmp_path):
 
 def test_a_coast_is_drawn_in_the_palettes_colors_and_translated_at_once(page, run, tmp_path, temporary):
     page.get_by_role("tab", name="Draw").click()
-    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == [*LEGEND, *LINES]
+    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == [*COLORS["legend"], "rivers"]
     box = page.locator("#pad").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
     page.mouse.down()
@@ -200,14 +201,15 @@ def test_a_coast_is_drawn_in_the_palettes_colors_and_translated_at_once(page, ru
         }
 
 
-def test_a_river_is_a_thin_line_and_each_brush_keeps_its_size(page):
+@pytest.mark.parametrize("name", ["rivers", "100 m", "1000 m"])
+def test_a_line_is_thin_and_each_brush_keeps_its_size(page, name):
     page.get_by_role("tab", name="Draw").click()
     size = page.locator("#pad-size")
-    land, river = page.locator("[data-ink='#f2efe4']"), page.locator("[data-ink='#5f96dc']")
+    land, line = (page.locator("#pad-tools").get_by_role("button", name=each, exact=True) for each in ("land", name))
     assert size.input_value() == str(SIDE // 20)
     size.fill("5")
-    river.click()
-    assert (size.input_value(), river.get_attribute("aria-pressed")) == ("0", "true")
+    line.click()
+    assert (size.input_value(), line.get_attribute("aria-pressed")) == ("0", "true")
     box = page.locator("#pad").bounding_box()
     scale = box["width"] / SIDE
     page.mouse.move(box["x"] + 10.5 * scale, box["y"] + 20.5 * scale)
@@ -216,7 +218,7 @@ def test_a_river_is_a_thin_line_and_each_brush_keeps_its_size(page):
     page.mouse.up()
     encoded = page.evaluate("window.drawing()").partition(",")[2]
     drawing = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
-    rows, columns = np.nonzero((drawing == LINES["rivers"]).all(axis=2))
+    rows, columns = np.nonzero((drawing == LINES[name]).all(axis=2))
     assert set(rows) == {20}
     assert set(columns) == set(range(10, 31))
     land.click()
