@@ -62,6 +62,6 @@ def test_truth_lies_on_the_pixels_of_the_image(tmp_path):
 
 def test_errors_are_reported_by_band():
     truth = np.array([100.0, 150, 1500, 1800])
-    total, low, high = measure(truth + [10, -30, 100, -50], truth)  # bands without pixels are left out
+    total, low, high = measure(truth + np.array([10, -30, 100, -50]), truth)  # bands without pixels are left out
     assert "4 pixels" in total
     assert "0 to  200 m: mean error   20 m" in low and "1000 to 2000 m: mean error   75 m" in high
