@@ -198,27 +198,14 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _print_metrics(result: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from dcgan.labels import LABELS
+    from ganvas.cli.evaluate import print_table
 
     columns = {"model": result["metrics"]}
     if other := result.get("compared_with"):
         columns[other["model"]] = other["metrics"]
     columns["real test images"] = result["ceiling"]
-    table = Table(title=f"{result['pictures']:,} images drawn after {result['data']}", title_justify="left")
-    table.add_column("metric")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for name in result["metrics"]:
-        metric = LABELS[name]
-        better = f" ({metric.better} is better)" if metric.better else ""
-        scores = (each.get(name) for each in columns.values())
-        cells = ("–" if score is None else f"{score['mean']:.{metric.decimals}f}" for score in scores)
-        table.add_row(f"{metric.text}{better}", *cells)
-    console = Console(highlight=False, markup=False)
-    console.print(table)
+    console = print_table(f"{result['pictures']:,} images drawn after {result['data']}", columns, LABELS)
     classifier = result["classifier"]
     console.print(
         f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} images of each set.\n"

@@ -14,7 +14,9 @@ from ganvas.options import optional
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
+    from ganvas.evaluation.labels import MetricLabel
     from ganvas.evaluation.results import EvaluatedImage
 
 
@@ -145,26 +147,43 @@ class _Images:
 
 
 def _print_scores(result: Mapping[str, Any], data: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from ganvas.data.dataset_info import dataset_info, domain_names
     from ganvas.evaluation.results import format_score
 
     a, b = domain_names(dataset_info(data))
     title = f"{result['pictures']} images of {result['split']}; a is {a}, b is {b}"
-    table = Table("metric", title=title, title_justify="left")
     columns = {"model": result["metrics"], "median colors": result.get("baseline"), "real images": result.get("real")}
-    columns = {name: scores for name, scores in columns.items() if scores}
-    for name in columns:
-        table.add_column(name, justify="right")
-    for metric in result["metrics"]:
-        table.add_row(
-            metric, *(format_score(scores[metric]) if metric in scores else "" for scores in columns.values())
-        )
-    console = Console(markup=False)
-    console.print(table)
+    console = print_table(title, {name: scores for name, scores in columns.items() if scores})
     for name, scores in result.get("baselines", {}).items():
         console.print(f"{name}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items()))
     if "l1_minus_baseline" in result:
         console.print(f"L1 minus the baseline's, by image: {format_score(result['l1_minus_baseline'])}")
+
+
+def print_table(
+    title: str, columns: Mapping[str, Mapping[str, Mapping[str, float]]], labels: Mapping[str, "MetricLabel"] = {}
+) -> "Console":
+    """Print scores, a row for each metric of the first column; return the console, for notes below the table.
+
+    Args:
+        title: Above the table.
+        columns: Scores by metric, by the title of their column.
+        labels: How metrics are shown; those without a label by their key, with four decimals.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from ganvas.evaluation.results import format_score
+
+    table = Table("metric", title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for metric in next(iter(columns.values())):
+        label = labels.get(metric)
+        name = metric if label is None else label.text + (f" ({label.better} is better)" if label.better else "")
+        scores = (each.get(metric) for each in columns.values())
+        decimals = 4 if label is None else label.decimals
+        table.add_row(name, *("" if score is None else format_score(score, decimals) for score in scores))
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    return console

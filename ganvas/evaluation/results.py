@@ -132,11 +132,11 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> Score:
     return vars(bootstrap_interval(values))
 
 
-def format_score(score: Mapping[str, float]) -> str:
+def format_score(score: Mapping[str, float], decimals: int = 4) -> str:
     """Format a mean for a table, with its interval or the number of images that it depends on."""
-    interval = f" [{score['low']:.4f}, {score['high']:.4f}]" if "low" in score else ""
+    interval = f" [{score['low']:.{decimals}f}, {score['high']:.{decimals}f}]" if "low" in score else ""
     count = f" (n = {score['n']:,})" if "n" in score else ""
-    return f"{score['mean']:.4f}{interval}{count}"
+    return f"{score['mean']:.{decimals}f}{interval}{count}"
 
 
 def keep_with_run(model: Path, result: Mapping[str, object]) -> None:
