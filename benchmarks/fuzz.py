@@ -97,7 +97,7 @@ class Result:
 
 
 def fuzz(options: Options) -> Result:
-    """Run cases until time or cases are used up; findings before an interrupt are returned all the same."""
+    """Run cases until time or cases are used up; findings before an interrupt are returned, too."""
     from benchmarks.fuzzing.worker import Worker
 
     result, began = Result(), time.monotonic()

@@ -123,7 +123,7 @@ def measure(methods: Mapping[str, Method], source: Path, work: Path, repeats: in
     """Measure all methods in turn.
 
     Args:
-        methods: By name; the others are compared with the first.
+        methods: Methods by name; the others are compared with the first.
         source: The images.
         work: A folder for the results.
         repeats: Turns that count, after one that does not.

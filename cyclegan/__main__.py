@@ -60,7 +60,7 @@ class Evaluate:
     """Score both directions: cycle and identity L1, patch statistics, and, where there are pairs, L1, PSNR, SSIM.
 
     Attributes:
-        limit: At most so many images of each domain, evenly over it.
+        limit: Use at most this many images of each domain, evenly spread.
     """
 
     options: Annotated[EvaluateOptions, tyro.conf.arg(name="")]

@@ -158,7 +158,7 @@ def check(config: CycleGanConfig) -> None:
     """Refuse combinations that cannot train well.
 
     Raises:
-        UserError: With the option to change.
+        UserError: A combination cannot train well; the message names the option to change.
     """
     model, data = config.model, config.data
     if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and model.lambda_identity:

@@ -1,4 +1,4 @@
-"""Scores of a model in both directions, beside trivial baselines where the images of a split are pairs."""
+"""Scores of a model in both directions, alongside trivial baselines where the images of a split are pairs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ def evaluate(
         model: A run, a checkpoint or a model folder.
         data: The dataset's folder.
         split: "train", "val" or "test".
-        limit: At most so many images of each domain, evenly over it.
+        limit: Use at most this many images of each domain, evenly spread.
         metrics: The metrics and their networks; those of pairs are left out where there are none.
         device: "auto", "cpu", "cuda" or "mps".
         on_image: Called with each image and its translations, first of a2b, then of b2a.

@@ -14,8 +14,8 @@ class ImagePool:
 
     Args:
         size: Images to keep; with 0 every image is returned as it is.
-        shape: Of an image, (C, H, W).
-        device: Of the images.
+        shape: Shape of an image, (C, H, W).
+        device: Device of the images.
 
     Reference: Zhu et al. 2017, Sec. 4 (50 images).
 

@@ -25,9 +25,9 @@ class Weights:
     """Weights of the losses.
 
     Attributes:
-        lambda_cycle: Of the cycle losses (Zhu et al. 2017, Eq. 3).
-        lambda_identity: Of the identity losses, as a share of lambda_cycle (Sec. 5.2); 0 skips their work.
-        lambda_gp: Of wgangp's gradient penalty.
+        lambda_cycle: Weight of the cycle losses (Zhu et al. 2017, Eq. 3).
+        lambda_identity: Weight of the identity losses, as a share of lambda_cycle (Sec. 5.2); 0 skips their work.
+        lambda_gp: Weight of wgangp's gradient penalty.
     """
 
     lambda_cycle: float = 10.0
@@ -54,7 +54,7 @@ class CycleGanStep:
         pool_a: Pool of fakes of domain a, for D_a.
         pool_b: Pool of fakes of domain b, for D_b.
         gan_loss: The adversarial loss; least squares in the paper (Sec. 4).
-        weights: Of the terms.
+        weights: Weights of the terms.
         extra_losses: Further terms of the generators' loss, logged as ``loss_g_NAME``, the mean of both directions.
         join_generators: Run a generator's translation and its identity pass as one batch. Only where no layer mixes the
             images of a batch or draws for them: with instance norm and without dropout.

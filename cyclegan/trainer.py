@@ -1,4 +1,4 @@
-"""CycleGAN training: what is its own beside `ganvas.training.trainer`."""
+"""CycleGAN training: the parts that `ganvas.training.trainer` does not share."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -265,7 +265,7 @@ class _Task:
 def with_channels(config: CycleGanConfig) -> tuple[CycleGanConfig, list[str]]:
     """Read the channels that the options leave open from the data; return notes for the log, too.
 
-    A gray domain gets three channels beside a color one if the identity loss needs equal ones.
+    A gray domain gets three channels next to a color one if the identity loss needs equal ones.
 
     Raises:
         UserError: There are no two domains, no image of one can be read, or they have different numbers of channels.
@@ -295,7 +295,7 @@ def _domain_channels(domain: str, files: Files) -> Channels:
 
 
 def open_split(config: CycleGanConfig, split: str, cache: DecodeCache | None, *, augment: bool) -> UnpairedDataset:
-    """Open a split: augmented for training, else scaled as the network expects whole images."""
+    """Open a split: augmented for training, else scaled as the network expects full images."""
     data, root = config.data, data_folder(config.data)
     augmentation = build_augmentation(
         data.augment, data.image_size, load_size=data.load_size, flip=data.flip, info=dataset_info(root)

@@ -143,12 +143,12 @@ def evaluate(
     compare: str | PathLike[str] | None = None,
     generator: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Draw images with a model and measure them, beside real test images.
+    """Draw images with a model and measure them, alongside real test images.
 
     Args:
         model: A run, a checkpoint or a model folder.
         data: The data to compare with; by default what the model learned from.
-        data_root: Where mnist and fashion-mnist lie, or are downloaded to; by default where the training found them,
+        data_root: Folder of mnist and fashion-mnist, which are downloaded if missing; by default that of the training,
             else $GANVAS_DATA, else "datasets".
         samples: Images to draw.
         seed: Seed of the noise.

@@ -75,10 +75,10 @@ class Evaluate:
     data: str | None = None
     """The data to compare with; by default what the model learned from, as its run's config.json names it."""
     data_root: Path | None = None
-    """Where mnist and fashion-mnist lie, or are downloaded to; by default where the training found them, else
+    """Folder of mnist and fashion-mnist, which are downloaded if missing; by default that of the training, else
     $GANVAS_DATA, else "datasets"."""
     compare: Path | None = None
-    """An evaluation.json of another model, shown beside; both must have been measured with the same classifier."""
+    """An evaluation.json of another model, shown alongside; both must have been measured with the same classifier."""
     out: Path | None = None
     """Write the drawn images to this folder."""
     device: Device = "auto"

@@ -151,7 +151,7 @@ def train_classifier(train: ImageSet, test: ImageSet, *, seed: int = 0) -> Featu
     Args:
         train: Training images, with labels.
         test: Test images, with labels.
-        seed: Of weights, order and shifts.
+        seed: Seed of weights, order and shifts.
 
     Raises:
         UserError: Labels are missing, or the two sets differ in classes or size.

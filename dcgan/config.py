@@ -180,7 +180,7 @@ def check(config: DcganConfig) -> None:
     """Refuse combinations that cannot train well.
 
     Raises:
-        UserError: With the option to change.
+        UserError: A combination cannot train well; the message names the option to change.
     """
     model = config.model
     if not config.data.data:

@@ -146,7 +146,7 @@ def _list_files(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...], 
     unread = sum((listing.unread for listing in inner.values()), top.unread)
     if subfolders and top.images:
         raise UserError(
-            f"{folder}: has images ({top.images[0].name}, …) beside folders of images ({subfolders[0].name}, …). "
+            f"{folder}: has images ({top.images[0].name}, …) next to folders of images ({subfolders[0].name}, …). "
             "Move every image into the folder of its class, or all into one folder."
         )
     files = [(path, label) for label, subfolder in enumerate(subfolders) for path in inner[subfolder].images]

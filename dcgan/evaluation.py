@@ -1,4 +1,4 @@
-"""Metrics of drawn images beside those of real test images.
+"""Metrics of drawn images alongside those of real test images.
 
 Everything is compared with the training set, in the feature space of `dcgan.classifier`. The metrics of real test
 images in the place of the model's are the ceiling: the score of a perfect model.

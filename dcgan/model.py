@@ -53,7 +53,7 @@ class DigitModelConfig:
         pixel_range: Range of the generator's outputs.
         classes: Names of the data's classes, also of a model without labels.
         data: Name of the dataset or of its folder.
-        data_digest: Of the training images.
+        data_digest: Digest of the training images.
         training: Step and metrics.
         custom_class: Class of a generator of the user's own; "" for the preset's.
         weights_sha256: Digest of the weights that belong to this file.

@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
         label: How labels are used. "product" multiplies the image by a learned image of the class (the tutorials),
             "projection" adds the inner product of the features and a learned vector of the class to the logit (Miyato
             and Koyama 2018, Eq. 3).
-        width: Of the features, for "projection", or number of values of an image, for "product".
+        width: Width of the features, for "projection", or number of values of an image, for "product".
     """
 
     def __init__(

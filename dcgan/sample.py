@@ -46,7 +46,7 @@ def draw_grid(
         out: The image to write.
         rows: Rows of the grid.
         cols: Images in a row.
-        seed: Of the noise.
+        seed: Seed of the noise.
         labels: Classes of the rows, by number or name with commas between; all by default.
         interpolate: Each row goes from one image to another.
         device: Where to compute.

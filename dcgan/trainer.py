@@ -1,4 +1,4 @@
-"""Training of a digit GAN: what is its own beside `ganvas.training.trainer`."""
+"""Training of a digit GAN: the parts that `ganvas.training.trainer` does not share."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

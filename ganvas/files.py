@@ -128,7 +128,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     If ``path`` is a symbolic link, the folder that it points to is replaced and the link stays.
 
     Yields:
-        An empty folder beside ``path``. When the block ends, its files are flushed to the disk and it becomes
+        An empty folder next to ``path``. When the block ends, its files are flushed to the disk and it becomes
         ``path``; if the block raises, it is removed and ``path`` stays as it was.
 
     Raises:
@@ -231,7 +231,7 @@ def new_file(path: Path) -> Iterator[Path]:
     """Write a temporary file, then rename it to ``path``.
 
     Yields:
-        A path beside ``path``, with its suffix. When the block ends, its file becomes ``path``; if the block raises,
+        A path next to ``path``, with its suffix. When the block ends, its file becomes ``path``; if the block raises,
         it is removed and ``path`` stays as it was.
 
     Raises:
@@ -334,7 +334,7 @@ def require_writable(path: Path, *, is_folder: bool = False) -> None:
 
     Args:
         path: The file, or the folder to fill. It need not exist.
-        is_folder: Which of them.
+        is_folder: Whether it is a folder.
 
     Raises:
         UserError: It exists as the other kind, or the folder around it is read-only.

@@ -1,4 +1,4 @@
-"""Scores of a model on held-out pairs, beside the trivial baseline if the dataset names its classes' colors."""
+"""Scores of a model on held-out pairs, alongside the trivial baseline if the dataset names its classes' colors."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -38,7 +38,7 @@ def build_networks(
     """Build G and D, which takes source and target joined along the channels, with initial weights from the seed.
 
     Args:
-        spec: Of the U-Net.
+        spec: Architecture of the U-Net.
         config: All options.
         generator: The user's own, in place of the U-Net; keeps its weights.
         discriminator: The user's own, in place of the PatchGAN; keeps its weights.

@@ -35,7 +35,7 @@ class Pix2PixStep:
         optimizer_g: G's.
         optimizer_d: D's.
         gan_loss: The adversarial loss.
-        weights: Of the terms.
+        weights: Weights of the terms.
         extra_losses: Further terms of G's loss, logged as ``loss_g_NAME``.
         bf16: Run both networks in bfloat16 where autocast finds it safe; losses and weights stay float32.
     """

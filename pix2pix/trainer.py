@@ -1,4 +1,4 @@
-"""pix2pix training: what is its own beside `ganvas.training.trainer`."""
+"""pix2pix training: the parts that `ganvas.training.trainer` does not share."""
 
 import statistics
 from collections import Counter
@@ -246,7 +246,7 @@ def with_channels(config: Pix2PixConfig) -> tuple[Pix2PixConfig, list[str]]:
 
 
 def _pairs(config: Pix2PixConfig, split: str, cache: DecodeCache | None, *, augment: bool) -> PairedDataset:
-    """Open a split: augmented for training, else scaled as the network expects whole images."""
+    """Open a split: augmented for training, else scaled as the network expects full images."""
     data, root = config.data, data_folder(config.data)
     augmentation = build_augmentation(
         data.augment,

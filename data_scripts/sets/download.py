@@ -146,7 +146,7 @@ class _PartialFile:
         return remote if self.length else None
 
     def restart(self, remote: RemoteFile) -> None:
-        # In this order: the bytes of one file never stand beside the description of another.
+        # In this order: the bytes of one file are never next to the description of another.
         self.path.write_bytes(b"")
         self.describe(remote)
 

@@ -1,6 +1,6 @@
 """``python -m data_scripts NAME --out DIR`` for published datasets: download, check and unpack.
 
-The folder appears complete or not at all. Until then, downloaded files lie beside it in ``.DIR.download``, from where
+The folder appears complete or not at all. Until then, downloads are next to it in ``.DIR.download``, from where
 the same command continues, however the last one ended. Concurrent commands wait for one another.
 """
 

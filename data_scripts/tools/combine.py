@@ -116,7 +116,7 @@ def match(a: Path, b: Path, prefix: str) -> list[Pair]:
     Args:
         a: Folder of the left images.
         b: Folder of the right ones.
-        prefix: Precedes the pairs' names.
+        prefix: Prefix of the pairs' names.
 
     Raises:
         UserError: A folder is missing or empty, an image lacks a partner, or two of one folder have the same name.
@@ -136,7 +136,7 @@ def match(a: Path, b: Path, prefix: str) -> list[Pair]:
 def side_by_side(a: Path, b: Path) -> Raster:
     """Read two images and join them to [H, 2W, C].
 
-    A grayscale image beside a color one gets its channels; an opaque one beside one with alpha gets alpha.
+    A grayscale image next to a color one gets its channels; an opaque one next to one with alpha gets alpha.
 
     Raises:
         UserError: One cannot be read, or they differ in size, depth, channels, or nodata value.

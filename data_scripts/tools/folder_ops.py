@@ -161,7 +161,7 @@ def write_folder(
         out: The folder, from `prepare_output`.
         items: The items.
         make: Returns an item's files; none skips it.
-        title: Of the progress bar.
+        title: Title of the progress bar.
         skip_reason: Why items are skipped.
         description: The content of dataset.json.
 

@@ -4,8 +4,8 @@ For pairs, the sheet also shows that both images stay aligned. The same grid is 
 and the target's dtype, and both are augmented together, with the pair's own key. The last column shows the source's
 grid in red over the target's in cyan: where they coincide, lines are white.
 
-The number beside it is measured likewise: discs are drawn, one at a time, at the same place in both, and the number is
-the largest distance between their centers afterwards.
+The number next to it is measured the same way: the largest distance between the centers of discs that were drawn at the
+same place in both, one at a time.
 
 The exit code is 0; 1 if pairs do not stay aligned; 2 if the preview could not run.
 """

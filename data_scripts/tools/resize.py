@@ -141,7 +141,7 @@ def resize_raster(
         height: New height in pixels.
         nearest: Sample nearest neighbors in any image.
         palette: Flat colors; images and halves of images in these are sampled by nearest neighbors.
-        path: Of the image, for messages.
+        path: Path of the image, for messages.
 
     Raises:
         UserError: Only one half is in flat colors, and the new width is odd.

@@ -29,7 +29,7 @@ def run_program(program: str, about: str, commands: Mapping[str, Command], argv:
     Args:
         program: Its name.
         about: What it is for, in a sentence.
-        commands: By name, in the order of the help.
+        commands: Commands by name, in the order of the help.
         argv: The arguments; by default the process's.
     """
 

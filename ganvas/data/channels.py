@@ -88,7 +88,7 @@ def add_option_to_errors(option: str) -> Iterator[None]:
     """Name the option that sets the channels in a `ChannelsError` raised within the block.
 
     Raises:
-        UserError: In place of the `ChannelsError`.
+        UserError: In place of a `ChannelsError`, with the option in the message.
     """
     try:
         yield

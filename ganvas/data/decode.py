@@ -118,7 +118,7 @@ def fit_channels(image: np.ndarray, channels: int, path: Path) -> np.ndarray:
     """Return [H, W, C] with the expected channels: 3 repeats a grayscale image, nothing else is converted.
 
     Args:
-        image: Of any dtype.
+        image: Image of any dtype.
         channels: Expected channels.
         path: The file it was read from, for messages.
 

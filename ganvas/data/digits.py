@@ -130,7 +130,7 @@ def _refuse_incomplete(root: Path, name: str) -> None:
         if found and folder != _download_folder(root, name):
             missing = " and ".join(file for file in ALL_FILES if file not in found)
             raise UserError(
-                f"{folder}: {missing} not found beside {next(iter(found.values())).name}. Put all four files of {name} "
+                f"{folder}: {missing} not found with {next(iter(found.values())).name}. Put all four files of {name} "
                 "there, gzipped or not; or give another folder, and the set is downloaded into it."
             )
 
@@ -143,7 +143,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         dimensions: Expected dimensions: 3 for images, 1 for labels.
 
     Returns:
-        uint8 of as many dimensions.
+        uint8 array with that many dimensions.
 
     Raises:
         UserError: It is missing or unreadable, of another kind, truncated, or longer than its header says.

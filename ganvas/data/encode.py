@@ -94,7 +94,7 @@ def format_supports(suffix: str, image: np.ndarray, *, exactly: bool) -> bool:
     """Return whether a format stores an image's size and channels and, with ``exactly``, its dtype.
 
     Args:
-        suffix: Of the file, such as ".png".
+        suffix: Suffix of the file, such as ".png".
         image: [H, W, C].
         exactly: Whether fewer bits would be wrong, as they are for values of a range of their own.
     """

@@ -43,7 +43,7 @@ def require_file_name(path: Path, suffixes: Collection[str]) -> bool:
 
     Args:
         path: As the user gave it.
-        suffixes: Of the formats that can be written, in lower case.
+        suffixes: Suffixes of the formats that can be written, in lower case.
 
     Raises:
         UserError: The path has a file's suffix of an unsupported format and is not an existing folder.

@@ -63,7 +63,7 @@ def find_shards(root: Path, split: str) -> list[Path]:
 def layouts_of(root: Path, split: str) -> list[Layout]:
     """List all layouts of a split: none if the dataset lacks it, several if it is ambiguous.
 
-    DIR/A/train counts only if there is nothing else, since the other tool writes its combined images beside it. The
+    DIR/A/train counts only if there is nothing else, since the other tool writes its combined images next to it. The
     same holds for DIR/train without images, which may exist for its subfolders.
     """
     found = [*_two_folders(root, "AB", f"{split}{{}}"), *_two_folders(root, "ab", split, "{}")]

@@ -20,7 +20,7 @@ from ganvas.data.formats import IMAGE_SUFFIXES
 from ganvas.errors import UserError
 from ganvas.messages import describe_missing, join_first
 
-# Files that belong beside images: descriptions, tables, geo-references, overviews, databases of thumbnails.
+# Files that belong next to images: descriptions, tables, geo-references, overviews, databases of thumbnails.
 SIDE_SUFFIXES = frozenset(
     {".json", ".jsonl", ".txt", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".log", ".db", ".ini"}
     | {".cls", ".prj", ".tfw", ".tifw", ".jgw", ".pgw", ".wld", ".ovr"}
@@ -92,7 +92,7 @@ class Listing:
 
     Attributes:
         images: The images, sorted by path.
-        unread: Files in unsupported formats, counted by suffix, without hidden files and those that belong beside
+        unread: Files in unsupported formats, counted by suffix, without hidden files and those that belong next to
             images (`SIDE_SUFFIXES`).
     """
 
@@ -213,7 +213,7 @@ def _names_by_stem(folder: Path, mtime_ns: int) -> Names:
 
 
 def require_unique_stems(where: Path, names: Iterable[str]) -> None:
-    """Refuse x.jpg beside x.png, which would be two pairs of one name.
+    """Refuse x.jpg next to x.png, which would be two pairs of one name.
 
     Args:
         where: The folder, for the message.

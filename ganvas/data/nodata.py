@@ -36,10 +36,10 @@ def apply_nodata(suffix: str, image: np.ndarray, mask: np.ndarray, tags: Tags) -
     """Set masked pixels to the nodata value, as far as a format supports that.
 
     Args:
-        suffix: Of the file that is written; only TIFF stores the value in its tags.
+        suffix: Suffix of the file that is written; only TIFF stores the value in its tags.
         image: [H, W, C]; two or four channels are with alpha in PNG and WebP.
         mask: [H, W] bool.
-        tags: Of the source image.
+        tags: Tags of the source image.
 
     Returns:
         The image, and the tags to write with it.
@@ -56,7 +56,7 @@ def set_nodata(
     Args:
         image: [H, W, C] of any dtype. If it cannot hold the value, NaN takes its place, or 0 for integers.
         mask: [H, W] bool.
-        tags: Of the source image.
+        tags: Tags of the source image.
         alpha: Whether the last channel is alpha, which is left as it is.
         is_tagged: Whether the file stores the value. Then pixels outside the mask that have it are moved to the next
             value.

@@ -34,8 +34,8 @@ class PairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         target_range: The same for the target.
         sources: Folders of a split whose images are stacked into the channels of the source; empty for the usual
             layouts.
-        target: The folder of the targets beside ``sources``.
-        seed: Of the augmentation.
+        target: The folder of the targets next to ``sources``.
+        seed: Seed of the augmentation.
         cache: Keeps decoded images at the size from which they are cropped; None decodes them each time.
 
     Raises:

@@ -73,7 +73,7 @@ class Pairs:
 
     @property
     def unread(self) -> Counter[str]:
-        """Files beside the images that are not read, as in `ganvas.data.listing.Listing`."""
+        """Files next to the images that are not read, as in `ganvas.data.listing.Listing`."""
         return sum((files.unread for files in (self.a, self.b, *self.more) if isinstance(files, Files)), Counter())
 
 

@@ -14,7 +14,7 @@ class Raster:
 
     Attributes:
         array: [H, W, C] uint8, uint16 or float32.
-        tags: Of a TIFF; of other formats, the ICC profile alone.
+        tags: Tags of a TIFF; of other formats, the ICC profile alone.
         nodata_mask: Pixels without data, [H, W] bool.
         alpha: Whether the array's last channel is alpha, and whether the others are multiplied by it.
         conversions: What was converted or left out: "transparency", "palette", "CMYK", "animation".

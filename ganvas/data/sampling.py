@@ -22,7 +22,7 @@ def epoch_order(length: int, seed: int, epoch: int, shard_sizes: Sequence[int] =
 
     Args:
         length: Number of samples.
-        seed: Of the permutation.
+        seed: Seed of the permutation.
         epoch: Counted from 0.
         shard_sizes: Samples in each shard, numbered one after the other; empty without shards.
     """
@@ -46,7 +46,7 @@ class ResumableBatchSampler(Sampler[list[Key]]):
     Args:
         length: Samples in the dataset.
         batch_size: Samples a step and process.
-        seed: Of the orders.
+        seed: Seed of the orders.
         start_step: First step, counted from 0 over all epochs.
         stop_step: First step not to run.
         rank: Index of this process.

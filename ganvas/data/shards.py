@@ -9,8 +9,8 @@ processes and workers and a resume within an epoch are exact, as with every othe
 reads local, like those of a stream (`ganvas.data.sampling.epoch_order`). Shards must be on a file system that supports
 seeking.
 
-The offsets of a shard are stored beside it, as ``train-000000.tar.index.json``; if that cannot be written, the shard is
-scanned at each start.
+The offsets of a shard are stored in ``train-000000.tar.index.json``; if that cannot be written, the shard is scanned at
+each start.
 """
 
 import io
@@ -46,8 +46,8 @@ class Member:
     Attributes:
         shard: The tar file.
         name: Its name in the shard.
-        offset: Of its first byte.
-        size: In bytes.
+        offset: Offset of its first byte.
+        size: Size in bytes.
     """
 
     shard: Path
@@ -191,7 +191,7 @@ class Index:
 
 
 def read_index(shard: Path) -> Index:
-    """Find the images of a shard, from the index beside it if that matches the shard.
+    """Find the images of a shard, from the index next to it if that matches the shard.
 
     Raises:
         UserError: The shard cannot be read, or is not an uncompressed tar file.

@@ -21,7 +21,7 @@ def read_or_next(read: Callable[[int], Sample], index: int, length: int) -> tupl
 
     Args:
         read: Returns the sample of an index, or raises `UserError`.
-        index: Of the sample.
+        index: Index of the sample.
         length: Number of samples; the first follows the last.
 
     Returns:

@@ -72,7 +72,7 @@ def read_tiff(file: BinaryIO, max_pixels: int | None) -> Tiff | None:
     """Decode grayscale, RGB, CMYK and many-channel TIFF of 8 bits and more; gray pages of one size become channels.
 
     Args:
-        file: Open for reading.
+        file: The file, open for reading.
         max_pixels: Larger images are refused before anything is decoded; None for no limit. Beyond the first four,
             every four channels count as a pixel.
 
@@ -234,7 +234,7 @@ def write_tiff(path: Path, image: np.ndarray, tags: Tags, alpha: Alpha = "none")
     Args:
         path: The file.
         image: The image.
-        tags: Of the source image.
+        tags: Tags of the source image.
         alpha: Whether the last channel is alpha, and whether the others are multiplied by it. Without, four channels
             are those of a multispectral image, not colors with alpha.
 

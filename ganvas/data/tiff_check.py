@@ -107,7 +107,7 @@ def check_tiff(file: BinaryIO) -> list[Directory]:
     """Check all directories of a TIFF; return those of the main chain that are independent images.
 
     Args:
-        file: Open for reading.
+        file: The file, open for reading.
 
     Raises:
         ValueError: The chain of directories loops or is too long, a tag repeats, a tag's values are outside the file,
@@ -250,8 +250,8 @@ def check_segment(content: bytes, compression: int, width: int, height: int, sam
     Args:
         content: Its compressed bytes.
         compression: The Compression tag.
-        width: Of a tile, or of the image for strips.
-        height: Of a tile or strip.
+        width: Width of a tile, or of the image for strips.
+        height: Height of a tile or strip.
         samples: Per pixel.
 
     Raises:

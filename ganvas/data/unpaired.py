@@ -77,7 +77,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         channels_b: Channels of domain b.
         range_a: The values of domain a that become -1 and 1, as in `ganvas.data.tensors.to_tensor`.
         range_b: The same for domain b.
-        seed: Of partners and augmentation.
+        seed: Seed of partners and augmentation.
         cache: Keeps decoded images at the size from which they are cropped; None decodes them each time.
 
     Raises:
@@ -117,7 +117,7 @@ class UnpairedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     @property
     def unread(self) -> Counter[str]:
-        """Files beside the images that are not read, as in `ganvas.data.listing.Listing`."""
+        """Files next to the images that are not read, as in `ganvas.data.listing.Listing`."""
         return self.files["a"].unread + self.files["b"].unread
 
     def image(self, domain: str, index: int) -> np.ndarray:

@@ -197,8 +197,8 @@ def write_bands(
         path: The file.
         bands: Its rows from the top, [rows, W, C] each, of any number of rows.
         shape: H, W and C of the image.
-        dtype: Of the pixels.
-        tags: Of the source image.
+        dtype: Dtype of the pixels.
+        tags: Tags of the source image.
 
     Raises:
         UserError: The disk is full, or the folder is not writable.

@@ -1,4 +1,4 @@
-"""Real images against real ones: what the metrics of sets give where nothing is generated, beside a model's figures."""
+"""Metrics of real images against real ones, for comparison with those of generated images."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ def protocol(
     Args:
         metrics: The metrics.
         outputs: Statistics of the generated images.
-        targets: Of the true images.
+        targets: Statistics of the true images.
         real: What real images were compared.
         images: How the compared images were resized or cropped.
     """

@@ -78,8 +78,8 @@ def compare_sets(output: SetStatistics, target: SetStatistics, *, are_pairs: boo
     """Compute all metrics of two sets whose images have all been added.
 
     Args:
-        output: Of the generated images.
-        target: Of the true images.
+        output: Statistics of the generated images.
+        target: Statistics of the true images.
         are_pairs: Whether the n-th images of both sets belong together; intervals are then narrower.
 
     Returns:

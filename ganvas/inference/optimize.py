@@ -23,7 +23,7 @@ def optimized_for_inference(network: nn.Module, *, bf16: bool = False) -> nn.Mod
 
     Args:
         network: A network in eval mode, except for dropout that is to stay active. Unchanged tensors are shared.
-        bf16: Convolve in bfloat16. The input is bfloat16 then; the output is float32 all the same, since the last
+        bf16: Convolve in bfloat16. The input is bfloat16 then; the output is still float32, since the last
             convolution's output is widened.
     """
     tensors = [*network.parameters(), *network.buffers()]

@@ -425,7 +425,7 @@ def _like(image: Image.Image | np.ndarray, output: np.ndarray) -> Image.Image | 
 def _same_name(folder: Path, name: str) -> Path:
     found = images_with_stem(folder, name)
     if len(found) != 1:
-        raise UserError(f"{folder}: has {len(found)} images called {name}; expected one, beside the others.")
+        raise UserError(f"{folder}: has {len(found)} images called {name}; expected one, as for the other images.")
     return folder / found[0]
 
 

@@ -119,7 +119,7 @@ class Preprocessing:
         target_type: Dtype of the target images in training, which translations get if there is a target range.
         source_type: Dtype of the source images in training.
         source_folders: If several images are stacked to one source: their folders, in the order of the channels.
-        target_folder: The folder of the targets beside those.
+        target_folder: The folder of the targets next to those.
         legend: Colors of drawn maps and labels. Images in these colors are scaled by nearest neighbor, as in
             training; empty if training interpolated all images.
     """

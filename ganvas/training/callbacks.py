@@ -70,7 +70,7 @@ class TensorBoard:
     """Writes metrics, sample images and hyperparameters for TensorBoard; every run has one.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         start_step: Later records of an earlier attempt are hidden.
         hyperparameters: Flat options of the run.
     """
@@ -112,7 +112,7 @@ class WandbLogger:
     """Logs metrics and sample images to Weights & Biases (``pip install wandb``).
 
     Args:
-        options: Of ``wandb.init``, such as project and name.
+        options: Options of ``wandb.init``, such as project and name.
 
     Example:
         ```python
@@ -142,7 +142,7 @@ class MLflowLogger:
     """Logs metrics and sample images to MLflow (``pip install mlflow``).
 
     Args:
-        options: Of ``mlflow.start_run``, such as run_name.
+        options: Options of ``mlflow.start_run``, such as run_name.
 
     Example:
         ```python

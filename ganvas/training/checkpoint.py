@@ -1,4 +1,4 @@
-"""Checkpoints: folders that hold all that a resume needs, whole or absent, checked when they are read.
+"""Checkpoints: folders with everything that a resume needs, complete or absent, verified when they are read.
 
 RUN/checkpoints/step-00000500/checkpoint.json      step, state, versions, digests of the files and of itself
                               NAME.safetensors     tensors: networks, optimizers' moments
@@ -49,7 +49,7 @@ class Checkpoint:
 
 def _file_name(name: str) -> str:
     if not re.fullmatch(r"[\w.-]{1,200}\.safetensors", name):
-        raise ValueError("expected the name of a .safetensors file beside it")
+        raise ValueError("expected the name of a .safetensors file next to it")
     return name
 
 

@@ -47,7 +47,7 @@ class DataRecord:
 
     Attributes:
         place: The folder or the name of the dataset.
-        parts: By name.
+        parts: Parts by name.
     """
 
     place: str

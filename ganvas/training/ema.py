@@ -17,8 +17,8 @@ class Ema:
         decay: Fraction of the old average that an update keeps in the long run.
 
     Attributes:
-        network: With the averaged weights.
-        updates: Updates so far. A resumed run has to restore it beside the network's weights.
+        network: Network with the averaged weights.
+        updates: Updates so far. A resumed run has to restore it together with the network's weights.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

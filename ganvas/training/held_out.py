@@ -60,8 +60,8 @@ def choose_split(root: Path, splits: Collection[str], candidates: Collection[str
 
     Args:
         root: The dataset's folder, for messages.
-        splits: Those that it has.
-        candidates: In the order of preference.
+        splits: Its splits.
+        candidates: Candidates in the order of preference.
         schedule: The options of the schedule.
 
     Raises:

@@ -38,7 +38,7 @@ from ganvas.training.validation import combined_score
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where a run stands, beside its tensors: what a checkpoint holds as JSON.
+    """The progress of a run: what a checkpoint stores as JSON, besides tensors.
 
     Attributes:
         step: Steps done.
@@ -46,7 +46,7 @@ class TrainState:
         seen: Images seen of the current epoch.
         seconds: Training time.
         validation_due: True if an error stopped the run between a step and its validation.
-        best_score: Of the best validation so far, and its step and metrics.
+        best_score: Score of the best validation so far, and its step and metrics.
         plateau: State of the plateau schedule.
         skipped: Images that could not be read and were replaced, in all processes.
         model_state: What `GanTrainer.state_dict` returned.
@@ -70,9 +70,9 @@ class LoopResult:
     """How a training ended.
 
     Attributes:
-        state: At the end.
+        state: State at the end.
         complete: False if a signal or a callback stopped it; it can be resumed.
-        signal_number: Of the signal, 0 if none.
+        signal_number: Number of the signal, 0 if none.
     """
 
     state: TrainState

@@ -66,7 +66,7 @@ class RunRecords:
 
         Args:
             step: Steps done.
-            values: By name.
+            values: Values by name.
             extra: Recorded in metrics.jsonl only.
         """
         values = {name: value for name, value in values.items() if math.isfinite(value)}

@@ -75,9 +75,9 @@ class TrainResult:
     Attributes:
         run: The run's folder.
         step: Steps done.
-        metrics: Of the best validation; empty if nothing was held out.
+        metrics: Metrics of the best validation; empty if nothing was held out.
         complete: False if a signal or a callback stopped the training; ``resume`` continues it.
-        signal_number: Of that signal; 0 if none.
+        signal_number: Number of that signal; 0 if none.
     """
 
     run: Path
@@ -185,7 +185,7 @@ def _run_loop(
 
 
 def loading_workers(hardware: HardwareConfig, fabric: Fabric) -> int:
-    """Return how many processes load images: by default up to 4 beside a GPU, none on a CPU, whose cores train.
+    """Return how many processes load images: by default up to 4 with a GPU, none on a CPU, whose cores train.
 
     Raises:
         UserError: Loading processes would run the user's script again.

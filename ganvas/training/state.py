@@ -34,8 +34,8 @@ def load_states(stateful: Mapping[str, Stateful], tensors: Tensors, rank: int, w
 
     Args:
         stateful: The parts by name.
-        tensors: By name; ``gather_states`` adds those of other processes.
-        rank: Of this process.
+        tensors: Tensors by name; ``gather_states`` adds those of other processes.
+        rank: Rank of this process.
         where: Source of the tensors, for messages.
 
     Raises:

@@ -28,7 +28,7 @@ class GanNetworks:
 
     Args:
         fabric: Device and processes.
-        networks: By name, with initial weights.
+        networks: Networks by name, with initial weights.
         generators: The model's networks, such as {"a2b": "G"}: names in the model folder and here.
         optimizer: Adam's options, and the decay of the running averages.
         hardware: Precision and compilation.
@@ -36,9 +36,9 @@ class GanNetworks:
             inference.
 
     Attributes:
-        modules: By name.
+        modules: Modules by name.
         callables: What a step calls: the modules, compiled or wrapped for several processes.
-        optimizers: By name.
+        optimizers: Optimizers by name.
         bf16: Whether steps compute in bfloat16.
         statistics: Mode of batch norm at inference; None if it is not chosen.
     """
@@ -97,9 +97,9 @@ class GanNetworks:
         """Translate images as the finished model does: one at a time, in eval mode.
 
         Args:
-            name: Of the generator in the model folder.
+            name: Name of the generator in the model folder.
             sources: [C, H, W] in [-1, 1] each.
-            mode: Of batch norm; by default the one that the last validation chose.
+            mode: Mode of batch norm; by default the one that the last validation chose.
 
         Returns:
             [C', H, W] float32 on the CPU each.
@@ -172,14 +172,14 @@ class GanTrainer:
 
     Args:
         run: The run's folder.
-        networks: With their optimizers and averages.
+        networks: Networks with their optimizers and averages.
         parts: What the model brings.
 
     Attributes:
         networks: As given.
         optimizers: By network name. The loop sets their learning rates.
         stateful: All that a checkpoint holds as tensors, by file name.
-        per_process: Those that differ from process to process.
+        per_process: States that differ from process to process.
         criteria: Names of the validation metrics that choose the best model; see `combined_score`.
     """
 
@@ -219,7 +219,7 @@ class GanTrainer:
         self._parts.save_model(self._run / "model", step, metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state beside the tensors, as JSON values.
+        """Return the rest of the state, besides tensors, as JSON values.
 
         "networks" maps the model folder's networks to the checkpoint's files, "statistics" is the mode of batch norm:
         `ganvas.models.folder` reads both when a checkpoint is used as a model.

@@ -17,7 +17,7 @@ def combined_score(metrics: Mapping[str, float], criteria: Sequence[str]) -> flo
     contrast of the images, are only a constant factor; so would be their values at a first validation.
 
     Args:
-        metrics: By name.
+        metrics: Metrics by name.
         criteria: Names of metrics that are lower where a model is better. Those that a dataset does not allow are
             missing from every validation of a run, and left out.
 

@@ -22,7 +22,7 @@ def find_digits(root: Path) -> dict[str, Path]:
     """Find idx files, gzipped or not.
 
     Args:
-        root: They lie in it, in root/raw, root/MNIST/raw or root/FashionMNIST/raw.
+        root: Folder with the files, or with them in root/raw, root/MNIST/raw or root/FashionMNIST/raw.
 
     Returns:
         The files of the first folder that has any, by name without ".gz".
@@ -39,7 +39,7 @@ def inspect_digits(files: Mapping[str, Path]) -> Report:
     """Read all files, and look for what would harm training.
 
     Args:
-        files: From `find_digits`.
+        files: Files from `find_digits`.
     """
     problems: list[str] = []
     splits: dict[str, Split] = {}

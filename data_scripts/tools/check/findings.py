@@ -56,7 +56,7 @@ def empty_folders(folders: Iterable[Folder]) -> Iterator[str]:
 
 
 def unread_files(folders: Iterable[Folder]) -> Iterator[str]:
-    """Find files in formats that are not read, beside images."""
+    """Find files in formats that are not read, next to images."""
     for folder in folders:
         if folder.listing.images and folder.listing.unread.total():
             yield f"{folder.name}: {describe_unread(folder.listing.unread).removesuffix('.')}"
@@ -70,7 +70,7 @@ def unreadable(root: Path, images: Iterable[ImageInfo]) -> Iterator[str]:
 
 
 def repeated_names(images: Images) -> Iterator[str]:
-    """Find x.jpg beside x.png: the images of a pair share a name without suffix."""
+    """Find x.jpg next to x.png: the images of a pair share a name without suffix."""
     for folder, each in images.items():
         counts = Counter(image.file.stem for image in each)
         repeated = sorted(name for name, count in counts.items() if count > 1)
@@ -195,7 +195,7 @@ def missing_data(images: Images) -> tuple[list[str], list[str]]:
     borders: list[str] = []
     for folder, each in images.items():
         for value in sorted({value for image in each for value in image.sentinels}):
-            # An image of nothing else has no border, but counts beside images that do.
+            # An image of nothing else has no border, but counts next to images that do.
             having = [x for x in each if value in x.sentinels or (not x.error and x.low == x.high == value)]
             (marks if value else borders).append(f"{folder}: {_describe_mark(value, having)}")
     return marks, borders

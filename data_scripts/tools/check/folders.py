@@ -45,7 +45,7 @@ class FolderSearch:
     """What `find_folders` found.
 
     Attributes:
-        folders: By name.
+        folders: Folders by name.
         problems: What is wrong with the layout.
         notes: What is worth knowing about it.
         sources: Of several sources, their folders and the target's last, as training takes them.
@@ -136,7 +136,7 @@ def relative_message(root: Path, error: UserError) -> str:
 
 
 def pair_folders(folders: Iterable[Folder]) -> list[tuple[Folder, Folder]]:
-    """Pair the folders of each split: a with b, or the first of several with each other one."""
+    """Pair the folders of each split: a with b, or the first of several with each of the others."""
     by_split: dict[str, list[Folder]] = defaultdict(list)
     for folder in folders:
         if folder.domain:
@@ -147,8 +147,8 @@ def pair_folders(folders: Iterable[Folder]) -> list[tuple[Folder, Folder]]:
 def layout_of(found: FolderSearch, pairs: Sequence[tuple[Folder, Folder]]) -> DatasetLayout:
     """Classify a dataset.
 
-    Two folders are paired if most names of the smaller one are in the other; always beside A|B images, and with several
-    sources and a target b.
+    Two folders are paired if most names of the smaller one are in the other; always if there are A|B images, too, or
+    several sources and a target b.
     """
     has_halves = any(not folder.domain for folder in found.folders.values())
     if all(not folder.domain for folder in found.folders.values()):

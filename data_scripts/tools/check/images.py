@@ -53,15 +53,15 @@ class ImageInfo:
 
     Attributes:
         file: The file.
-        width: In pixels.
-        height: In pixels.
+        width: Width in pixels.
+        height: Height in pixels.
         channels: After conversions.
         dtype: Type of the values.
         low: Least value except for sentinels, in the file's own units; above ``high`` if there is none.
         high: Greatest such value.
         conversions: What is converted or left out on reading, see `ganvas.data.raster.Raster`; and "profile".
         has_color: Whether any pixel's channels differ.
-        digest: Of the pixels.
+        digest: Digest of the pixels.
         uses_palette: Whether it, or one of its halves, consists of the palette's colors.
         sentinels: Values that look like marks of missing data, with their numbers of pixels.
         error: Why it could not be decoded; empty otherwise.

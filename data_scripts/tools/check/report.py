@@ -21,10 +21,10 @@ class FolderReport:
 
     Attributes:
         images: All images, readable or not.
-        sizes: By size, such as "256x256".
-        kinds: By depth and colors, such as "8-bit color".
-        converted: By what is converted on reading: palettes, CMYK, transparency.
-        classes: By class, of digits only.
+        sizes: Number of images by size, such as "256x256".
+        kinds: Number by depth and colors, such as "8-bit color".
+        converted: Number by conversion on reading: palettes, CMYK, transparency.
+        classes: Number by class, for digits only.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Report:
 
     Attributes:
         layout: How it is stored.
-        folders: By name.
+        folders: Folders by name.
         problems: What is wrong, in one sentence each.
         notes: What is worth knowing, and need not be wrong.
         identical: Groups of images of the same pixels, by name.

@@ -1,6 +1,6 @@
 """A run's report: one page that opens anywhere, made from the files of the run alone.
 
-It shows sample images over time, the evaluation beside its baselines, curves, and all options. Nothing is loaded from
+It shows sample images over time, the evaluation and its baselines, curves, and all options. Nothing is loaded from
 elsewhere, so the page can be mailed, archived, or opened years later.
 """
 
@@ -228,7 +228,7 @@ def _embed(path: Path) -> str | None:
 
 
 def _evaluation(path: Path, labels: Mapping[str, MetricLabel]) -> dict[str, Any] | None:
-    """Return the table of the evaluation, baselines beside the model; None where there is none."""
+    """Return the table of the evaluation, baselines alongside the model; None where there is none."""
     if not path.exists():
         return None
     found = from_json(Evaluation, read_json(path, "an evaluation"), str(path))
@@ -243,7 +243,7 @@ def _evaluation(path: Path, labels: Mapping[str, MetricLabel]) -> dict[str, Any]
         columns[predictor] = columns.get(predictor, {}) | scores
     if found.ceiling:
         columns["real test images"] = found.ceiling
-        introduction = f"{found.pictures:,} drawn images beside the real test images of {found.data}."
+        introduction = f"{found.pictures:,} drawn images alongside the real test images of {found.data}."
     marked = 0 if found.ceiling else len(columns)
     if found.real:
         columns["real against real"] = found.real

@@ -26,7 +26,7 @@ class TracedLayer:
         name: The module's name in ``named_modules()`` of the network.
         kind: What the layer does, such as "conv".
         layer: Its geometry.
-        receptive_field: Of its output in the network's input.
+        receptive_field: Receptive field of its output in the network's input.
         output_size: Height and width of its output.
     """
 

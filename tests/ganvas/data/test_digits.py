@@ -183,7 +183,7 @@ def test_a_partial_dataset_names_the_missing_files_before_a_download(tmp_path, m
     monkeypatch.setattr("ganvas.data.digits.download", lambda *_: pytest.fail("nothing is to be downloaded"))
     with pytest.raises(UserError) as caught:
         load_idx_pair(tmp_path, "mnist", "train")
-    missing = "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte not found beside train-images-idx3-ubyte"
+    missing = "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte not found with train-images-idx3-ubyte"
     assert f"{tmp_path / place}: {missing}" in str(caught.value)
 
 
