@@ -202,7 +202,7 @@ def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, f
     """Return the value ranges of both domains' images; None is the full range of a file's data type.
 
     Raises:
-        UserError: An option is no range.
+        UserError: An option is not a range.
     """
     both = parse_range("--value-range", data.value_range)
     return both, parse_range("value_range_b", data.value_range_b) or both

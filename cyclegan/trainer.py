@@ -44,7 +44,7 @@ SAMPLE_IMAGES = 3
 MONITOR_IMAGES = 4
 VALIDATION_IMAGES = 100  # the cycles of both directions take four passes for each
 
-# Patch statistics of both directions. The cycle losses are no criterion: they are best if nothing is translated.
+# Patch statistics of both directions. The cycle losses are not a criterion: they are best if nothing is translated.
 CRITERIA = ("val_swd_a2b", "val_swd_b2a")
 
 

@@ -251,7 +251,7 @@ def _read_other(path: Path) -> OtherEvaluation:
     file = path / EVALUATION if path.is_dir() else path
     values = read_json(file, "an evaluation by dcgan evaluate")
     if "classifier" not in values:
-        raise UserError(f"{file}: is no evaluation by dcgan evaluate. Give RUN/evaluation.json of a dcgan run.")
+        raise UserError(f"{file}: is not an evaluation by dcgan evaluate. Give RUN/evaluation.json of a dcgan run.")
     return from_json(OtherEvaluation, values, str(file))
 
 

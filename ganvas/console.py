@@ -106,7 +106,7 @@ def _write_out(program: str, code: int) -> int:
 
 def _is_unread(stream: TextIO | None) -> bool:
     """Return whether a stream is a pipe whose reader has ended."""
-    with contextlib.suppress(OSError, ValueError):  # a stream that is no file of the system is no pipe
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor is not a pipe
         if stream is not None and hasattr(select, "poll"):
             poll = select.poll()
             poll.register(stream.fileno(), 0)
@@ -116,7 +116,7 @@ def _is_unread(stream: TextIO | None) -> bool:
 
 def _discard(stream: TextIO | None) -> None:
     """Send what is left in a stream nowhere, so that the interpreter does not complain of it at its end."""
-    with contextlib.suppress(OSError, ValueError):  # a stream that is no file of the system has none to replace
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor has none to replace
         if stream is not None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())

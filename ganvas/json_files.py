@@ -42,9 +42,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected {what}.") from None
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error}); expected {what}.") from None
+        raise UserError(f"{path}: is not valid JSON ({error}); expected {what}.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: is no JSON object but {type(values).__name__}; expected {what}.")
+        raise UserError(f"{path}: is not a JSON object but {type(values).__name__}; expected {what}.")
     return values
 
 

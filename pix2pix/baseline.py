@@ -21,7 +21,7 @@ class MedianColors:
         palette: Name and color (8-bit red, green, blue) of each class, as "legend" in dataset.json has them.
 
     Raises:
-        UserError: The palette has no class, or one that is no color.
+        UserError: The palette has no class, or one that is not a color.
     """
 
     def __init__(self, palette: Mapping[str, Sequence[int]]) -> None:

@@ -190,7 +190,7 @@ def ranges(data: DataConfig) -> tuple[tuple[float, float] | None, tuple[float, f
     """Return the value ranges of source and target images; None is the full range of a file's data type.
 
     Raises:
-        UserError: An option is no range.
+        UserError: An option is not a range.
     """
     both = parse_range("--value-range", data.value_range)
     return both, parse_range("target_range", data.target_range) or both

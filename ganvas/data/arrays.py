@@ -34,7 +34,7 @@ def to_supported_dtype(array: np.ndarray) -> np.ndarray:
         ValueError: Its values are not numbers.
     """
     if array.dtype.kind not in "uif":
-        raise ValueError(f"values of the type {array.dtype} are no image")
+        raise ValueError(f"values of the type {array.dtype} are not an image")
     dtype = array.dtype.newbyteorder("=")
     with np.errstate(over="ignore"):  # doubles that float32 cannot hold become infinite
         return array.astype(dtype if dtype in FULL_RANGE else np.float32, copy=False)

@@ -134,7 +134,7 @@ def load_array(file: BinaryIO) -> np.ndarray:
     except Exception:  # also TokenError, and MemoryError of Python's parser; NumPy's text may advise to trust the file
         raise ValueError("its header is damaged, or longer than that of an image") from None
     if dtype.kind not in "uif":
-        raise ValueError(f"values of the type {dtype} are no image")
+        raise ValueError(f"values of the type {dtype} are not an image")
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise ValueError(f"the array's shape is {shape}; expected [H, W] or [H, W, C]")
     pixels = shape[0] * shape[1]

@@ -50,7 +50,7 @@ def decoding(path: Path | str) -> Iterator[None]:
     except FormatError as error:
         raise UserError(f"{path}: {error}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: is no image that can be read. Remove it, or save it again as PNG or JPEG.") from None
+        raise UserError(f"{path}: is not a readable image. Remove it, or save it again as PNG or JPEG.") from None
     except OSError as error:
         if error.errno is None:  # raised by Pillow
             raise _decode_error(path, describe_error(error)) from None

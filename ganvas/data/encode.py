@@ -32,7 +32,9 @@ def require_image_suffix(path: Path) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise UserError(f"{path}: {suffix or 'no suffix'} is no image format; use {', '.join(sorted(IMAGE_SUFFIXES))}.")
+        raise UserError(
+            f"{path}: {suffix or 'no suffix'} is not an image format; use {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
 
 
 def write_image(path: Path, image: np.ndarray, tags: Tags | None = None, alpha: Alpha = "none") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 # -9999 and similar (GDAL, ESRI), the smallest 16- and 32-bit integers, 1e20 (climate models).
 SENTINELS = np.array([-999, -9999, -99999, -999999, -32767, -32768, -(2**31), 9999, 99999, 1e20, -1e20], np.float32)
-HUGE = 1e30  # larger values are no measurements: the largest float, netCDF's 9.97e36
+HUGE = 1e30  # larger values are not measurements: the largest float, netCDF's 9.97e36
 FULL_UINT16 = 65535
 # Our choices: what separates a sentinel from the end of a distribution, whose values follow one another closely.
 MIN_GAP = 0.05  # between the sentinel and the next value, as a fraction of the range of the others

@@ -236,7 +236,7 @@ def _scan(shard: Path, size: int) -> Index:
             found = [each for each in members(tar) if each.isreg() and not each.issparse() and _is_image(each.name)]
     except (tarfile.TarError, OSError) as error:
         raise UserError(
-            f"{shard}: is no uncompressed tar file that can be read ({describe_error(error)}). Write it again."
+            f"{shard}: is not a readable uncompressed tar file ({describe_error(error)}). Write it again."
         ) from None
     longest = max((len(each.name) for each in found), default=0)
     if longest > MAX_NAME:

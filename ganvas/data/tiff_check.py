@@ -286,7 +286,7 @@ def _coded_size(content: bytes, compression: int) -> tuple[int, int, int]:
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int, int]:
-    """Return width, height and samples of a JPEG, found as libjpeg does: bytes that are no marker are skipped.
+    """Return width, height and samples of a JPEG, found as libjpeg does: bytes that are not markers are skipped.
 
     Raises:
         ValueError: There is no frame header.

@@ -274,7 +274,7 @@ def sliced_wasserstein(
 
     - The target's mean and deviation normalize both sets. The paper's code normalizes each set by its own, which hides
       a loss of contrast.
-    - A channel's deviation is at least half a step of an 8-bit image: rounding in flat images is no distance.
+    - A channel's deviation is at least half a step of an 8-bit image: rounding in flat images is not a distance.
     - The patches lie at the same places in both sets, which lowers the noise between corresponding images. The mean
       is not multiplied by 1000.
     - 128 directions instead of 512: our choice, for time; another seed changes the distance by about 1%.

@@ -299,7 +299,7 @@ def test_sheet_that_cannot_be_written_is_refused_first(cyclegan, trained, domain
     monkeypatch.setattr("cyclegan.evaluation.load_model", None)  # calling it would be another error
     code, _, err = cyclegan("evaluate", trained, "--data", domains, "--sheet", tmp_path / "sheet.txt")
     assert code == 2
-    assert "sheet.txt: .txt is no image format" in err
+    assert "sheet.txt: .txt is not an image format" in err
 
 
 @pytest.mark.parametrize(

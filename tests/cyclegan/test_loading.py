@@ -22,13 +22,13 @@ def test_images_that_cannot_be_read_stop_a_run_or_are_skipped(train, own_domains
         (own_domains / bad).write_text("not a image")
     code, _, err = train(tmp_path / "stopped", data=own_domains)
     assert code == 2
-    assert "testB-0.png: is no image" in err
+    assert "testB-0.png: is not a readable image" in err
     assert "split test, held out" in err
     assert not (tmp_path / "stopped").exists()
     code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_domains)
     assert code == 0, err
-    assert err.count("trainA-2.png: is no image") == 1
-    assert err.count("testB-0.png: is no image") == 1  # sampled and monitored, never trained on
+    assert err.count("trainA-2.png: is not a readable image") == 1
+    assert err.count("testB-0.png: is not a readable image") == 1  # sampled and monitored, never trained on
     assert "Skipped 1 images that could not be read" in err
 
 

@@ -385,7 +385,7 @@ def test_comparison_with_a_translators_evaluation_is_refused(evaluate, run, tmp_
     (tmp_path / "other.json").write_text('{"model": "earth", "metrics": {"l1": {"mean": 0.1}}}')
     code, _, err = evaluate(run, "--compare", tmp_path / "other.json")
     assert code == 2
-    assert "no evaluation by dcgan evaluate" in err
+    assert "not an evaluation by dcgan evaluate" in err
 
 
 def test_changed_training_images_are_warned_of(evaluate, folder, tmp_path):

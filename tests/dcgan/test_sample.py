@@ -125,7 +125,7 @@ def test_refuses(models, refusal, model, arguments, message):
 
 def test_refuses_missing_models_and_unknown_formats(models, tmp_path, refusal):
     assert "there is no such folder" in refusal(tmp_path / "absent")
-    assert "is no image format" in refusal(models["plain"], name="out.txt")
+    assert "is not an image format" in refusal(models["plain"], name="out.txt")
 
 
 def test_interpolation_keeps_the_label_and_goes_from_end_to_end(models, sample):
@@ -255,7 +255,7 @@ def test_animation_refusals(tmp_path, models, refusal):
     Image.new("RGB", (5, 5)).save(tmp_path / "run" / "samples" / "step-00000777.png")
     assert "step-00000777.png: differs in size" in refusal(tmp_path / "run", name="out.gif")
     (tmp_path / "run" / "samples" / "step-00000777.png").write_bytes(b"no image")
-    assert "step-00000777.png: is no image that can be read" in refusal(tmp_path / "run", name="out.gif")
+    assert "step-00000777.png: is not a readable image" in refusal(tmp_path / "run", name="out.gif")
 
 
 def test_animation_that_cannot_be_written(tmp_path, capsys):

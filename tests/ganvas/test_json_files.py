@@ -33,7 +33,7 @@ NOT_JSON = {
     "large": (b'{"a": 1e999}', "the number 1e999 is too large"),
     "half a character": (b'{"a": [{"b": "\\ud800"}]}', "half a character"),
     "half a character in a key": (b'{"\\uD83D": 1}', "half a character"),
-    "latin-1": ('{"a": "ü"}'.encode("latin-1"), "is no JSON"),
+    "latin-1": ('{"a": "ü"}'.encode("latin-1"), "is not valid JSON"),
 }
 
 

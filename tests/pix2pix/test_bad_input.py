@@ -54,7 +54,7 @@ class TestData:
     def test_a_description_that_no_file_can_repeat(self, train, own_pairs, tmp_path):
         """Else the first save would fail, after hours."""
         (own_pairs / "dataset.json").write_text('{"domains": {"a": "\\ud800", "b": "B"}}')
-        refused(train(tmp_path / "run", data=own_pairs), "dataset.json: is no JSON", "half a character")
+        refused(train(tmp_path / "run", data=own_pairs), "dataset.json: is not valid JSON", "half a character")
         no_run(tmp_path / "run")
 
     def test_pair_with_one_half(self, train, tmp_path):
@@ -95,7 +95,7 @@ class TestData:
 
     def test_text_file_named_png(self, train, own_pairs, tmp_path):
         (own_pairs / "train" / "0.png").write_text("not an image")
-        refused(train(tmp_path / "run", data=own_pairs), "0.png", "is no image")
+        refused(train(tmp_path / "run", data=own_pairs), "0.png", "is not a readable image")
 
     def test_image_of_one_pixel(self, train, own_pairs, tmp_path):
         Image.new("RGB", (1, 1)).save(own_pairs / "train" / "0.png")
@@ -175,7 +175,7 @@ class TestOptions:
         no_run(tmp_path / "run")
 
     @pytest.mark.parametrize(
-        ("content", "message"), [("{", "is no JSON"), ("[]", "no JSON object"), (None, "no such file")]
+        ("content", "message"), [("{", "is not valid JSON"), ("[]", "not a JSON object"), (None, "no such file")]
     )
     def test_no_config(self, pix2pix, tmp_path, content, message):
         if content is not None:

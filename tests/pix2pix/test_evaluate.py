@@ -354,7 +354,7 @@ def test_a_model_of_another_kind_is_refused(pix2pix, trained, pairs, tmp_path, c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--sheet", "sheet.txt"], "sheet.txt: .txt is no image format"),
+        (["--sheet", "sheet.txt"], "sheet.txt: .txt is not an image format"),
         (["--sheet", "file/sheet.png"], "sheet.png: "),
         (["--sheet", "."], ""),
         (["--out", "file/sheet.png"], "sheet.png: "),

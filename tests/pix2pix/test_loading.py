@@ -88,7 +88,7 @@ class TestOnError:
         damage(own_pairs, 3)
         code, _, err = train(tmp_path / "run", "--on-error", "skip", "--steps", 18, data=own_pairs)
         assert code == 0, err
-        assert err.count("3.png: is no image") == 1
+        assert err.count("3.png: is not a readable image") == 1
         assert skipped(err) == 3  # three epochs of six pairs
 
     @pytest.mark.slow
@@ -149,7 +149,7 @@ class TestOnError:
         damage(own_pairs, 0, split=split)
         code, _, err = train(tmp_path / "run", data=own_pairs)
         assert code == 2
-        assert "0.png: is no image" in err
+        assert "0.png: is not a readable image" in err
         assert ("split val, held out" in err) == (split == "val")
         assert not (tmp_path / "run").exists()
 
@@ -184,7 +184,7 @@ class TestOnError:
         damage(own_pairs, *range(6))
         code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_pairs)
         assert code == 2
-        assert "0.png: is no image that can be read" in err
+        assert "0.png: is not a readable image" in err
         assert "No other of 6 source images looked at can be read." in err
         assert not (tmp_path / "run" / "checkpoints").exists()
 

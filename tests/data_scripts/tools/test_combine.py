@@ -153,7 +153,7 @@ class TestBadInput:
         (root / "trainA" / "x.0.png").write_bytes(b"no image")
         write_image(root / "trainB" / "x.2.tif", noise(12, height=7))
         refused = run("combine", root, "--out", tmp_path / "out")
-        self.refused(refused, "2 of 4", "x.0.png: is no image", "x.2.tif: differ", "8x6", "8x7")
+        self.refused(refused, "2 of 4", "x.0.png: is not a readable image", "x.2.tif: differ", "8x6", "8x7")
         names = sorted(path.name for path in (tmp_path / "out").rglob("*.png"))
         assert names == ["t.png", "x.1.png"]
 

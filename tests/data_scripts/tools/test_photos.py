@@ -116,7 +116,7 @@ class TestSets:
         code, _, err = run(script, photos, "--out", tmp_path / "out")
         assert code == 2
         assert "2 of 26" in err
-        assert "text.png: is no image" in err
+        assert "text.png: is not a readable image" in err
         assert "bands.tif: has 5 channels" in err
         assert len(list((tmp_path / "out").rglob("*B/*"))) == 24
 

@@ -245,7 +245,7 @@ def test_bad_inputs_are_refused(run, tmp_path):
     code, _, err = run(write_pairs(tmp_path / "set", photo, lambda i: photo(i, size=(70, 79))))
     assert (code, "the halves of the pair differ in size" in err) == (2, True)
     code, _, err = run(folders(tmp_path / "other"), "--out", tmp_path / "sheet.txt")
-    assert (code, ".txt is no image format" in err) == (2, True)
+    assert (code, ".txt is not an image format" in err) == (2, True)
 
 
 def test_a_published_set_of_pairs_stays_aligned(run, published_data, rows):

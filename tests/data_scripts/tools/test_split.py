@@ -54,7 +54,7 @@ def test_all_images_that_cannot_be_split_are_reported(run, tmp_path):
     assert (code, out) == (2, "")
     assert "2 of 6" in err
     assert "odd.png: is 7 pixels wide" in err
-    assert "text.jpg: is no image" in err
+    assert "text.jpg: is not a readable image" in err
     assert len(files(tmp_path / "out")) == 8
 
 

@@ -41,7 +41,7 @@ def test_the_content_decides_the_format(tmp_path, format, suffix):
 @pytest.mark.parametrize(("kind", "suffix"), [("EPS", ".png"), ("PPM", ".tif"), ("TGA", ""), ("ICNS", ".png")])
 def test_other_formats_are_not_opened(tmp_path, kind, suffix):
     path = save(tmp_path / f"x{suffix}", RGB, format=kind)
-    with pytest.raises(UserError, match=r"which is not supported|is no image that can be read"):
+    with pytest.raises(UserError, match=r"which is not supported|is not a readable image"):
         read_image(path)
 
 

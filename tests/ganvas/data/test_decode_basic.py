@@ -158,8 +158,8 @@ FOREIGN = {
     "web page": (b"\n<!DOCTYPE html><html>404</html>", "is a web page .* Download it again"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer .* git lfs pull"),
     "nothing": (b"", "is an empty file. Copy or download it again"),
-    "12-bit JPEG": (TWELVE_BITS, "is no image that can be read"),
-    "text": (b"not an image", "is no image that can be read"),
+    "12-bit JPEG": (TWELVE_BITS, "is not a readable image"),
+    "text": (b"not an image", "is not a readable image"),
 }
 
 
@@ -269,7 +269,7 @@ HEADERS = {
         b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1)}".ljust(20_000),
         "longer than that of",
     ),
-    "text": (b"{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2)}", "are no image"),
+    "text": (b"{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2)}", "are not an image"),
 }
 
 

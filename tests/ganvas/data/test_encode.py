@@ -140,5 +140,5 @@ def test_a_failed_write_leaves_the_old_image(tmp_path, monkeypatch):
 
 
 def test_unknown_formats_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"\.gif is no image format"):
+    with pytest.raises(UserError, match=r"\.gif is not an image format"):
         write_image(tmp_path / "x.gif", RGB)

@@ -266,7 +266,7 @@ def test_dataset_info(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "x"}))
     assert dataset_info(tmp_path)["name"] == "x"
     (tmp_path / "dataset.json").write_text("[")
-    with pytest.raises(UserError, match=r"dataset\.json: is no JSON"):
+    with pytest.raises(UserError, match=r"dataset\.json: is not valid JSON"):
         dataset_info(tmp_path)
 
 

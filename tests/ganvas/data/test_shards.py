@@ -188,7 +188,7 @@ HOSTILE = {
 def test_invalid_headers_are_one_message(tmp_path, content):
     (tmp_path / "train-0.tar").write_bytes(content + bytes(1024))
     with pytest.raises(
-        UserError, match=r"train-0\.tar: (is no uncompressed tar file|ends in the midst|holds no images)"
+        UserError, match=r"train-0\.tar: (is not a readable uncompressed tar file|ends in the midst|holds no images)"
     ):
         find_pairs(tmp_path, "train")
 
@@ -283,12 +283,12 @@ class TestBadShards:
 
     def test_no_tar(self, tmp_path):
         (tmp_path / "train-0.tar").write_bytes(b"not a tar" * 100)
-        self.refused(tmp_path, "train-0.tar: is no uncompressed tar file")
+        self.refused(tmp_path, "train-0.tar: is not a readable uncompressed tar file")
 
     def test_a_compressed_tar(self, tmp_path):
         with tarfile.open(tmp_path / "train-0.tar", "w:gz") as tar:
             tar.addfile(tarfile.TarInfo("x.png"))
-        self.refused(tmp_path, "train-0.tar: is no uncompressed tar file")
+        self.refused(tmp_path, "train-0.tar: is not a readable uncompressed tar file")
 
     def test_a_truncated_shard(self, root):
         shard = root / "train-000000.tar"
@@ -307,7 +307,7 @@ class TestBadShards:
 
     def test_an_unreadable_image_is_named_with_its_shard(self, tmp_path):
         write_tar(tmp_path / "train-0.tar", [("bad.png", b"not an image")])
-        with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is no image"):
+        with pytest.raises(UserError, match=r"train-0\.tar/bad\.png: is not a readable image"):
             PairedDataset(tmp_path, "train", augmentation=None).pair(0)
 
     def test_a_missing_shard(self, root):

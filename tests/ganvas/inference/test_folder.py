@@ -155,7 +155,7 @@ def test_unreadable_images_are_reported_after_the_others_are_done(images, tmp_pa
     with pytest.raises(UserError) as failure:
         translate_files(negative(), images, tmp_path / "out", as_json=True)
     assert str(failure.value).startswith("2 of 9 images failed:\n")
-    assert "bad.jpg: is no image" in str(failure.value)
+    assert "bad.jpg: is not a readable image" in str(failure.value)
     assert "cut.png: cannot be decoded" in str(failure.value)
     summary = json.loads(capsys.readouterr().out)
     assert (len(summary["written"]), summary["skipped"], summary["left"]) == (7, [], 0)

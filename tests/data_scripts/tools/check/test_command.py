@@ -77,7 +77,7 @@ def test_all_problems_are_reported(check, clean):
         clean,
         1,
         "6 problems",
-        "train/text.png: is no image",
+        "train/text.png: is not a readable image",
         "train/cut.jpg: cannot be decoded",
         "train: 1 images have an odd width and do not split into A and B (odd.png)",
         "1 images are 8-bit grayscale among 8-bit color (gray.png)",
@@ -316,7 +316,8 @@ def test_whether_images_use_the_palette(check, clean, suffix, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "is no JSON"), ('{"legend": {"land": "green"}}', "the legend is {'land': 'green'}")]
+    ("text", "message"),
+    [("{", "is not valid JSON"), ('{"legend": {"land": "green"}}', "the legend is {'land': 'green'}")],
 )
 def test_an_invalid_description(check, clean, text, message):
     (clean / "dataset.json").write_text(text)

@@ -210,10 +210,10 @@ def test_large_samples_are_made_smaller(make_run):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", "{", "is no JSON"),
-        ("model/config.json", "[]", "is no JSON object"),
+        ("config.json", "{", "is not valid JSON"),
+        ("model/config.json", "[]", "is not a JSON object"),
         ("evaluation.json", '{"metrics": 5}', "metrics"),
-        ("evaluation.json", "", "is no JSON"),
+        ("evaluation.json", "", "is not valid JSON"),
     ],
 )
 def test_a_damaged_file_is_named(make_run, name, content, message):

@@ -193,7 +193,7 @@ def test_huge_images_need_windowed_reading_and_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
     assert translate_tiled(model, tmp_path / "x.png", tmp_path / "y.png", Tiling(32, 0)).tiles == 4
     (tmp_path / "bad.png").write_text("no image")
-    with pytest.raises(UserError, match=r"bad\.png: is no image"):
+    with pytest.raises(UserError, match=r"bad\.png: is not a readable image"):
         translate_tiled(model, tmp_path / "bad.png", tmp_path / "y.png", Tiling(32, 0))
 
 

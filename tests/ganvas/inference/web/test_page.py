@@ -257,7 +257,7 @@ def test_an_example_of_the_dataset_is_translated(page, run, tmp_path):
     ("name", "content", "message"),
     [
         ("huge.png", image_bytes((500, 300)), "huge.png: has 500x300 pixels"),
-        ("notes.txt", b"no image", "notes.txt: is no image that can be read."),
+        ("notes.txt", b"no image", "notes.txt: is not a readable image."),
     ],
 )
 def test_a_bad_upload_is_one_message(page, name, content, message, tmp_path):

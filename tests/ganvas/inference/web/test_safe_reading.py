@@ -134,7 +134,7 @@ TOO_LARGE = r"has more than 100,000 pixels, the limit here\. Scale it down\."
         ("dance.gif", animation, "is an animation"),
         ("dance.png", animation, "is an animation"),
         ("dance.webp", animation, "is an animation"),
-        ("print.eps", (8, 8), "is no image that can be read"),
+        ("print.eps", (8, 8), "is not a readable image"),
     ],
 )
 def test_what_is_too_large_or_not_one_image_is_refused(reader, tmp_path, name, content, message):
