@@ -10,7 +10,7 @@ from torch import nn
 from cyclegan.config import CycleGanConfig, channels
 from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, make_discriminator
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, add_spectral_norm, make_discriminator
 from ganvas.nn.resnet import ResNetGenerator
 
 NAMES = ("G_ab", "G_ba", "D_a", "D_b")
@@ -82,6 +82,9 @@ def build_networks(
     for network in networks.values():
         if not any(network is each for each in given):
             initialize_weights(network, config.model.init, generator=rng)
+    if options.discriminator_norm == "spectral" and not discriminators:
+        for name in ("D_a", "D_b"):
+            add_spectral_norm(networks[name], rng)
     return networks
 
 

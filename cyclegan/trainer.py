@@ -132,7 +132,7 @@ def build_training(
     )
     task = _Task(config, networks, specs, held_out, training_set)
     parts = GanParts(
-        step=step,
+        step=lambda batch, _: step(batch),
         sample=task.sample,
         save_model=task.save_model,
         score=task.score if split == "val" else None,

@@ -117,7 +117,7 @@ def build_training(
     )
     task = _Task(config, data, networks, spec, fabric.device)
     parts = GanParts(
-        step=step,
+        step=lambda batch, _: step(batch),
         sample=task.sample,
         save_model=task.save_model,
         # The tutorials choose no step: their systems are shared as the training ends, not as they were at their best.

@@ -1,17 +1,17 @@
-"""Losses of the trainers: adversarial, gradient penalty, L1. Pure functions that return float32 scalars.
+"""Losses of the trainers: adversarial, penalties, L1, feature matching. Pure functions that return float32 scalars.
 
 Scores and logits of any precision are compared in float32: half precision would round small losses away.
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
+GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp", "relativistic"]
 
 
 def gan_loss_d(
@@ -23,22 +23,26 @@ def gan_loss_d(
         real_scores: D's output for real images, any shape; logits for "vanilla".
         fake_scores: D's output for generated images, any shape.
         gan_loss: "vanilla" (Goodfellow et al. 2014), "lsgan" (Mao et al. 2017, targets 1 and 0), "hinge" (Lim and Ye
-            2017) or "wgangp" (Gulrajani et al. 2017; add `gradient_penalty`).
+            2017), "wgangp" (Gulrajani et al. 2017; add `gradient_penalty`), or "relativistic" (Huang et al. 2024,
+            Eq. 2: each fake is compared with the real image of the same index; add `squared_gradient`).
         label_smoothing: Difference of the label of real images from 1; that of fakes is 0 (Salimans et al. 2016,
             Sec. 3.4). For "vanilla" and "lsgan".
 
     Raises:
-        ValueError: ``gan_loss`` is unknown, or does not support label smoothing.
+        ValueError: ``gan_loss`` is unknown, does not support label smoothing, or is relativistic and the shapes differ.
     """
+    if gan_loss == "relativistic":
+        _require_no_smoothing(label_smoothing, gan_loss)
+        return _paired(fake_scores, real_scores)
     real = gan_loss_d_real(real_scores, gan_loss, label_smoothing=label_smoothing)
     return real + gan_loss_d_fake(fake_scores, gan_loss)
 
 
 def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0) -> Tensor:
-    """Compute the discriminator's loss on real images; arguments as in `gan_loss_d`."""
+    """Compute the discriminator's loss on real images; arguments as in `gan_loss_d`, but not "relativistic"."""
     real, label = real_scores.float(), 1 - label_smoothing
-    if label_smoothing and gan_loss not in ("vanilla", "lsgan"):
-        raise ValueError(f"label_smoothing is {label_smoothing}, and gan_loss {gan_loss!r} has no labels to smooth")
+    if gan_loss not in ("vanilla", "lsgan"):
+        _require_no_smoothing(label_smoothing, gan_loss)
     if gan_loss == "vanilla":
         return F.softplus(-real).mean() + label_smoothing * real.mean()  # cross-entropy of the label and sigmoid(real)
     if gan_loss == "lsgan":
@@ -51,7 +55,7 @@ def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label
 
 
 def gan_loss_d_fake(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
-    """Compute the discriminator's loss on generated images; arguments as in `gan_loss_d`."""
+    """Compute the discriminator's loss on generated images; arguments as in `gan_loss_d`, but not "relativistic"."""
     fake = fake_scores.float()
     if gan_loss == "vanilla":
         return F.softplus(fake).mean()  # -log(1 - sigmoid(fake))
@@ -64,8 +68,16 @@ def gan_loss_d_fake(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tenso
     raise _unknown(gan_loss)
 
 
-def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
-    """Compute the generator's adversarial loss, non-saturating for "vanilla"; arguments as in `gan_loss_d`."""
+def gan_loss_g(fake_scores: Tensor, gan_loss: GanLoss = "vanilla", *, real_scores: Tensor | None = None) -> Tensor:
+    """Compute the generator's adversarial loss, non-saturating for "vanilla"; arguments as in `gan_loss_d`.
+
+    Raises:
+        ValueError: ``gan_loss`` is unknown, or is relativistic and ``real_scores`` are missing or of another shape.
+    """
+    if gan_loss == "relativistic":
+        if real_scores is None:
+            raise ValueError("gan_loss 'relativistic' compares fakes with real images: real_scores is None")
+        return _paired(real_scores, fake_scores)
     fake = fake_scores.float()
     if gan_loss == "vanilla":
         return F.softplus(-fake).mean()  # -log sigmoid(fake), Goodfellow et al. 2014, Sec. 3
@@ -106,8 +118,19 @@ def lowest_gan_loss_d(gan_loss: GanLoss = "vanilla", *, label_smoothing: float =
     raise _unknown(gan_loss)
 
 
+def _paired(lower: Tensor, higher: Tensor) -> Tensor:
+    """Compute -log sigmoid(higher - lower), the loss that wants ``higher`` above ``lower`` pair by pair."""
+    _require_same_shape("real_scores", higher, "fake_scores", lower)
+    return F.softplus(lower.float() - higher.float()).mean()
+
+
+def _require_no_smoothing(label_smoothing: float, gan_loss: str) -> None:
+    if label_smoothing:
+        raise ValueError(f"label_smoothing is {label_smoothing}, and gan_loss {gan_loss!r} has no labels to smooth")
+
+
 def _unknown(gan_loss: str) -> ValueError:
-    return ValueError(f"gan_loss is {gan_loss!r}; allowed are 'vanilla', 'lsgan', 'hinge' and 'wgangp'")
+    return ValueError(f"gan_loss is {gan_loss!r}; allowed are {', '.join(map(repr, get_args(GanLoss)))}")
 
 
 def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
@@ -118,7 +141,8 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     compiled code has no second derivatives.
 
     Args:
-        score: The discriminator, or a function that calls it; [N, C, H, W] to scores [N] or [N, ...].
+        score: The discriminator, or a function that calls it; [N, C, H, W] to scores of any shape, equally many for
+            each image.
         real: Real images, [N, C, H, W] in [-1, 1].
         fake: Generated images of the same shape; they get no gradient.
 
@@ -130,12 +154,35 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     _require_same_shape("real", real, "fake", fake)
     real, fake = real.detach().float(), fake.detach().float()
     t = torch.rand(real.shape[0], 1, 1, 1, device=real.device)  # a random point between fake and real for each image
-    between = torch.lerp(fake, real, t).requires_grad_()
-    with torch.compiler.set_stance("force_eager"), torch.autocast(real.device.type, enabled=False):
-        scores = score(between)
-        means = scores.flatten().unflatten(0, (len(real), -1)).mean(dim=1)  # [N]
-        (gradient,) = torch.autograd.grad(means.sum(), between, create_graph=True)  # [N, C, H, W]
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    gradient, scores = _input_gradient(score, torch.lerp(fake, real, t))
+    patches = scores.numel() // len(real)
+    return ((gradient / patches).flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def squared_gradient(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Compute the squared gradient of D's scores at ``images``, divided by the number of scores (unweighted).
+
+    Weighted by gamma / 2, it is the penalty R1 at real images and R2 at generated ones: it keeps D flat where the
+    generator's distribution has arrived. For one score an image it is the papers' mean of ||grad D(x)||²; a PatchGAN's
+    P logits are summed before, and each counts once. Computed like `gradient_penalty`.
+
+    Args:
+        score: The discriminator, or a function that calls it; [N, C, H, W] to scores of any shape.
+        images: [N, C, H, W] in [-1, 1].
+
+    Reference: Mescheder et al. 2018, Eq. 9 and 10; Huang et al. 2024, Sec. 2.2.
+    """
+    gradient, scores = _input_gradient(score, images.detach().float())
+    return gradient.square().sum() / scores.numel()
+
+
+def _input_gradient(score: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the differentiable gradient [N, C, H, W] of the summed scores at ``images``, and the scores."""
+    images = images.requires_grad_()
+    with torch.compiler.set_stance("force_eager"), torch.autocast(images.device.type, enabled=False):
+        scores = score(images)
+        (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient, scores
 
 
 def l1_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -146,6 +193,23 @@ def l1_loss(output: Tensor, target: Tensor) -> Tensor:
     """
     _require_same_shape("output", output, "target", target)
     return (output.float() - target.float()).abs().mean()
+
+
+def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Compute the mean over D's layers of the mean absolute difference of their features.
+
+    Args:
+        fake: Features of generated images, one tensor a layer.
+        real: Those of the real images, of the same shapes; they get no gradient.
+
+    Raises:
+        ValueError: The layers or their shapes differ.
+
+    Reference: Wang et al. 2018 (pix2pixHD), Eq. 4.
+    """
+    if len(fake) != len(real) or not fake:
+        raise ValueError(f"there are {len(fake)} layers of fake and {len(real)} of real features; must be equal, not 0")
+    return torch.stack([l1_loss(one, other.detach()) for one, other in zip(fake, real, strict=True)]).mean()
 
 
 def _require_same_shape(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:

@@ -19,11 +19,13 @@ from ganvas.training.config import (
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
+    RegularizationConfig,
     ScheduleConfig,
     check_discriminator,
     check_length,
     check_levels,
     check_penalty,
+    check_regularization,
     check_sizes,
     parse_range,
 )
@@ -83,30 +85,41 @@ class ModelConfig:
     """Generator and losses.
 
     Attributes:
-        levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
+        generator: unet is the paper's. resunet has residual blocks, also at full resolution (Zhang et al. 2018).
+        levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8, and 5 in a
+            resunet.
         base_channels: Filters of the outermost level of the U-Net.
         norm: Norm of the generator.
-        dropout: Dropout rate of the three innermost decoder levels: the paper's noise.
-        upsampling: transpose is the paper's; resize leaves no checkerboard.
+        dropout: Dropout rate of the unet's three innermost decoder levels: the paper's noise.
+        upsampling: transpose is the paper's; resize leaves no checkerboard, and is what a resunet does.
         init: Initial weights; normal is N(0, 0.02).
-        gan_loss: The adversarial loss.
+        gan_loss: The adversarial loss. relativistic compares each output with its target (Huang et al. 2024).
         lambda_gan: Weight of the adversarial loss; 0 trains with L1 only.
         lambda_l1: Weight of the L1 loss; 0 trains with the adversarial loss only.
+        lambda_l1_end: Weight of the L1 loss at the end of the run, to which it falls linearly.
+        lambda_features: Weight of feature matching (Wang et al. 2018): outputs have the discriminator's features of
+            their targets.
         lambda_gp: Weight of wgangp's gradient penalty.
+        discriminator_scales: Discriminators, each of which sees images of half the size of the one before (Wang et al.
+            2018).
     """
 
     __pydantic_config__ = STRICT
 
+    generator: Literal["unet", "resunet"] = "unet"
     levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
     base_channels: Count = 64
-    norm: Literal["batch", "instance", "none"] = "batch"
+    norm: Literal["batch", "instance", "group", "none"] = "batch"
     dropout: tyro.conf.Suppress[Fraction] = 0.5
     upsampling: Literal["transpose", "resize"] = "transpose"
     init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
-    gan_loss: Literal["vanilla", "lsgan", "hinge", "wgangp"] = "vanilla"
+    gan_loss: Literal["vanilla", "lsgan", "hinge", "wgangp", "relativistic"] = "vanilla"
     lambda_gan: NotNegative = 1.0
     lambda_l1: NotNegative = 100.0
+    lambda_l1_end: tyro.conf.Suppress[NotNegative | None] = None
+    lambda_features: tyro.conf.Suppress[NotNegative] = 0.0
     lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
+    discriminator_scales: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=4)]] = 1
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,7 @@ class Pix2PixConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -160,7 +174,10 @@ def check(config: Pix2PixConfig) -> None:
     model, data = config.model, config.data
     if model.lambda_gan == 0 and model.lambda_l1 == 0:
         raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train with. Give one of them a weight.")
-    check_discriminator(config.discriminator, data.image_size, model.gan_loss)
+    _check_unused(config)
+    scales = model.discriminator_scales
+    check_discriminator(config.discriminator, data.image_size, model.gan_loss, scales=scales)
+    check_regularization(config.regularization, config.discriminator.discriminator_norm, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
@@ -168,6 +185,34 @@ def check(config: Pix2PixConfig) -> None:
     ranges(data)
     if data.source and data.direction != "a2b":
         raise UserError("--source and --direction b2a: swap the folders instead.")
+
+
+def _check_unused(config: Pix2PixConfig) -> None:
+    """Refuse options that another one makes meaningless.
+
+    Raises:
+        UserError: With both options.
+    """
+    model, plain = config.model, ModelConfig()
+    if model.generator == "resunet":
+        given = [name for name in ("dropout", "upsampling") if getattr(model, name) != getattr(plain, name)]
+        if given:
+            raise UserError(
+                f"{given[0]} {getattr(model, given[0])} with --generator resunet, which has no dropout and always "
+                "resizes. Leave it out, or use --generator unet."
+            )
+    if model.lambda_l1_end is not None and model.lambda_l1_end > model.lambda_l1:
+        raise UserError(f"lambda_l1_end {model.lambda_l1_end:g} is more than --lambda-l1 {model.lambda_l1:g}.")
+    if model.lambda_gan == 0:
+        judged = {
+            "lambda_features": model.lambda_features,
+            "--r1": config.regularization.r1,
+            "r2": config.regularization.r2,
+            "--diff-augment": " ".join(config.regularization.diff_augment),
+        }
+        for name, value in judged.items():
+            if value:
+                raise UserError(f"{name} {value} with --lambda-gan 0, which trains no discriminator. Leave it out.")
 
 
 def data_folder(data: DataConfig) -> Path:

@@ -2,31 +2,32 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
-from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, make_discriminator
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, add_spectral_norm, make_discriminator
 from ganvas.nn.unet import UNetGenerator
 from pix2pix.config import DataConfig, ModelConfig, Pix2PixConfig, channels
 
 
 def generator_spec(data: DataConfig, model: ModelConfig, source: str, target: str) -> NetworkSpec:
-    """Describe the U-Net for these options; its levels follow from the image size unless they are given."""
+    """Describe the generator for these options; its levels follow from the image size unless they are given."""
     source_channels, target_channels = channels(data)
-    levels = model.levels or min(8, math.ceil(math.log2(data.image_size)))
-    arguments = {
+    most = math.ceil(math.log2(data.image_size))
+    arguments: dict[str, Any] = {
         "in_channels": source_channels,
         "out_channels": target_channels,
         "base_channels": model.base_channels,
-        "num_levels": levels,
+        "num_levels": model.levels or min(8 if model.generator == "unet" else 5, most),
         "norm": model.norm,
-        "dropout": model.dropout,
-        "upsampling": model.upsampling,
     }
-    return NetworkSpec("unet", arguments, source, target)
+    if model.generator == "unet":
+        arguments |= {"dropout": model.dropout, "upsampling": model.upsampling}
+    return NetworkSpec(model.generator, arguments, source, target)
 
 
 def build_networks(
@@ -38,10 +39,10 @@ def build_networks(
     """Build G and D, which takes source and target joined along the channels, with initial weights from the seed.
 
     Args:
-        spec: Architecture of the U-Net.
+        spec: Architecture of the generator.
         config: All options.
-        generator: The user's own, in place of the U-Net; keeps its weights.
-        discriminator: The user's own, in place of the PatchGAN; keeps its weights.
+        generator: The user's own; keeps its weights.
+        discriminator: The user's own; keeps its weights.
     """
     data, options = config.data, config.discriminator
     G = build_generator(spec) if generator is None else generator
@@ -50,11 +51,15 @@ def build_networks(
         base_channels=options.discriminator_channels,
         num_layers=options.patch_layers,
         norm=options.discriminator_norm,
+        num_scales=config.model.discriminator_scales,
+        return_features=config.model.lambda_features > 0,
     )
     rng = torch.Generator().manual_seed(config.seed)
     for network, given in ((G, generator), (D, discriminator)):
         if given is None:
             initialize_weights(network, config.model.init, generator=rng)
+    if options.discriminator_norm == "spectral" and discriminator is None:
+        add_spectral_norm(D, rng)
     return G, D
 
 

@@ -97,6 +97,7 @@ def build_training(
 ) -> TrainedParts:
     """Open the data, and build the networks and everything around them; see `train_pix2pix`."""
     data, model, root = config.data, config.model, data_folder(config.data)
+    regularization = config.regularization
     training_set = _pairs(config, "train", cache, augment=True)
     split = choose_split(root, splits(root), ("val", "train"), config.schedule)
     held_out_set = add_split_to_errors(split, lambda: _pairs(config, split, cache, augment=False))
@@ -121,7 +122,17 @@ def build_training(
         networks.optimizers["G"],
         networks.optimizers["D"],
         gan_loss=model.gan_loss,
-        weights=Weights(model.lambda_gan, model.lambda_l1, model.lambda_gp),
+        weights=Weights(
+            model.lambda_gan,
+            model.lambda_l1,
+            model.lambda_l1_end,
+            model.lambda_features,
+            model.lambda_gp,
+            regularization.r1,
+            regularization.r2,
+            regularization.penalty_every,
+        ),
+        diff_augment=regularization.diff_augment,
         extra_losses=losses,
         bf16=networks.bf16,
     )

@@ -36,6 +36,7 @@ from ganvas.models.hub import fetch, hub_name
 from ganvas.models.tensors import load_tensors, save_tensors
 from ganvas.nn.layers import Norm, Statistics, Upsampling
 from ganvas.nn.resnet import ResNetGenerator
+from ganvas.nn.resunet import ResUNetGenerator
 from ganvas.nn.unet import UNetGenerator
 from ganvas.options import STRICT, Channels, FolderName, Name, Range, Side, from_json, to_json
 
@@ -43,6 +44,9 @@ KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 CONFIG, WEIGHTS, CARD, CHECKPOINT = "config.json", "model.safetensors", "README.md", "checkpoint.json"
 SAMPLE = "sample.png"
 SHARED = (CONFIG, WEIGHTS, CARD, SAMPLE)  # files that are pushed to the hub and fetched from it
+
+Levels = Annotated[int, Field(ge=1, le=16)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -55,7 +59,7 @@ class NetworkSpec:
 
     __pydantic_config__ = STRICT
 
-    architecture: Literal["unet", "resnet", "custom"]
+    architecture: Literal["unet", "resunet", "resnet", "custom"]
     arguments: dict[str, Any]
     source: Name
     target: Name
@@ -69,7 +73,7 @@ class NetworkSpec:
 
 
 class _Arguments(TypedDict, total=False):
-    """Arguments of both architectures.
+    """Arguments of all architectures.
 
     The limits are far beyond any use. They bound the time and memory that an untrusted config can take.
     """
@@ -78,15 +82,22 @@ class _Arguments(TypedDict, total=False):
     out_channels: Channels
     base_channels: Annotated[int, Field(ge=1, le=10_000)]
     norm: Norm
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    upsampling: Upsampling
+
+
+@with_config(STRICT)
+class ResUNetArguments(_Arguments, total=False):
+    """Arguments of a residual U-Net."""
+
+    num_levels: Levels
 
 
 @with_config(STRICT)
 class UNetArguments(_Arguments, total=False):
     """Arguments of a U-Net."""
 
-    num_levels: Annotated[int, Field(ge=1, le=16)]
+    num_levels: Levels
+    dropout: Rate
+    upsampling: Upsampling
     dropout_levels: Annotated[tuple[Annotated[int, Field(ge=0, le=16)], ...], Field(max_length=16)]
 
 
@@ -94,6 +105,8 @@ class UNetArguments(_Arguments, total=False):
 class ResNetArguments(_Arguments, total=False):
     """Arguments of a ResNet."""
 
+    dropout: Rate
+    upsampling: Upsampling
     num_blocks: Annotated[int, Field(ge=0, le=256)]
 
 
@@ -199,6 +212,8 @@ def build_generator(spec: NetworkSpec, where: str = "the model") -> nn.Module:
     where = f"{where}: arguments of the {spec.architecture}"
     if spec.architecture == "unet":
         return UNetGenerator(**from_json(UNetArguments, spec.arguments, where))
+    if spec.architecture == "resunet":
+        return ResUNetGenerator(**from_json(ResUNetArguments, spec.arguments, where))
     return ResNetGenerator(**from_json(ResNetArguments, spec.arguments, where))
 
 
@@ -212,7 +227,7 @@ def all_arguments(spec: NetworkSpec) -> dict[str, Any]:
     """Return the arguments of a generator, with the defaults of those that the spec leaves out."""
     if spec.architecture == "custom":
         return spec.arguments
-    network = UNetGenerator if spec.architecture == "unet" else ResNetGenerator
+    network = {"unet": UNetGenerator, "resunet": ResUNetGenerator, "resnet": ResNetGenerator}[spec.architecture]
     return {name: one.default for name, one in inspect.signature(network).parameters.items()} | spec.arguments
 
 

@@ -17,7 +17,7 @@ def initialize_weights(
     Norm scales are drawn from N(1, 0.02), as in the papers' code, and biases are set to 0.
 
     Args:
-        network: Any module; convolutions, linear layers and batch norms are initialized.
+        network: Any module; convolutions, linear layers, batch norms and group norms are initialized.
         init: For convolutions and linear layers: "normal" is N(0, gain) (Isola et al. 2017, Sec. 6.2; Radford et al.
             2016, Sec. 4), "xavier" (Glorot and Bengio 2010) and "orthogonal" (Saxe et al. 2014) are scaled by ``gain``,
             "kaiming" (He et al. 2015) ignores it.
@@ -39,7 +39,7 @@ def initialize_weights(
                 nn.init.orthogonal_(module.weight, gain=gain, generator=generator)
             else:
                 raise ValueError(f"init is {init!r}; allowed are 'normal', 'xavier', 'kaiming' and 'orthogonal'")
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
             nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
         else:
             continue

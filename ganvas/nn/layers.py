@@ -6,16 +6,18 @@ encoder. Isola et al. 2017 (Sec. 6.1) and Zhu et al. 2017 (Sec. 7) build their n
 Letters in shape comments: N images, C channels, H rows, W columns.
 """
 
+import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["batch", "instance", "none"]
+Norm = Literal["batch", "instance", "group", "none"]
 Upsampling = Literal["transpose", "resize"]
 Statistics = Literal["running", "picture"]
 
+GROUP_CHANNELS = 16  # of a group norm: Wu and He 2018, Sec. 4.1
 LEAKY_SLOPE = 0.2  # Isola et al. 2017, Sec. 6.1; Radford et al. 2016, Sec. 3
 
 
@@ -44,14 +46,19 @@ def set_norm_statistics(network: nn.Module, statistics: Statistics) -> None:
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Build the norm layer of a block; instance norm is not affine, as in the CycleGAN paper's code."""
+    """Build the norm layer of a block; instance norm is not affine, as in the CycleGAN paper's code.
+
+    Group norm has 16 channels a group (Wu and He 2018).
+    """
     if norm == "batch":
         return BatchNorm2d(channels)
     if norm == "instance":
         return nn.InstanceNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP_CHANNELS)), channels)
     if norm == "none":
         return nn.Identity()
-    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance' and 'none'")
+    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance', 'group' and 'none'")
 
 
 def needs_bias(norm: Norm) -> bool:

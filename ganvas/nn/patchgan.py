@@ -4,9 +4,14 @@ They score overlapping patches instead of images: the output is a map of logits,
 (`ganvas.nn.receptive_field`). For pix2pix the input is source and target, concatenated along the channels.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ganvas.nn.layers import LEAKY_SLOPE, DownBlock, Norm, make_norm, needs_bias
 
@@ -55,9 +60,7 @@ class PatchDiscriminator(nn.Module):
         Raises:
             ValueError: The image is smaller than ``min_size`` pixels.
         """
-        H, W = image.shape[-2:]
-        if min(H, W) < self.min_size:
-            raise ValueError(f"the image is {H}x{W}; this PatchGAN needs at least {self.min_size} pixels a side")
+        require_size(image, self.min_size)
         return self.layers(image)
 
 
@@ -81,8 +84,88 @@ class PixelDiscriminator(nn.Module):
         return self.layers(image)
 
 
-def make_discriminator(in_channels: int, *, base_channels: int, num_layers: int, norm: Norm) -> nn.Module:
-    """Build a `PatchDiscriminator`; with 0 layers a `PixelDiscriminator`."""
-    if num_layers == 0:
-        return PixelDiscriminator(in_channels, base_channels=base_channels, norm=norm)
-    return PatchDiscriminator(in_channels, base_channels=base_channels, num_layers=num_layers, norm=norm)
+class MultiScaleDiscriminator(nn.Module):
+    """Discriminators of one architecture that see the image at full, half, quarter … size, and return their features.
+
+    Args:
+        scales: The discriminators, the one for the full size first.
+
+    Reference: Wang et al. 2018 (pix2pixHD), Sec. 3.2.
+    """
+
+    def __init__(self, scales: Sequence[PatchDiscriminator | PixelDiscriminator]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(scale.layers for scale in scales)
+        self.min_size = max(scale.min_size << index for index, scale in enumerate(scales))
+
+    def forward(self, image: Tensor) -> list[list[Tensor]]:
+        """Score [N, C_in, H, W] in [-1, 1]: for each scale, the features after each layer; the last are the logits.
+
+        Raises:
+            ValueError: The image is smaller than ``min_size`` pixels.
+        """
+        require_size(image, self.min_size)
+        outputs = []
+        for index, scale in enumerate(self.scales):
+            x = image if index == 0 else F.avg_pool2d(image, 2**index)  # [N, C_in, H / 2^i, W / 2^i]
+            features = []
+            for layer in cast(nn.Sequential, scale):
+                x = layer(x)
+                if isinstance(layer, DownBlock | nn.LeakyReLU):
+                    features.append(x)
+            outputs.append([*features, x])
+        return outputs
+
+
+def require_size(image: Tensor, min_size: int) -> None:
+    """Check that an image [N, C, H, W] is at least ``min_size`` pixels a side.
+
+    Raises:
+        ValueError: It is smaller.
+    """
+    H, W = image.shape[-2:]
+    if min(H, W) < min_size:
+        raise ValueError(f"the image is {H}x{W}; this discriminator needs at least {min_size} pixels a side")
+
+
+def make_discriminator(
+    in_channels: int,
+    *,
+    base_channels: int,
+    num_layers: int,
+    norm: Norm | Literal["spectral"],
+    num_scales: int = 1,
+    return_features: bool = False,
+) -> nn.Module:
+    """Build a `PatchDiscriminator`; with 0 layers a `PixelDiscriminator`.
+
+    With several scales, or features, it is a `MultiScaleDiscriminator` of them. One for spectral norm has no norms:
+    initialize its weights, then call `add_spectral_norm`.
+    """
+    layer_norm: Norm = "none" if norm == "spectral" else norm
+
+    def one_scale() -> PatchDiscriminator | PixelDiscriminator:
+        if num_layers == 0:
+            return PixelDiscriminator(in_channels, base_channels=base_channels, norm=layer_norm)
+        return PatchDiscriminator(in_channels, base_channels=base_channels, num_layers=num_layers, norm=layer_norm)
+
+    if num_scales > 1 or return_features:
+        return MultiScaleDiscriminator([one_scale() for _ in range(num_scales)])
+    return one_scale()
+
+
+def add_spectral_norm(network: nn.Module, rng: torch.Generator) -> None:
+    """Divide the weights of all convolutions by their largest singular value, in place (Miyato et al. 2018, Eq. 8).
+
+    Initialize the weights before. One power iteration is made in each training step; its vectors are part of
+    ``state_dict``.
+
+    Args:
+        network: Usually a discriminator without norms.
+        rng: For the first vectors, which fifteen iterations then improve.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        for module in list(network.modules()):
+            if isinstance(module, nn.Conv2d):
+                spectral_norm(module)

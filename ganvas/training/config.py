@@ -27,6 +27,7 @@ Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 HIDDEN = get_args(tyro.conf.Suppress[int])[-1]  # marks options that only Python and config.json have
 LAMBDA_GP = 10.0  # Gulrajani et al. 2017, Sec. 4
+PENALTY_EVERY = 8  # our choice; Karras et al. 2020, App. B, take 16
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class OptimizerConfig:
     """Adam's values; the papers' by default (Isola et al. 2017, Sec. 3.3).
 
     Attributes:
-        lr: Learning rate of both networks.
+        lr: Learning rate.
+        lr_discriminator: Learning rate of the discriminators, if it is another (Heusel et al. 2017).
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
         eps: Added to the root of the second moment.
@@ -69,6 +71,7 @@ class OptimizerConfig:
     __pydantic_config__ = STRICT
 
     lr: Positive = 2e-4
+    lr_discriminator: tyro.conf.Suppress[Positive | None] = None
     beta1: Fraction = 0.5
     beta2: tyro.conf.Suppress[Fraction] = 0.999
     eps: tyro.conf.Suppress[Positive] = 1e-8
@@ -127,18 +130,39 @@ class DiscriminatorConfig:
     Attributes:
         patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own.
         discriminator_channels: Filters of the discriminator's first layer.
-        discriminator_norm: Norm of the discriminator.
+        discriminator_norm: Norm of the discriminator; spectral divides each weight by its largest singular value.
     """
 
     __pydantic_config__ = STRICT
 
     patch_layers: Annotated[int, Interval(ge=0, le=6)] = 3
     discriminator_channels: tyro.conf.Suppress[Count] = 64
-    discriminator_norm: Literal["batch", "instance", "none"] = "batch"
+    discriminator_norm: Literal["batch", "instance", "spectral", "none"] = "batch"
 
 
-def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str) -> None:
-    """Check that the discriminator fits the image size and the adversarial loss.
+@dataclass(frozen=True)
+class RegularizationConfig:
+    """What keeps the discriminator from getting too far ahead of the generator.
+
+    Attributes:
+        r1: Penalty on the discriminator's gradient at real images, gamma of Mescheder et al. 2018; 0 for none. Needs
+            --discriminator-norm none or instance.
+        r2: The same at generated images.
+        penalty_every: Steps between computations of r1 and r2, each of which then has this weight.
+        diff_augment: Changes to all images that the discriminator sees (Zhao et al. 2020): color, translation, cutout.
+            They help with few images.
+    """
+
+    __pydantic_config__ = STRICT
+
+    r1: NotNegative = 0.0
+    r2: tyro.conf.Suppress[NotNegative] = 0.0
+    penalty_every: tyro.conf.Suppress[Count] = PENALTY_EVERY
+    diff_augment: tuple[Literal["color", "translation", "cutout"], ...] = ()
+
+
+def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str, *, scales: int = 1) -> None:
+    """Check that the discriminator, or that of the smallest of several scales, fits the image size and the loss.
 
     Raises:
         UserError: It does not; the message names the option to change.
@@ -148,12 +172,34 @@ def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss:
             "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is computed for each image, but "
             "batch norm mixes images (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
         )
-    smallest = 3 * 2**options.patch_layers
+    smallest = 3 * 2**options.patch_layers << scales - 1
     if options.patch_layers and image_size < smallest:
+        at_scales = f" at {scales} scales" if scales > 1 else ""
         raise UserError(
-            f"--image-size {image_size} is too small for --patch-layers {options.patch_layers}, which needs "
+            f"--image-size {image_size} is too small for --patch-layers {options.patch_layers}{at_scales}, which needs "
             f"{smallest} pixels. Use fewer layers or larger images."
         )
+
+
+def check_regularization(options: RegularizationConfig, norm: str, gan_loss: str) -> None:
+    """Check that the penalties fit the discriminator's norm and the adversarial loss.
+
+    Raises:
+        UserError: They do not; the message names the option to change.
+    """
+    name, gamma = ("--r1", options.r1) if options.r1 else ("r2", options.r2)
+    if not gamma:
+        if options.penalty_every != PENALTY_EVERY:
+            raise UserError(f"penalty_every {options.penalty_every}: there is no penalty. Use it with --r1.")
+        return
+    if norm == "batch":
+        raise UserError(
+            f"{name} {gamma:g} with --discriminator-norm batch: the penalty is computed for each image, but batch norm "
+            "mixes images. Use --discriminator-norm none or instance."
+        )
+    if norm == "spectral" or gan_loss == "wgangp":
+        other = "--discriminator-norm spectral" if norm == "spectral" else "--gan-loss wgangp"
+        raise UserError(f"{name} {gamma:g} with {other}, which bounds the gradient already. Use one of them.")
 
 
 def check_sizes(load_size: int | None, image_size: int) -> None:

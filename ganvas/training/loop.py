@@ -10,6 +10,7 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from ganvas.training.config import LoggingConfig, ScheduleConfig
 from ganvas.training.monitors import HealthReport
 from ganvas.training.ranks import Ranks
 from ganvas.training.records import RunRecords
-from ganvas.training.schedule import Plateau, make_schedule
+from ganvas.training.schedule import Plateau, Progress, make_schedule
 from ganvas.training.state import gather_states, load_states, non_finite, require_finite, tensors_of
 from ganvas.training.trainer import GanTrainer
 from ganvas.training.validation import combined_score
@@ -183,7 +184,7 @@ class _Loop:
         for name, optimizer in self.trainer.optimizers.items():
             optimizer.lr = self.base_lr[name] * self.schedule.factor(step, self.state.plateau)
         self.in_step = True
-        losses = self.trainer.step(batch)
+        losses = self.trainer.step(batch, Progress(step, self.schedule.total_steps))
         done = step + 1
         epoch, position = divmod(done - self.shift, self.epoch_steps)
         self.state = replace(
@@ -346,6 +347,7 @@ class _Window:
     def __init__(self, start: int) -> None:
         self._start = start
         self._sums: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()  # lazy penalties are not computed in each step
         self._steps = 0
         self._began = time.monotonic()
 
@@ -354,6 +356,7 @@ class _Window:
         for name, value in losses.items():
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts.update(losses.keys())
         self._steps += 1
 
     def read(self, step: int) -> dict[str, float]:
@@ -362,7 +365,7 @@ class _Window:
         Raises:
             UserError: One is not finite.
         """
-        means = {name: float(value) / self._steps for name, value in self._sums.items()}
+        means = {name: float(value) / self._counts[name] for name, value in self._sums.items()}
         wrong = [name for name, value in means.items() if not math.isfinite(value)]
         if wrong:
             raise non_finite(f"{', '.join(wrong)} became non-finite between steps {self._start + 1} and {step}")

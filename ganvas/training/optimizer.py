@@ -97,9 +97,10 @@ class Adam:
             self._adam.state[view] = state
 
 
-def make_adam(network: nn.Module, options: OptimizerConfig) -> Adam:
+def make_adam(network: nn.Module, options: OptimizerConfig, *, is_discriminator: bool = False) -> Adam:
     """Build the optimizer of a network that is on its device and in its layout."""
-    return Adam(network.named_parameters(), options.lr, (options.beta1, options.beta2), options.eps)
+    lr = options.lr_discriminator if is_discriminator and options.lr_discriminator is not None else options.lr
+    return Adam(network.named_parameters(), lr, (options.beta1, options.beta2), options.eps)
 
 
 def _storage_order(tensor: Tensor) -> list[int]:

@@ -11,6 +11,27 @@ PLATEAU_THRESHOLD = 0.01
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a training step stands in its run.
+
+    Attributes:
+        step: Number of the step, from 0.
+        total_steps: Of the run.
+    """
+
+    step: int = 0
+    total_steps: int = 1
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run lies before the step, 0 to 1."""
+        return self.step / self.total_steps
+
+
+START = Progress()
+
+
+@dataclass(frozen=True)
 class Plateau:
     """Learning rate that falls when the validation metric stops improving; a value that a checkpoint keeps."""
 

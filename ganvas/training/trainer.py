@@ -19,6 +19,7 @@ from ganvas.training.ema import Ema
 from ganvas.training.fabric import can_compile, set_up
 from ganvas.training.monitors import HealthReport, Monitor
 from ganvas.training.optimizer import Adam, make_adam
+from ganvas.training.schedule import START, Progress
 from ganvas.training.state import Stateful
 from ganvas.training.validation import compare_statistics, default_statistics
 
@@ -60,7 +61,8 @@ class GanNetworks:
         self.optimizers: dict[str, Adam] = {}
         for name, network in networks.items():
             self.callables[name] = set_up(fabric, network, compiled=compiled)
-            self.optimizers[name] = make_adam(network, optimizer)
+            is_generator = name in generators.values()
+            self.optimizers[name] = make_adam(network, optimizer, is_discriminator=not is_generator)
         averaged = generators.values() if optimizer.ema else ()
         self._averages = {name: Ema(networks[name], optimizer.ema) for name in averaged}
         self.bf16 = choose_precision(hardware.precision, fabric.device.type) == "bf16"
@@ -149,7 +151,7 @@ class GanParts:
     """What a model brings to the trainer.
 
     Attributes:
-        step: Updates all networks once; returns the unweighted losses.
+        step: Updates all networks once, given a batch and where it stands in the run; returns the unweighted losses.
         sample: Returns an image of fixed samples, uint8 [H, W, 3].
         save_model: Writes the model folder, given its path, the step and the metrics.
         score: Returns metrics ``val_…`` of held-out images in a mode of batch norm; None without held-out images.
@@ -158,7 +160,7 @@ class GanParts:
         per_process: State that differs from process to process, such as image pools.
     """
 
-    step: Callable[[Batch], dict[str, Tensor]]
+    step: Callable[[Batch, Progress], dict[str, Tensor]]
     sample: Callable[[], np.ndarray]
     save_model: Callable[[Path, int, Mapping[str, float]], None]
     score: Callable[[Statistics], dict[str, float]] | None = None
@@ -189,9 +191,9 @@ class GanTrainer:
         self.criteria, self.per_process = parts.criteria, parts.per_process
         self.stateful: dict[str, Stateful] = {**networks.stateful, **parts.per_process}
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: Progress = START) -> dict[str, Tensor]:
         """Update all networks, then the running averages."""
-        losses = self._parts.step(batch)
+        losses = self._parts.step(batch, progress)
         self.networks.update_averages()
         return losses
 

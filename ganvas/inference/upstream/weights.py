@@ -197,13 +197,19 @@ def write_upstream(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
     Raises:
         UserError: Upstream has no such architecture, or the file cannot be written.
     """
-    arguments = all_arguments(spec)
+    arguments: dict[str, Any] = {"dropout": 0, "upsampling": "resize"} | all_arguments(spec)  # what a resunet does
+    modules: dict[str, str] = {}
+    name: str = spec.architecture
     if spec.architecture == "unet":
         modules, name = _unet_modules(arguments["num_levels"]), f"unet_{2 ** arguments['num_levels']}"
-    else:
+    elif spec.architecture == "resnet":
         blocks = arguments["num_blocks"]
         modules, name = _resnet_modules(blocks, bool(arguments["dropout"])), f"resnet_{blocks}blocks"
-    if name not in get_args(NetG) or arguments["upsampling"] != "transpose" or arguments["norm"] == "none":
+    if (
+        name not in get_args(NetG)
+        or arguments["upsampling"] != "transpose"
+        or arguments["norm"] not in ("batch", "instance")
+    ):
         raise UserError(
             f"{path}: pytorch-CycleGAN-and-pix2pix has U-Nets of 7 and 8 levels and ResNets of 6 and 9 blocks, with a "
             "norm and transposed convolutions; this generator is none of them. Export it to ONNX instead."

@@ -1,0 +1,91 @@
+"""Which parts of today's recipes help pix2pix at equal CPU time?
+
+    python -m benchmarks.recipes --data datasets/earth128 --out runs/recipes
+
+Each recipe trains for equal CPU time on one thread at 128 pixels. docs/recipes.md has the results.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.variants import Variant, compare, selected
+from ganvas.console import run_command
+
+# What all have in common is the size of the demo; the first is its recipe of 2017.
+COMMON: dict[str, Any] = {"preset": "demo"}
+NORM_FREE: dict[str, Any] = {"upsampling": "resize", "discriminator_norm": "none", "r1": 0.02, "lambda_l1": 50.0}
+HINGE = NORM_FREE | {"gan_loss": "hinge"}
+PAIRED = NORM_FREE | {"gan_loss": "relativistic", "r2": 0.02}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "2017": {
+        "upsampling": "transpose",
+        "discriminator_norm": "batch",
+        "gan_loss": "vanilla",
+        "r1": 0.0,
+        "r2": 0.0,
+        "lambda_l1": 300.0,
+    },
+    "hinge": HINGE,
+    "paired": PAIRED,
+    "hinge-spectral": HINGE | {"r1": 0.0, "discriminator_norm": "spectral"},
+    "hinge-no-penalty": HINGE | {"r1": 0.0},
+    "hinge-r1-0.2": HINGE | {"r1": 0.2},
+    "hinge-l1-20": HINGE | {"lambda_l1": 20.0},
+    "hinge-l1-100-20": HINGE | {"lambda_l1": 100.0, "lambda_l1_end": 20.0},
+    "hinge-features": HINGE | {"lambda_features": 10.0},
+    "hinge-two-scales": HINGE | {"discriminator_scales": 2},
+    "hinge-augment": HINGE | {"diff_augment": ("translation", "cutout")},
+    "hinge-lr-d": HINGE | {"lr_discriminator": 4e-4},
+    "hinge-group": HINGE | {"norm": "group"},
+    "hinge-no-norm": HINGE | {"norm": "none"},
+    "hinge-resunet": {k: v for k, v in HINGE.items() if k != "upsampling"}
+    | {"generator": "resunet", "base_channels": 16, "norm": "group"},
+    "hinge-transpose": HINGE | {"upsampling": "transpose"},
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train recipes for equal time and compare them."""
+
+    data: Path
+    """Dataset of pairs."""
+    out: Path
+    """Folder of the runs, the figures and the sheet."""
+    minutes: float = 5.0
+    """CPU time of each."""
+    seeds: int = 2
+    """Seeds of each."""
+    split: str = "test"
+    """Split to measure on."""
+    direction: str = "a2b"
+    """As for pix2pix train."""
+    only: str | None = None
+    """Recipes and seeds to train, separated by commas: hinge-seed0,hinge-r1*."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark; return the exit code."""
+    options = tyro.cli(Options, prog="python -m benchmarks.recipes", args=arguments)
+    common = COMMON | {"direction": options.direction}
+    variants = [
+        Variant(name, common | changes, seed) for seed in range(options.seeds) for name, changes in RECIPES.items()
+    ]
+    compare(
+        selected(variants, options.only),
+        options.data,
+        options.out,
+        split=options.split,
+        minutes=options.minutes,
+        steps=None,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("benchmarks.recipes", main))

@@ -1,0 +1,215 @@
+"""Trainings of pix2pix that differ in a few options, compared on held-out images: shared by recipes and losses.
+
+Each variant is trained by itself, on one CPU thread, and finished ones are kept; so a comparison can be stopped and
+continued, and two processes can share it (``--only``).
+"""
+
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import ganvas
+import pix2pix
+from benchmarks.common import has_begun, table
+from ganvas.data.encode import write_image
+from ganvas.data.paired import PairedDataset
+from ganvas.data.tensors import to_array
+from ganvas.evaluation.distribution import kernel_distance
+from ganvas.evaluation.metrics import l1, sliced_wasserstein, ssim
+from ganvas.evaluation.sheet import contact_sheet, evenly
+from ganvas.json_files import read_json, write_json
+
+CALIBRATION_STEPS, CALIBRATION_WARMUP = 80, 16
+SHEET_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training: its name, options that differ from those of all, and seed."""
+
+    name: str
+    options: Mapping[str, Any]
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """Name and seed, which name the folder."""
+        return f"{self.name}-seed{self.seed}"
+
+
+def selected(variants: Sequence[Variant], patterns: str | None) -> list[Variant]:
+    """Return the variants whose label matches one of the patterns, which commas separate; all for None."""
+    wanted = None if patterns is None else patterns.split(",")
+    return [each for each in variants if wanted is None or any(fnmatchcase(each.label, one) for one in wanted)]
+
+
+def steps_of(variant: Variant, data: Path, out: Path, minutes: float) -> int:
+    """Return how many steps take ``minutes`` of CPU time on one thread, measured over `CALIBRATION_STEPS`."""
+    clock = _Clock()
+    run = out / f"{variant.label}-calibration"
+    shutil.rmtree(run, ignore_errors=True)
+    options = {"log_every_steps": CALIBRATION_WARMUP, "sample_every_steps": 10**6, "save_every_steps": 10**6}
+    pix2pix.train(
+        data,
+        run,
+        callbacks=[clock],
+        seed=variant.seed,
+        threads=1,
+        steps=CALIBRATION_STEPS,
+        **variant.options,
+        **options,
+    )
+    shutil.rmtree(run)
+    return max(1, round(60 * minutes / clock.seconds_per_step))
+
+
+class _Clock:
+    """Measures process time between log lines, from the first on."""
+
+    def __init__(self) -> None:
+        self._logged: list[tuple[int, float]] = []
+
+    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "loss_g" in metrics:  # validation's lines have none
+            self._logged.append((step, time.process_time()))
+
+    @property
+    def seconds_per_step(self) -> float:
+        pairs = zip(self._logged, self._logged[1:], strict=False)
+        return statistics.median((later - before) / (to - start) for (start, before), (to, later) in pairs)
+
+
+def train(variant: Variant, data: Path, out: Path, *, steps: int) -> Path:
+    """Train a variant, or continue its training, and return its run."""
+    run = out / variant.label
+    if not has_begun(run):
+        options = {"sample_every_steps": steps, "save_every_steps": max(1, steps // 2), **variant.options}
+        pix2pix.train(data, run, seed=variant.seed, threads=1, steps=steps, **options)
+    elif not (run / "finished.json").exists():
+        pix2pix.resume(run)
+    write_json(run / "finished.json", {"steps": steps})
+    return run
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """All held-out pairs, [N, C, H, W] in [-1, 1] each; small sets only."""
+
+    sources: Tensor
+    targets: Tensor
+
+    @classmethod
+    def open(cls, data: Path, split: str, size: int, direction: str) -> "TestSet":
+        """Read a split at ``size`` pixels a side."""
+        from ganvas.data.augment import Augmentation
+
+        pairs = PairedDataset(data, split, augmentation=Augmentation(size, size, flip=False), direction=direction)
+        items = [pairs[0, index] for index in range(len(pairs))]
+        return cls(torch.stack([item["source"] for item in items]), torch.stack([item["target"] for item in items]))
+
+
+def translate(run: Path, sources: Tensor) -> Tensor:
+    """Translate all sources with a run's newest checkpoint: variants are compared where they end, not at their best."""
+    checkpoint = max((run / "checkpoints").glob("step-*"))
+    translator = ganvas.load(checkpoint)
+    return torch.stack([translator.translate_exactly(to_array(source, np.uint8)) for source in sources])
+
+
+def measure(outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Compare outputs with their targets.
+
+    Returns:
+        "l1" in [0, 2], "ssim", "swd" (sliced Wasserstein), "sharpness" and "kernel" (see `sharpness` and
+        `kernel_features`; 1 and 0 are the targets').
+    """
+    features = [kernel_features(images) for images in (targets, outputs)]
+    count = len(targets)
+    return {
+        "l1": l1(outputs, targets).mean().item(),
+        "ssim": ssim(outputs, targets).mean().item(),
+        "swd": sliced_wasserstein(outputs, targets).mean,
+        "sharpness": sharpness(outputs) / sharpness(targets),
+        "kernel": 1000 * kernel_distance(*features, subset_size=min(1000, count)),
+    }
+
+
+def sharpness(images: Tensor) -> float:
+    """Return the energy of the two finest octaves of the spectrum, of images without their mean."""
+    spectrum = torch.fft.fft2(images.float() - images.float().mean((2, 3), keepdim=True), norm="ortho").abs().square()
+    rows, columns = (torch.fft.fftfreq(side).abs() for side in images.shape[-2:])
+    fine = torch.maximum(rows[:, None], columns[None]) > 1 / 8  # cycles a pixel: periods below 8 pixels
+    return spectrum[..., fine].sum(dim=-1).mean().item()
+
+
+@torch.no_grad()
+def kernel_features(images: Tensor) -> Tensor:
+    """Return means and deviations of each layer of a fixed network of random weights: [N, 2 * (32 + 64 + 128 + 256)].
+
+    Random features tell textures apart without having seen any images, and without a download.
+    """
+    rng = torch.Generator().manual_seed(0)
+    x, found = images.float(), []
+    for width in (32, 64, 128, 256):
+        weight = torch.randn(width, x.shape[1], 4, 4, generator=rng) / math.sqrt(8 * x.shape[1])
+        x = nn.functional.leaky_relu(nn.functional.conv2d(x, weight, stride=2, padding=1), 0.2)
+        found += [x.mean((2, 3)), x.std((2, 3))]
+    features = torch.cat(found, dim=1)
+    return features / features.shape[1] ** 0.5 * 8
+
+
+def write_sheet(path: Path, test: TestSet, outputs: Mapping[str, Tensor]) -> None:
+    """Write a sheet: source, each variant's output and the target of `SHEET_ROWS` evenly spread pairs."""
+    columns = [("source", test.sources), *outputs.items(), ("target", test.targets)]
+    rows = [
+        [to_array(images[index], np.uint8) for _, images in columns] for index in evenly(len(test.sources), SHEET_ROWS)
+    ]
+    write_image(path, contact_sheet(rows, [title for title, _ in columns]))
+
+
+def compare(
+    variants: Sequence[Variant], data: Path, out: Path, *, split: str, minutes: float | None, steps: int | None
+) -> None:
+    """Train all variants, measure all that are there, and print the table of their figures.
+
+    Args:
+        variants: To train.
+        data: Dataset of pairs.
+        out: Folder of the runs, figures.json and sheet.png.
+        split: To measure on.
+        minutes: CPU time of each, or
+        steps: of each.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for variant in variants:
+        record = out / f"{variant.label}.json"
+        if record.exists():
+            continue
+        count = steps or steps_of(variant, data, out, minutes or 1)
+        run = train(variant, data, out, steps=count)
+        config = read_json(run / "config.json", "the run's config")["data"]
+        test = TestSet.open(data, split, config["image_size"], config["direction"])
+        outputs = translate(run, test.sources)
+        torch.save(outputs.half(), out / f"{variant.label}.pt")
+        write_json(record, {"steps": count, **measure(outputs, test.targets)})
+        print(variant.label, read_json(record, "the figures"), flush=True)
+    done = {each.label: out / f"{each.label}.json" for each in variants if (out / f"{each.label}.json").exists()}
+    figures = {label: read_json(path, "the figures") for label, path in done.items()}
+    config = read_json(out / next(iter(done)) / "config.json", "the run's config")["data"]
+    test = TestSet.open(data, split, config["image_size"], config["direction"])
+    outputs = {label: torch.load(out / f"{label}.pt", weights_only=True).float() for label in done}
+    write_sheet(out / "sheet.png", test, outputs)
+    rows = [
+        [label, one["steps"], *(f"{one[key]:.3f}" for key in ("l1", "ssim", "swd", "sharpness", "kernel"))]
+        for label, one in figures.items()
+    ]
+    print(table(["variant", "steps", "L1", "SSIM", "sliced Wasserstein", "sharpness", "kernel distance"], rows))
