@@ -81,7 +81,8 @@ class ResUNetGenerator(nn.Module):
     def forward(self, source: Tensor) -> Tensor:
         """Translate [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] in [-1, 1], for any H and W from 1 on."""
         H, W = source.shape[-2:]
-        x, top, left = pad_to_multiple(source, 2**self.num_levels)
+        # At the innermost level there are 2x2 positions or more; instance norm would zero a single one.
+        x, top, left = pad_to_multiple(source, 2**self.num_levels, at_least=2 ** (self.num_levels + 1))
 
         x = self.stem(x)  # [N, base_channels, H, W]
         skips = []

@@ -6,7 +6,19 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor, nn
 
-from ganvas.losses import gan_loss_d, gan_loss_g, gradient_penalty, l1_loss, lowest_gan_loss_d, real_threshold
+from ganvas.losses import (
+    feature_matching_loss,
+    gan_loss_d,
+    gan_loss_d_fake,
+    gan_loss_d_real,
+    gan_loss_g,
+    gradient_penalty,
+    l1_loss,
+    lowest_gan_loss_d,
+    real_threshold,
+    squared_gradient,
+)
+from ganvas.nn.patchgan import PatchDiscriminator
 
 GAN_LOSSES = ["vanilla", "lsgan", "hinge", "wgangp"]
 SCORES = st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=12)
@@ -46,6 +58,33 @@ def test_values_by_the_papers_formulas(gan_loss: str, real: list[float], fake: l
     assert loss_d.shape == loss_g.shape == ()
     assert loss_d.item() == pytest.approx(expected_d(gan_loss, np.array(real), np.array(fake)), rel=1e-4, abs=1e-5)
     assert loss_g.item() == pytest.approx(expected_g(gan_loss, np.array(fake)), rel=1e-4, abs=1e-5)
+
+
+PAIRS = st.lists(st.tuples(st.floats(-15, 15, width=32), st.floats(-15, 15, width=32)), min_size=1, max_size=12)
+
+
+@given(pairs=PAIRS)
+@settings(deadline=None)
+def test_relativistic_pairs_by_the_formula(pairs: list[tuple[float, float]]) -> None:
+    real, fake = np.array(pairs).T
+    a, b = (torch.tensor(values, dtype=torch.float32) for values in (real, fake))
+    expected_loss_d = -np.log(sigmoid(real - fake)).mean()  # Huang et al. 2024, Eq. 2, with f(t) = -log(1 + exp(-t))
+    expected_loss_g = -np.log(sigmoid(fake - real)).mean()
+    assert gan_loss_d(a, b, "relativistic").item() == pytest.approx(expected_loss_d, rel=1e-4, abs=1e-5)
+    assert gan_loss_g(b, "relativistic", real_scores=a).item() == pytest.approx(expected_loss_g, rel=1e-4, abs=1e-5)
+
+
+def test_relativistic_needs_pairs() -> None:
+    one, two = torch.zeros(1, 1), torch.zeros(2, 1)
+    with pytest.raises(ValueError, match=r"real_scores is \(2, 1\) and fake_scores is \(1, 1\)"):
+        gan_loss_d(two, one, "relativistic")
+    with pytest.raises(ValueError, match="real_scores is None"):
+        gan_loss_g(one, "relativistic")
+    for half in (gan_loss_d_real, gan_loss_d_fake):
+        with pytest.raises(ValueError, match="gan_loss is 'relativistic'"):
+            half(one, "relativistic")
+    with pytest.raises(ValueError, match="no labels to smooth"):
+        gan_loss_d(one, one, "relativistic", label_smoothing=0.1)
 
 
 def test_vanilla_is_the_default_and_known_at_zero() -> None:
@@ -105,7 +144,7 @@ def test_real_and_fake_may_come_in_different_numbers() -> None:
     ],
 )
 def test_unknown_loss(function: object) -> None:
-    with pytest.raises(ValueError, match=r"'wgan'.*'vanilla', 'lsgan', 'hinge' and 'wgangp'"):
+    with pytest.raises(ValueError, match=r"'wgan'.*'vanilla', 'lsgan', 'hinge', 'wgangp'"):
         function("wgan")
 
 
@@ -242,6 +281,90 @@ def test_penalty_runs_in_float32() -> None:
 def test_penalty_needs_equal_shapes() -> None:
     with pytest.raises(ValueError, match=r"real is \(4, 3, 5, 6\) and fake is \(2, 3, 5, 6\)"):
         gradient_penalty(lambda x: x, images(0), images(1, 2))
+
+
+# ---- Zero-centered penalties ----
+
+
+def test_squared_gradient_of_one_score_an_image() -> None:
+    # D(x) = |x|² / 2 has the gradient x: R1 is the mean of |x|².
+    x = images(0)
+    found = squared_gradient(lambda x: x.square().sum(dim=(1, 2, 3)) / 2, x)
+    assert found.item() == pytest.approx(float((x.numpy() ** 2).sum() / len(x)), rel=1e-5)
+
+
+def test_squared_gradient_of_patches_is_that_of_their_sum_divided_by_their_number() -> None:
+    # P positions of a 1x1 convolution: each pixel has the gradient w of its own score, so |grad|² / P = |w|².
+    critic = nn.Conv2d(3, 1, 1)
+    found = squared_gradient(critic, images(0))
+    assert found.item() == pytest.approx(critic.weight.square().sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["none", "instance"])
+def test_gradient_of_the_penalty_equals_finite_differences(norm: str) -> None:
+    """Double backward through our discriminator, along one direction of its first weights."""
+    torch.manual_seed(0)
+    critic = PatchDiscriminator(3, base_channels=2, num_layers=1, norm=norm).double()
+    weights, x = critic.layers[0][0].weight, images(0).double().repeat(1, 1, 2, 2)
+
+    def penalty() -> Tensor:
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(leaf).sum(), leaf, create_graph=True)
+        return gradient.square().sum() / critic(x).numel()
+
+    # In float32, as trained; the formula and the differences are in float64.
+    direction, step = torch.randn_like(weights), 1e-5
+    with torch.no_grad():
+        weights += step * direction
+        above = penalty_of(penalty)
+        weights -= 2 * step * direction
+        below = penalty_of(penalty)
+        weights += step * direction
+    critic.float()
+    squared_gradient(critic, x).backward()
+    found = (weights.grad * direction.float()).sum().item()
+    assert found == pytest.approx((above - below) / (2 * step), rel=2e-3)
+
+
+def penalty_of(penalty: object) -> float:
+    with torch.enable_grad():
+        return penalty().item()
+
+
+def test_squared_gradient_runs_in_float32_and_leaves_the_images_alone() -> None:
+    critic, x = nn.Conv2d(3, 1, 3), images(0).bfloat16().requires_grad_()
+    plain = squared_gradient(critic, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = squared_gradient(critic, x)
+    assert found.dtype == torch.float32
+    assert found.item() == plain.item()
+    found.backward()
+    assert x.grad is None
+    assert critic.weight.grad.abs().max() > 0
+
+
+# ---- Feature matching ----
+
+
+def test_feature_matching_by_the_formula() -> None:
+    fake, real = [images(0), images(1, 2)], [images(2), images(3, 2)]
+    expected = np.mean([np.abs(a.numpy() - b.numpy()).mean() for a, b in zip(fake, real, strict=True)])
+    assert feature_matching_loss(fake, real).item() == pytest.approx(float(expected), rel=1e-5)
+    assert feature_matching_loss(fake, fake).item() == 0
+
+
+def test_feature_matching_moves_the_fakes_only() -> None:
+    fake, real = images(0).requires_grad_(), images(1).requires_grad_()
+    feature_matching_loss([fake], [real]).backward()
+    assert real.grad is None
+    assert fake.grad.abs().max() > 0
+
+
+def test_feature_matching_needs_the_same_layers() -> None:
+    with pytest.raises(ValueError, match="2 layers of fake and 1 of real"):
+        feature_matching_loss([images(0), images(1)], [images(0)])
+    with pytest.raises(ValueError, match="0 layers"):
+        feature_matching_loss([], [])
 
 
 # ---- L1 ----

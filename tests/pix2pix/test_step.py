@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from ganvas.nn.patchgan import PatchDiscriminator
+from ganvas.nn.patchgan import PatchDiscriminator, make_discriminator
 from ganvas.nn.unet import UNetGenerator
 from ganvas.training.optimizer import Adam
+from ganvas.training.schedule import Progress
 from pix2pix.step import Pix2PixStep, Weights
 
 
@@ -118,3 +119,105 @@ def test_bf16_stays_near_fp32_and_leaves_float32_weights():
     for name, value in results[0].items():
         assert results[1][name] == pytest.approx(value, rel=0.03), name
     assert results[0] != results[1]
+
+
+# ---- Parts of later papers ----
+
+
+def gradients(network):
+    return [p.grad for p in network.parameters()]
+
+
+def assert_equal_gradients(found, loss, network):
+    expected = torch.autograd.grad(loss, list(network.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_relativistic_pairs_with_both_penalties():
+    """D: softplus(D(fake) - D(real)) + gamma/2 (R1 + R2), halved; G: softplus(D(real) - D(fake)) with the new D."""
+    G, D = networks("none")
+    G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
+    data, weights = batch(), Weights(lambda_l1=7.0, r1=0.3, r2=0.5, penalty_every=4)
+    losses = make_step(G, D, gan_loss="relativistic", weights=weights)(data, Progress(8, 100))
+
+    x, y = data["source"], data["target"]
+    fake = G2(x)
+    real_pair, fake_pair = torch.cat([x, y], 1), torch.cat([x, fake.detach()], 1)
+    softplus = torch.nn.functional.softplus
+    penalties = []
+    for pair in (real_pair, fake_pair):
+        leaf = pair.clone().requires_grad_()
+        logits = D2(leaf)
+        (gradient,) = torch.autograd.grad(logits.sum(), leaf, create_graph=True)
+        penalties.append(gradient.square().sum() / logits.numel())
+    loss_d = softplus(D2(fake_pair) - D2(real_pair)).mean()
+    total = 0.5 * (loss_d + 4 * (0.3 / 2 * penalties[0] + 0.5 / 2 * penalties[1]))
+    assert_equal_gradients(gradients(D), total, D2)
+    gan = softplus(D2(real_pair).detach() - D2(torch.cat([x, fake], 1))).mean()
+    assert_equal_gradients(gradients(G), gan + 7 * (fake - y).abs().mean(), G2)
+    expected = {"loss_d": 0.5 * loss_d, "loss_r1": penalties[0], "loss_r2": penalties[1], "loss_g_gan": gan}
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-3), name
+
+
+def test_penalties_are_lazy():
+    G, D = networks("none")
+    step = make_step(G, D, weights=Weights(r1=1.0, penalty_every=3))
+    with_penalty = [number for number in range(7) if "loss_r1" in step(batch(), Progress(number, 7))]
+    assert with_penalty == [0, 3, 6]
+
+
+def test_feature_matching_and_scales():
+    torch.manual_seed(0)
+    G = UNetGenerator(base_channels=4, num_levels=3, dropout=0.0)
+    D = make_discriminator(6, base_channels=4, num_layers=1, norm="none", num_scales=2, return_features=True)
+    G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
+    data, weights = batch(), Weights(lambda_l1=0.0, lambda_features=3.0)
+    losses = make_step(G, D, gan_loss="hinge", weights=weights)(data)
+
+    x, y = data["source"], data["target"]
+    fake = G2(x)
+    real, judged, detached = (D2(torch.cat([x, each], 1)) for each in (y, fake, fake.detach()))
+    relu = torch.nn.functional.relu
+    loss_d = sum(relu(1 - real[i][-1]).mean() + relu(1 + detached[i][-1]).mean() for i in (0, 1)) / 2
+    assert_equal_gradients(gradients(D), 0.5 * loss_d, D2)
+    gan = -sum(judged[i][-1].mean() for i in (0, 1)) / 2
+    features = sum((judged[i][j] - real[i][j].detach()).abs().mean() for i in (0, 1) for j in (0, 1)) / 4
+    assert losses["loss_g_features"].item() == pytest.approx(features.item(), rel=1e-4)
+    assert_equal_gradients(gradients(G), gan + 3 * features, G2)
+
+
+def test_the_weight_of_l1_falls_over_the_run():
+    found = []
+    for number in (0, 50, 100):
+        G, D = networks()
+        weights = Weights(lambda_gan=0, lambda_l1=80.0, lambda_l1_end=20.0)
+        losses = make_step(G, D, weights=weights)(batch(), Progress(number, 100))
+        found.append((losses["loss_g"] / losses["loss_g_l1"]).item())
+    assert found == pytest.approx([80, 50, 20], rel=1e-5)
+
+
+def test_all_that_d_sees_is_augmented_alike():
+    G, D = networks("none")
+    seen = []
+    D.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    data = batch()
+    data["target"] = data["source"].clone()  # so that source and target must stay equal
+    make_step(G, D, gan_loss="relativistic", diff_augment=("color", "translation", "cutout"))(data)
+    real, fake, judged, judged_real = seen
+    assert torch.equal(real[:, :3], real[:, 3:])
+    assert not torch.equal(real[:, :3], data["source"])
+    for pair in (fake, judged, judged_real):
+        assert torch.equal(pair[:, :3], real[:, :3])
+    assert torch.equal(judged, fake)
+
+
+@pytest.mark.parametrize("norm", ["none", "instance"])
+def test_bf16_penalties_are_those_of_fp32(norm):
+    found = []
+    for bf16 in (False, True):
+        G, D = networks(norm)
+        losses = make_step(G, D, gan_loss="hinge", weights=Weights(r1=1.0), bf16=bf16)(batch())
+        found.append(losses["loss_r1"].item())
+    assert found[0] == found[1]  # real pairs and D are equal, and the penalty is computed in float32

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
+from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, add_spectral_norm, make_discriminator
 
 
 def image(*shape: int, seed: int = 0) -> Tensor:
@@ -113,3 +114,58 @@ def test_can_be_differentiated_twice(norm: str) -> None:
     first = next(network.parameters())
     assert first.grad is not None
     assert first.grad.abs().max() > 0
+
+
+# ---- Several scales, features, spectral norm ----
+
+
+def test_each_scale_scores_the_image_at_half_the_size() -> None:
+    torch.manual_seed(0)
+    network = make_discriminator(3, base_channels=2, num_layers=2, norm="none", num_scales=3)
+    x = image(2, 3, 128, 96)
+    outputs = network(x)
+    assert [scale[-1].shape for scale in outputs] == [(2, 1, 30, 22), (2, 1, 14, 10), (2, 1, 6, 4)]
+    smaller = torch.from_numpy(x.numpy().reshape(2, 3, 32, 4, 24, 4).mean(axis=(3, 5)))  # 4x4 means
+    torch.testing.assert_close(outputs[2][-1], network.scales[2](smaller))
+
+
+def test_features_are_the_activations_before_the_logits() -> None:
+    network = make_discriminator(3, base_channels=2, num_layers=3, norm="batch", return_features=True)
+    (features,) = network(image(2, 3, 64, 64))
+    assert [feature.shape[1:] for feature in features] == [(2, 32, 32), (4, 16, 16), (8, 8, 8), (16, 7, 7), (1, 6, 6)]
+    assert all(feature.min() < 0 for feature in features[:-1])  # LeakyReLU's
+    assert torch.equal(features[-1], network.scales[0](image(2, 3, 64, 64)))
+
+
+def test_smallest_image_of_several_scales() -> None:
+    network = make_discriminator(3, base_channels=1, num_layers=1, norm="none", num_scales=2)
+    assert network.min_size == 12
+    assert network(image(1, 3, 12, 12))[1][-1].shape == (1, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"11x12.*at least 12"):
+        network(image(1, 3, 11, 12))
+
+
+def test_spectral_norm_bounds_each_convolution_and_keeps_its_weights() -> None:
+    network = make_discriminator(3, base_channels=8, num_layers=2, norm="spectral")
+    before = [m.weight.detach().clone() for m in network.modules() if isinstance(m, nn.Conv2d)]
+    add_spectral_norm(network, torch.Generator().manual_seed(0))
+    for _ in range(30):  # one power iteration each
+        network(image(1, 3, 32, 32))
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    for module, weight in zip(convolutions, before, strict=True):
+        largest = np.linalg.svd(weight.flatten(1).numpy(), compute_uv=False)[0]
+        torch.testing.assert_close(module.weight, weight / largest, rtol=1e-2, atol=1e-4)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+def test_spectral_norm_draws_from_its_own_generator() -> None:
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(7)
+        network = make_discriminator(3, base_channels=2, num_layers=1, norm="spectral")
+        before = torch.get_rng_state()
+        add_spectral_norm(network, torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(network.state_dict()["layers.0.0.parametrizations.weight.0._v"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])

@@ -70,7 +70,7 @@ class Toy:
     def stateful(self):
         return {"G": self.networks["G"], "G.adam": self.optimizers["G"], **self.per_process}
 
-    def step(self, batch):
+    def step(self, batch, progress):
         loss = self.networks["G"](batch["source"]).square().mean()
         self.optimizers["G"].zero_grad()
         loss.backward()
@@ -364,8 +364,8 @@ def test_error_within_a_step_leaves_the_last_checkpoint(tmp_path):
 def test_non_finite_loss_with_finite_weights_loses_no_step(tmp_path):
     def poison(toy):
         step = toy.step
-        toy.step = lambda batch: {
-            name: value * (1 if toy.steps != 6 else np.nan) for name, value in step(batch).items()
+        toy.step = lambda batch, progress: {
+            name: value * (1 if toy.steps != 6 else np.nan) for name, value in step(batch, progress).items()
         }
 
     with pytest.raises(UserError, match=r"loss_g became non-finite between steps 5 and 6.*up to step 6 is saved"):
@@ -432,8 +432,8 @@ from ganvas.training.config import HardwareConfig
 from ganvas.training.fabric import make_fabric
 
 class FailingOnRank1(Toy):
-    def step(self, batch):
-        losses = super().step(batch)
+    def step(self, batch, progress):
+        losses = super().step(batch, progress)
         return {name: value * (float("nan") if (RANK, self.steps) == (1, 6) else 1) for name, value in losses.items()}
 
 run = Path(sys.argv[1])
@@ -630,3 +630,22 @@ def test_options_that_are_not_utf8_are_escaped_for_tensorboard(tmp_path):
     log.final_metrics({"l1": 0.5})
     log.close()
     assert any(rb"na\udcefve" in events.read_bytes() for events in tmp_path.glob("events.*"))
+
+
+def test_a_loss_that_is_not_computed_in_each_step_is_averaged_over_its_own(tmp_path):
+    """Lazy penalties: the log shows the penalty, not an eighth of it; and each step knows where it stands."""
+    seen = []
+
+    def add_penalty(toy):
+        step = toy.step
+
+        def with_penalty(batch, progress):
+            seen.append((progress.step, progress.total_steps))
+            return step(batch, progress) | ({"loss_r1": torch.tensor(3.0)} if progress.step % 4 == 0 else {})
+
+        toy.step = with_penalty
+
+    run_toy(tmp_path, spoil=add_penalty, log=3)
+    assert seen == [(step, 12) for step in range(12)]
+    logged = {line["step"]: line.get("loss_r1") for line in lines(tmp_path) if "loss_g" in line}
+    assert {step: logged[step] for step in (3, 6, 9, 12)} == {3: 3.0, 6: 3.0, 9: 3.0, 12: None}
