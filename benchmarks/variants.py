@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import ganvas
 import pix2pix
 from benchmarks.common import has_begun, table
+from ganvas.data.augment import Augmentation
 from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.tensors import to_array
@@ -38,7 +39,7 @@ class Variant:
     """A training: its name, options that differ from those of all, and seed."""
 
     name: str
-    options: Mapping[str, Any]
+    options: dict[str, Any]
     seed: int = 0
 
     @property
@@ -58,17 +59,15 @@ def steps_of(variant: Variant, data: Path, out: Path, minutes: float) -> int:
     clock = _Clock()
     run = out / f"{variant.label}-calibration"
     shutil.rmtree(run, ignore_errors=True)
-    options = {"log_every_steps": CALIBRATION_WARMUP, "sample_every_steps": 10**6, "save_every_steps": 10**6}
-    pix2pix.train(
-        data,
-        run,
-        callbacks=[clock],
-        seed=variant.seed,
-        threads=1,
-        steps=CALIBRATION_STEPS,
-        **variant.options,
-        **options,
-    )
+    options: dict[str, Any] = {
+        "seed": variant.seed,
+        "threads": 1,
+        "steps": CALIBRATION_STEPS,
+        "log_every_steps": CALIBRATION_WARMUP,
+        "sample_every_steps": 10**6,
+        "save_every_steps": 10**6,
+    }
+    pix2pix.train(data, run, callbacks=[clock], **options | variant.options)
     shutil.rmtree(run)
     return max(1, round(60 * minutes / clock.seconds_per_step))
 
@@ -93,8 +92,8 @@ def train(variant: Variant, data: Path, out: Path, *, steps: int) -> Path:
     """Train a variant, or continue its training, and return its run."""
     run = out / variant.label
     if not has_begun(run):
-        options = {"sample_every_steps": steps, "save_every_steps": max(1, steps // 2), **variant.options}
-        pix2pix.train(data, run, seed=variant.seed, threads=1, steps=steps, **options)
+        options: dict[str, Any] = {"sample_every_steps": steps, "save_every_steps": max(1, steps // 2)}
+        pix2pix.train(data, run, **{"seed": variant.seed, "threads": 1, "steps": steps} | options | variant.options)
     elif not (run / "finished.json").exists():
         pix2pix.resume(run)
     write_json(run / "finished.json", {"steps": steps})
@@ -109,10 +108,8 @@ class TestSet:
     targets: Tensor
 
     @classmethod
-    def open(cls, data: Path, split: str, size: int, direction: str) -> "TestSet":
+    def open(cls, data: Path, split: str, size: int, direction: Literal["a2b", "b2a"]) -> "TestSet":
         """Read a split at ``size`` pixels a side."""
-        from ganvas.data.augment import Augmentation
-
         pairs = PairedDataset(data, split, augmentation=Augmentation(size, size, flip=False), direction=direction)
         items = [pairs[0, index] for index in range(len(pairs))]
         return cls(torch.stack([item["source"] for item in items]), torch.stack([item["target"] for item in items]))
@@ -206,8 +203,8 @@ def compare(
     figures = {label: read_json(path, "the figures") for label, path in done.items()}
     config = read_json(out / next(iter(done)) / "config.json", "the run's config")["data"]
     test = TestSet.open(data, split, config["image_size"], config["direction"])
-    outputs = {label: torch.load(out / f"{label}.pt", weights_only=True).float() for label in done}
-    write_sheet(out / "sheet.png", test, outputs)
+    images = {label: torch.load(out / f"{label}.pt", weights_only=True).float() for label in done}
+    write_sheet(out / "sheet.png", test, images)
     rows = [
         [label, one["steps"], *(f"{one[key]:.3f}" for key in ("l1", "ssim", "swd", "sharpness", "kernel"))]
         for label, one in figures.items()

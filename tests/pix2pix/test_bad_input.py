@@ -135,6 +135,17 @@ class TestOptions:
             (["--decay-steps", "7"], "--decay-steps 7 is more than --steps 6"),
             (["--steps", "None", "--decay-steps", "7"], "--decay-steps 7 belongs to --steps"),
             (["--lambda-gp", "5"], "lambda_gp 5: --gan-loss vanilla has no gradient penalty"),
+            (["--r1", "1"], "--r1 1 with --discriminator-norm batch"),
+            (["--r2", "1", "--discriminator-norm", "spectral"], "r2 1 with --discriminator-norm spectral"),
+            (["--r1", "1", "--gan-loss", "wgangp", "--discriminator-norm", "none"], "--r1 1 with --gan-loss wgangp"),
+            (["--penalty-every", "4"], "penalty_every 4: there is no penalty"),
+            (["--r1", "1", "--lambda-gan", "0", "--discriminator-norm", "none"], "--r1 1.0 with --lambda-gan 0"),
+            (["--diff-augment", "color", "--lambda-gan", "0"], "--diff-augment color with --lambda-gan 0"),
+            (["--lambda-features", "1", "--lambda-gan", "0"], "lambda_features 1.0 with --lambda-gan 0"),
+            (["--lambda-l1-end", "200"], "lambda_l1_end 200 is more than --lambda-l1 100"),
+            (["--generator", "resunet", "--dropout", "0.1"], "dropout 0.1 with --generator resunet"),
+            (["--generator", "resunet", "--upsampling", "resize"], "upsampling resize with --generator resunet"),
+            (["--discriminator-scales", "4", "--patch-layers", "1"], "--patch-layers 1 at 4 scales, which needs 48 pixels"),
         ],
     )
     def test_bad_values(self, train, tmp_path, options, message):

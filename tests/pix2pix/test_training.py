@@ -33,6 +33,9 @@ LONG = """
         "--color 0.3 --no-flip --load-size 32",
         "--ema 0.9 --schedule cosine --precision fp32",
         "--schedule plateau --load-size 0",
+        "--gan-loss relativistic --discriminator-norm none --r1 0.1 --r2 0.1 --penalty-every 2 --lr-discriminator 1e-3",
+        "--gan-loss hinge --discriminator-norm spectral --lambda-features 10 --discriminator-scales 2 --patch-layers 1",
+        "--generator resunet --norm group --diff-augment color translation cutout --lambda-l1-end 10",
     ],
 )
 @pytest.mark.slow
