@@ -15,26 +15,36 @@ import tyro
 from benchmarks.variants import Variant, compare, selected
 from ganvas.console import run_command
 
-# What all have in common is the size of the demo; the first is its recipe of 2017.
-COMMON: dict[str, Any] = {"preset": "demo"}
-NORM_FREE: dict[str, Any] = {"upsampling": "resize", "discriminator_norm": "none", "r1": 0.02, "lambda_l1": 50.0}
-HINGE = NORM_FREE | {"gan_loss": "hinge"}
-PAIRED = NORM_FREE | {"gan_loss": "relativistic", "r2": 0.02}
+# All have the size of the demo. Terrain is lit from the northwest, so that a mirrored tile would be wrong.
+COMMON: dict[str, Any] = {"preset": "demo", "augment": "none", "ema": 0.995}
+OF_2017: dict[str, Any] = {
+    "upsampling": "transpose",
+    "norm": "batch",
+    "discriminator_norm": "batch",
+    "gan_loss": "vanilla",
+    "r1": 0.0,
+    "r2": 0.0,
+    "lambda_l1": 300.0,
+}
+HINGE = OF_2017 | {
+    "upsampling": "resize",
+    "discriminator_norm": "none",
+    "gan_loss": "hinge",
+    "r1": 0.02,
+    "lambda_l1": 50.0,
+}
+PAIRED = HINGE | {"gan_loss": "relativistic", "r2": 0.02}
+RESUNET: dict[str, Any] = {"generator": "resunet", "base_channels": 16, "norm": "group", "upsampling": "transpose"}
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "2017": {
-        "upsampling": "transpose",
-        "discriminator_norm": "batch",
-        "gan_loss": "vanilla",
-        "r1": 0.0,
-        "r2": 0.0,
-        "lambda_l1": 300.0,
-    },
+    "2017": OF_2017,
+    "2017-flip": OF_2017 | {"augment": "paper"},
     "hinge": HINGE,
-    "paired": PAIRED,
-    "hinge-spectral": HINGE | {"r1": 0.0, "discriminator_norm": "spectral"},
+    "hinge-flip": HINGE | {"augment": "paper"},
+    "hinge-transpose": HINGE | {"upsampling": "transpose"},
     "hinge-no-penalty": HINGE | {"r1": 0.0},
     "hinge-r1-0.2": HINGE | {"r1": 0.2},
+    "hinge-spectral": HINGE | {"r1": 0.0, "discriminator_norm": "spectral"},
     "hinge-l1-20": HINGE | {"lambda_l1": 20.0},
     "hinge-l1-100-20": HINGE | {"lambda_l1": 100.0, "lambda_l1_end": 20.0},
     "hinge-features": HINGE | {"lambda_features": 10.0},
@@ -43,9 +53,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "hinge-lr-d": HINGE | {"lr_discriminator": 4e-4},
     "hinge-group": HINGE | {"norm": "group"},
     "hinge-no-norm": HINGE | {"norm": "none"},
-    "hinge-resunet": {k: v for k, v in HINGE.items() if k != "upsampling"}
-    | {"generator": "resunet", "base_channels": 16, "norm": "group"},
-    "hinge-transpose": HINGE | {"upsampling": "transpose"},
+    "hinge-resunet": HINGE | RESUNET,
+    "paired": PAIRED,
+    "paired-r-0.1": PAIRED | {"r1": 0.1, "r2": 0.1},
+    "paired-l1-20": PAIRED | {"lambda_l1": 20.0},
+    "paired-features": PAIRED | {"lambda_features": 10.0},
+    "paired-no-norm": PAIRED | {"norm": "none"},
+    "paired-resunet": PAIRED | RESUNET,
 }
 
 
