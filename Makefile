@@ -34,7 +34,7 @@ demo: $(READY)
 	@echo
 	@echo "The demo trains a small network for a few minutes. The full run (256 pixels, 200 epochs; a GPU helps):"
 	@echo "  $(BIN)/python -m data_scripts earth --out datasets/earth"
-	@echo "  $(BIN)/pix2pix train --data datasets/earth --out runs/earth --preset maps"
+	@echo "  $(BIN)/pix2pix train --data datasets/earth --out runs/earth --preset best --no-flip"
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 COVERAGE_FLOOR := 94

@@ -8,7 +8,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,6 +29,7 @@ from ganvas.evaluation.distribution import kernel_distance
 from ganvas.evaluation.metrics import l1, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet, evenly
 from ganvas.json_files import read_json, write_json
+from ganvas.nn.init import initialize_weights
 
 CALIBRATION_STEPS, CALIBRATION_WARMUP = 80, 16
 SHEET_ROWS = 8
@@ -36,11 +37,19 @@ SHEET_ROWS = 8
 
 @dataclass(frozen=True)
 class Variant:
-    """A training: its name, options that differ from those of all, and seed."""
+    """A training.
+
+    Attributes:
+        name: For the table.
+        options: As of `pix2pix.train`.
+        seed: Of the training.
+        generator: Builds another generator than the options describe.
+    """
 
     name: str
     options: dict[str, Any]
     seed: int = 0
+    generator: Callable[[], nn.Module] | None = None
 
     @property
     def label(self) -> str:
@@ -88,14 +97,24 @@ class _Clock:
         return statistics.median((later - before) / (to - start) for (start, before), (to, later) in pairs)
 
 
+def build_generator(variant: Variant) -> nn.Module | None:
+    """Build a variant's own generator, with initial weights from its seed; None if its options describe it."""
+    if variant.generator is None:
+        return None
+    generator = variant.generator()
+    initialize_weights(generator, generator=torch.Generator().manual_seed(variant.seed))
+    return generator
+
+
 def train(variant: Variant, data: Path, out: Path, *, steps: int) -> Path:
     """Train a variant, or continue its training, and return its run."""
-    run = out / variant.label
+    run, generator = out / variant.label, build_generator(variant)
     if not has_begun(run):
         options: dict[str, Any] = {"sample_every_steps": steps, "save_every_steps": max(1, steps // 2)}
-        pix2pix.train(data, run, **{"seed": variant.seed, "threads": 1, "steps": steps} | options | variant.options)
+        options |= {"seed": variant.seed, "threads": 1, "steps": steps, "generator": generator}
+        pix2pix.train(data, run, **options | variant.options)
     elif not (run / "finished.json").exists():
-        pix2pix.resume(run)
+        pix2pix.resume(run, generator=generator, losses=variant.options.get("losses"))
     write_json(run / "finished.json", {"steps": steps})
     return run
 
@@ -115,10 +134,10 @@ class TestSet:
         return cls(torch.stack([item["source"] for item in items]), torch.stack([item["target"] for item in items]))
 
 
-def translate(run: Path, sources: Tensor) -> Tensor:
+def translate(run: Path, sources: Tensor, generator: nn.Module | None = None) -> Tensor:
     """Translate all sources with a run's newest checkpoint: variants are compared where they end, not at their best."""
     checkpoint = max((run / "checkpoints").glob("step-*"))
-    translator = ganvas.load(checkpoint)
+    translator = ganvas.load(checkpoint, generator=generator)
     return torch.stack([translator.translate_exactly(to_array(source, np.uint8)) for source in sources])
 
 
@@ -195,7 +214,7 @@ def compare(
         run = train(variant, data, out, steps=count)
         config = read_json(run / "config.json", "the run's config")["data"]
         test = TestSet.open(data, split, config["image_size"], config["direction"])
-        outputs = translate(run, test.sources)
+        outputs = translate(run, test.sources, build_generator(variant))
         torch.save(outputs.half(), out / f"{variant.label}.pt")
         write_json(record, {"steps": count, **measure(outputs, test.targets)})
         print(variant.label, read_json(record, "the figures"), flush=True)

@@ -27,7 +27,7 @@ def train(
     *,
     preset: Literal["horse2zebra", "earth64"] | None = None,
     callbacks: Sequence[object] = (),
-    generator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
+    generator: nn.Module | tuple[nn.Module, nn.Module] | Literal["resnet", "unet"] | None = None,
     discriminator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
     losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
     **options: Any,
@@ -39,8 +39,8 @@ def train(
         out: Folder of the run, which must not hold one yet.
         preset: Defaults of a named use.
         callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
-        generator: Your own in place of the ResNet, copied for the other direction; or a pair, G_ab and G_ba:
-            [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the reverse.
+        generator: "resnet" or "unet", as of `cyclegan train`; or your own, copied for the other direction; or a pair,
+            G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the reverse.
         discriminator: Your own in place of the PatchGAN, copied likewise; or a pair, D_a and D_b: [N, C, H, W] to
             scores of any shape.
         losses: Further terms of the generators' loss by name: a weight, and a function of source, output and an image
@@ -64,6 +64,8 @@ def train(
     from cyclegan.trainer import train_cyclegan
     from ganvas.training.config import with_options
 
+    if isinstance(generator, str):
+        options["generator"], generator = generator, None
     return train_cyclegan(
         with_options(preset_config(preset), {"data": Path(data), **options}),
         Path(out),

@@ -24,9 +24,9 @@ def train(
     data: str | PathLike[str],
     out: str | PathLike[str],
     *,
-    preset: Literal["maps", "demo"] | None = None,
+    preset: Literal["paper", "best", "demo"] | None = None,
     callbacks: Sequence[object] = (),
-    generator: nn.Module | None = None,
+    generator: nn.Module | Literal["unet", "resunet"] | None = None,
     discriminator: nn.Module | None = None,
     losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
     **options: Any,
@@ -38,7 +38,8 @@ def train(
         out: Folder of the run, which must not hold one yet.
         preset: Defaults of a named use.
         callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
-        generator: Your own in place of the U-Net: [N, C_in, H, W] in [-1, 1] to [N, C_out, H, W] in [-1, 1].
+        generator: "unet" or "resunet", as of `pix2pix train`; or your own, [N, C_in, H, W] in [-1, 1] to
+            [N, C_out, H, W] in [-1, 1].
         discriminator: Your own in place of the PatchGAN: [N, C_in + C_out, H, W] to scores of any shape.
         losses: Further terms of the generator's loss by name: a weight, and a function of source, output and target
             ([N, C, H, W] in [-1, 1] each) that returns a scalar.
@@ -61,6 +62,8 @@ def train(
     from pix2pix.config import preset as preset_config
     from pix2pix.trainer import train_pix2pix
 
+    if isinstance(generator, str):
+        options["generator"], generator = generator, None
     return train_pix2pix(
         with_options(preset_config(preset), {"data": Path(data), **options}),
         Path(out),

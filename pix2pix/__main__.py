@@ -39,7 +39,7 @@ class Train:
     out: Path
     options: Annotated[Pix2PixConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    preset: Annotated[Preset | None, optional("{maps,demo}")] = None
+    preset: Annotated[Preset | None, optional("{paper,best,demo}")] = None
     config: Annotated[Path | None, optional("FILE")] = None
 
 

@@ -71,7 +71,7 @@ def train_pix2pix(
     Raises:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
-    check(config)
+    check(config, has_own_losses=bool(losses))
     config, notes = with_channels(config)
 
     def build(fabric: Fabric, cache: DecodeCache | None) -> TrainedParts:

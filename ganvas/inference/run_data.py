@@ -8,7 +8,7 @@ from ganvas.data.decode import read_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import find_domains
 from ganvas.json_files import read_json
-from ganvas.models.folder import CONFIG, ModelConfig, find_model
+from ganvas.models.folder import CONFIG, ModelConfig, find_model, local_model
 from ganvas.models.hub import hub_name
 
 
@@ -16,14 +16,14 @@ def data_of_run(model: Path) -> Path | None:
     """Return the dataset that a run's config names, or None if the model is not part of a run.
 
     Args:
-        model: A run, a checkpoint or a model folder; or hub:OWNER/NAME.
+        model: A run, a checkpoint or a model folder, NAME of a model that comes with ganvas, or hub:OWNER/NAME.
 
     Raises:
         UserError: There is no model, or the run's config is unreadable.
     """
     if hub_name(model) is not None:
         return None
-    file = find_model(model).absolute().parent / CONFIG
+    file = find_model(local_model(model)).absolute().parent / CONFIG
     data = read_json(file, "a run's config").get("data") if file.is_file() else None
     name = data.get("data") if isinstance(data, dict) else None
     if not isinstance(name, str) or not name:

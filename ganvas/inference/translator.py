@@ -350,7 +350,8 @@ def load(
     """Load a model that translates images.
 
     Args:
-        path: A run, a checkpoint or a model folder; or "hub:OWNER/NAME", a model on the Hugging Face hub.
+        path: A run, a checkpoint or a model folder; "earth", a model that comes with ganvas; or "hub:OWNER/NAME", a
+            model on the Hugging Face hub.
         kinds: Allowed kinds of models; by default all that translate images.
         generator: For a model trained with a generator of the user's own: an instance of its class.
         direction: As in `Translator`.

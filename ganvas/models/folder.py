@@ -33,6 +33,7 @@ from ganvas.limits import MAX_CHANNELS, MAX_COLORS
 from ganvas.messages import shorten
 from ganvas.models.foreign import describe_content
 from ganvas.models.hub import fetch, hub_name
+from ganvas.models.shipped import shipped_model
 from ganvas.models.tensors import load_tensors, save_tensors
 from ganvas.nn.layers import Norm, Statistics, Upsampling
 from ganvas.nn.resnet import ResNetGenerator
@@ -272,13 +273,14 @@ def save_model(
 
 
 def local_model(path: Path | str) -> Path:
-    """Return a local path: the path itself, or the folder to which hub:OWNER/NAME is downloaded.
+    """Return a local path: the path itself, that of a model that comes with ganvas, or a download of hub:OWNER/NAME.
 
     Raises:
-        UserError: There is no such model on the hub, or the hub cannot be reached.
+        UserError: There is no such model on the hub or in ganvas, or the hub cannot be reached.
     """
-    name = hub_name(path)
-    return Path(path) if name is None else fetch(name, SHARED)
+    if (name := hub_name(path)) is not None:
+        return fetch(name, SHARED)
+    return shipped_model(path) or Path(path)
 
 
 def find_model(path: Path) -> Path:
@@ -323,7 +325,8 @@ def load_model(
     """Load a translator: its config, and its generators by direction, in eval mode on the CPU.
 
     Args:
-        path: A run (its best model), a checkpoint (that step) or a model folder; or hub:OWNER/NAME.
+        path: A run (its best model), a checkpoint (that step) or a model folder; "earth", which comes with ganvas; or
+            hub:OWNER/NAME.
         kinds: Allowed kinds; by default all that translate images.
         generator: For a model trained with a generator of the user's own: an instance of its class, which is copied.
 

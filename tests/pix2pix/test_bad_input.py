@@ -144,7 +144,6 @@ class TestOptions:
             (["--lambda-features", "1", "--lambda-gan", "0"], "lambda_features 1.0 with --lambda-gan 0"),
             (["--lambda-l1-end", "200"], "lambda_l1_end 200 is more than --lambda-l1 100"),
             (["--generator", "resunet", "--dropout", "0.1"], "dropout 0.1 with --generator resunet"),
-            (["--generator", "resunet", "--upsampling", "resize"], "upsampling resize with --generator resunet"),
             (
                 ["--discriminator-scales", "4", "--patch-layers", "1"],
                 "--patch-layers 1 at 4 scales, which needs 48 pixels",

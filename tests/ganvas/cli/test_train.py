@@ -18,7 +18,7 @@ from pix2pix.config import Pix2PixConfig, preset
 
 def parse(*arguments):
     line = [str(argument) for argument in arguments]
-    return parse_train("pix2pix", Train, Pix2PixConfig, ("maps", "demo"), preset, line).options
+    return parse_train("pix2pix", Train, Pix2PixConfig, ("paper", "best", "demo"), preset, line).options
 
 
 @pytest.fixture
