@@ -61,6 +61,7 @@ def train(options: Train) -> None:
         flip=False,
         load_size=0,
         ema=0.999,
+        lambda_l1_end=15.0,
         steps=options.steps,
         threads=options.threads,
         save_every_steps=1000,

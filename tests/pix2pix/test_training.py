@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import ganvas
+import pix2pix
 from data_scripts.__main__ import main as data_scripts
 from ganvas.models.tensors import load_tensors
 
@@ -115,3 +116,9 @@ def test_data_of_every_layout_is_recorded(train, own_pairs, tmp_path, layout):
     assert {name: len(part["sizes"]) for name, part in parts.items()} == {
         f"{split} {side}": count for split, count in (("train", 6), ("val", 2)) for side in sides
     }
+
+
+@pytest.mark.parametrize("generator", ["unet", "resunet"])
+def test_the_generator_is_an_option_from_python_too(pairs, tmp_path, generator):
+    result = pix2pix.train(pairs, tmp_path / "run", generator=generator, image_size=32, base_channels=2, steps=1)
+    assert result.model.spec.architecture == generator

@@ -49,7 +49,7 @@ def test_adding_resume_to_the_command_resumes_the_run(run):
 
 
 def test_another_preset_is_refused_on_resume(run):
-    with pytest.raises(UserError, match=r"--lambda-l1 \(was 100.0, now 300.0\)"):
+    with pytest.raises(UserError, match=r"--lambda-l1 \(was 100.0, now 50.0\)"):
         parse("--out", run(Pix2PixConfig()), "--preset", "demo", "--resume")
 
 
@@ -70,7 +70,7 @@ def test_a_config_together_with_other_defaults_is_refused(run, other):
 
 def test_a_config_sets_defaults_and_options_override_them(run):
     options = parse("--out", "elsewhere", "--config", run(preset("demo")) / "config.json", "--batch-size", "2")
-    assert (options.data.batch_size, options.model.lambda_l1, options.optimizer.lr) == (2, 300.0, 0.001)
+    assert (options.data.batch_size, options.model.lambda_l1, options.optimizer.lr) == (2, 50.0, 0.001)
 
 
 def test_settings_of_no_preset_leave_a_config_as_it_is():
