@@ -9,6 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
+from ganvas.evaluation.names import OF_SETS, MetricOptions, criterion_options
 from ganvas.options import STRICT, Channels, Converted, optional
 from ganvas.training.config import (
     LAMBDA_GP,
@@ -20,6 +21,7 @@ from ganvas.training.config import (
     NotNegative,
     OptimizerConfig,
     ScheduleConfig,
+    ValidationConfig,
     check_discriminator,
     check_length,
     check_levels,
@@ -29,6 +31,9 @@ from ganvas.training.config import (
 )
 
 Preset = Literal["horse2zebra", "earth64"]
+
+# Patch statistics of both directions. The cycle losses are not a criterion: they are best if nothing is translated.
+SAVE_BEST_BY = "swd"
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class CycleGanConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
 
 
@@ -179,7 +185,22 @@ def check(config: CycleGanConfig) -> None:
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
     check_penalty(model.lambda_gp, model.gan_loss)
+    criteria(config.validation)
     ranges(data)
+
+
+def criteria(validation: ValidationConfig) -> MetricOptions:
+    """Return the metrics that choose the best model.
+
+    Raises:
+        UserError: A name is unknown, or the metrics would choose a bad model.
+    """
+    return criterion_options(
+        validation.save_best_by or SAVE_BEST_BY,
+        allowed=tuple(OF_SETS),
+        feature_weights=validation.feature_weights,
+        lpips_weights=validation.lpips_weights,
+    )
 
 
 def data_folder(data: DataConfig) -> Path:

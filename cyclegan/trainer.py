@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cyclegan.config import CycleGanConfig, ModelConfig, channels, check, data_folder, ranges
+from cyclegan.config import CycleGanConfig, ModelConfig, channels, check, criteria, data_folder, ranges
 from cyclegan.monitors import CycleMonitor, View
 from cyclegan.networks import DIRECTIONS, NAMES, build_networks, custom_specs, generator_specs
 from cyclegan.pool import ImagePool
@@ -26,8 +26,10 @@ from ganvas.data.listing import Files, describe_unread
 from ganvas.data.skip import SkipCounter, SkippingDataset, read_or_next
 from ganvas.data.tensors import to_array
 from ganvas.data.unpaired import OPTIONS, UnpairedDataset, find_domains
-from ganvas.evaluation.metrics import l1, sliced_wasserstein
+from ganvas.evaluation.metrics import l1
+from ganvas.evaluation.names import OF_DETAIL
 from ganvas.evaluation.sheet import contact_sheet
+from ganvas.evaluation.validation import Validation
 from ganvas.markdown import escape_markdown
 from ganvas.models.card import sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
@@ -35,7 +37,7 @@ from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics
 from ganvas.training.batches import DataSpec
 from ganvas.training.datarecord import record_files
-from ganvas.training.held_out import HeldOut, add_split_to_errors, choose_split
+from ganvas.training.held_out import HeldOut, add_split_to_errors, choose_split, require_val_split
 from ganvas.training.run import TrainedParts, TrainResult, loading_workers, run_training
 from ganvas.training.trainer import GanNetworks, GanParts, GanTrainer
 
@@ -43,9 +45,6 @@ from ganvas.training.trainer import GanNetworks, GanParts, GanTrainer
 SAMPLE_IMAGES = 3
 MONITOR_IMAGES = 4
 VALIDATION_IMAGES = 100  # the cycles of both directions take four passes for each
-
-# Patch statistics of both directions. The cycle losses are not a criterion: they are best if nothing is translated.
-CRITERIA = ("val_swd_a2b", "val_swd_b2a")
 
 
 def train_cyclegan(
@@ -104,6 +103,12 @@ def build_training(
     split = choose_split(root, splits(root), ("val", "test", "train"), config.schedule)
     held_out_set = add_split_to_errors(split, lambda: open_split(config, split, cache, augment=False))
     held_out = _held_out(held_out_set, split, SkipCounter() if data.on_error == "skip" else None)
+    require_val_split(root, splits(root), config.validation)
+    validation = None
+    if split == "val":
+        validation = Validation(criteria(config.validation), ("swd", *OF_DETAIL), fabric.device.type)
+        for domain, images in held_out.items():
+            validation.require(images.read(VALIDATION_IMAGES), f"{root}: domain {domain} of {split}")
 
     a, b = domain_names(dataset_info(root))
     specs = generator_specs(config, a, b) if generators is None else custom_specs(config, generators, a, b)
@@ -130,13 +135,13 @@ def build_training(
         activation_checkpointing=model.activation_checkpointing,
         bf16=networks.bf16,
     )
-    task = _Task(config, networks, specs, held_out, training_set)
+    task = _Task(config, networks, specs, held_out, training_set, validation)
     parts = GanParts(
         step=lambda batch, _: step(batch),
         sample=task.sample,
         save_model=task.save_model,
-        score=task.score if split == "val" else None,
-        criteria=CRITERIA,
+        score=None if validation is None else task.score,
+        criteria=() if validation is None else validation.criteria(*DIRECTIONS.values()),
         monitor=CycleMonitor(task.views, model.gan_loss, has_identity=task.has_identity),
         per_process={"pool_a": pools[0], "pool_b": pools[1]},
     )
@@ -178,9 +183,10 @@ class _Task:
         specs: Mapping[str, NetworkSpec],
         held_out: Mapping[str, HeldOut[Tensor]],
         training_set: UnpairedDataset,
+        validation: Validation | None,
     ) -> None:
         self._config, self._networks, self._specs = config, networks, specs
-        self._held_out, self._training_set = held_out, training_set
+        self._held_out, self._training_set, self._validation = held_out, training_set, validation
         channels_a, channels_b = channels(config.data)
         self.has_identity = channels_a == channels_b
 
@@ -191,13 +197,14 @@ class _Task:
         return torch.stack(self._held_out[domain].read(count))
 
     def score(self, mode: Statistics) -> dict[str, float]:
-        """Return cycle losses, and the patch statistics' distance of translations to the domain they go to."""
+        """Return cycle losses, and the metrics of sets between translations and the domain they go to."""
+        assert self._validation is not None, "there is nothing to validate with"
         real = {domain: self._real(domain, VALIDATION_IMAGES) for domain in "ab"}
         scores = {}
         for direction, back, a, b in (("a2b", "b2a", "a", "b"), ("b2a", "a2b", "b", "a")):
             fake = self._translate(direction, real[a], mode)
             scores[f"val_cycle_{a}"] = float(l1(self._translate(back, fake, mode), real[a]).mean())
-            scores[f"val_swd_{direction}"] = sliced_wasserstein(fake, real[b]).mean
+            scores |= self._validation.score(list(fake), list(real[b]), direction=direction, are_pairs=False)
         return scores
 
     def sample(self) -> np.ndarray:

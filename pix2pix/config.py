@@ -9,6 +9,7 @@ from annotated_types import Interval
 
 from ganvas.data.augment import AugmentPreset
 from ganvas.errors import UserError
+from ganvas.evaluation.names import MetricOptions, criterion_options
 from ganvas.options import STRICT, Channels, Converted, FolderName, optional
 from ganvas.training.config import (
     LAMBDA_GP,
@@ -21,6 +22,7 @@ from ganvas.training.config import (
     OptimizerConfig,
     RegularizationConfig,
     ScheduleConfig,
+    ValidationConfig,
     check_discriminator,
     check_length,
     check_levels,
@@ -31,6 +33,10 @@ from ganvas.training.config import (
 )
 
 Preset = Literal["paper", "best", "demo"]
+
+# L1 alone would keep the most blurred model, patch statistics alone one that draws the right textures in the wrong
+# places. Images of several sizes have no patch statistics.
+SAVE_BEST_BY = "l1,swd"
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,7 @@ class Pix2PixConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
 
 
@@ -198,6 +205,7 @@ def check(config: Pix2PixConfig, *, has_own_losses: bool = False) -> None:
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
     check_penalty(model.lambda_gp, model.gan_loss)
+    criteria(config.validation)
     ranges(data)
     if data.source and data.direction != "a2b":
         raise UserError("--source and --direction b2a: swap the folders instead.")
@@ -224,6 +232,19 @@ def _check_unused(config: Pix2PixConfig) -> None:
         for name, value in judged.items():
             if value:
                 raise UserError(f"{name} {value} with --lambda-gan 0, which trains no discriminator. Leave it out.")
+
+
+def criteria(validation: ValidationConfig) -> MetricOptions:
+    """Return the metrics that choose the best model.
+
+    Raises:
+        UserError: A name is unknown, or the metrics would choose a bad model.
+    """
+    return criterion_options(
+        validation.save_best_by or SAVE_BEST_BY,
+        feature_weights=validation.feature_weights,
+        lpips_weights=validation.lpips_weights,
+    )
 
 
 def data_folder(data: DataConfig) -> Path:

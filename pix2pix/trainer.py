@@ -1,6 +1,5 @@
 """pix2pix training: the parts that `ganvas.training.trainer` does not share."""
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,8 +22,9 @@ from ganvas.data.paired import OPTIONS, PairedDataset
 from ganvas.data.pairs import find_pairs, find_stacked_pairs
 from ganvas.data.skip import SkipCounter, SkippingDataset, read_or_next
 from ganvas.data.tensors import to_array
-from ganvas.evaluation.metrics import l1, psnr, sliced_wasserstein, ssim
+from ganvas.evaluation.names import DEFAULT
 from ganvas.evaluation.sheet import contact_sheet
+from ganvas.evaluation.validation import Validation
 from ganvas.markdown import escape_markdown
 from ganvas.models.card import sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
@@ -32,19 +32,15 @@ from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics
 from ganvas.training.batches import DataSpec
 from ganvas.training.datarecord import record_files
-from ganvas.training.held_out import HeldOut, add_split_to_errors, choose_split
+from ganvas.training.held_out import HeldOut, add_split_to_errors, choose_split, require_val_split
 from ganvas.training.run import TrainedParts, TrainResult, loading_workers, run_training
 from ganvas.training.trainer import GanNetworks, GanParts, GanTrainer
-from pix2pix.config import Pix2PixConfig, channels, check, data_folder, ranges
+from pix2pix.config import Pix2PixConfig, channels, check, criteria, data_folder, ranges
 from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import ExtraLosses, Pix2PixStep, Weights
 
 SAMPLE_IMAGES = 4
 VALIDATION_IMAGES = 200  # enough for a standard error of a few percent; more would only cost time
-
-# L1 alone would keep the most blurred model, patch statistics alone one that draws the right textures in the wrong
-# places. Images of several sizes have no patch statistics.
-CRITERIA = ("val_l1", "val_swd")
 
 
 def train_pix2pix(
@@ -103,7 +99,11 @@ def build_training(
     held_out_set = add_split_to_errors(split, lambda: _pairs(config, split, cache, augment=False))
     skips = SkipCounter() if data.on_error == "skip" else None
     held_out = HeldOut(split, lambda index: held_out_set[0, index], len(held_out_set), skips)
-    held_out.read(SAMPLE_IMAGES if split == "train" else VALIDATION_IMAGES)  # report unreadable images before step 1
+    validation = None if split == "train" else Validation(criteria(config.validation), DEFAULT, fabric.device.type)
+    pairs = held_out.read(VALIDATION_IMAGES if validation else SAMPLE_IMAGES)  # report bad images before step 1
+    if validation is not None:
+        validation.require([pair["target"] for pair in pairs], f"{root}: {split}")
+    require_val_split(root, splits(root), config.validation)
 
     a, b = domain_names(dataset_info(root))
     source, target = (a, b) if data.direction == "a2b" else (b, a)
@@ -136,13 +136,13 @@ def build_training(
         extra_losses=losses,
         bf16=networks.bf16,
     )
-    task = _Task(config, networks, spec, held_out, training_set)
+    task = _Task(config, networks, spec, held_out, training_set, validation)
     parts = GanParts(
         step=step,
         sample=task.sample,
         save_model=task.save_model,
-        score=None if split == "train" else task.score,
-        criteria=CRITERIA,
+        score=None if validation is None else task.score,
+        criteria=() if validation is None else validation.criteria(),
     )
     dataset = training_set if data.on_error == "stop" else SkippingDataset(training_set, len(training_set))
     workers = loading_workers(config.hardware, fabric)
@@ -165,25 +165,18 @@ class _Task:
         spec: NetworkSpec,
         held_out: HeldOut[dict[str, Any]],
         training_set: PairedDataset,
+        validation: Validation | None,
     ) -> None:
         self._config, self._networks, self._spec = config, networks, spec
-        self._held_out, self._training_set = held_out, training_set
+        self._held_out, self._training_set, self._validation = held_out, training_set, validation
         self._direction = config.data.direction
 
     def score(self, mode: Statistics) -> dict[str, float]:
         """Return metrics of held-out pairs."""
+        assert self._validation is not None, "there is nothing to validate with"
         pairs = self._held_out.read(VALIDATION_IMAGES)
-        outputs = [each[None] for each in self._translate(pairs, mode)]
-        targets = [pair["target"][None] for pair in pairs]
-        scores = {
-            f"val_{metric.__name__}": statistics.fmean(
-                metric(output, target).item() for output, target in zip(outputs, targets, strict=True)
-            )
-            for metric in (l1, psnr, ssim)
-        }
-        if len({target.shape for target in targets}) == 1:
-            scores["val_swd"] = sliced_wasserstein(torch.cat(outputs), torch.cat(targets)).mean
-        return scores
+        targets = [pair["target"] for pair in pairs]
+        return self._validation.score(self._translate(pairs, mode), targets, are_pairs=True)
 
     def sample(self) -> np.ndarray:
         """Return source, output and target of the first held-out pairs, side by side."""

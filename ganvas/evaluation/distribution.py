@@ -84,6 +84,27 @@ def kernel_distance(real: Tensor, fake: Tensor, *, subsets: int = 100, subset_si
     return total / subsets
 
 
+def kernel_bias(features: Tensor) -> float:
+    """Compute what a set adds to the discrepancy of `kernel_distance` if products of an image with itself count.
+
+    The sum of an unbiased discrepancy and both sets' bias is the squared distance of their mean embeddings, which is
+    never negative.
+
+    Args:
+        features: [n, d], n > 1.
+
+    Raises:
+        ValueError: The shape does not match, or there are too few images.
+
+    Reference: Gretton et al. 2012, Eqs. 3 and 5.
+    """
+    features, _ = _matched(features, features, at_least=2)
+    n, d = features.shape
+    kernel = (features @ features.T / d + 1) ** 3  # [n, n]
+    within = float(kernel.sum() - kernel.trace()) / (n * (n - 1))
+    return (float(kernel.trace()) / n - within) / n
+
+
 def _unbiased_mmd(x: Tensor, y: Tensor) -> float:
     """Compute the squared discrepancy without the products of an image with itself, which bias the mean."""
     n, d = x.shape

@@ -138,9 +138,9 @@ def load_metrics(options: MetricOptions, device: str) -> MetricSet:
     Raises:
         UserError: A network cannot be loaded.
     """
-    return MetricSet(
-        options.names,
-        load_feature_network(options.feature_weights, device) if set(options.names) & set(OF_FEATURES) else None,
-        load_lpips(options.lpips_weights, device) if "lpips" in options.names else None,
-        options.kid_subset_size,
-    )
+    names, features, lpips = options.names, None, None
+    if set(names) & set(OF_FEATURES):
+        features = load_feature_network(options.feature_weights, device, options.option("feature_weights"))
+    if "lpips" in names:
+        lpips = load_lpips(options.lpips_weights, device, options.option("lpips_weights"))
+    return MetricSet(names, features, lpips, options.kid_subset_size)

@@ -36,12 +36,18 @@ class MetricOptions:
         feature_weights: TorchScript network that FID and KID use instead of Inception v3.
         lpips_weights: TorchScript network that LPIPS uses instead of the published one.
         kid_subset_size: Images in each of KID's subsets; by default 1000, or all if there are fewer.
+        are_flags: Whether the command line takes the files, for messages: ``train`` takes them from Python alone.
     """
 
     names: tuple[str, ...] = DEFAULT
     feature_weights: Path | None = None
     lpips_weights: Path | None = None
     kid_subset_size: int | None = None
+    are_flags: bool = True
+
+    def option(self, name: str) -> str:
+        """Return the option of a field as its user gives it."""
+        return "--" + name.replace("_", "-") if self.are_flags else name
 
 
 def parse_names(option: str, text: str | Sequence[str], allowed: Collection[str] = tuple(KEYS)) -> tuple[str, ...]:
@@ -78,33 +84,61 @@ def parse_names(option: str, text: str | Sequence[str], allowed: Collection[str]
 def metric_options(
     metrics: str | Sequence[str],
     *,
-    allowed: Collection[str] = tuple(KEYS),
     feature_weights: str | PathLike[str] | None = None,
     lpips_weights: str | PathLike[str] | None = None,
     kid_subset_size: int | None = None,
-    option: str = "--metrics",
 ) -> MetricOptions:
-    """Read names of metrics with the options that belong to them.
+    """Read the options of an evaluation: names of metrics, and what belongs to them.
 
     Raises:
         UserError: A name is unknown, or an option belongs to a metric that is not named.
     """
-    names = parse_names(option, metrics, allowed)
-    given = (
-        ("--feature-weights", feature_weights, OF_FEATURES),
-        ("--lpips-weights", lpips_weights, ("lpips",)),
-        ("--kid-subset-size", kid_subset_size, ("kid",)),
-    )
-    for other, value, needed_by in given:
-        if value is not None and not set(names) & set(needed_by):
-            one = " or ".join(needed_by)
-            raise UserError(
-                f"{other} {value}: none of {option} {','.join(names)} needs it. Add {one}, or leave it out."
-            )
+    features, lpips = (None if path is None else Path(path) for path in (feature_weights, lpips_weights))
+    options = MetricOptions(parse_names("--metrics", metrics), features, lpips, kid_subset_size)
+    _require_used(options, "--metrics")
     if kid_subset_size is not None and kid_subset_size < 2:
         raise UserError(f"--kid-subset-size is {kid_subset_size}; a subset needs at least 2 images.")
-    features, lpips = (None if path is None else Path(path) for path in (feature_weights, lpips_weights))
-    return MetricOptions(names, features, lpips, kid_subset_size)
+    return options
+
+
+def criterion_options(
+    save_best_by: str,
+    *,
+    allowed: Collection[str] = tuple(KEYS),
+    feature_weights: Path | None = None,
+    lpips_weights: Path | None = None,
+) -> MetricOptions:
+    """Read the options of a training's validation: names of the metrics that choose the best model, and their files.
+
+    Args:
+        save_best_by: The names.
+        allowed: Metrics that the images allow.
+        feature_weights: As in `MetricOptions`.
+        lpips_weights: As in `MetricOptions`.
+
+    Raises:
+        UserError: A name is unknown or not allowed, a file belongs to a metric that is not named, or the metrics would
+            choose a bad model.
+    """
+    names = parse_names("--save-best-by", save_best_by, allowed)
+    require_criteria(names)
+    options = MetricOptions(names, feature_weights, lpips_weights, are_flags=False)
+    _require_used(options, "--save-best-by")
+    return options
+
+
+def _require_used(options: MetricOptions, where: str) -> None:
+    for field, needed_by in (
+        ("feature_weights", OF_FEATURES),
+        ("lpips_weights", ("lpips",)),
+        ("kid_subset_size", ("kid",)),
+    ):
+        value = getattr(options, field)
+        if value is not None and not set(options.names) & set(needed_by):
+            raise UserError(
+                f"{options.option(field)} {value}: none of {where} {','.join(options.names)} needs it. "
+                f"Add {' or '.join(needed_by)}, or leave it out."
+            )
 
 
 def require_criteria(names: Sequence[str]) -> None:
@@ -115,7 +149,7 @@ def require_criteria(names: Sequence[str]) -> None:
     """
     for group in NOT_ALONE:
         if set(names) <= set(group):
-            why = "keeps the most blurred model" if "l1" in group else "ignores where the detail is"
+            why = "keep the most blurred model" if "l1" in group else "ignore where the detail is"
             raise UserError(
                 f"--save-best-by {','.join(names)}: {' and '.join(group)} alone {why}. Add a metric of another kind, "
                 f"as in --save-best-by {names[0]},swd."

@@ -57,6 +57,10 @@ class PairedScores:
         for key, metric in self._metrics.items():
             self.values[key].append(metric(output[None], target[None]).item())
 
+    def means(self) -> dict[str, float]:
+        """Return the mean by metric."""
+        return {key: float(np.mean(values)) for key, values in self.values.items()}
+
     def summary(self) -> dict[str, Score]:
         """Return mean and interval by metric."""
         return {key: mean_and_interval(values) for key, values in self.values.items()}

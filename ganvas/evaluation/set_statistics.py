@@ -74,13 +74,16 @@ class SetStatistics:
         return len(self.octaves) == self.count
 
 
-def compare_sets(output: SetStatistics, target: SetStatistics, *, are_pairs: bool = False) -> dict[str, Score]:
+def compare_sets(
+    output: SetStatistics, target: SetStatistics, *, are_pairs: bool = False, intervals: bool = True
+) -> dict[str, Score]:
     """Compute all metrics of two sets whose images have all been added.
 
     Args:
         output: Statistics of the generated images.
         target: Statistics of the true images.
         are_pairs: Whether the n-th images of both sets belong together; intervals are then narrower.
+        intervals: Whether to compute intervals, which takes most of the time for small images.
 
     Returns:
         By the key in results: "mean", which is the metric of the sets, and what belongs to it: "low" and "high", the
@@ -95,18 +98,23 @@ def compare_sets(output: SetStatistics, target: SetStatistics, *, are_pairs: boo
     if output.features is not None and target.features is not None:
         scores |= compare_features(output.features.vectors(), target.features.vectors(), target.metrics)
     if output.has_gradients and target.has_gradients:
-        scores["sharpness"] = ratio_score(output.gradients, target.gradients, are_pairs=are_pairs)
+        scores["sharpness"] = {"mean": ratio(output.gradients, target.gradients)}
+        if intervals:
+            scores["sharpness"] |= ratio_interval(output.gradients, target.gradients, are_pairs=are_pairs)
     if output.has_octaves and target.has_octaves:
-        scores["spectrum"] = _spectrum_score(output, target, are_pairs=are_pairs)
+        scores["spectrum"] = _octave_ratios(output, target)
+        if intervals:
+            sums = ([sum(row) for row in each.octaves] for each in (output, target))
+            scores["spectrum"] |= ratio_interval(*sums, are_pairs=are_pairs)
     return {key: score for key, score in scores.items() if math.isfinite(score["mean"])}
 
 
-def _spectrum_score(output: SetStatistics, target: SetStatistics, *, are_pairs: bool) -> Score:
-    """Return the score of both octaves together, and the ratio of each."""
-    both = ratio_score([sum(row) for row in output.octaves], [sum(row) for row in target.octaves], are_pairs=are_pairs)
+def _octave_ratios(output: SetStatistics, target: SetStatistics) -> Score:
+    """Return the ratio of the energy of both octaves together as "mean", and that of each."""
+    both = {"mean": ratio([sum(row) for row in output.octaves], [sum(row) for row in target.octaves])}
     columns = zip(OCTAVES, zip(*output.octaves, strict=True), zip(*target.octaves, strict=True), strict=True)
-    ratios = {name: ratio(drawn, true) for name, drawn, true in columns}
-    return both | {name: value for name, value in ratios.items() if math.isfinite(value)}
+    each = {name: ratio(drawn, true) for name, drawn, true in columns}
+    return both | {name: value for name, value in each.items() if math.isfinite(value)}
 
 
 def compare_features(output: Tensor, target: Tensor, metrics: MetricSet) -> dict[str, Score]:
@@ -122,20 +130,21 @@ def compare_features(output: Tensor, target: Tensor, metrics: MetricSet) -> dict
     return scores
 
 
-def ratio_score(output: Sequence[float], target: Sequence[float], *, are_pairs: bool) -> Score:
-    """Return the ratio of two means over images, and its 95% interval for two images or more.
+def ratio_interval(output: Sequence[float], target: Sequence[float], *, are_pairs: bool) -> Score:
+    """Return the ends of the 95% bootstrap interval of a ratio of means over images, "low" and "high".
 
     Args:
         output: One value per image.
         target: The same of the true images.
-        are_pairs: Whether they are drawn together for the interval.
+        are_pairs: Whether they are drawn together.
+
+    Returns:
+        Empty for fewer than two images, or if the true ones have no value.
     """
-    score = {"mean": ratio(output, target)}
-    if min(len(output), len(target)) < FEWEST_FOR_INTERVAL or not math.isfinite(score["mean"]):
-        return score
+    if min(len(output), len(target)) < FEWEST_FOR_INTERVAL or not math.isfinite(ratio(output, target)):
+        return {}
     drawn = resampled_means(np.asarray(output), seed=0)
     truth = resampled_means(np.asarray(target), seed=0 if are_pairs else 1)
-    # Sets of few images may be drawn with none that has any detail.
-    ratios = drawn[truth > 0] / truth[truth > 0]
+    ratios = drawn[truth > 0] / truth[truth > 0]  # a few flat images alone may have been drawn
     low, high = np.quantile(ratios, [0.025, 0.975])
-    return score | {"low": float(low), "high": float(high)}
+    return {"low": float(low), "high": float(high)}

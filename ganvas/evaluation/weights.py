@@ -29,7 +29,7 @@ DISTANCES = "a network of two images: [N, 3, H, W] and [N, 3, H, W] in [-1, 1] t
 LPIPS_SIZE = 64  # pixels a side of the images that a network is tried with
 
 
-def load_feature_network(path: Path | None, device: str) -> FeatureNetwork:
+def load_feature_network(path: Path | None, device: str, option: str = "--feature-weights") -> FeatureNetwork:
     """Load the network for FID and KID: a TorchScript file, or Inception v3 with its published weights.
 
     A TorchScript network maps [N, 3, 299, 299] uint8 to [N, D]. One whose forward has an argument "return_features", as
@@ -38,13 +38,14 @@ def load_feature_network(path: Path | None, device: str) -> FeatureNetwork:
     Args:
         path: The file; None for the published weights.
         device: Where the network computes.
+        option: How the file is given, for messages.
 
     Raises:
         UserError: The file is missing or not such a network, or the published weights cannot be had.
     """
     if path is None:
-        return _load_inception(device)
-    with add_place_to_errors(f"--feature-weights {path}"):
+        return _load_inception(device, option)
+    with add_place_to_errors(f"{option} {path}"):
         module = _load_script(path, device, FEATURES)
         arguments = {"return_features": True} if "return_features" in _argument_names(module) else {}
 
@@ -59,7 +60,7 @@ def load_feature_network(path: Path | None, device: str) -> FeatureNetwork:
         return FeatureNetwork(network, f"TorchScript, {path.name}", sha256(path), device, features.shape[1])
 
 
-def load_lpips(path: Path | None, device: str) -> PairNetwork:
+def load_lpips(path: Path | None, device: str, option: str = "--lpips-weights") -> PairNetwork:
     """Load the network for LPIPS: a TorchScript file, or AlexNet with its published weights.
 
     A TorchScript network maps two images [N, 3, H, W] in [-1, 1] to N distances.
@@ -67,13 +68,14 @@ def load_lpips(path: Path | None, device: str) -> PairNetwork:
     Args:
         path: The file; None for the published weights.
         device: Where the network computes.
+        option: How the file is given, for messages.
 
     Raises:
         UserError: The file is missing or not such a network, or the published weights cannot be had.
     """
     if path is None:
-        return _load_alexnet(device)
-    with add_place_to_errors(f"--lpips-weights {path}"):
+        return _load_alexnet(device, option)
+    with add_place_to_errors(f"{option} {path}"):
         module = _load_script(path, device, DISTANCES)
         image = torch.zeros(1, 3, LPIPS_SIZE, LPIPS_SIZE, device=device)
         distances = _tried(module, image, image, wanted=DISTANCES)
@@ -115,16 +117,16 @@ def _tried(network: Callable[..., Any], *inputs: Tensor, wanted: str) -> Tensor:
     return output
 
 
-def _load_inception(device: str) -> FeatureNetwork:
+def _load_inception(device: str, option: str) -> FeatureNetwork:
     """Load torch-fidelity's Inception v3, whose features are those of the first FID code."""
     if importlib.util.find_spec("torch_fidelity") is None:
         raise UserError(
             "fid and kid need torch-fidelity, which is not installed: pip install 'ganvas[metrics]'. "
-            f"Or give --feature-weights FILE, {FEATURES}."
+            f"Or give {option} FILE, {FEATURES}."
         )
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-    path = published_weights(URL_INCEPTION_V3, "fid and kid", "--feature-weights")
+    path = published_weights(URL_INCEPTION_V3, "fid and kid", option)
     try:
         module = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path)).to(device)
     except RuntimeError as error:  # of load_state_dict
@@ -137,13 +139,13 @@ def _load_inception(device: str) -> FeatureNetwork:
     return FeatureNetwork(network, name, sha256(path), device, 2048)
 
 
-def _load_alexnet(device: str) -> PairNetwork:
+def _load_alexnet(device: str, option: str) -> PairNetwork:
     """Load LPIPS of torchmetrics, version 0.1 with AlexNet as the paper recommends for a metric."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
     from torchvision.models import AlexNet_Weights
 
     url = AlexNet_Weights.DEFAULT.url
-    path = published_weights(url, "lpips", "--lpips-weights")
+    path = published_weights(url, "lpips", option)
     try:
         metric = LearnedPerceptualImagePatchSimilarity("alex")
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from ganvas.errors import UserError
 from ganvas.json_files import read_json
 from ganvas.limits import is_value_range
 from ganvas.messages import shorten
-from ganvas.options import COMMAND, STRICT, from_json, optional, to_json
+from ganvas.options import COMMAND, STRICT, Converted, from_json, optional, to_json
 
 Config = TypeVar("Config")
 Positive = Annotated[float, Gt(0)]
@@ -121,6 +121,24 @@ class LoggingConfig:
     sample_every_steps: Count = 500
     save_every_steps: Count = 1000
     keep_checkpoints: tyro.conf.Suppress[Count] = 2
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What the best model of a run is chosen by.
+
+    Attributes:
+        save_best_by: Validation metrics with commas between them, as swd,lpips (docs/metrics.md): the best model has
+            the least product of their errors. By default those that docs/metrics.md names for each command.
+        feature_weights: TorchScript network for fid and kid instead of Inception v3.
+        lpips_weights: TorchScript network for lpips instead of AlexNet.
+    """
+
+    __pydantic_config__ = STRICT
+
+    save_best_by: Annotated[str | None, optional("NAMES")] = None
+    feature_weights: tyro.conf.Suppress[Annotated[Path, Converted(Path.resolve)] | None] = None
+    lpips_weights: tyro.conf.Suppress[Annotated[Path, Converted(Path.resolve)] | None] = None
 
 
 @dataclass(frozen=True)

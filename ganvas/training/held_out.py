@@ -8,7 +8,7 @@ import numpy as np
 
 from ganvas.data.skip import SkipCounter, read_many
 from ganvas.errors import UserError
-from ganvas.training.config import ScheduleConfig
+from ganvas.training.config import ScheduleConfig, ValidationConfig
 
 Sample = TypeVar("Sample")
 Result = TypeVar("Result")
@@ -53,6 +53,19 @@ def add_split_to_errors(split: str, read: Callable[[], Result]) -> Result:
         raise UserError(
             f"{error} This image is in the split {split}, held out for samples and validation. Replace or remove it."
         ) from None
+
+
+def require_val_split(root: Path, splits: Collection[str], validation: ValidationConfig) -> None:
+    """Check that there is a val split where the options choose the best model by it.
+
+    Raises:
+        UserError: There is none.
+    """
+    if validation.save_best_by is not None and "val" not in splits:
+        raise UserError(
+            f"--save-best-by {validation.save_best_by} follows the validations, and {root} has no val split (it has: "
+            f"{', '.join(splits)}). Leave it out, or move some of the training images into a val split."
+        )
 
 
 def choose_split(root: Path, splits: Collection[str], candidates: Collection[str], schedule: ScheduleConfig) -> str:

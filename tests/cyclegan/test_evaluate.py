@@ -318,6 +318,9 @@ def test_sheet_that_cannot_be_written_is_refused_first(cyclegan, trained, domain
         ("--decay-steps 7", "--decay-steps 7 is more than --steps 6"),
         ("--steps None --decay-steps 7", "--decay-steps 7 belongs to --steps"),
         ("--lambda-gp 5", "lambda_gp 5: --gan-loss lsgan has no gradient penalty"),
+        ("--save-best-by l1,swd", "--save-best-by l1: compares an image with its own target"),
+        ("--save-best-by sharpness", "sharpness and spectrum alone ignore where the detail is"),
+        ("--save-best-by swd", "has no val split (it has: train, test)"),
     ],
 )
 def test_bad_combinations(train, tmp_path, options, message):

@@ -16,6 +16,7 @@ from ganvas.cli.train import parse_train
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
 from ganvas.errors import UserError
+from ganvas.evaluation.detail import gradient_magnitude, octave_energies
 from ganvas.evaluation.metrics import sliced_wasserstein
 from ganvas.files import sha256
 from ganvas.models.folder import load_model
@@ -196,6 +197,10 @@ def test_averages_are_validated_and_saved(build, domains_with_truth, tmp_path, e
             "val_cycle_b": (G["G_ab"](fake_a) - held_out["b"]).abs().mean().item(),
             "val_swd_a2b": sliced_wasserstein(fake_b, held_out["b"]).mean,
             "val_swd_b2a": sliced_wasserstein(fake_a, held_out["a"]).mean,
+            "val_sharpness_a2b": (gradient_magnitude(fake_b).mean() / gradient_magnitude(held_out["b"]).mean()).item(),
+            "val_sharpness_b2a": (gradient_magnitude(fake_a).mean() / gradient_magnitude(held_out["a"]).mean()).item(),
+            "val_spectrum_a2b": (octave_energies(fake_b).mean() / octave_energies(held_out["b"]).mean()).item(),
+            "val_spectrum_b2a": (octave_energies(fake_a).mean() / octave_energies(held_out["a"]).mean()).item(),
         }
 
     used = {"G_ab": model.networks.generator("a2b"), "G_ba": model.networks.generator("b2a")}

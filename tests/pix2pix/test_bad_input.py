@@ -148,6 +148,11 @@ class TestOptions:
                 ["--discriminator-scales", "4", "--patch-layers", "1"],
                 "--patch-layers 1 at 4 scales, which needs 48 pixels",
             ),
+            (["--save-best-by", "l1"], "--save-best-by l1: l1 and psnr alone keep the most blurred model. Add"),
+            (["--save-best-by", "l1,ssmi"], "--save-best-by: there is no metric 'ssmi'. Did you mean ssim?"),
+            (["--save-best-by", "swd,ms-ssim"], "val: is 32x32 pixels; ms-ssim needs 176 pixels a side"),
+            (["--save-best-by", "fid", "--feature-weights", "no.pt"], "no.pt: there is no such file"),
+            (["--feature-weights", "no.pt"], "no.pt: none of --save-best-by l1,swd needs it. Add fid or kid"),
         ],
     )
     def test_bad_values(self, train, tmp_path, options, message):
@@ -158,6 +163,12 @@ class TestOptions:
         shutil.rmtree(own_pairs / "val")
         result = train(tmp_path / "run", "--schedule", "plateau", data=own_pairs)
         refused(result, "has no val split (it has: train, test)", "Choose another schedule")
+        no_run(tmp_path / "run")
+
+    def test_best_model_without_validation(self, train, own_pairs, tmp_path):
+        shutil.rmtree(own_pairs / "val")
+        result = train(tmp_path / "run", "--save-best-by", "swd,ssim", data=own_pairs)
+        refused(result, "--save-best-by swd,ssim follows the validations", "has no val split (it has: train, test)")
         no_run(tmp_path / "run")
 
     def test_no_length(self, pix2pix, pairs, tmp_path):

@@ -49,6 +49,28 @@ def test_options_train(train, tmp_path, options):
     assert ganvas.load(tmp_path / "run").config.networks.keys() == {direction}
 
 
+@pytest.mark.parametrize("options", ["l1,swd", "ssim,spectrum", "kid,lpips"])
+@pytest.mark.slow
+@pytest.mark.essential
+def test_best_model_is_chosen_by_the_metrics_that_were_named(
+    pix2pix, train, tmp_path, options, feature_file, distance_file
+):
+    files = ["--feature-weights", feature_file, "--lpips-weights", distance_file] if options == "kid,lpips" else []
+    code, _, err = train(tmp_path / "run", "--save-best-by", options, *files, "--lr", 0.01, "--steps", 10)
+    assert code == 0, err
+    names = {"ssim": "val_ssim_error", "spectrum": "val_spectrum_error", "kid": "val_kid_error"}
+    chosen = [names.get(name, f"val_{name}") for name in options.split(",")]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line[chosen[0]] * line[chosen[1]] for line in lines if chosen[0] in line}
+    assert len(scores) == 5
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["training"]["step"] == min(scores, key=scores.get)
+    assert {"val_l1", "val_psnr", "val_ssim", "val_swd", "val_sharpness", "val_spectrum"} <= set(lines[-1] | lines[-2])
+    code, _, err = pix2pix("train", "--out", tmp_path / "run", "--resume", "--save-best-by", "swd,ssim")
+    assert code == 2
+    assert f"cannot change --save-best-by (was '{options}', now 'swd,ssim')" in err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from ganvas.evaluation import distribution
-from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
+from ganvas.evaluation.distribution import (
+    density_coverage,
+    frechet_distance,
+    kernel_bias,
+    kernel_distance,
+    precision_recall,
+)
 
 BETWEEN_SETS = [frechet_distance, kernel_distance, precision_recall, density_coverage]
 seeds = st.integers(0, 2**32 - 1)
@@ -98,6 +104,20 @@ def mmd(x, y):
 def test_kernel_distance_is_the_mean_over_pairs(seed, n, d):
     real, fake = features(n, d, seed), features(n, d, seed + 1, shift=0.5)
     assert kernel_distance(real, fake) == pytest.approx(mmd(real.tolist(), fake.tolist()), rel=1e-9, abs=1e-9)
+
+
+def test_bias_of_the_kernel_distance_is_what_equal_images_add():
+    x, y = (np.random.default_rng(seed).normal(size=(6, 3)) for seed in (0, 1))
+
+    def kernel(a, b):
+        return (a @ b / 3 + 1) ** 3
+
+    biased = sum(
+        sign * np.mean([kernel(a, b) for a in first for b in second])
+        for sign, first, second in ((1, x, x), (1, y, y), (-2, x, y))
+    )
+    x, y = map(torch.from_numpy, (x, y))
+    assert kernel_distance(x, y) + kernel_bias(x) + kernel_bias(y) == pytest.approx(biased, rel=1e-9)
 
 
 def test_subsets_approximate_the_full_set_and_repeat():

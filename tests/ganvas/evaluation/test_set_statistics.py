@@ -12,7 +12,7 @@ from ganvas.evaluation.metric_set import MetricSet, load_metrics
 from ganvas.evaluation.metrics import bootstrap_interval, patch_count, sliced_wasserstein
 from ganvas.evaluation.names import MetricOptions
 from ganvas.evaluation.real import RealAgainstReal, RealImages, other_split
-from ganvas.evaluation.set_statistics import SetStatistics, compare_sets, ratio_score
+from ganvas.evaluation.set_statistics import SetStatistics, compare_sets, ratio_interval
 
 
 def images(count, channels=3, side=32, seed=0, scale=1.0):
@@ -111,15 +111,16 @@ def test_small_images_have_no_spectrum_and_flat_ones_no_ratio(every):
 def test_interval_of_a_ratio():
     rng = np.random.default_rng(0)
     target = rng.uniform(1, 5, 400)
-    paired = ratio_score(0.8 * target, target, are_pairs=True)
-    assert paired == pytest.approx({"mean": 0.8, "low": 0.8, "high": 0.8})
-    apart = ratio_score(0.8 * target, target, are_pairs=False)
+    paired = ratio_interval(0.8 * target, target, are_pairs=True)
+    assert paired == pytest.approx({"low": 0.8, "high": 0.8})
+    apart = ratio_interval(0.8 * target, target, are_pairs=False)
     # Of a quotient of independent means: the relative variances add up.
     half_width = 1.96 * 0.8 * (2 * target.var() / 400) ** 0.5 / target.mean()
-    assert apart["high"] - apart["mean"] == pytest.approx(half_width, rel=0.1)
-    assert apart["mean"] - apart["low"] == pytest.approx(half_width, rel=0.1)
+    assert apart["high"] - 0.8 == pytest.approx(half_width, rel=0.1)
+    assert 0.8 - apart["low"] == pytest.approx(half_width, rel=0.1)
     means = bootstrap_interval(target)
-    assert ratio_score(target, np.ones(400), are_pairs=True)["low"] == pytest.approx(means.low)
+    assert ratio_interval(target, np.ones(400), are_pairs=True)["low"] == pytest.approx(means.low)
+    assert ratio_interval([1.0], [2.0], are_pairs=True) == ratio_interval([1.0] * 2, [0.0] * 2, are_pairs=True) == {}
 
 
 def test_too_few_images_are_refused_by_name(every):
