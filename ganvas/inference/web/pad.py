@@ -41,7 +41,7 @@ BLACK_ON_WHITE = (Brush("black", (0, 0, 0)), Brush("white", (255, 255, 255)))
 
 
 def palette_brushes(config: ModelConfig, data: Path | None) -> list[Brush]:
-    """Return brushes for the areas and lines of domain a, from the model's config or else its dataset.
+    """Return brushes for the areas and then the lines of domain a, from the model's config or else its dataset.
 
     Raises:
         UserError: The legend or the lines of dataset.json are not colors by name.
@@ -50,8 +50,10 @@ def palette_brushes(config: ModelConfig, data: Path | None) -> list[Brush]:
         return []
     info = config.training if config.training.get("legend") or data is None else dataset_info(data)
     areas, lines = parse_palette(info), parse_palette({"legend": info.get("lines", {})})
-    brushes = {name: Brush(name, color, is_line=name in LINES) for name, color in areas.items()}
-    return list((brushes | {name: Brush(name, color, is_line=True) for name, color in lines.items()}).values())
+    return [
+        *(Brush(name, color, is_line=name in LINES) for name, color in areas.items() if name not in lines),
+        *(Brush(name, color, is_line=True) for name, color in lines.items()),
+    ]
 
 
 def pad_html(brushes: list[Brush], side: int) -> str:

@@ -35,7 +35,7 @@ def test_the_earth_dataset_offers_a_thin_brush_for_each_contour():
     config = SimpleNamespace(networks=("a2b",), training=describe_colors("topo"))
     brushes = {brush.name: brush for brush in palette_brushes(config, None)}
     contours = [f"{level} m" for level in (100, 200, 300, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000, 5000)]
-    assert set(brushes) == {"land", "water", "lake", "rivers", *contours}
+    assert list(brushes) == ["land", "water", "lake", "rivers", *contours]
     assert [name for name, brush in brushes.items() if not brush.is_line] == ["land", "water", "lake"]
     brightness = [sum(brushes[name].color) for name in contours]
     assert brightness == sorted(set(brightness), reverse=True)

@@ -177,7 +177,7 @@ def test_16_bits_stay_16_bits(page, run, tmp_path):
 
 def test_a_coast_is_drawn_in_the_palettes_colors_and_translated_at_once(page, run, tmp_path, temporary):
     page.get_by_role("tab", name="Draw").click()
-    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == [*COLORS["legend"], "rivers"]
+    assert page.locator("#pad-tools [data-ink]").all_inner_texts() == ["land", "water", "lake", *LINES]
     box = page.locator("#pad").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
     page.mouse.down()
