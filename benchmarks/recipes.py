@@ -1,8 +1,10 @@
 """Which parts of today's recipes help pix2pix at equal CPU time?
 
     python -m benchmarks.recipes --data datasets/earth128 --out runs/recipes
+    python -m benchmarks.recipes --step-time --only 2017-seed0,paired-seed0
 
-Each recipe trains for equal CPU time on one thread at 128 pixels. docs/recipes.md has the results.
+Each recipe trains for equal CPU time on one thread at 128 pixels. docs/recipes.md has the results. ``--step-time``
+trains nothing, and measures the steps of all recipes in turn.
 """
 
 import sys
@@ -12,8 +14,10 @@ from typing import Any
 
 import tyro
 
-from benchmarks.variants import Variant, compare, selected
+from benchmarks.common import table
+from benchmarks.variants import Variant, compare, selected, step_times
 from ganvas.console import run_command
+from ganvas.errors import UserError
 
 # All have the size of the demo. Terrain is lit from the northwest, so that a mirrored tile would be wrong.
 COMMON: dict[str, Any] = {"preset": "demo", "augment": "none", "ema": 0.995}
@@ -67,9 +71,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 class Options:
     """Train recipes for equal time and compare them."""
 
-    data: Path
+    data: Path | None = None
     """Dataset of pairs."""
-    out: Path
+    out: Path | None = None
     """Folder of the runs, the figures and the sheet."""
     minutes: float = 5.0
     """CPU time of each."""
@@ -81,6 +85,8 @@ class Options:
     """As for pix2pix train."""
     only: str | None = None
     """Recipes and seeds to train, separated by commas: hinge-seed0,hinge-r1*."""
+    step_time: bool = False
+    """Measure the time of a step of each recipe instead; needs no data."""
 
 
 def main(arguments: list[str]) -> int:
@@ -90,14 +96,13 @@ def main(arguments: list[str]) -> int:
     variants = [
         Variant(name, common | changes, seed) for seed in range(options.seeds) for name, changes in RECIPES.items()
     ]
-    compare(
-        selected(variants, options.only),
-        options.data,
-        options.out,
-        split=options.split,
-        minutes=options.minutes,
-        steps=None,
-    )
+    chosen = selected(variants, options.only)
+    if options.step_time:
+        print(table(["recipe", "ms a step", "ratio to the first"], step_times(chosen)))
+    elif options.data is None or options.out is None:
+        raise UserError("--data and --out are missing: name the dataset, and the folder of the runs.")
+    else:
+        compare(chosen, options.data, options.out, split=options.split, minutes=options.minutes, steps=None)
     return 0
 
 

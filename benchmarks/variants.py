@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import ganvas
@@ -30,9 +31,23 @@ from ganvas.evaluation.metrics import l1, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet, evenly
 from ganvas.json_files import read_json, write_json
 from ganvas.nn.init import initialize_weights
+from ganvas.training.config import with_options
+from ganvas.training.schedule import Progress
+from ganvas.training.trainer import GanNetworks
+from pix2pix.config import Pix2PixConfig, preset
+from pix2pix.networks import build_networks, generator_spec
+from pix2pix.step import Pix2PixStep
+from pix2pix.trainer import build_step
 
 CALIBRATION_STEPS, CALIBRATION_WARMUP = 80, 16
 SHEET_ROWS = 8
+FIGURES = {
+    "l1": "L1",
+    "ssim": "SSIM",
+    "swd": "sliced Wasserstein",
+    "sharpness": "sharpness",
+    "kernel": "kernel distance",
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,47 @@ class _Clock:
         return statistics.median((later - before) / (to - start) for (start, before), (to, later) in pairs)
 
 
+def step_times(variants: Sequence[Variant], rounds: int = 9) -> list[tuple[str, str, str]]:
+    """Measure the CPU time of all variants' steps in turn, over whole cycles of their lazy penalties, on one thread.
+
+    Returns:
+        A row each: label, median milliseconds, and the median of the ratios to the first one.
+    """
+    torch.set_num_threads(1)
+    steps = []
+    for variant in variants:
+        named = preset(variant.options.get("preset"))
+        config = with_options(named, {name: each for name, each in variant.options.items() if name != "preset"})
+        steps.append((_build_step(config), config.regularization.penalty_every))
+        size, count = config.data.image_size, config.data.batch_size
+    rng = torch.Generator().manual_seed(0)
+    batch = {
+        name: (2 * torch.rand(count, 3, size, size, generator=rng) - 1).to(memory_format=torch.channels_last)
+        for name in ("source", "target")
+    }
+    times: list[list[float]] = []
+    for _ in range(rounds + 1):  # the first round is the warm-up
+        times.append([])
+        for step, cycle in steps:
+            began = time.process_time()
+            for number in range(cycle):
+                step(batch, Progress(number, 1000))
+            times[-1].append((time.process_time() - began) / cycle)
+    columns = [np.array(column) for column in zip(*times[1:], strict=True)]
+    return [
+        (variant.label, f"{1000 * np.median(column):.0f}", f"{np.median(column / columns[0]):.2f}")
+        for variant, column in zip(variants, columns, strict=True)
+    ]
+
+
+def _build_step(config: Pix2PixConfig) -> Pix2PixStep:
+    G, D = build_networks(generator_spec(config.data, config.model, "a", "b"), config)
+    networks = GanNetworks(
+        Fabric(accelerator="cpu", devices=1), {"G": G, "D": D}, {"a2b": "G"}, config.optimizer, config.hardware
+    )
+    return build_step(config, networks)
+
+
 def build_generator(variant: Variant) -> nn.Module | None:
     """Build a variant's own generator, with initial weights from its seed; None if its options describe it."""
     if variant.generator is None:
@@ -148,14 +204,16 @@ def measure(outputs: Tensor, targets: Tensor) -> dict[str, float]:
         "l1" in [0, 2], "ssim", "swd" (sliced Wasserstein), "sharpness" and "kernel" (see `sharpness` and
         `kernel_features`; 1 and 0 are the targets').
     """
-    features = [kernel_features(images) for images in (targets, outputs)]
+    real, fake = kernel_features(targets), kernel_features(outputs)
+    mean, deviation = real.mean(0), real.std(0).clamp(min=1e-6)  # so that each feature counts alike
+    features = [(each - mean) / deviation for each in (real, fake)]
     count = len(targets)
     return {
         "l1": l1(outputs, targets).mean().item(),
         "ssim": ssim(outputs, targets).mean().item(),
         "swd": sliced_wasserstein(outputs, targets).mean,
         "sharpness": sharpness(outputs) / sharpness(targets),
-        "kernel": 1000 * kernel_distance(*features, subset_size=min(1000, count)),
+        "kernel": kernel_distance(*features, subset_size=min(1000, count)),
     }
 
 
@@ -179,8 +237,7 @@ def kernel_features(images: Tensor) -> Tensor:
         weight = torch.randn(width, x.shape[1], 4, 4, generator=rng) / math.sqrt(8 * x.shape[1])
         x = nn.functional.leaky_relu(nn.functional.conv2d(x, weight, stride=2, padding=1), 0.2)
         found += [x.mean((2, 3)), x.std((2, 3))]
-    features = torch.cat(found, dim=1)
-    return features / features.shape[1] ** 0.5 * 8
+    return torch.cat(found, dim=1)
 
 
 def write_sheet(path: Path, test: TestSet, outputs: Mapping[str, Tensor]) -> None:
@@ -195,7 +252,7 @@ def write_sheet(path: Path, test: TestSet, outputs: Mapping[str, Tensor]) -> Non
 def compare(
     variants: Sequence[Variant], data: Path, out: Path, *, split: str, minutes: float | None, steps: int | None
 ) -> None:
-    """Train all variants, measure all that are there, and print the table of their figures.
+    """Train and measure all variants, and print the table of their figures.
 
     Args:
         variants: To train.
@@ -216,16 +273,14 @@ def compare(
         test = TestSet.open(data, split, config["image_size"], config["direction"])
         outputs = translate(run, test.sources, build_generator(variant))
         torch.save(outputs.half(), out / f"{variant.label}.pt")
-        write_json(record, {"steps": count, **measure(outputs, test.targets)})
-        print(variant.label, read_json(record, "the figures"), flush=True)
-    done = {each.label: out / f"{each.label}.json" for each in variants if (out / f"{each.label}.json").exists()}
-    figures = {label: read_json(path, "the figures") for label, path in done.items()}
-    config = read_json(out / next(iter(done)) / "config.json", "the run's config")["data"]
+        write_json(record, {"steps": count})
+    config = read_json(out / variants[0].label / "config.json", "the run's config")["data"]
     test = TestSet.open(data, split, config["image_size"], config["direction"])
-    images = {label: torch.load(out / f"{label}.pt", weights_only=True).float() for label in done}
+    images = {each.label: torch.load(out / f"{each.label}.pt", weights_only=True).float() for each in variants}
     write_sheet(out / "sheet.png", test, images)
-    rows = [
-        [label, one["steps"], *(f"{one[key]:.3f}" for key in ("l1", "ssim", "swd", "sharpness", "kernel"))]
-        for label, one in figures.items()
-    ]
-    print(table(["variant", "steps", "L1", "SSIM", "sliced Wasserstein", "sharpness", "kernel distance"], rows))
+    rows = []
+    for label, outputs in images.items():
+        figures = measure(outputs, test.targets)
+        count = read_json(out / f"{label}.json", "the figures")["steps"]
+        rows.append([label, count, *(f"{figures[key]:.3f}" for key in FIGURES)])
+    print(table(["variant", "steps", *FIGURES.values()], rows))

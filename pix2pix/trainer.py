@@ -93,7 +93,6 @@ def build_training(
 ) -> TrainedParts:
     """Open the data, and build the networks and everything around them; see `train_pix2pix`."""
     data, model, root = config.data, config.model, data_folder(config.data)
-    regularization = config.regularization
     training_set = _pairs(config, "train", cache, augment=True)
     split = choose_split(root, splits(root), ("val", "train"), config.schedule)
     held_out_set = add_split_to_errors(split, lambda: _pairs(config, split, cache, augment=False))
@@ -116,7 +115,30 @@ def build_training(
     networks = GanNetworks(
         fabric, {"G": G, "D": D}, generators, config.optimizer, config.hardware, batch_norm_images=data.batch_size
     )
-    step = Pix2PixStep(
+    step = build_step(config, networks, losses)
+    task = _Task(config, networks, spec, held_out, training_set, validation)
+    parts = GanParts(
+        step=step,
+        sample=task.sample,
+        save_model=task.save_model,
+        score=None if validation is None else task.score,
+        criteria=() if validation is None else validation.criteria(),
+    )
+    dataset = training_set if data.on_error == "stop" else SkippingDataset(training_set, len(training_set))
+    workers = loading_workers(config.hardware, fabric)
+    files = {split: held_out_set.pairs.files, "train": training_set.pairs.files}
+    return TrainedParts(
+        GanTrainer(run, networks, parts),
+        DataSpec(dataset, len(training_set), data.batch_size, workers, training_set.pairs.shard_sizes),
+        record_files(root, files),
+        [*_describe(config, fabric, networks, spec, training_set, held_out_set, split), *notes],
+    )
+
+
+def build_step(config: Pix2PixConfig, networks: GanNetworks, losses: ExtraLosses | None = None) -> Pix2PixStep:
+    """Build the training step of these options."""
+    model, regularization = config.model, config.regularization
+    return Pix2PixStep(
         networks.callables["G"],
         networks.callables["D"],
         networks.optimizers["G"],
@@ -135,23 +157,6 @@ def build_training(
         diff_augment=regularization.diff_augment,
         extra_losses=losses,
         bf16=networks.bf16,
-    )
-    task = _Task(config, networks, spec, held_out, training_set, validation)
-    parts = GanParts(
-        step=step,
-        sample=task.sample,
-        save_model=task.save_model,
-        score=None if validation is None else task.score,
-        criteria=() if validation is None else validation.criteria(),
-    )
-    dataset = training_set if data.on_error == "stop" else SkippingDataset(training_set, len(training_set))
-    workers = loading_workers(config.hardware, fabric)
-    files = {split: held_out_set.pairs.files, "train": training_set.pairs.files}
-    return TrainedParts(
-        GanTrainer(run, networks, parts),
-        DataSpec(dataset, len(training_set), data.batch_size, workers, training_set.pairs.shard_sizes),
-        record_files(root, files),
-        [*_describe(config, fabric, networks, spec, training_set, held_out_set, split), *notes],
     )
 
 

@@ -1,0 +1,100 @@
+"""The comparisons of recipes and of losses, on a few tiny pairs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import losses, recipes, variants
+from benchmarks.variants import Variant, compare, kernel_features, measure, selected, sharpness
+
+TINY = {"image_size": 32, "batch_size": 2, "base_channels": 2, "discriminator_channels": 2, "levels": 2}
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 3)):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / split / f"{index}.png")
+    return tmp_path / "data"
+
+
+def test_variants_are_trained_once_and_compared(data, tmp_path, capsys, monkeypatch):
+    options = TINY | {"patch_layers": 1, "augment": "none"}
+    several = [
+        Variant("plain", options),
+        Variant("squares", options | {"lambda_l1": 0.0, "lambda_gan": 0.0, "losses": {"l2": (1.0, losses.l2_loss)}}),
+        Variant("own", options, generator=lambda: losses.UNetWithoutSkips(base_channels=2, num_levels=2)),
+    ]
+    compare(several, data, tmp_path / "out", split="test", minutes=None, steps=2)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[:2] for row in rows[2:]] == [[f"| {v.label}", "2"] for v in several]
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 5 * 96  # source, three outputs, target
+
+    monkeypatch.setattr(variants, "train", None)  # nothing is trained again
+    compare(several, data, tmp_path / "out", split="test", minutes=None, steps=2)
+
+
+def test_equal_time_is_a_number_of_steps(data, tmp_path, capsys):
+    variant = Variant("plain", TINY | {"patch_layers": 1, "augment": "none", "lambda_gan": 0.0})
+    compare([variant], data, tmp_path / "out", split="test", minutes=0.02, steps=None)
+    record = json.loads((tmp_path / "out" / "plain-seed0.json").read_text())
+    assert 5 < record["steps"] < 5000
+
+
+def test_a_perfect_output_has_the_targets_figures():
+    images = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    figures = measure(images, images)
+    assert (figures["l1"], figures["swd"], figures["sharpness"]) == (0, 0, 1)
+    assert figures["ssim"] == pytest.approx(1)
+    assert figures["kernel"] < 0.1
+    blurred = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+    worse = measure(blurred, images)
+    assert worse["sharpness"] < 0.5
+    assert worse["kernel"] > 1
+
+
+def test_sharpness_is_the_energy_above_an_eighth_of_a_cycle_by_parseval():
+    position = torch.arange(32) * 2 * torch.pi / 32
+    coarse, fine = torch.cos(3 * position), 0.5 * torch.cos(6 * position)  # 3/32 and 6/32 cycles a pixel
+    image = (0.2 + coarse + fine)[None, None, None].expand(1, 1, 32, 32)
+    assert sharpness(image) == pytest.approx(32 * 32 * 0.5**2 / 2, rel=1e-5)
+
+
+def test_features_are_fixed():
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(kernel_features(images), kernel_features(images))
+    assert kernel_features(images).shape == (2, 960)
+
+
+def test_without_skips_only_the_deepest_features_reach_the_output():
+    network = losses.UNetWithoutSkips(base_channels=2, num_levels=3, norm="none", dropout=0.0).eval()
+    with torch.no_grad():
+        for parameter in network.down[2].parameters():
+            parameter.zero_()
+        one, other = network(torch.rand(1, 3, 16, 16)), network(torch.rand(1, 3, 16, 16))
+    assert torch.equal(one, other)
+
+
+def test_selection_by_patterns():
+    some = [Variant("a", {}), Variant("b", {}, seed=1), Variant("b-c", {})]
+    assert [each.label for each in selected(some, "a-seed0,b*")] == ["a-seed0", "b-seed1", "b-c-seed0"]
+    assert selected(some, None) == some
+
+
+def test_steps_of_all_recipes_are_timed(capsys, monkeypatch):
+    monkeypatch.setattr(
+        recipes, "RECIPES", {"plain": TINY, "penalized": TINY | {"discriminator_norm": "none", "r1": 1.0}}
+    )
+    monkeypatch.setattr(recipes, "COMMON", {"patch_layers": 1})
+    assert recipes.main(["--step-time", "--seeds", "1"]) == 0
+    plain, penalized = capsys.readouterr().out.splitlines()[2:]
+    assert plain.startswith("| plain-seed0 | ")
+    assert plain.endswith(" | 1.00 |")
+    assert penalized.startswith("| penalized-seed0 | ")
