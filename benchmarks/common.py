@@ -11,14 +11,7 @@ MIN_TURNS = 7  # fewer pairs of measurements mean nothing on a noisy machine
 
 
 def photo(rng: np.random.Generator, height: int, width: int, cells: Sequence[int] = (4, 16, 64)) -> Image.Image:
-    """Draw an image with the detail of a photograph: coarse blobs, fine texture, a little noise.
-
-    Args:
-        rng: Source of randomness.
-        height: Pixels.
-        width: Pixels.
-        cells: Blobs down, for each of the three scales.
-    """
+    """Draw an image with the detail of a photograph: coarse blobs, fine texture, a little noise."""
     pixels = rng.normal(0, 4, (height, width, 3))
     for count, weight in zip(cells, (0.5, 0.3, 0.15), strict=True):
         blobs = Image.fromarray(rng.integers(0, 256, (count, count * width // height, 3), dtype=np.uint8))

@@ -67,11 +67,7 @@ class Options:
 
 
 class PlainPairs(Dataset[dict[str, Tensor]]):
-    """A|B images, loaded as torchvision's documentation does.
-
-    Args:
-        files: The images.
-    """
+    """A|B images, loaded as torchvision's documentation does."""
 
     def __init__(self, files: list[Path]) -> None:
         self.files = files

@@ -12,11 +12,6 @@ Options = TypeVar("Options")
 def parse_arguments(command: str, options: type[Options], argv: Sequence[str]) -> Options:
     """Parse and validate the options of ``python -m data_scripts COMMAND``.
 
-    Args:
-        command: The command's name.
-        options: A dataclass.
-        argv: The arguments after the command.
-
     Raises:
         UserError: A value is out of range.
         SystemExit: Help was requested, or the arguments do not parse.

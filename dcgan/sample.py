@@ -161,10 +161,6 @@ def _find_class(label: str, config: DigitModelConfig) -> int:
 def animate(run: Path, out: Path) -> dict[str, Any]:
     """Write an animation of the images that a training drew from the same noise; return the number of "frames".
 
-    Args:
-        run: The run's folder.
-        out: OUT.gif or OUT.webp.
-
     Raises:
         UserError: There are no images, they differ in size, or the animation cannot be written.
     """

@@ -145,12 +145,6 @@ def parse_options(
 def find_command(program: str, about: str, commands: Mapping[str, str], arguments: Sequence[str]) -> str:
     """Return the name of the command that the arguments begin with; print the list of all where help is asked for.
 
-    Args:
-        program: The program, as it is called.
-        about: What it is for, in a sentence.
-        commands: What each command does, by its name.
-        arguments: The program's arguments.
-
     Raises:
         UserError: There is no such command.
         SystemExit: Help was asked for, or no command was given.

@@ -198,11 +198,7 @@ def _death(case: Outcome, status: int, was_killed: bool, place: Path) -> Outcome
 
 
 class Guard:
-    """An audit hook that notes the first thing that a case does outside of its folders.
-
-    Args:
-        place: Holds those folders.
-    """
+    """An audit hook that notes the first thing that a case does outside of its folders."""
 
     def __init__(self, place: Path) -> None:
         self._inside = (os.path.realpath(place / "case") + os.sep, os.path.realpath(place / "tmp") + os.sep)

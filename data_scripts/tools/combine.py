@@ -113,11 +113,6 @@ def find_pairs(folders: Sequence[Path]) -> list[Pair]:
 def match(a: Path, b: Path, prefix: str) -> list[Pair]:
     """Pair the images of two folders that have the same path without suffix.
 
-    Args:
-        a: Folder of the left images.
-        b: Folder of the right ones.
-        prefix: Prefix of the pairs' names.
-
     Raises:
         UserError: A folder is missing or empty, an image lacks a partner, or two of one folder have the same name.
     """

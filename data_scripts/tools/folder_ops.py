@@ -35,11 +35,6 @@ Output = tuple[str, "Raster | bytes"]  # a file's path in the folder, and its co
 def prepare_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> Path:
     """Check that writing a folder destroys nothing, and return its absolute path.
 
-    Args:
-        out: The folder to write.
-        inputs: Folders that are read.
-        overwrite: Whether existing images may be replaced.
-
     Raises:
         UserError: It is a file, is not empty, overlaps with an input, or contains other files than images.
     """
@@ -95,11 +90,6 @@ def name_in(folder: Path, path: Path) -> str:
 
 def by_name(folder: Path, files: Sequence[Path], name: Callable[[Path, Path], str] = name_in) -> dict[str, Path]:
     """Return files by unique names.
-
-    Args:
-        folder: The files' folder.
-        files: The files.
-        name: Returns a file's name, given the folder and the file.
 
     Raises:
         UserError: Two have the same name, or names that some file systems do not distinguish.

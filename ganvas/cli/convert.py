@@ -197,10 +197,6 @@ def _as_trained(translator: "Translator", image: "np.ndarray") -> "np.ndarray":
 def run_import(options: ImportOptions | ImportBothOptions, *, kind: str) -> int:
     """Import generators as a model folder; return the exit code.
 
-    Args:
-        options: The options.
-        kind: The kind of the model.
-
     Raises:
         UserError: A file holds no generator, the generators do not match, or the folder cannot be written.
     """

@@ -117,11 +117,6 @@ class ChannelsError(UserError):
 def fit_channels(image: np.ndarray, channels: int, path: Path) -> np.ndarray:
     """Return [H, W, C] with the expected channels: 3 repeats a grayscale image, nothing else is converted.
 
-    Args:
-        image: Image of any dtype.
-        channels: Expected channels.
-        path: The file it was read from, for messages.
-
     Raises:
         ChannelsError: It has another number of channels.
     """
@@ -133,10 +128,6 @@ def fit_channels(image: np.ndarray, channels: int, path: Path) -> np.ndarray:
 
 def read_stacked(paths: Sequence[Path], channels: int) -> Raster:
     """Read images of one size and dtype and concatenate their channels; the tags are those of the first.
-
-    Args:
-        paths: The files.
-        channels: Expected channels in all.
 
     Raises:
         UserError: A file cannot be read, they differ in size or dtype, or have other channels in all.

@@ -191,10 +191,6 @@ def _open_idx(path: Path, again: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
 def download(root: Path, name: str) -> Path:
     """Download a dataset with torchvision, which checks the files' digests.
 
-    Args:
-        root: Folder to download into; created if missing.
-        name: "mnist" or "fashion-mnist".
-
     Returns:
         The folder of the files, root/MNIST/raw or root/FashionMNIST/raw, as torchvision has it.
 

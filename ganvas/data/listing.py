@@ -29,11 +29,7 @@ SIDE_NAMES = frozenset({"readme", "license", "licence", "makefile"})
 
 
 class Names:
-    """Strings in one buffer, by number.
-
-    Args:
-        names: File names, or parts of them.
-    """
+    """Strings in one buffer, by number."""
 
     def __init__(self, names: Iterable[str]) -> None:
         ends, buffer = array("q", [0]), bytearray()
@@ -193,12 +189,7 @@ def _normalized(name: str) -> str:
 
 
 def images_with_stem(folder: Path, wanted: str) -> list[str]:
-    """List the images of a folder that have a stem; the listing is cached until the folder changes.
-
-    Args:
-        folder: The folder; a missing one has no images.
-        wanted: The stem.
-    """
+    """List the images of a folder that have a stem; the listing is cached until the folder changes."""
     if not folder.is_dir():
         return []
     names, wanted = _names_by_stem(folder, folder.stat().st_mtime_ns), _normalized(wanted)

@@ -25,9 +25,6 @@ STRIDE = 4  # rows and columns between the pixels that are compared
 def parse_palette(info: Mapping[str, Any]) -> dict[str, Color]:
     """Return the "legend" of a dataset's description: the color of each class, by name; empty if it has none.
 
-    Args:
-        info: The content of dataset.json.
-
     Raises:
         UserError: The legend is not a mapping from names to colors.
     """

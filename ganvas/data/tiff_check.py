@@ -47,13 +47,7 @@ class Entry:
 
 
 class Directory:
-    """One directory of a TIFF, which describes one image.
-
-    Args:
-        file: The open file.
-        order: "<" or ">".
-        entries: Its tags by number.
-    """
+    """One directory of a TIFF, which describes one image."""
 
     def __init__(self, file: BinaryIO, order: str, entries: dict[int, Entry]) -> None:
         self._file, self._order, self.entries = file, order, entries
@@ -105,9 +99,6 @@ def is_tiff(head: bytes) -> bool:
 
 def check_tiff(file: BinaryIO) -> list[Directory]:
     """Check all directories of a TIFF; return those of the main chain that are independent images.
-
-    Args:
-        file: The file, open for reading.
 
     Raises:
         ValueError: The chain of directories loops or is too long, a tag repeats, a tag's values are outside the file,

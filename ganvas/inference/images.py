@@ -18,10 +18,6 @@ def from_pillow(image: Image.Image, channels: int) -> np.ndarray:
     EXIF orientation is applied, palettes are expanded, and colors become gray for a model of one channel. Alpha is kept
     if ``channels`` includes it (2 or 4), and composed over white otherwise.
 
-    Args:
-        image: The image.
-        channels: Channels that the model takes.
-
     Raises:
         UserError: Pillow has no image of so many channels, or the image has 32-bit integers.
     """

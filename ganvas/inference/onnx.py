@@ -43,9 +43,6 @@ MAX_VALUE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 class OnnxTranslator:
     """An exported model that translates images.
 
-    Args:
-        path: The ONNX file.
-
     Attributes:
         path: The ONNX file.
         how: The preprocessing, as in the file's metadata.

@@ -297,10 +297,6 @@ class Translator:
     def require_values(self, image: np.ndarray, path: Path | None = None) -> None:
         """Check that the values of an image [H, W, C] are finite and in the range of the training.
 
-        Args:
-            image: The image.
-            path: Its file, for the message.
-
         Raises:
             UserError: As `require_range` and `require_trained_range`.
         """

@@ -55,12 +55,6 @@ def fetch(name: str, files: Sequence[str]) -> Path:
 def upload(name: str, folder: Path, files: Sequence[str], *, private: bool) -> str:
     """Upload files of a folder in one commit, create the repository if needed, and return its URL.
 
-    Args:
-        name: OWNER/NAME.
-        folder: The folder.
-        files: Names of the files; all others are ignored.
-        private: Whether a new repository is private.
-
     Raises:
         UserError: huggingface_hub is not installed, write access is denied, or the hub cannot be reached.
     """

@@ -34,9 +34,6 @@ class StopTraining(Exception):
 class Callbacks:
     """Calls all callbacks in turn.
 
-    Args:
-        callbacks: Objects with some of the methods above.
-
     Attributes:
         stop_requested: Whether one of them raised `StopTraining`.
     """

@@ -99,10 +99,6 @@ def check_record(run: Path, record: DataRecord) -> None:
     In the same place, training samples may differ in content and held-out ones in any way, with a warning: a file may
     have been repaired. Data in another place has to be the same.
 
-    Args:
-        run: The run's folder.
-        record: The data as it is now.
-
     Raises:
         UserError: The data differs, with what differs; or what the run learned from was not recorded.
     """

@@ -37,12 +37,7 @@ class Borders:
 
 
 class SeamMeter:
-    """Measures seams of an image that comes in bands of rows.
-
-    Args:
-        rows: Borders between rows.
-        columns: Borders between columns.
-    """
+    """Measures seams of an image that comes in bands of rows."""
 
     def __init__(self, rows: Borders, columns: Borders) -> None:
         self._rows, self._columns = rows, columns

@@ -169,11 +169,6 @@ def translate_tiled(
 def open_source(path: Path, translator: Translator, rows: int) -> Iterator[Source]:
     """Open an image for reading by windows; Pillow's limit of pixels applies only to formats without windows.
 
-    Args:
-        path: The file.
-        translator: The model.
-        rows: Largest height of a window.
-
     Raises:
         UserError: The file is unreadable, has no windows and is too large, or is not what the model takes.
     """
