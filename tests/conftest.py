@@ -28,7 +28,7 @@ import pix2pix.config
 from ganvas.files import write_error
 from ganvas.json_files import write_json
 from ganvas.options import COMMAND, to_json
-from ganvas.training.config import read_config, with_options
+from ganvas.training.config import HIDDEN, read_config, with_options
 
 torch.set_num_threads(1)
 
@@ -82,7 +82,7 @@ def hidden_options(config):
     """Names of the options that the command line does not take."""
     groups = [type(value) for value in vars(config).values() if is_dataclass(value)]
     hints = {name: hint for group in groups for name, hint in get_type_hints(group, include_extras=True).items()}
-    return {name for name, hint in hints.items() if "Suppress" in str(getattr(hint, "__metadata__", ""))}
+    return {name for name, hint in hints.items() if HIDDEN in getattr(hint, "__metadata__", ())}
 
 
 def move_hidden_options(program, arguments, folder):
@@ -120,9 +120,22 @@ def with_hidden_options(tmp_path_factory):
     return partial(move_hidden_options, folder=tmp_path_factory.getbasetemp())
 
 
+@pytest.fixture(scope="session")
+def train_once(tmp_path_factory, with_hidden_options):
+    """Train a run that tests only read; return its folder."""
+
+    def train(main, *arguments):
+        run = tmp_path_factory.mktemp("runs") / "trained"
+        command = ["train", *map(str, arguments), "--out", str(run)]
+        assert main(with_hidden_options(main.__module__.partition(".")[0], command)) == 0
+        return run
+
+    return train
+
+
 @pytest.fixture
 def in_process(capsys, with_hidden_options):
-    """Make of a module's main a function that gives exit code, standard output and standard error."""
+    """Return a function that calls a main and returns exit code, standard output and standard error."""
 
     def command_line(main):
         def run(*arguments):
@@ -158,12 +171,7 @@ def start_process(with_hidden_options):
 
     def start(module, *arguments):
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                module,
-                *with_hidden_options(module, [*map(str, arguments)]),
-            ],
+            [sys.executable, "-m", module, *with_hidden_options(module, [*map(str, arguments)])],
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -62,16 +62,14 @@ def own_domains(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(domains, tmp_path_factory, with_hidden_options):
+def trained(domains, train_once):
     """A finished run that tests only read."""
-    run = tmp_path_factory.mktemp("runs") / "trained"
-    assert main(with_hidden_options("cyclegan", ["train", "--data", str(domains), "--out", str(run), *TINY])) == 0
-    return run
+    return train_once(main, "--data", domains, *TINY)
 
 
 @pytest.fixture
 def cyclegan(in_process):
-    """Run the command line in this process; give its exit code, standard output and standard error."""
+    """Run the command line in this process; return exit code, standard output and standard error."""
     return in_process(main)
 
 

@@ -79,7 +79,7 @@ def save_untrained(folder, **changed):
 
 @pytest.fixture(scope="session")
 def save_model():
-    """Save a model that was never trained, in any of the model's settings; give its folder."""
+    """Save an untrained model with any settings; return its folder."""
     return save_untrained
 
 
@@ -102,7 +102,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def dcgan(in_process):
-    """Run the command line in this process; give its exit code, standard output and standard error."""
+    """Run the command line in this process; return exit code, standard output and standard error."""
     return in_process(main)
 
 
@@ -117,45 +117,26 @@ def train(dcgan, digits):
 
 
 @pytest.fixture(scope="session")
-def trained(digits, tmp_path_factory, with_hidden_options):
+def trained(digits, train_once):
     """A finished run that tests only read."""
-    run = tmp_path_factory.mktemp("runs") / "trained"
-    assert (
-        main(
-            with_hidden_options(
-                "dcgan", ["train", "--data", "mnist", "--data-root", str(digits), "--out", str(run), *TINY]
-            )
-        )
-        == 0
-    )
-    return run
+    return train_once(main, "--data", "mnist", "--data-root", digits, *TINY)
 
 
 @pytest.fixture(scope="session")
-def trained_conditional(digits, tmp_path_factory, with_hidden_options):
+def trained_conditional(digits, train_once):
     """A finished run with labels that tests only read."""
-    run = tmp_path_factory.mktemp("runs") / "conditional"
-    assert (
-        main(
-            with_hidden_options(
-                "dcgan",
-                ["train", "--data", "mnist", "--data-root", str(digits), "--out", str(run), "--conditional", *TINY],
-            )
-        )
-        == 0
-    )
-    return run
+    return train_once(main, "--data", "mnist", "--data-root", digits, "--conditional", *TINY)
 
 
 @pytest.fixture
 def idx_writer():
-    """Give `write_idx` and `draw_digits`, to tests that need files of their own."""
+    """Return `write_idx` and `draw_digits`, for tests that need files of their own."""
     return write_idx, draw_digits
 
 
 @pytest.fixture
 def folder_writer():
-    """Give `write_folder`, to tests that need images of their own."""
+    """Return `write_folder`, for tests that need images of their own."""
     return write_folder
 
 

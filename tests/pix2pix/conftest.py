@@ -46,16 +46,14 @@ def own_pairs(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(pairs, tmp_path_factory, with_hidden_options):
+def trained(pairs, train_once):
     """A finished run that tests only read."""
-    run = tmp_path_factory.mktemp("runs") / "trained"
-    assert main(with_hidden_options("pix2pix", ["train", "--data", str(pairs), "--out", str(run), *TINY])) == 0
-    return run
+    return train_once(main, "--data", pairs, *TINY)
 
 
 @pytest.fixture
 def pix2pix(in_process):
-    """Run the command line in this process; give its exit code, standard output and standard error."""
+    """Run the command line in this process; return exit code, standard output and standard error."""
     return in_process(main)
 
 
