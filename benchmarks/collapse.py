@@ -17,8 +17,7 @@ from typing import Any
 
 import tyro
 
-import dcgan
-from benchmarks.common import has_begun
+from benchmarks.common import train_or_resume
 from dcgan.classifier import FeatureClassifier, cached_classifier
 from dcgan.config import Preset
 from dcgan.data import load_images
@@ -102,18 +101,14 @@ def plans(options: Options) -> list[Plan]:
 
 def train(plan: Plan, options: Options) -> None:
     """Train or resume a run, with 40 checkpoints."""
-    run = options.out / plan.name
     settings: dict[str, Any] = {
         "steps": plan.steps,
         "save_every_steps": max(1, plan.steps // 40),
         "keep_checkpoints": 1000,
     }
     settings |= {"precision": options.precision, "threads": options.threads}
-    if has_begun(run):
-        dcgan.resume(run, **settings)
-    else:
-        data: dict[str, Any] = {"data": options.data, "data_root": options.data_root, "seed": plan.seed}
-        dcgan.train(out=run, preset=plan.preset, **data, **settings, **plan.changes)
+    data = {"data": options.data, "data_root": options.data_root, "seed": plan.seed, **plan.changes}
+    train_or_resume(options.out / plan.name, plan.preset, data, settings)
 
 
 def measure(run: Path, judge: FeatureClassifier, known: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -1,11 +1,15 @@
-"""What several benchmarks share: synthetic photographs, ratios with an interval, tables, the state of a run."""
+"""What several benchmarks share: synthetic photographs, ratios with an interval, tables, runs of digits."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+import dcgan
+from dcgan.config import Preset
 
 MIN_TURNS = 7  # fewer pairs of measurements mean nothing on a noisy machine
 
@@ -44,9 +48,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def has_begun(run: Path) -> bool:
-    """Return whether a training has begun in a folder, so that it has to be resumed."""
-    return (run / "config.json").is_file()
+def train_or_resume(run: Path, preset: Preset, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Train a digit run, or resume it if it has begun.
+
+    Args:
+        run: Its folder.
+        preset: Its preset.
+        data: Options that a resumed run takes from its own config; as in ``settings``, None stands for the preset's.
+        settings: Length, logging and hardware options.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if (run / "config.json").is_file():
+        dcgan.resume(run, **given)
+    else:
+        dcgan.train(out=run, preset=preset, **{k: v for k, v in data.items() if v is not None}, **given)
 
 
 def steps_done(run: Path) -> int:

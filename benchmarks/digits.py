@@ -8,7 +8,6 @@ draws a grid. Finished runs are kept, stopped ones resumed. About an hour on two
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from typing import Any
 
 import tyro
 
-from benchmarks.common import has_begun, steps_done, table
+import dcgan
+from benchmarks.common import steps_done, table, train_or_resume
 from dcgan.config import PRESETS, Preset, preset
+from dcgan.sample import draw_grid
 from ganvas.console import run_command
 from ganvas.json_files import write_json
 
@@ -63,25 +64,17 @@ class Options:
 def evaluate(name: Preset, options: Options) -> dict[str, Any]:
     """Train a preset, draw from it, evaluate it."""
     run = options.out / name
-    root = ["--data-root", str(options.data_root)] if options.data_root else []
     steps = math.ceil(options.pictures / preset(name).data.batch_size)
     if steps_done(run) < steps:
-        start = ["--resume"] if has_begun(run) else ["--preset", name, "--data", options.data, *root]
-        length = ["--steps", str(steps), "--save-every-steps", str(max(1, steps // 4))]
-        threads = ["--threads", str(options.threads)] if options.threads else []
-        precision = ["--precision", options.precision] if options.precision else []
-        _dcgan("train", "--out", str(run), *start, *length, *threads, *precision)
-    _dcgan("sample", str(run), str(options.out / f"{name}.png"), "--rows", "5", "--cols", "10")
-    printed = _dcgan("evaluate", str(run), "--samples", str(options.samples), *root, "--json")
-    record = json.loads(printed)
+        data = {"data": options.data, "data_root": options.data_root}
+        settings: dict[str, Any] = {"steps": steps, "save_every_steps": max(1, steps // 4)}
+        settings |= {"precision": options.precision, "threads": options.threads}
+        train_or_resume(run, name, data, settings)
+    draw_grid(run, options.out / f"{name}.png", rows=5)
+    record = dcgan.evaluate(run, data_root=options.data_root, samples=options.samples)
     last = (run / "metrics.jsonl").read_text().splitlines()
     seconds = [json.loads(line)["seconds"] for line in last if "seconds" in line]
     return {**record, "minutes": seconds[-1] / 60}
-
-
-def _dcgan(*arguments: str) -> str:
-    result = subprocess.run([sys.executable, "-m", "dcgan", *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    return result.stdout
 
 
 def main(arguments: list[str]) -> int:

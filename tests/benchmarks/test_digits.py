@@ -1,11 +1,14 @@
-"""The table of presets: each is trained to its end once, goes on where it was stopped, and is evaluated."""
+"""The table of presets: each is trained to its end once, resumed where it was stopped, and evaluated."""
 
 import json
 
 import pytest
 
+import dcgan
 from benchmarks import digits
 from benchmarks.digits import Options, evaluate
+from dcgan.config import preset
+from ganvas.training.config import with_options
 
 STEPS = 600  # 120,000 images in batches of 200
 
@@ -16,39 +19,33 @@ def write_run(run, step):
 
 
 @pytest.fixture
-def commands(monkeypatch, tmp_path):
-    """The command lines that would be run; none is."""
-    given = []
+def calls(monkeypatch, tmp_path):
+    """Calls of the Python functions, which train nothing but check their options."""
+    made = []
 
-    def pretend(*arguments):
-        given.append(arguments)
-        if arguments[0] == "train":
-            write_run(tmp_path / "mlp", STEPS)
-        return json.dumps({"metrics": {}})
+    def train(run=tmp_path / "mlp", *, out=None, **options):
+        made.append("resume" if out is None else "train")
+        with_options(preset(options.pop("preset", None)), {"data": "mnist", **options})
+        assert options["steps"] == STEPS
+        write_run(run, STEPS)
 
-    monkeypatch.setattr(digits, "_dcgan", pretend)
-    return given
+    monkeypatch.setattr(dcgan, "train", train)
+    monkeypatch.setattr(dcgan, "resume", train)
+    monkeypatch.setattr(digits, "draw_grid", lambda *_, **__: made.append("sample"))
+    monkeypatch.setattr(dcgan, "evaluate", lambda *_, **__: made.append("evaluate") or {"metrics": {}})
+    return made
 
 
-def test_each_preset_is_trained_on_the_same_number_of_images(commands, tmp_path):
+def test_each_preset_is_trained_on_the_same_number_of_images(calls, tmp_path):
     assert evaluate("mlp", Options(tmp_path))["minutes"] == 1.5
-    assert [command[0] for command in commands] == ["train", "sample", "evaluate"]
-    training = commands[0]
-    assert "--resume" not in training
-    assert training[training.index("--preset") + 1] == "mlp"
-    assert training[training.index("--steps") + 1] == str(STEPS)
+    assert calls == ["train", "sample", "evaluate"]
 
 
-def test_stopped_runs_are_resumed(commands, tmp_path):
-    write_run(tmp_path / "mlp", 150)
-    (tmp_path / "mlp" / "model").mkdir()
+@pytest.mark.parametrize(
+    ("step", "expected"), [(150, ["resume", "sample", "evaluate"]), (STEPS, ["sample", "evaluate"])]
+)
+def test_stopped_runs_are_resumed_and_finished_ones_evaluated(calls, tmp_path, step, expected):
+    write_run(tmp_path / "mlp", step)
     (tmp_path / "mlp" / "config.json").write_text("{}")
     evaluate("mlp", Options(tmp_path))
-    assert "--resume" in commands[0]
-    assert "--preset" not in commands[0]
-
-
-def test_finished_runs_are_not_trained_again(commands, tmp_path):
-    write_run(tmp_path / "mlp", STEPS)
-    evaluate("mlp", Options(tmp_path))
-    assert [command[0] for command in commands] == ["sample", "evaluate"]
+    assert calls == expected
