@@ -48,6 +48,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def has_begun(run: Path) -> bool:
+    """Return whether a training has begun in a folder, so that it has to be resumed."""
+    return (run / "config.json").is_file()
+
+
 def train_or_resume(run: Path, preset: Preset, data: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Train a digit run, or resume it if it has begun.
 
@@ -58,7 +63,7 @@ def train_or_resume(run: Path, preset: Preset, data: Mapping[str, Any], settings
         settings: Length, logging and hardware options.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    if (run / "config.json").is_file():
+    if has_begun(run):
         dcgan.resume(run, **given)
     else:
         dcgan.train(out=run, preset=preset, **{k: v for k, v in data.items() if v is not None}, **given)
