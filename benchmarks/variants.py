@@ -26,6 +26,7 @@ from ganvas.data.augment import Augmentation
 from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.tensors import to_array
+from ganvas.evaluation.detail import octave_energies
 from ganvas.evaluation.distribution import kernel_distance
 from ganvas.evaluation.metrics import l1, sliced_wasserstein, ssim
 from ganvas.evaluation.sheet import contact_sheet, evenly
@@ -45,7 +46,7 @@ FIGURES = {
     "l1": "L1",
     "ssim": "SSIM",
     "swd": "sliced Wasserstein",
-    "sharpness": "sharpness",
+    "spectrum": "fine spectrum",
     "kernel": "kernel distance",
 }
 
@@ -201,8 +202,8 @@ def measure(outputs: Tensor, targets: Tensor) -> dict[str, float]:
     """Compare outputs with their targets.
 
     Returns:
-        "l1" in [0, 2], "ssim", "swd" (sliced Wasserstein), "sharpness" and "kernel" (see `sharpness` and
-        `kernel_features`; 1 and 0 are the targets').
+        "l1" in [0, 2], "ssim", "swd" (sliced Wasserstein), "spectrum" (energy of the two finest octaves, 1 for the
+        targets'), and "kernel" (distance of the `kernel_features`, 0 for the targets').
     """
     real, fake = kernel_features(targets), kernel_features(outputs)
     mean, deviation = real.mean(0), real.std(0).clamp(min=1e-6)  # so that each feature counts alike
@@ -212,17 +213,9 @@ def measure(outputs: Tensor, targets: Tensor) -> dict[str, float]:
         "l1": l1(outputs, targets).mean().item(),
         "ssim": ssim(outputs, targets).mean().item(),
         "swd": sliced_wasserstein(outputs, targets).mean,
-        "sharpness": sharpness(outputs) / sharpness(targets),
+        "spectrum": (octave_energies(outputs).sum() / octave_energies(targets).sum()).item(),
         "kernel": kernel_distance(*features, subset_size=min(1000, count)),
     }
-
-
-def sharpness(images: Tensor) -> float:
-    """Return the energy of the two finest octaves of the spectrum, of images without their mean."""
-    spectrum = torch.fft.fft2(images.float() - images.float().mean((2, 3), keepdim=True), norm="ortho").abs().square()
-    rows, columns = (torch.fft.fftfreq(side).abs() for side in images.shape[-2:])
-    fine = torch.maximum(rows[:, None], columns[None]) > 1 / 8  # cycles a pixel: periods below 8 pixels
-    return spectrum[..., fine].sum(dim=-1).mean().item()
 
 
 @torch.no_grad()
