@@ -10,6 +10,7 @@ from ganvas.inference.optimize import optimized_for_inference
 from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.nn.layers import BatchNorm2d, set_norm_statistics
 from ganvas.nn.resnet import ResNetGenerator
+from ganvas.nn.resunet import ResUNetGenerator
 from ganvas.nn.unet import UNetGenerator
 
 NETWORKS = {
@@ -17,6 +18,7 @@ NETWORKS = {
     "unet-resize": lambda norm: UNetGenerator(base_channels=8, num_levels=3, norm=norm, upsampling="resize"),
     "resnet": lambda norm: ResNetGenerator(base_channels=8, num_blocks=2, norm=norm),
     "resnet-resize": lambda norm: ResNetGenerator(base_channels=8, num_blocks=1, norm=norm, upsampling="resize"),
+    "resunet": lambda norm: ResUNetGenerator(base_channels=8, num_levels=2, norm=norm),
 }
 
 
@@ -57,7 +59,7 @@ def test_an_optimized_network_is_the_same_function(name, statistics):
     assert expected.std() > 0.05
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"resunet"}))  # its first norms have no convolution before them
 def test_only_batch_norms_of_running_statistics_are_folded(name):
     network = trained(name, "batch")
     assert any(isinstance(module, BatchNorm2d) for module in network.modules())

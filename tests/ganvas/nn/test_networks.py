@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
+from ganvas.nn.resunet import ResUNetGenerator
 from ganvas.nn.unet import UNetGenerator
 
 
@@ -38,12 +39,13 @@ def test_work_of_a_forward_pass(build: Callable[[], nn.Module], channels: int, g
     assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflops, abs=0.05)
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "none"])
 @pytest.mark.parametrize(
     "build",
     [
         lambda norm: UNetGenerator(base_channels=4, num_levels=4, norm=norm, dropout=0.0),
         lambda norm: ResNetGenerator(base_channels=4, num_blocks=2, norm=norm),
+        lambda norm: ResUNetGenerator(base_channels=4, num_levels=2, norm=norm),
         lambda norm: PatchDiscriminator(3, base_channels=4, norm=norm),
         lambda norm: PixelDiscriminator(3, base_channels=4, norm=norm),
     ],

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 NETWORKS = {
     "unet": NetworkSpec("unet", {"base_channels": 16, "num_levels": 4}, "map", "terrain"),
     "resnet": NetworkSpec("resnet", {"base_channels": 4, "num_blocks": 2}, "horse", "zebra"),
+    "resunet": NetworkSpec("resunet", {"base_channels": 4, "num_levels": 3}, "map", "terrain"),
 }
 
 
@@ -58,7 +59,7 @@ def exported(tmp_path_factory):
     """One file of each kind, with the model and the differences that were reported."""
     folder = tmp_path_factory.mktemp("exported")
     made = {}
-    for name, statistics in (("unet", "picture"), ("resnet", "running")):
+    for name, statistics in (("unet", "picture"), ("resnet", "running"), ("resunet", "running")):
         model = translator(name, statistics)
         made[name] = (
             model,
@@ -75,7 +76,7 @@ def exported(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("name", ["unet", "resnet"])
+@pytest.mark.parametrize("name", ["unet", "resnet", "resunet"])
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 21, 50), (1, 9, 130)])
 @pytest.mark.slow
 @pytest.mark.essential
