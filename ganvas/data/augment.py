@@ -109,7 +109,7 @@ def build_augmentation(
             for the images' own size.
         flip: False disables the preset's flip.
         color: Strength of color jitter; None for the preset's, where it has a meaning.
-        info: The content of dataset.json; strong uses its legend.
+        info: The content of dataset.json: strong uses its legend, and ``"flip": false`` disables flips.
 
     Raises:
         UserError: The legend is invalid.
@@ -122,7 +122,7 @@ def build_augmentation(
         base,
         load_size=load_size or None,
         crop_size=image_size,
-        flip=base.flip and flip,
+        flip=base.flip and flip and info.get("flip", True),
         color=base.color if color is None else color,
         color_is_optional=base.color_is_optional and color is None,
         palette=preset_palette(preset, info),

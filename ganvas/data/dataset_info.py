@@ -10,25 +10,27 @@ from ganvas.options import Name, from_json
 
 
 @dataclass(frozen=True)
-class _CardFields:
-    """The fields that models and their cards repeat."""
+class _Fields:
+    """The fields that trainings and model cards use, besides the legend."""
 
     name: Name = ""
     licence: str = ""
     domains: dict[str, Name] = field(default_factory=dict)
+    flip: bool = True
 
 
 def dataset_info(root: Path) -> Mapping[str, Any]:
     """Read DIR/dataset.json; empty where there is none.
 
     Raises:
-        UserError: It is not a JSON object, or the name, the domains or the license are not text.
+        UserError: It is not a JSON object, the name, the domains or the license are not text, or ``flip`` is not true
+            or false.
     """
     path = root / "dataset.json"
     if not path.is_file():
         return {}
     info = read_json(path, "a description of the dataset")
-    from_json(_CardFields, {name: info[name] for name in _CardFields.__dataclass_fields__ if name in info}, str(path))
+    from_json(_Fields, {name: info[name] for name in _Fields.__dataclass_fields__ if name in info}, str(path))
     return info
 
 

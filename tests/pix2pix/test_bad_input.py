@@ -57,6 +57,11 @@ class TestData:
         refused(train(tmp_path / "run", data=own_pairs), "dataset.json: is not valid JSON", "half a character")
         no_run(tmp_path / "run")
 
+    def test_a_description_with_a_word_for_a_switch(self, train, own_pairs, tmp_path):
+        (own_pairs / "dataset.json").write_text('{"flip": "no way"}')
+        refused(train(tmp_path / "run", data=own_pairs), "dataset.json: flip is 'no way'")
+        no_run(tmp_path / "run")
+
     def test_pair_with_one_half(self, train, tmp_path):
         for side, names in (("trainA", "abcd"), ("trainB", "abe")):
             (tmp_path / "data" / side).mkdir(parents=True)

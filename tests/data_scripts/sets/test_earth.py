@@ -169,6 +169,7 @@ def test_share_of_land(world: World) -> None:
 
 def test_fills_are_exact(paired: Path) -> None:
     described = json.loads((paired / "dataset.json").read_text())
+    assert described["flip"] is False  # lit from the northwest
     legend = described["legend"]
     contours = {name: legend[name] for name in legend if name.endswith(" m")}
     assert [int(name.removesuffix(" m")) for name in contours] == list(earth_elevation.LEVELS)

@@ -256,6 +256,11 @@ class TestPresets:
         assert build_augmentation(preset, 64, load_size=0, info={}).load_size is None
         assert build_augmentation(preset, 64, color=0.0, info={}).color == 0
 
+    @pytest.mark.parametrize("preset", ["paper", "strong"])
+    def test_a_dataset_that_has_a_direction_is_never_flipped(self, preset):
+        assert not build_augmentation(preset, 64, info={"flip": False}).flip
+        assert build_augmentation(preset, 64, info={"flip": True}).flip
+
     def test_none_is_deterministic(self):
         image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         transform = PairTransform(build_augmentation("none", 32, info={}))
