@@ -130,8 +130,8 @@ def test_evaluate_against_the_truth(cyclegan, train, domains_with_truth, tmp_pat
         torch.cat([to_tensor(read_image(path)).flatten(1) for path in sorted(folder.iterdir())], dim=1)
         for folder in (domains_with_truth / "trainB", domains_with_truth / "testB")
     )
-    for where, colour in (("to train", flat), ("to the truth", truth)):
-        expected = (truth - colour.median(dim=1).values[:, None]).abs().mean().item()
+    for where, color in (("to train", flat), ("to the truth", truth)):
+        expected = (truth - color.median(dim=1).values[:, None]).abs().mean().item()
         assert result["baselines"][f"flat {where} a2b"]["l1"] == pytest.approx(expected, rel=1e-5)
     assert result["baselines"]["flat to the truth a2b"]["l1"] < result["baselines"]["copy a2b"]["l1"]
     assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 96
@@ -163,14 +163,14 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, own_domains, mo
 
 
 def write_pairs(root, sizes_a, sizes_b):
-    """Replace the test images by such that are pairs by their names, in these sizes."""
+    """Replace the test images by pairs of these sizes."""
     rng = np.random.default_rng(0)
     for domain, sizes in (("A", sizes_a), ("B", sizes_b)):
         shutil.rmtree(root / f"test{domain}")
         (root / f"test{domain}").mkdir()
         for i, size in enumerate(sizes):
-            picture = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(root / f"test{domain}" / f"{i}.png")
+            photo = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(photo).save(root / f"test{domain}" / f"{i}.png")
     (root / "dataset.json").write_text('{"pairs": true}')
 
 
@@ -234,11 +234,11 @@ def test_missing_distance_is_noted(cyclegan, trained, own_domains):
     assert "No sliced Wasserstein distance" in err
 
 
-@pytest.mark.parametrize(("limit", "pictures"), [(1, 2), (2, 4), (99, 5)])
-def test_a_limit_holds_for_each_domain(cyclegan, trained, domains, limit, pictures):
+@pytest.mark.parametrize(("limit", "count"), [(1, 2), (2, 4), (99, 5)])
+def test_a_limit_holds_for_each_domain(cyclegan, trained, domains, limit, count):
     code, out, err = cyclegan("evaluate", trained, "--data", domains, "--limit", limit, "--json")
     assert code == 0, err
-    assert json.loads(out)["pictures"] == pictures
+    assert json.loads(out)["pictures"] == count
 
 
 def test_limit_of_zero_is_refused(cyclegan, trained, domains):

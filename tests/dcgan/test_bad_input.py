@@ -61,7 +61,7 @@ class TestData:
     )
     @pytest.mark.slow
     @pytest.mark.essential
-    def test_images_that_a_preset_does_not_draw(self, dcgan, tmp_path, channels, advice):
+    def test_unsupported_images_of_a_preset(self, dcgan, tmp_path, channels, advice):
         for name in ("a.tif", "b.tif"):
             write_image(tmp_path / "set" / name, np.zeros((16, 16, channels), np.uint8))
         line = ["--data", tmp_path / "set", "--preset", "dcgan-upsample"]

@@ -420,6 +420,6 @@ def test_images_without_labels_are_refused(tmp_path, capsys):
     assert "has no labels" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path, capsys):
+def test_a_folder_without_a_model_is_refused(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "holds no model" in capsys.readouterr().err

@@ -104,7 +104,7 @@ def test_16_bits_beyond_the_range_of_a_model_of_8_are_refused(pix2pix, ranged, t
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
-def test_an_evaluation_refuses_what_a_translation_does(pix2pix, ranged, two_depths, tmp_path):
+def test_evaluate_refuses_what_translate_refuses(pix2pix, ranged, two_depths, tmp_path):
     both = read_image(two_depths / "b.png")
     write_image(tmp_path / "data" / "test" / "x.png", np.concatenate([both, both], axis=1))
     code, _, err = pix2pix("evaluate", ranged, "--data", tmp_path / "data")
@@ -320,7 +320,7 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, own_pairs, monk
     assert max(most) <= 6  # source, target and output of one pair, and of the one before
 
 
-def test_evaluate_beside_the_trivial_baseline(pix2pix, trained, own_pairs):
+def test_evaluate_with_the_trivial_baseline(pix2pix, trained, own_pairs):
     (own_pairs / "dataset.json").write_text(json.dumps({"name": "blobs", "legend": PALETTE}))
     code, out, err = pix2pix("evaluate", trained, "--data", own_pairs, "--json")
     assert code == 0, err
@@ -386,18 +386,18 @@ def test_metrics_are_printed_before_a_full_disk_is_reported(
     assert (tmp_path / "sheet.png").exists() == ("json" in writer)
 
 
-@pytest.mark.parametrize("legend", [False, True])
-def test_one_image_has_no_interval(pix2pix, trained, own_pairs, legend):
+@pytest.mark.parametrize("palette", [False, True])
+def test_one_image_has_no_interval(pix2pix, trained, own_pairs, palette):
     for path in sorted((own_pairs / "test").iterdir())[1:]:
         path.unlink()
-    if legend:
+    if palette:
         (own_pairs / "dataset.json").write_text(json.dumps({"legend": PALETTE}))
     code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs, "--json")
     assert code == 0, err
     result = json.loads(out)
     scores = [*result["metrics"].values(), *result.get("baseline", {}).values()]
-    scores += [result["l1_minus_baseline"]] if legend else []
-    assert len(scores) == (13 if legend else 6)
+    scores += [result["l1_minus_baseline"]] if palette else []
+    assert len(scores) == (13 if palette else 6)
     assert all("mean" in score and not {"low", "high"} & set(score) for score in scores)
     assert result["notes"] == ["No 95% intervals: one image says nothing about the spread."]
     code, out, err = pix2pix("evaluate", trained / "model", "--data", own_pairs)

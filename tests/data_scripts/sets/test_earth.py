@@ -170,16 +170,16 @@ def test_share_of_land(world: World) -> None:
 def test_fills_are_exact(paired: Path) -> None:
     described = json.loads((paired / "dataset.json").read_text())
     assert described["flip"] is False  # lit from the northwest
-    legend = described["legend"]
-    contours = {name: legend[name] for name in legend if name.endswith(" m")}
+    palette = described["legend"]
+    contours = {name: palette[name] for name in palette if name.endswith(" m")}
     assert [int(name.removesuffix(" m")) for name in contours] == list(earth_elevation.LEVELS)
     assert described["lines"] == {"rivers": [95, 150, 220], **contours}
-    assert set(legend) - set(contours) == {"land", "water", "lake"}
+    assert set(palette) - set(contours) == {"land", "water", "lake"}
     counts: Counter[tuple[int, ...]] = Counter()
     for path in (paired / "test").glob("*.png"):
         pixels, times = np.unique(halves(path)[0].reshape(-1, 3), axis=0, return_counts=True)
         counts.update({tuple(map(int, pixel)): int(number) for pixel, number in zip(pixels, times, strict=True)})
-    shares = {name: counts[tuple(color)] / counts.total() for name, color in legend.items()}
+    shares = {name: counts[tuple(color)] / counts.total() for name, color in palette.items()}
     assert 0.2 < shares["land"] < 0.95 and 0.05 < shares["water"] < 0.6 and 0 < shares["lake"] < 0.1
     assert 0.05 < sum(shares[name] for name in contours) < 0.3
     assert sum(shares.values()) > 0.4  # the rest are other lines
@@ -224,7 +224,7 @@ def test_layout(paired: Path) -> None:
     assert sorted(path.name for path in paired.iterdir() if path.is_file()) == ["dataset.json", "splits.png"]
 
 
-def test_pairs_show_the_place_in_their_name(paired: Path, world: World) -> None:
+def test_pairs_show_the_place_of_their_name(paired: Path, world: World) -> None:
     for path in sorted(paired.glob("*/*.png"))[::25]:
         _, north, west, _ = box_of(path)
         window = np.s_[round((90 - north) * DEGREE) :, round((west + 180) * DEGREE) :]
@@ -279,7 +279,7 @@ def test_tiles_have_land_and_avoid_the_poles(paired: Path, world: World) -> None
 
 @pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.slow
-def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
+def test_other_seeds_hold_out_other_places(world: World, seed: int) -> None:
     blocks, splits = earth_places.split_paired(world, SIZE, seed)
     assert set(blocks) != set(earth_places.split_paired(world, SIZE, 0)[0])
     climates = {split: {world.climate(tile) for tile in tiles} for split, tiles in splits.items()}
@@ -290,7 +290,7 @@ def test_other_seeds_hold_other_places_out(world: World, seed: int) -> None:
 
 @pytest.mark.parametrize("size", [16, 44, 68])
 @pytest.mark.slow
-def test_all_sizes_hold_the_same_places_out(world: World, size: int) -> None:
+def test_all_sizes_hold_out_the_same_places(world: World, size: int) -> None:
     blocks, splits = earth_places.split_paired(world, size, 0)
     assert blocks == earth_places.split_paired(world, SIZE, 0)[0]
     assert all(splits.values())
@@ -347,7 +347,7 @@ def test_gap_counts_pixels_around_the_world(first: Square, second: Square) -> No
 
 
 @given(st.integers(-3900, 3900), st.integers(-10800, 10799))
-def test_names_tell_the_minute(down: int, across: int) -> None:
+def test_names_contain_the_coordinates(down: int, across: int) -> None:
     south, north, west, east = box_of(Path(f"{earth.place_name(down / 60, across / 60)}.png"))
     assert round((south + north) * 30) == down and round((west + east) * 30) == across
 
@@ -370,7 +370,7 @@ def test_domains_share_land_and_continents(unpaired: Path, world: World) -> None
     assert land["trainA"] > 30
 
 
-def test_unpaired_pictures_are_of_one_domain(unpaired: Path, world: World) -> None:
+def test_unpaired_images_are_of_one_domain(unpaired: Path, world: World) -> None:
     names = {
         folder.name: sorted(path.name for path in folder.iterdir()) for folder in unpaired.iterdir() if folder.is_dir()
     }
@@ -419,25 +419,25 @@ def test_limited_tiles_stay_spread(world: World, split_world: SplitWorld, limit:
             assert all({world.climate(tile) for tile in tiles} <= {world.climate(t) for t in kept[s]} for s in training)
 
 
-def test_a_smaller_limit_keeps_a_part_of_a_larger_one_and_a_huge_one_everything(world: World) -> None:
+def test_a_smaller_limit_is_a_subset_of_a_larger_one(world: World) -> None:
     tiles = earth_places.split_paired(world, SIZE, 0)[1]
     small, large = (earth_places.limit_tiles(world, tiles, limit, 0)["train"] for limit in (20, 50))
     assert set(small) < set(large)
     assert earth_places.limit_tiles(world, tiles, 10**6, 0) == tiles
 
 
-def test_picture_of_the_splits(paired: Path, world: World) -> None:
-    picture = np.asarray(Image.open(paired / "splits.png")).astype(int)
-    assert picture.shape == (130 * DEGREE, 360 * DEGREE, 3)
+def test_map_of_the_splits(paired: Path, world: World) -> None:
+    image = np.asarray(Image.open(paired / "splits.png")).astype(int)
+    assert image.shape == (130 * DEGREE, 360 * DEGREE, 3)
     for split in ("train", "val", "test"):
         south, north, west, east = boxes_in(paired / split)[0]
         row, column = round((65 - (south + north) / 2) * DEGREE), round(((west + east) / 2 + 180) * DEGREE)
         below = world.layers["topo"][row + 25 * DEGREE, column].astype(int)
         half_tinted = (below + earth.SPLIT_COLORS[split]) / 2
-        np.testing.assert_allclose(picture[row, column], half_tinted, atol=2)
+        np.testing.assert_allclose(image[row, column], half_tinted, atol=2)
 
 
-def test_second_run_leaves_the_data_set_alone(paired: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_leaves_the_dataset_alone(paired: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in paired.rglob("*")}
     assert earth.main(["--out", str(paired), "--size", str(SIZE)]) == 0
     assert "already there" in capsys.readouterr().out

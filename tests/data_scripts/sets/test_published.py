@@ -134,7 +134,7 @@ def test_the_command_prints_license_counts_and_next_step_and_leaves_a_present_da
     assert "holds 2 of its 3 images. Remove" in err
 
 
-def test_the_license_comes_before_the_download(run, maps, answer, tmp_path):
+def test_the_license_is_printed_before_the_download(run, maps, answer, tmp_path):
     maps.answers = [answer(404)]
     code, out, err = run("maps", "--out", tmp_path / "set")
     assert code == 2
@@ -371,7 +371,7 @@ def test_counts_agree_with_local_datasets(published_data):
     assert present == {place: places[place] for place in present}
 
 
-def test_the_list_names_every_dataset_with_size_and_license(run):
+def test_list_shows_every_dataset_with_size_and_license(run):
     code, out, _ = run("list", "--json")
     assert code == 0
     listed = {each["name"]: each for each in json.loads(out)["sets"]}

@@ -62,7 +62,7 @@ def test_a_wave_is_in_the_octave_of_its_length(wavelength, direction, share):
     np.testing.assert_allclose(energies, 0.5 * np.array(share), atol=0.005)  # the variance of a wave is 1/2
 
 
-def test_the_jump_between_opposite_borders_is_no_detail():
+def test_the_jump_between_opposite_borders_is_not_detail():
     ramp = torch.linspace(-1, 1, 128).expand(1, 1, 128, 128)
     energies = octave_energies(ramp)[0]
     assert energies.max() < 1e-5 * ramp.var()

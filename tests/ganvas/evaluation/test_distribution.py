@@ -69,7 +69,7 @@ def test_frechet_distance_with_fewer_images_than_features():
 
 @given(seeds, st.integers(2, 20), st.integers(1, 15))
 @settings(max_examples=25, deadline=None)
-def test_frechet_distance_of_a_set_to_itself_is_nothing_and_a_shift_counts_in_full(seed, n, d):
+def test_frechet_distance_is_zero_for_equal_sets_and_the_square_of_a_shift(seed, n, d):
     real = features(n, d, seed)
     assert 0 <= frechet_distance(real, real) < 1e-11
     assert frechet_distance(real, real + 3) == pytest.approx(9 * d, rel=1e-9)
@@ -189,14 +189,14 @@ def test_chunks_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("shift", [0, 1000])
-def test_a_set_lies_in_itself_with_its_neighbors(k, shift):
+def test_a_set_covers_itself(k, shift):
     """Each ball holds its center and k neighbors, the last one on its surface, where rounding must not decide."""
     real = features(300, 128, shift=shift)
     assert precision_recall(real, real, k) == (1, 1)
     assert density_coverage(real, real.clone(), k) == ((k + 1) / k, 1)
 
 
-def test_copies_of_one_image_are_in_each_others_balls_and_in_no_others():
+def test_copies_of_one_image_are_neighbors():
     one = features(1, 128, seed=1, shift=5.0)
     real, collapsed = features(200, 128), one.repeat(200, 1)
     assert precision_recall(collapsed, collapsed) == (1, 1)
@@ -204,7 +204,7 @@ def test_copies_of_one_image_are_in_each_others_balls_and_in_no_others():
     assert precision_recall(collapsed, collapsed + 1e-3) == (0, 0)
 
 
-def test_dropped_modes_cost_recall_and_coverage_and_bad_images_precision_and_density():
+def test_dropped_modes_lower_recall_and_bad_images_precision():
     real = torch.cat([features(100, 4), features(100, 4, seed=1, shift=50)])
     half = torch.cat([features(100, 4, seed=2), features(100, 4, seed=3)])
     wide = torch.cat([features(100, 4, seed=2), features(100, 4, seed=3, shift=500)])

@@ -129,14 +129,14 @@ def test_ms_ssim_of_equal_images_is_one_and_small_images_are_refused():
 
 
 @pytest.mark.parametrize("metric", PAIRED_METRICS.values())
-def test_a_image_scores_alike_alone_and_among_others(metric):
+def test_an_image_scores_the_same_alone_and_in_a_batch(metric):
     output, target = random_images(4, 3, 176, 176), random_images(4, 3, 176, 176, seed=1)
     alone = [metric(output[i : i + 1], target[i : i + 1]).item() for i in range(4)]
     np.testing.assert_allclose(metric(output, target), alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("metric", PAIRED_METRICS.values())
-def test_half_precision_is_compared_in_full(metric):
+def test_half_precision_is_computed_in_float32(metric):
     output, target = (random_images(1, 1, 176, 176, seed=seed).bfloat16() for seed in (0, 1))
     scores = metric(output, target)
     assert scores.dtype == torch.float32
@@ -302,7 +302,7 @@ def sampled(images, count, batch=1):
 
 
 @pytest.mark.parametrize(("sizes", "batch"), [((5, 5), 1), ((7, 3), 1), ((3, 8), 2)])
-def test_a_set_that_passes_by_has_the_distance_of_one_that_is_held(sizes, batch):
+def test_a_streamed_set_has_the_distance_of_one_in_memory(sizes, batch):
     output, target = random_images(sizes[0], 3, 64, 70), normal_images(sizes[1], 3, 64, 70) + 0.2
     count = patch_count(*sizes)
     streamed = patch_distance(sampled(output, count, batch), sampled(target, count, batch))
@@ -344,7 +344,7 @@ def test_interval_agrees_with_normal_theory(level, quantile):
     assert 0.95 * half_width < interval.high - interval.mean < 1.05 * half_width
 
 
-def test_paired_differences_tell_apart_what_single_intervals_cannot():
+def test_paired_differences_detect_what_single_intervals_cannot():
     rng = np.random.default_rng(0)
     difficulty = rng.uniform(0.05, 0.3, 100)
     first, second = difficulty + rng.normal(0, 0.01, 100), difficulty + 0.01 + rng.normal(0, 0.01, 100)
@@ -356,7 +356,7 @@ def test_paired_differences_tell_apart_what_single_intervals_cannot():
 
 @settings(max_examples=30)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), st.floats(-1e3, 1e3))
-def test_interval_lies_among_the_values_and_moves_with_them(values, shift):
+def test_interval_is_within_the_values_and_shifts_with_them(values, shift):
     interval = bootstrap_interval(np.array(values), resamples=200)
     moved = bootstrap_interval(np.array(values) + shift, resamples=200)
 

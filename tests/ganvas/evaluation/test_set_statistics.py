@@ -100,7 +100,7 @@ def test_sets_of_different_sizes(every):
     assert every.protocol(5, 5)["kid"]["subsets"] == 1
 
 
-def test_small_images_have_no_spectrum_and_flat_ones_no_ratio(every):
+def test_small_images_have_no_spectrum_and_constant_ones_no_ratio(every):
     small = compare_sets(statistics(every, images(4, side=12)), statistics(every, images(4, side=12)))
     assert "spectrum" not in small
     assert small["sharpness"]["mean"] == 1
@@ -141,7 +141,7 @@ def test_too_few_images_are_refused_by_name(every):
         ((3, 200, 30), "x.png: is 30x200 pixels; ms-ssim needs 176 pixels a side. Leave ms-ssim out."),
     ],
 )
-def test_images_that_do_not_suit_a_metric_are_refused(every, shape, message):
+def test_images_unfit_for_a_metric_are_refused(every, shape, message):
     metrics = MetricSet(("ms-ssim", "lpips", "fid"), every.features, every.lpips)
     with pytest.raises(UserError) as error:
         metrics.require_image(torch.zeros(shape), "x.png")

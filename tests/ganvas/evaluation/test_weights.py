@@ -66,7 +66,7 @@ def test_features_keep_the_order_of_the_images(feature_file):
 # --- files of the user's own ---
 
 
-def test_a_feature_network_of_ones_own(feature_file):
+def test_a_custom_feature_network(feature_file):
     network = load_feature_network(feature_file, "cpu")
     assert network.dimensions == 6
     assert network.digest == hashlib.sha256(feature_file.read_bytes()).hexdigest()
@@ -125,7 +125,7 @@ def test_a_network_of_another_shape_is_refused(tmp_path, module, message):
     assert "\n" not in str(error.value)
 
 
-def test_the_two_kinds_of_networks_are_told_apart(feature_file, distance_file):
+def test_feature_and_distance_networks_are_distinguished(feature_file, distance_file):
     with pytest.raises(UserError, match=r"--feature-weights .*distance.pt: the network fails .* Expected: .*features"):
         load_feature_network(distance_file, "cpu")
     with pytest.raises(UserError, match=r"--lpips-weights .*features.pt: the network fails .* Expected: .*two images"):
@@ -146,7 +146,7 @@ def write_text(path):
 
 @pytest.mark.parametrize("write", [write_nothing, write_state_dict, write_text])
 @pytest.mark.parametrize("load", [load_feature_network, load_lpips])
-def test_what_is_no_torchscript_is_refused(tmp_path, write, load):
+def test_other_files_are_refused(tmp_path, write, load):
     write(tmp_path / "n.pt")
     with pytest.raises(UserError, match=r"-weights .*n.pt: is not a TorchScript file \(.*torch.jit.save"):
         load(tmp_path / "n.pt", "cpu")
@@ -169,7 +169,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path):
         collected.vectors()
 
 
-def test_a_distance_of_ones_own_takes_gray_and_color(distance_file):
+def test_a_custom_distance_takes_gray_and_color(distance_file):
     network = load_lpips(distance_file, "cpu")
     for channels in (1, 3):
         x, y = images(2, 1, channels, 40, 33)
@@ -217,7 +217,7 @@ def test_weights_are_downloaded_once(server):
 
 
 @pytest.mark.parametrize("problem", ["no such file", "no server", "another file"])
-def test_what_cannot_be_downloaded_is_explained(server, problem):
+def test_failed_downloads_are_explained(server, problem):
     folder, address = server
     name = publish(folder, write_state_dict)
     if problem == "no such file":

@@ -184,7 +184,7 @@ def test_a_full_disk_stops_with_one_message_and_keeps_finished_results(images, t
     assert len(negative().translate_folder(images, tmp_path / "out")) == 7
 
 
-def test_an_image_that_its_format_cannot_hold_stops_no_other(images, tmp_path, monkeypatch):
+def test_an_image_that_its_format_cannot_store_does_not_stop_the_others(images, tmp_path, monkeypatch):
     def write(path, image, tags):
         if path.stem == "a":
             raise UserError(f"{path}: the format does not hold this image.")
@@ -237,7 +237,7 @@ def test_a_single_image_is_not_written_in_an_unsupported_format(images, tmp_path
 
 
 @pytest.mark.parametrize("name", ["out", "v1.0", ".out"])
-def test_a_single_image_goes_into_a_folder_if_the_name_has_no_suffix_of_a_file(images, tmp_path, name):
+def test_a_single_image_is_written_into_a_folder_if_the_name_has_no_suffix(images, tmp_path, name):
     assert negative().translate_folder(images / "a.png", tmp_path / name) == [tmp_path / name / "a.png"]
 
 

@@ -164,7 +164,7 @@ def npy(array):
         ("deep.png", lambda path: write_image(path, np.zeros((4, 4, 3), np.uint16)), "16 bits in several channels"),
     ],
 )
-def test_an_image_that_the_runner_cannot_read_stops_no_other(model, tmp_path, capsys, name, save, message):
+def test_an_unreadable_image_does_not_stop_the_others(model, tmp_path, capsys, name, save, message):
     write_image(tmp_path / "in" / "zebra.png", noise())
     save(tmp_path / "in" / name)
     assert run(model, tmp_path / "in", tmp_path / "out") == 2
@@ -174,7 +174,7 @@ def test_an_image_that_the_runner_cannot_read_stops_no_other(model, tmp_path, ca
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["zebra.png"]
 
 
-def test_an_image_on_which_onnxruntime_fails_stops_no_other(model, tmp_path, capsys, monkeypatch):
+def test_a_failure_of_onnxruntime_does_not_stop_the_others(model, tmp_path, capsys, monkeypatch):
     for name in ("a.png", "b.png"):
         write_image(tmp_path / "in" / name, noise())
     run_session, calls = onnxruntime.InferenceSession.run, []
@@ -208,7 +208,7 @@ def test_a_full_disk_stops_the_runner_and_leaves_no_partial_file(model, tmp_path
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_transparency_floats_and_orientation_are_read_as_by_translate(tmp_path):
+def test_images_are_decoded_as_by_translate(tmp_path):
     rgba = np.dstack([noise(), np.full((48, 48), 128, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / "clear.png")
     assert np.abs(read(tmp_path / "clear.png", 3).astype(int) - read_image(tmp_path / "clear.png", 3)).max() <= 1
@@ -268,7 +268,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("operator", "element"), [("Shape", TensorProto.INT64), ("Flatten", TensorProto.FLOAT), ("SequenceConstruct", None)]
 )
-def test_an_output_that_is_no_image_is_one_message(model, operator, element):
+def test_an_invalid_output_is_one_message(model, operator, element):
     content = onnx.load(model)
     content.graph.node[0].CopyFrom(helper.make_node(operator, ["source"], ["output"]))
     if element is None:

@@ -154,13 +154,13 @@ class TestLayouts:
         twice = "is there in more than one layout"
         check(clean, 1, f"train {twice} (trainA and trainB; train)", f"val {twice} (val-000000.tar; val)")
 
-    def test_two_folders_beside_a_split_of_pairs_are_pairs(self, check, clean):
+    def test_two_folders_next_to_a_split_of_pairs_are_pairs(self, check, clean):
         (clean / "test" / "3.png").unlink()
         (clean / "test").rmdir()
         images(clean, "testA/x.png", "testB/y.png")
         check(clean, 1, "paired folders", "testA: 1 images have no partner in testB (x)")
 
-    def test_a_folder_beside_images_is_ignored_as_in_training(self, check, clean):
+    def test_a_folder_next_to_images_is_ignored_as_in_training(self, check, clean):
         images(clean, "train/backup/x.png")
         assert "backup" not in check(clean, 0)
 
@@ -232,7 +232,7 @@ class TestKinds:
 
 
 class TestDuplicates:
-    def test_across_splits_they_are_problems_and_within_one_notes(self, check, tmp_path):
+    def test_duplicates_across_splits_are_problems_and_within_one_notes(self, check, tmp_path):
         for i, place in enumerate(["trainA/1", "trainA/2", "trainB/3", "trainB/4", "testA/5", "testB/6"]):
             scene(tmp_path / f"{place}.png", i)
         scene(tmp_path / "testA" / "copy.jpg", 1, quality=60)
@@ -386,7 +386,7 @@ class TestMissingData:
         return tuple(map(float, re.search(r"--target-range=(\S+):(\S+)", out).groups()))
 
     @pytest.mark.parametrize("mark", [-9999, -3.4028234663852886e38, 1e20, -32768, 9.969209968386869e36])
-    def test_a_known_mark_is_named_and_left_out_of_the_range(self, check, tmp_path, mark):
+    def test_a_known_sentinel_is_named_and_excluded_from_the_range(self, check, tmp_path, mark):
         self.write(tmp_path, one=mark, two2=mark)
         found = (
             f"trainB: {mark} looks like a mark of missing data in 2 images, 0.04 of their pixels (one.tif, two2.tif)"
@@ -415,7 +415,7 @@ class TestMissingData:
         self.write(tmp_path, ".npy", one=-9999)
         assert "gdal_edit" not in check(tmp_path, 1, "only TIFF can tag it")
 
-    def test_an_image_of_nothing_else_does_not_widen_the_range(self, check, tmp_path):
+    def test_an_image_of_sentinels_does_not_widen_the_range(self, check, tmp_path):
         self.write(tmp_path, one=-9999)
         write_image(tmp_path / "trainB" / "one.tif", np.full((40, 50, 1), -9999, np.float32))
         out = check(tmp_path, 1, "-9999 looks like a mark of missing data in 1 images, 1 of their pixels")

@@ -78,7 +78,7 @@ def test_a_straight_line_runs_between_the_corners_of_the_axes():
     assert {text.text for text in figure.iter("text")} >= {"0", "2", "10", "50", "100", "step"}
 
 
-def test_legend_names_every_series_with_its_latest_value():
+def test_the_legend_lists_every_series_with_its_latest_value():
     figure = parsed(chart("Losses", [series([3, 2.5], "loss_d"), series([1, 0.00012345], "loss_g")]))
     items = [" ".join("".join(item.itertext()).split()) for item in figure.iter("li")]
     assert items == ["loss_d 2.5", "loss_g 0.0001234"]

@@ -41,7 +41,7 @@ def charts(html: str) -> list[str]:
     return re.findall(r'class="chart".*?<figcaption>(.*?)<', html)
 
 
-def test_the_report_lies_in_the_run_and_repeats(make_run):
+def test_the_report_is_in_the_run_and_deterministic(make_run):
     run = make_run(samples=True)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     report = write_report(run, LABELS)
@@ -72,7 +72,7 @@ def test_all_texts_are_escaped(make_run):
     assert "<li>Step 1,200: all alike &lt;b&gt;</li>" in html
 
 
-def test_values_that_belong_together_share_a_chart(make_run):
+def test_related_values_share_a_chart(make_run):
     assert charts(written(make_run())) == [
         "Adversarial losses",
         "Reconstruction losses",
@@ -103,7 +103,7 @@ def test_figures_at_the_top(make_run):
     assert "Warnings in training" not in html
 
 
-def test_scores_stand_beside_the_baseline_and_the_better_is_marked(make_run):
+def test_the_better_of_score_and_baseline_is_marked(make_run):
     assert scores(written(make_run())) == [
         ["metric", "model", "trivial baseline"],
         ["L1 (lower is better)", "0.1432 [0.1311, 0.1553]*", "0.1467 [0.1350, 0.1584]"],
@@ -121,7 +121,7 @@ def test_scores_stand_beside_the_baseline_and_the_better_is_marked(make_run):
         (-0.001, 0.006, "0.0025 .*; there is no significant difference"),
     ],
 )
-def test_the_paired_difference_is_put_in_words(make_run, low, high, verdict):
+def test_the_paired_difference_is_a_sentence(make_run, low, high, verdict):
     run = make_run()
     edit_evaluation(run, l1_minus_baseline={"mean": (low + high) / 2, "low": low, "high": high})
     assert re.search(verdict, written(run))
@@ -135,7 +135,7 @@ def test_an_evaluation_without_a_baseline(make_run):
     assert "baseline" not in html
 
 
-def test_metrics_of_two_directions_stand_beside_their_baselines(make_run):
+def test_metrics_of_two_directions_have_baselines(make_run):
     run = make_run()
     metrics = {"l1_a2b": {"mean": 0.19}, "sliced_wasserstein_b2a": {"mean": 0.3}, "cycle_l1_a": {"mean": 0.1}}
     baselines = {"flat a2b": {"l1": 0.2}, "copy a2b": {"l1": 0.15}, "flat b2a": {"sliced_wasserstein": 0.9}}
@@ -150,7 +150,7 @@ def test_metrics_of_two_directions_stand_beside_their_baselines(make_run):
     assert '<p class="soft">Sizes.</p>' in html
 
 
-def test_real_against_real_stands_beside_and_is_never_best(make_run):
+def test_real_against_real_is_shown_and_never_best(make_run):
     run = make_run()
     edit_evaluation(run, real={"sliced_wasserstein": {"mean": 0.01, "n": 40}})
     rows = scores(written(run))
@@ -159,7 +159,7 @@ def test_real_against_real_stands_beside_and_is_never_best(make_run):
     assert rows[1][-1] == "–"
 
 
-def test_a_ceiling_stands_beside_and_nothing_is_best(make_run):
+def test_a_ceiling_is_shown_and_no_best_marked(make_run):
     run = make_run()
     metrics = {"recall": {"mean": 0.7}, "unknown": {"mean": 1}}
     edit_evaluation(run, metrics=metrics, ceiling={"recall": {"mean": 0.86}}, baseline=None)
@@ -171,14 +171,14 @@ def test_a_ceiling_stands_beside_and_nothing_is_best(make_run):
 
 
 @pytest.mark.parametrize("steps", [0, 10])
-def test_a_run_that_has_only_begun(make_run, steps):
+def test_a_run_that_has_just_begun(make_run, steps):
     html = written(make_run(steps=steps, evaluated=False))
     assert "There are no sample images yet." in html
     assert ("Nothing is logged yet." in html) == (steps == 0)
     assert "Evaluation" not in html
 
 
-def test_samples_are_the_latest_the_first_and_some_between(make_run):
+def test_samples_are_the_first_the_latest_and_some_between(make_run):
     assert re.findall(r"<figcaption>step ([\d,]*\d)(.*?)</figcaption>", written(make_run(samples=True))) == [
         ("1,200", ", the latest"),
         *((step, "") for step in ("100", "300", "500", "700", "800", "1,000")),
@@ -236,7 +236,7 @@ def test_a_folder_that_is_not_a_run_is_refused(tmp_path, name, message):
 @pytest.mark.parametrize(
     "networks", [[], [{"source": "a", "target": "b"}], {"a2b": [1]}, {"a2b": {"source": "a"}}, None]
 )
-def test_a_models_config_of_another_form_does_not_end_the_report(make_run, networks):
+def test_an_invalid_model_config_is_ignored(make_run, networks):
     run = make_run(steps=0)
     (run / "model" / "config.json").write_text(json.dumps({"kind": "pix2pix", "networks": networks}))
     assert "earth" in written(run)
@@ -290,7 +290,7 @@ def test_values_that_are_never_finite_are_left_out(make_run):
     ],
     ids=["infinite", "huge", "tiny", "null", "long", "odd warnings", "huge figures"],
 )
-def test_values_that_no_axis_can_show_do_not_end_the_report(make_run, line):
+def test_values_out_of_range_are_left_out(make_run, line):
     run = make_run(steps=0)
     first = '{"step": 1, "loss_d": 1, "loss_g": 2, "lr": 0, "seconds": 90, "epoch": 3, "images_per_second": 5}'
     write_log(run, first, line, '{"step": 3, "loss_d": 3}')

@@ -284,7 +284,7 @@ def test_the_translator_normalizes_as_upstream(tmp_path):
         ),
     ],
 )
-def test_what_is_written_loads_into_upstreams_network(tmp_path, name, architecture, arguments, options):
+def test_exported_weights_load_into_upstreams_network(tmp_path, name, architecture, arguments, options):
     spec = NetworkSpec(architecture, arguments, "A", "B")
     ours = disturbed(build_generator(spec))
     assert write_upstream(tmp_path / "latest_net_G.pth", ours, spec) == f"--netG {name} {options}"
@@ -311,7 +311,7 @@ def test_what_is_written_loads_into_upstreams_network(tmp_path, name, architectu
         ("resnet", {"num_blocks": 3}),
     ],
 )
-def test_architectures_that_upstream_lacks_are_not_written(tmp_path, architecture, arguments):
+def test_architectures_that_upstream_lacks_are_refused(tmp_path, architecture, arguments):
     spec = NetworkSpec(architecture, arguments | {"base_channels": 2}, "A", "B")
     with pytest.raises(UserError, match="is none of them"):
         write_upstream(tmp_path / "x.pth", build_generator(spec), spec)
@@ -408,7 +408,7 @@ def test_other_files_are_described_without_advice_to_run_code(tmp_path, kind):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, pickle.UnpicklingError, ValueError])
-def test_advice_of_torch_to_run_code_is_not_passed_on(tmp_path, monkeypatch, error):
+def test_torchs_advice_to_run_code_is_not_repeated(tmp_path, monkeypatch, error):
     def load(*_, **__):
         raise error("Set weights_only=False if you trust the source of the file.")
 
@@ -418,7 +418,7 @@ def test_advice_of_torch_to_run_code_is_not_passed_on(tmp_path, monkeypatch, err
     assert not re.search("weights_only|trust", str(refused.value))
 
 
-def test_files_that_are_no_weights_are_named(tmp_path):
+def test_other_files_of_tensors_are_named(tmp_path):
     good = saved(tmp_path / "good.pth", unet(7, "batch"))
     (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:1000])
     (tmp_path / "text.pth").write_text("weights")

@@ -347,7 +347,7 @@ def test_one_address_has_half_of_the_uploads(folder):
     assert asyncio.run(run()) == (([200] * 32 + [503]) * 2, 200)
 
 
-def test_a_client_who_leaves_is_no_error_of_the_server(folder, app):
+def test_a_client_that_disconnects_is_no_server_error(folder, app):
     async def receive():
         return {"type": "http.disconnect"}
 
@@ -369,7 +369,7 @@ def test_a_client_who_leaves_is_no_error_of_the_server(folder, app):
         asyncio.run(run(broken))
 
 
-def test_messages_and_progress_are_for_those_who_began_something(ask, app):
+def test_only_clients_with_a_session_get_messages(ask, app):
     assert ask("GET", "/gradio_api/queue/data", "session_hash=abc123")[0] == 404
     assert ask("GET", "/gradio_api/upload_progress", "upload_id=a")[0] == 404
     ask("POST", JOB, body=job())
@@ -392,7 +392,7 @@ def test_images_are_passed_on_as_they_are(ask, app, folder):
     assert ask("GET", "/gradio_api/file=/files/ab12/x y.png") == (200, str(folder).encode())
 
 
-def test_errors_say_nothing_of_the_server(ask, app):
+def test_errors_do_not_describe_the_server(ask, app):
     app.answer = 500, "text/plain", [b"File /home/me/secret not allowed"]
     status, body = ask("GET", "/")
     assert status == 500

@@ -14,7 +14,7 @@ def test_a_drawing_is_written_as_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["", "not base64", "ää", "data:image/png;base64,A"])
-def test_what_is_no_drawing_is_refused(tmp_path, url):
+def test_invalid_drawings_are_refused(tmp_path, url):
     if url:
         with pytest.raises(UserError, match="The browser sent no drawing"):
             write_drawing(url, tmp_path)
@@ -22,7 +22,7 @@ def test_what_is_no_drawing_is_refused(tmp_path, url):
         assert write_drawing(url, tmp_path).read_bytes() == b""  # refused by the decoder
 
 
-def test_names_of_brushes_are_escaped_and_water_is_the_paper():
+def test_names_of_brushes_are_escaped_and_water_is_the_background():
     html = pad_html([Brush("<b>", (1, 2, 3)), Brush("water", (0, 0, 255)), Brush("river", (0, 9, 9), True)], 64)
     assert "<b>" not in html
     assert 'data-paper="#0000ff"' in html

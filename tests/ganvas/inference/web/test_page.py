@@ -130,9 +130,9 @@ def downloaded(page, folder):
 def assert_same_image(found, expected):
     """Compare two image files: in bfloat16, another number of threads gives other roundings."""
     assert found.suffix == expected.suffix
-    pictures = [read_image(path) for path in (found, expected)]
-    assert pictures[0].dtype == pictures[1].dtype
-    assert_close(*pictures)
+    images = [read_image(path) for path in (found, expected)]
+    assert images[0].dtype == images[1].dtype
+    assert_close(*images)
 
 
 def assert_close(found, expected):
@@ -155,7 +155,7 @@ def image_bytes(size):
 
 
 @pytest.mark.essential
-def test_an_uploaded_image_comes_back_as_translate_writes_it(page, run, tmp_path):
+def test_an_uploaded_image_is_translated_as_by_translate(page, run, tmp_path):
     source = tmp_path / "coast.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(source)
     upload(page, source)
@@ -187,7 +187,7 @@ def test_a_coast_is_drawn_in_the_palettes_colors_and_translated_at_once(page, ru
 
     encoded = page.evaluate("window.drawing()").partition(",")[2]
     drawing = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
-    assert {tuple(colour) for colour in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
+    assert {tuple(color) for color in drawing.reshape(-1, 3).tolist()} == {(242, 239, 228), (150, 200, 235)}
     assert tuple(drawing[SIDE * 3 // 8, SIDE * 3 // 8]) == (242, 239, 228)
     assert_close(found, load(run).translate(drawing))
     # Of the drawing itself only the preview is left; "drawing.png" is the result.
@@ -226,7 +226,7 @@ def test_a_line_is_thin_and_each_brush_keeps_its_size(page, name):
 
 
 @pytest.mark.parametrize("name", ["wide.tif", "wide.npy"])
-def test_a_large_image_is_tiled_where_the_visitor_wants_it(page, run, tmp_path, name):
+def test_a_large_image_is_tiled_on_request(page, run, tmp_path, name):
     source = tmp_path / name
     y, x = np.mgrid[:150, :210]
     waves = np.stack([128 + 100 * np.sin(x / (7 + c)) * np.cos(y / 9) for c in range(3)], axis=2).astype(np.uint8)
@@ -289,7 +289,7 @@ def test_a_bad_drawing_is_one_message(page, drawing, said):
     assert_one_message(page, said)
 
 
-def test_a_server_that_cannot_write_says_so(browser, run, tmp_path):
+def test_an_unwritable_server_folder_is_reported(browser, run, tmp_path):
     process, address = start("pix2pix", run, temporary=tmp_path)
     visit = visited(browser, address)
     page = next(visit)
@@ -347,14 +347,14 @@ def test_answers_name_no_path_of_the_machine(address, run, temporary):
         ("/gradio_api/file=http://127.0.0.1:1/x.png", {}, 404),
     ],
 )
-def test_the_guard_stands_before_the_page(address, path, headers, status):
+def test_the_guard_protects_the_page(address, path, headers, status):
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
     connection.request("GET", path, headers=headers)
     assert connection.getresponse().status == status
     connection.close()
 
 
-def test_what_a_killed_page_left_is_removed_and_no_other_folder(tmp_path):
+def test_leftovers_of_a_killed_page_are_removed(tmp_path):
     arguments = {"in_channels": 3, "out_channels": 3, "base_channels": 4, "num_levels": 6}
     specs = {"a2b": NetworkSpec("unet", arguments, "a", "b")}
     config = ModelConfig("pix2pix", specs, Preprocessing(3, 3, image_size=SIDE, resized=False))
@@ -405,16 +405,16 @@ def page_of_heights(browser, heights):
     yield from visited(browser, heights)
 
 
-def pictures(page, selector):
+def images(page, selector):
     """Give the images that a part of the page shows, as arrays of one channel."""
     sources = page.locator(f"{selector} img").evaluate_all("images => images.map((image) => image.src)")
     return [np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L")) for source in sources]
 
 
-def test_values_of_a_range_of_their_own_are_shown_from_black_to_white(page_of_heights, tmp_path):
+def test_values_of_a_value_range_are_stretched_for_display(page_of_heights, tmp_path):
     page = page_of_heights
     page.locator("#examples img").first.wait_for()
-    (example,) = pictures(page, "#examples")
+    (example,) = images(page, "#examples")
     assert (example.min(), example.max()) == (0, 255)
 
     source = np.tile(np.arange(0, 1024, 16, dtype=np.uint16), (SIDE, 1))
@@ -422,9 +422,9 @@ def test_values_of_a_range_of_their_own_are_shown_from_black_to_white(page_of_he
     upload(page, tmp_path / "x.tif")
     heights = read_image(downloaded(page, tmp_path / "found"))[:, :, 0]
     assert heights.dtype == np.float32
-    shown = pictures(page, "#result")
+    shown = images(page, "#result")
     for expected in (source / 1023 * 255, (heights + 100) / 9000 * 255):
-        assert min(np.abs(picture - expected).max() for picture in shown) < 1
+        assert min(np.abs(image - expected).max() for image in shown) < 1
 
 
 def test_an_upload_of_too_many_bytes_is_one_message(page_of_heights, tmp_path):

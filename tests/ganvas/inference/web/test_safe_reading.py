@@ -23,7 +23,7 @@ def reader():
 
 
 @pytest.mark.parametrize("name", ["x.png", "alpha.png", "gray.png", "deep.tif", "heights.tif", "bands.tif", "x.npy"])
-def test_an_image_is_the_same_after_it_was_written_again(reader, tmp_path, name):
+def test_an_image_is_unchanged_after_it_was_rewritten(reader, tmp_path, name):
     rng = np.random.default_rng(0)
     channels = {"alpha.png": 4, "gray.png": 1, "deep.tif": 1, "heights.tif": 1, "bands.tif": 5}.get(name, 3)
     image = rng.integers(0, 256, (30, 40, channels), dtype=np.uint8)
@@ -64,7 +64,7 @@ def test_a_decoder_that_crashes_is_one_message(reader, tmp_path):
         reader.read(Crash(), tmp_path)
 
 
-def test_without_a_server_to_fork_from_a_process_starts_from_nothing(tmp_path, monkeypatch):
+def test_without_a_fork_server_processes_are_spawned(tmp_path, monkeypatch):
     def fail():
         raise OSError("AF_UNIX path too long")
 
@@ -137,21 +137,21 @@ TOO_LARGE = r"has more than 100,000 pixels, the limit here\. Scale it down\."
         ("print.eps", (8, 8), "is not a readable image"),
     ],
 )
-def test_what_is_too_large_or_not_one_image_is_refused(reader, tmp_path, name, content, message):
+def test_too_large_and_other_files_are_refused(reader, tmp_path, name, content, message):
     path = tmp_path / name
     content(path) if callable(content) else Image.new("L", content).save(path)
     with pytest.raises(UserError, match=f"{re.escape(name)}: {message}"):
         reader.read(path, tmp_path)
 
 
-def test_the_longest_side_and_the_most_pixels_are_read(reader, tmp_path):
+def test_the_largest_allowed_images_are_read(reader, tmp_path):
     for size in [(1, 2528), (400, 250)]:
         Image.new("L", size).save(tmp_path / "x.png")
         assert reader.read(tmp_path / "x.png", tmp_path).size == size[::-1]
         assert read_image(tmp_path / "source.tif").shape == (*size[::-1], 1)
 
 
-def test_a_folder_that_cannot_be_written_is_the_servers_fault(reader, tmp_path):
+def test_an_unwritable_folder_is_a_server_error(reader, tmp_path):
     from ganvas.errors import WriteError
 
     Image.new("L", (8, 8)).save(tmp_path / "x.png")

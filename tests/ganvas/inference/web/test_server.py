@@ -99,7 +99,7 @@ def test_a_header_that_trickles_is_cut(port):
 
 
 @pytest.mark.parametrize("path", ["/large", "/parts"])
-def test_who_does_not_read_the_answer_is_cut(port, path):
+def test_clients_that_do_not_read_are_cut(port, path):
     with connected(port) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -113,7 +113,7 @@ def test_who_does_not_read_the_answer_is_cut(port, path):
         assert got < SIZE
 
 
-def test_who_asks_again_and_again_is_not_cut(port):
+def test_busy_clients_are_not_cut(port):
     with connected(port) as client:
         for _ in range(15):
             assert get(client, "/") == b"HTTP/1.1 200 OK"

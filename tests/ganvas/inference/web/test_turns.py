@@ -44,7 +44,7 @@ def test_one_client_leaves_a_turn_to_others():
     assert order_of(Turns(4, 3, 10), "aaaaab")[1] == 4
 
 
-def test_who_leaves_loses_no_turn_of_others():
+def test_leaving_clients_do_not_cost_others_a_turn():
     turns = Turns(1, 1, 10)
     assert order_of(turns, "aabb", cancelled=[0, 1, 2]) == ([0, 3], 1)
     assert order_of(turns, "ab") == ([0, 1], 1)
