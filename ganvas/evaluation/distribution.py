@@ -37,6 +37,11 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
         ValueError: The shapes do not match, or there are too few images.
 
     Reference: Heusel et al. 2017, Eq. 6; Dowson and Landau 1982.
+
+    Example:
+        >>> features = torch.randn(100, 4)
+        >>> round(frechet_distance(features, features + 1), 6)
+        4.0
     """
     real, fake = _matched(real, fake, at_least=2)
     difference = real.mean(dim=0) - fake.mean(dim=0)

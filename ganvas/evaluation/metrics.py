@@ -41,6 +41,10 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: The shapes differ or are not four-dimensional.
+
+    Example:
+        >>> l1(torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.5))
+        tensor([0.5000, 0.5000])
     """
     output, target = _check_pairs(output, target)
     return (output - target).abs().mean(dim=(1, 2, 3))
@@ -61,6 +65,10 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: The shapes differ or are not four-dimensional.
+
+    Example:
+        >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.2))
+        tensor([20.])
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to import
 
@@ -88,6 +96,10 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
         ValueError: The shapes differ or are not four-dimensional.
 
     Reference: Wang et al. 2004, Sec. III-B and III-C.
+
+    Example:
+        >>> ssim(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+        tensor([1.])
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 

@@ -29,6 +29,11 @@ class PatchDiscriminator(nn.Module):
         norm: Norm of all convolutions but the first and the last.
 
     Reference: Isola et al. 2017, Sec. 6.1.2.
+
+    Example:
+        >>> import torch
+        >>> PatchDiscriminator(in_channels=6)(torch.zeros(1, 6, 256, 256)).shape
+        torch.Size([1, 1, 30, 30])
     """
 
     def __init__(

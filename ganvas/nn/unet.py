@@ -42,6 +42,10 @@ class UNetGenerator(nn.Module):
         upsampling: "transpose" (the paper's) or "resize" (no checkerboard artifacts).
 
     Reference: Isola et al. 2017, Sec. 6.1.1; Ronneberger et al. 2015.
+
+    Example:
+        >>> UNetGenerator(base_channels=8, num_levels=5)(torch.zeros(1, 3, 100, 60)).shape
+        torch.Size([1, 3, 100, 60])
     """
 
     def __init__(
