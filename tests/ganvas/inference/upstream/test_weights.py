@@ -165,7 +165,7 @@ def test_generators_compute_the_same(tmp_path, name, norm):
     with torch.no_grad():
         expected, output = theirs(x), found.network(x)
     assert expected.std() > 0.02
-    assert (output - expected).abs().max() <= 1e-5
+    assert (output - expected).abs().max() <= 5e-5
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -194,13 +194,13 @@ def test_old_files(tmp_path):
         assert torch.equal(
             read_upstream(tmp_path / f"{name}.pth").network(x), read_upstream(tmp_path / "new.pth").network(x)
         )
-    assert (read_upstream(tmp_path / "old.pth").network(x) - theirs(x)).abs().max() <= 1e-5
+    assert (read_upstream(tmp_path / "old.pth").network(x) - theirs(x)).abs().max() <= 5e-5
 
     theirs = disturbed(unet(7, "batch"))
     table = {key: value for key, value in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(table, tmp_path / "x.pth")
     x = torch.rand(1, 3, 128, 128)
-    assert (read_upstream(tmp_path / "x.pth").network(x) - theirs(x)).abs().max() <= 1e-5
+    assert (read_upstream(tmp_path / "x.pth").network(x) - theirs(x)).abs().max() <= 5e-5
 
 
 def tracked(network):
@@ -225,7 +225,7 @@ def test_running_averages_of_instance_norms_are_refused_if_asked_for(tmp_path, b
     each = theirs(x)  # as that tool does it, which drops them
     assert (running - each).abs().max() > 0.1
     model = ganvas.load_upstream(path, image_size=128)
-    assert (model.translate_tensor(x) - each).abs().max() <= 1e-5
+    assert (model.translate_tensor(x) - each).abs().max() <= 5e-5
     with pytest.raises(UserError, match=r"latest_net_G\.pth: --statistics running: its instance norms come with"):
         ganvas.load_upstream(path, image_size=128, statistics="running")
     with pytest.raises(UserError, match="--statistics running"):
@@ -261,7 +261,7 @@ def test_the_translator_normalizes_as_upstream(tmp_path):
     model = ganvas.load_upstream(path, netG="unet_128", image_size=128)
     assert (model.translate_tensor(x) - image).abs().max() <= 1e-4
     model = ganvas.load_upstream(path, image_size=128, statistics="running")
-    assert (model.translate_tensor(x) - running).abs().max() <= 1e-5
+    assert (model.translate_tensor(x) - running).abs().max() <= 5e-5
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_exported_weights_load_into_upstreams_network(tmp_path, name, architectu
     theirs.load_state_dict(torch.load(tmp_path / "latest_net_G.pth", weights_only=True))  # strict
     x = torch.rand(1, channels[0], *([256, 256] if name == "unet_256" else [128, 128]))
     with torch.no_grad():
-        assert (theirs.eval()(x) - ours(x)).abs().max() <= 1e-5
+        assert (theirs.eval()(x) - ours(x)).abs().max() <= 5e-5
     assert [path.name for path in tmp_path.iterdir()] == ["latest_net_G.pth"]
 
 
