@@ -7,6 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ganvas.evaluation.names import further_metrics
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -141,6 +143,8 @@ def evaluate(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     compare: str | PathLike[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    feature_weights: str | PathLike[str] | None = None,
     generator: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Draw images with a model and measure them, alongside real test images.
@@ -154,6 +158,9 @@ def evaluate(
         seed: Seed of the noise.
         device: Where to compute.
         compare: An evaluation.json of another model, or its run; both must have been measured with the same classifier.
+        metrics: Names of further metrics: swd, fid, kid, sharpness, spectrum.
+        feature_weights: TorchScript network for FID and KID instead of Inception v3. TorchScript can run code: name
+            only files that you trust.
         generator: For a model that was trained with your own generator: an instance of its class.
 
     Returns:
@@ -178,5 +185,6 @@ def evaluate(
         seed=seed,
         device=device,
         compare=None if compare is None else Path(compare),
+        metrics=further_metrics(metrics, feature_weights),
         generator=generator,
     )

@@ -18,6 +18,8 @@ from ganvas.cli.receptive_field import run as run_receptive_field
 from ganvas.cli.report import ReportOptions, run_report
 from ganvas.cli.train import TrainCommand, parse_train
 from ganvas.errors import UserError
+from ganvas.evaluation.names import further_metrics
+from ganvas.options import optional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +81,11 @@ class Evaluate:
     $GANVAS_DATA, else "datasets"."""
     compare: Path | None = None
     """An evaluation.json of another model, shown alongside; both must have been measured with the same classifier."""
+    metrics: Annotated[str | None, optional("NAMES")] = None
+    """Further metrics with commas between them: swd, fid, kid, sharpness, spectrum (docs/metrics.md)."""
+    feature_weights: Annotated[Path | None, optional("FILE")] = None
+    """Feature network for fid and kid instead of Inception v3: a TorchScript file, uint8 images [N, 3, 299, 299] to
+    [N, D]. TorchScript can run code: name only files that you trust."""
     out: Path | None = None
     """Write the drawn images to this folder."""
     device: Device = "auto"
@@ -180,6 +187,7 @@ def _evaluate(command: Evaluate) -> int:
         seed=command.seed,
         device=command.device,
         compare=command.compare,
+        metrics=further_metrics(command.metrics, command.feature_weights),
         on_images=drawn.append if command.out is not None else None,
     )
     if command.json:
@@ -210,6 +218,8 @@ def _print_metrics(result: Mapping[str, Any]) -> None:
     console.print(
         f"Distances, precision, recall, density, coverage and diversity: {result['compared']:,} images of each set.\n"
         f"Classifier {classifier['digest'][:12]}, accuracy {classifier['accuracy']:.2%} on the real test images.",
+        *result.get("notes", []),
+        sep="\n",
         soft_wrap=True,
     )
 

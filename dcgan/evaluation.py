@@ -6,7 +6,7 @@ images in the place of the model's are the ceiling: the score of a perfect model
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,13 @@ from dcgan.model import DigitModelConfig, load_sampler, require_seed
 from ganvas.device import choose_device
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
-from ganvas.evaluation.results import EVALUATION
+from ganvas.evaluation.metric_set import MetricSet, load_metrics
+from ganvas.evaluation.metrics import patch_count
+from ganvas.evaluation.names import MetricOptions
+from ganvas.evaluation.results import EVALUATION, differences, notes_on_metrics
+from ganvas.evaluation.set_statistics import SetStatistics, compare_sets
 from ganvas.json_files import read_json
-from ganvas.log import logger
+from ganvas.log import logger, track
 from ganvas.models.folder import CONFIG, find_model, local_model
 from ganvas.options import from_json
 
@@ -47,6 +51,7 @@ class OtherEvaluation:
     compared: int
     classifier: dict[str, str | float]
     metrics: dict[str, dict[str, float]]
+    protocol: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
@@ -58,12 +63,14 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     compare: Path | None = None,
+    metrics: MetricOptions | None = None,
     on_images: Callable[[Tensor], None] | None = None,
     generator: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Draw images with a model and measure them; see `dcgan.evaluate`.
 
     Args:
+        metrics: Further metrics, of sets.
         on_images: Called with the drawn images, [n, C, S, S] uint8.
 
     Returns:
@@ -81,16 +88,24 @@ def evaluate(
     data = data or training_data.data or sampler.config.data
     train, test = _load_data(sampler.config, data, data_root or _root_of(training_data, data))
     _require_enough(samples, train, test)
+    metric_set = MetricSet(()) if metrics is None else load_metrics(metrics, choose_device(device))
+    compared = min(samples, len(train.images), len(test.images))
+    protocol = _protocol(metric_set, compared, train)
     classifier = cached_classifier(train, test)
     if other is not None:
-        _require_comparable(other, samples, classifier)
+        _require_comparable(other, samples, classifier, protocol)
     logger.info(f"Drawing {samples:,} images")
     fake = sampler.sample(samples, seed)
     logger.info("Measuring them and the real test images")
-    metrics = measure(fake, train, test, classifier, sampler.cycled_labels(samples))
+    measured = measure(fake, train, test, classifier, sampler.cycled_labels(samples))
+    if metric_set.names:
+        reference = _statistics(metric_set, train.images, compared)
+        for column, images in (("metrics", fake), ("ceiling", test.images)):
+            measured[column] |= compare_sets(_statistics(metric_set, images, compared), reference, intervals=False)
+        measured |= {"protocol": protocol, "notes": notes_on_metrics(metric_set, compared)}
     if on_images is not None:
         on_images(fake)
-    result = {"model": str(model), "data": data, "split": "test", "seed": seed, **metrics}
+    result = {"model": str(model), "data": data, "split": "test", "seed": seed, **measured}
     return result | ({} if other is None else {"compared_with": vars(other)})
 
 
@@ -239,6 +254,31 @@ def _load_data(config: DigitModelConfig, data: str, root: Path | None) -> tuple[
     return train, test
 
 
+def _statistics(metrics: MetricSet, images: Tensor, count: int) -> SetStatistics:
+    """Collect what metrics of sets need of ``count`` of the images [n, C, S, S] uint8, chosen as for the classifier."""
+    statistics = SetStatistics(metrics, count, patch_count(count, count))
+    for index in track(choose(len(images), count).tolist(), "metrics", count):
+        statistics.add(images[index] / 127.5 - 1)
+    return statistics
+
+
+def _protocol(metrics: MetricSet, count: int, train: ImageSet) -> dict[str, Any]:
+    """Return how the further metrics are computed.
+
+    Raises:
+        UserError: The images do not allow one of them.
+    """
+    if not metrics.names:
+        return {}
+    image = train.images[0]
+    metrics.require_count(count, train.name)
+    metrics.require_channels(image, train.name)
+    size = f"{image.shape[2]}x{image.shape[1]}"
+    common = {"images": "as the model draws them", "size": size, "range": "-1 to 1", "n": count, "n_real": count}
+    real = f"{count} test images against {count} of training"
+    return common | {"real": real} | metrics.protocol(count, count)
+
+
 def _require_enough(samples: int, train: ImageSet, test: ImageSet) -> None:
     counts = {"--samples": samples, "training images": len(train.images), "test images": len(test.images)}
     for what, count in counts.items():
@@ -255,7 +295,9 @@ def _read_other(path: Path) -> OtherEvaluation:
     return from_json(OtherEvaluation, values, str(file))
 
 
-def _require_comparable(other: OtherEvaluation, samples: int, classifier: FeatureClassifier) -> None:
+def _require_comparable(
+    other: OtherEvaluation, samples: int, classifier: FeatureClassifier, protocol: Mapping[str, Any]
+) -> None:
     digest = str(other.classifier.get("digest"))
     if digest != classifier.digest:
         raise UserError(
@@ -266,4 +308,9 @@ def _require_comparable(other: OtherEvaluation, samples: int, classifier: Featur
         raise UserError(
             f"--compare: {other.model} was measured with {other.pictures} images, and distances depend on their "
             f"number. Give --samples {other.pictures}."
+        )
+    if protocol and other.protocol and (differing := differences(other.protocol, protocol)):
+        raise UserError(
+            f"--compare: {other.model} was measured by another protocol ({'; '.join(differing)}), so that the metrics "
+            "are not comparable. Evaluate that model again here first."
         )

@@ -1,8 +1,9 @@
 """How the metrics of ``dcgan evaluate`` are shown. Free of torch, since a report needs no network."""
 
-from ganvas.evaluation.labels import MetricLabel
+from ganvas.evaluation.labels import PAIRED_LABELS, MetricLabel
+from ganvas.evaluation.names import OF_SETS
 
-LABELS = {
+LABELS = {key: PAIRED_LABELS[key] for key in OF_SETS.values()} | {
     "frechet_distance": MetricLabel("Fréchet distance", "lower", 3),
     "kernel_distance": MetricLabel("Kernel distance", "lower", 4),
     "precision": MetricLabel("Precision", "higher", 3),

@@ -84,21 +84,44 @@ def parse_names(option: str, text: str | Sequence[str], allowed: Collection[str]
 def metric_options(
     metrics: str | Sequence[str],
     *,
+    allowed: Collection[str] = tuple(KEYS),
     feature_weights: str | PathLike[str] | None = None,
     lpips_weights: str | PathLike[str] | None = None,
     kid_subset_size: int | None = None,
 ) -> MetricOptions:
     """Read the options of an evaluation: names of metrics, and what belongs to them.
 
+    Args:
+        metrics: The names.
+        allowed: Metrics that the images allow.
+        feature_weights: As in `MetricOptions`, and so are the others.
+        lpips_weights: As in `MetricOptions`.
+        kid_subset_size: As in `MetricOptions`.
+
     Raises:
         UserError: A name is unknown, or an option belongs to a metric that is not named.
     """
     features, lpips = (None if path is None else Path(path) for path in (feature_weights, lpips_weights))
-    options = MetricOptions(parse_names("--metrics", metrics), features, lpips, kid_subset_size)
+    options = MetricOptions(parse_names("--metrics", metrics, allowed), features, lpips, kid_subset_size)
     _require_used(options, "--metrics")
     if kid_subset_size is not None and kid_subset_size < 2:
         raise UserError(f"--kid-subset-size is {kid_subset_size}; a subset needs at least 2 images.")
     return options
+
+
+def further_metrics(
+    metrics: str | Sequence[str] | None, feature_weights: str | PathLike[str] | None
+) -> MetricOptions | None:
+    """Read metrics of sets that an evaluation computes next to its own; None where none are asked for.
+
+    Raises:
+        UserError: As `metric_options`.
+    """
+    if metrics is not None:
+        return metric_options(metrics, allowed=tuple(OF_SETS), feature_weights=feature_weights)
+    if feature_weights is not None:
+        raise UserError(f"--feature-weights {feature_weights}: no metric needs it. Add --metrics fid,kid.")
+    return None
 
 
 def criterion_options(

@@ -13,6 +13,7 @@ from ganvas.evaluation.metrics import bootstrap_interval
 from ganvas.evaluation.real import RealAgainstReal
 from ganvas.evaluation.set_statistics import FEWEST_FOR_INTERVAL, Score, SetStatistics, compare_sets
 from ganvas.json_files import write_json
+from ganvas.messages import shorten
 
 EVALUATION = "evaluation.json"
 NO_INTERVAL = "No 95% intervals: one image says nothing about the spread."
@@ -119,6 +120,21 @@ def protocol(
     """
     common = {"images": images, "size": targets.size, "range": "-1 to 1", "n": outputs.count, "n_real": targets.count}
     return common | {"real": real.sets} | metrics.protocol(outputs.count, targets.count)
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Describe in what two protocols differ, such as "features.sha256: 1f…, here 2c…".
+
+    A part that only one of them has, of a metric that the other one lacks, is no difference.
+    """
+    found = []
+    for key in first.keys() & second.keys():
+        was, now = first[key], second[key]
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            found += differences(was, now, f"{prefix}{key}.")
+        elif was != now:
+            found.append(f"{prefix}{key}: {shorten(str(was), 24)}, here {shorten(str(now), 24)}")
+    return sorted(found)
 
 
 def mean_and_interval(values: Sequence[float] | np.ndarray) -> Score:

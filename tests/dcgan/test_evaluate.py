@@ -15,10 +15,13 @@ from dcgan import classifier
 from dcgan.__main__ import main
 from dcgan.classifier import cached_classifier, train_classifier
 from dcgan.config import DcganConfig
-from dcgan.data import ImageSet, load_images
+from dcgan.data import ImageSet, choose, load_images
 from dcgan.evaluation import coverage_and_entropy, measure
 from dcgan.labels import LABELS
-from dcgan.model import DigitModelConfig, build, save_sampler
+from dcgan.model import DigitModelConfig, build, load_sampler, save_sampler
+from ganvas.evaluation.distribution import frechet_distance
+from ganvas.evaluation.feature_networks import FeatureVectors
+from ganvas.evaluation.weights import load_feature_network
 from ganvas.json_files import write_json
 from ganvas.options import to_json
 
@@ -423,3 +426,59 @@ def test_images_without_labels_are_refused(tmp_path, capsys):
 def test_a_folder_without_a_model_is_refused(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "holds no model" in capsys.readouterr().err
+
+
+def test_further_metrics_are_computed_for_drawn_and_real_images(evaluate, run, folder, feature_file):
+    code, out, err = evaluate(run, "--json", "--metrics", "swd,fid,kid", "--feature-weights", feature_file)
+    assert code == 0, err
+    result = json.loads(out)
+    network = load_feature_network(feature_file, "cpu")
+
+    def features(images):
+        collected = FeatureVectors(network)
+        for image in images[choose(len(images), 60)]:
+            collected.add(image / 127.5 - 1)
+        return collected.vectors()
+
+    train, test = (load_images(str(folder), split).images for split in ("train", "test"))
+    drawn = load_sampler(run).sample(100, 0)
+    for column, images in (("metrics", drawn), ("ceiling", test)):
+        expected = frechet_distance(features(train), features(images))
+        assert result[column]["fid"]["mean"] == pytest.approx(expected, rel=1e-4)
+        assert result[column]["fid"]["n"] == 60
+        assert {"swd", "kid"} & set(result[column]) == {"kid"}
+        assert "sliced_wasserstein" in result[column]
+    assert result["metrics"]["fid"]["mean"] > result["ceiling"]["fid"]["mean"]
+    assert result["protocol"]["features"]["sha256"] == network.digest
+    assert result["protocol"]["real"] == "60 test images against 60 of training"
+    assert "FID of 60 images" in result["notes"][0]
+    assert {"swd", "fid"} & set(json.loads(evaluate(run, "--json")[1])["metrics"]) == set()
+
+
+def test_other_protocols_are_not_compared(evaluate, run, tmp_path, feature_file):
+    options = ["--json", "--metrics", "fid", "--feature-weights", feature_file]
+    first = json.loads(evaluate(run, *options)[1])
+    (tmp_path / "same.json").write_text(json.dumps(first))
+    code, out, err = evaluate(run, *options, "--compare", tmp_path / "same.json")
+    assert code == 0, err
+    assert json.loads(out)["compared_with"]["metrics"]["fid"] == first["metrics"]["fid"]
+    first["protocol"]["features"]["sha256"] = "0" * 64
+    (tmp_path / "other.json").write_text(json.dumps(first))
+    code, _, err = evaluate(run, *options, "--compare", tmp_path / "other.json")
+    assert code == 2
+    assert "was measured by another protocol (features.sha256: 000000" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metrics", "l1"], "--metrics l1: compares an image with its own target, and these images have none"),
+        (["--metrics", "fdi"], "there is no metric 'fdi'. Did you mean fid?"),
+        (["--feature-weights", "n.pt"], "--feature-weights n.pt: no metric needs it. Add --metrics fid,kid."),
+        (["--metrics", "kid", "--feature-weights", "n.pt"], "--feature-weights n.pt: there is no such file"),
+    ],
+)
+def test_bad_further_metrics_are_refused(evaluate, run, options, message):
+    code, _, err = evaluate(run, *options)
+    assert code == 2
+    assert message in err

@@ -12,6 +12,7 @@ from ganvas.evaluation.metric_set import MetricSet, load_metrics
 from ganvas.evaluation.metrics import bootstrap_interval, patch_count, sliced_wasserstein
 from ganvas.evaluation.names import MetricOptions
 from ganvas.evaluation.real import RealAgainstReal, RealImages, other_split
+from ganvas.evaluation.results import differences
 from ganvas.evaluation.set_statistics import SetStatistics, compare_sets, ratio_interval
 
 
@@ -216,3 +217,11 @@ def test_the_first_split_with_enough_images_is_chosen():
     assert chosen("test", 10) is None
     assert chosen("train", 10) == "test"
     assert chosen("train", 10, ["train", "val"]) is None
+
+
+def test_differences_of_protocols_are_named():
+    first = {"n": 3, "features": {"sha256": "1" * 64, "resize": "a"}, "kid": {"subset_size": 3}}
+    assert differences(first, first) == []
+    assert differences(first, {"n": 3, "features": {"sha256": "1" * 64, "resize": "a"}}) == []
+    other = {"n": 4, "features": {"sha256": "2" * 64, "resize": "a"}}
+    assert differences(first, other) == [f"features.sha256: {'1' * 24}…, here {'2' * 24}…", "n: 3, here 4"]
