@@ -154,9 +154,11 @@ def mean_and_interval(values: Sequence[float] | np.ndarray) -> Score:
 
 def format_score(score: Mapping[str, float], decimals: int = 4) -> str:
     """Format a mean for a table, with its interval or the number of images that it depends on."""
-    interval = f" [{score['low']:.{decimals}f}, {score['high']:.{decimals}f}]" if "low" in score else ""
-    count = f" (n = {score['n']:,})" if "n" in score else ""
-    return f"{score['mean']:.{decimals}f}{interval}{count}"
+    mean = f"{score['mean']:.{decimals}f}"
+    if "n" in score:  # a distance of features, whose unit depends on their network
+        mean = f"{score['mean']:.3g}" if abs(score["mean"]) < 1 else mean
+        return f"{mean} (n = {score['n']:,})"
+    return mean + (f" [{score['low']:.{decimals}f}, {score['high']:.{decimals}f}]" if "low" in score else "")
 
 
 def keep_with_run(model: Path, result: Mapping[str, object]) -> None:

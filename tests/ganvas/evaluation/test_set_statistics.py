@@ -12,7 +12,7 @@ from ganvas.evaluation.metric_set import MetricSet, load_metrics
 from ganvas.evaluation.metrics import bootstrap_interval, patch_count, sliced_wasserstein
 from ganvas.evaluation.names import MetricOptions
 from ganvas.evaluation.real import RealAgainstReal, RealImages, other_split
-from ganvas.evaluation.results import differences
+from ganvas.evaluation.results import differences, format_score
 from ganvas.evaluation.set_statistics import SetStatistics, compare_sets, ratio_interval
 
 
@@ -225,3 +225,16 @@ def test_differences_of_protocols_are_named():
     assert differences(first, {"n": 3, "features": {"sha256": "1" * 64, "resize": "a"}}) == []
     other = {"n": 4, "features": {"sha256": "2" * 64, "resize": "a"}}
     assert differences(first, other) == [f"features.sha256: {'1' * 24}…, here {'2' * 24}…", "n: 3, here 4"]
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        ({"mean": 0.12345, "low": 0.1, "high": 0.2}, "0.1235 [0.1000, 0.2000]"),
+        ({"mean": 0.00003}, "0.0000"),
+        ({"mean": 0.0000312345, "n": 97}, "3.12e-05 (n = 97)"),
+        ({"mean": 25.71289, "n": 2048}, "25.7129 (n = 2,048)"),
+    ],
+)
+def test_scores_are_shown(score, text):
+    assert format_score(score) == text
