@@ -90,7 +90,7 @@ class HardwareConfig:
             with a warning where it does not work.
         threads: CPU threads; by default torch's choice. The bytes of a result depend on it.
         workers: Processes that load images; by default 0 on a CPU and up to 4 with a GPU.
-        cache_gb: Size in GB of a temporary file of decoded images that all processes share; 0 for none.
+        cache_gb: Size in GB of a temporary folder of decoded images that all processes share; 0 for none.
     """
 
     __pydantic_config__ = STRICT
