@@ -34,7 +34,7 @@ def ours(in_process):
 
 
 def cells(number):
-    """Give one column of all tables, without their headings."""
+    """Return one column of all tables, without their headings."""
     rows = [re.split(r" ?\| ?", line) for line in PAGE.splitlines() if line.startswith("| ")]
     return [row[number] for row in rows if row[1] not in ("there", "---")]
 

@@ -1,4 +1,4 @@
-"""Invalid input of pix2pix ends with exit code 2 and one message that names the problem, and loses nothing."""
+"""Invalid input of dcgan ends with exit code 2 and one message that names the problem, and loses nothing."""
 
 import numpy as np
 import pytest

@@ -54,7 +54,7 @@ def test_the_field_is_what_gradients_measure(preset, size):
 
 
 def taps(outputs, kernel, stride, size, before=None):
-    """Give output and pixel for every weight of a convolution that meets a pixel; 'same' padding by default."""
+    """Return output and pixel for every weight of a convolution that meets a pixel; 'same' padding by default."""
     if before is None:
         before = max((outputs - 1) * stride + kernel - size, 0) // 2
     places = ((output, output * stride - before + tap) for output in range(outputs) for tap in range(kernel))
@@ -62,7 +62,7 @@ def taps(outputs, kernel, stride, size, before=None):
 
 
 def spread(counts, kernel, stride, size, before=None):
-    """Give each output's count to all pixels that it meets: what a transposed convolution of ones does."""
+    """Add each output to all pixels that it meets: what a transposed convolution of ones does."""
     pixels = [0] * size
     for output, place in taps(len(counts), kernel, stride, size, before):
         pixels[place] += counts[output]

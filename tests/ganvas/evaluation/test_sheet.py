@@ -11,7 +11,7 @@ def flat(height, width, color, dtype=np.uint8):
 
 
 def box_of(sheet, color):
-    """Give top, left, bottom, right of all pixels of a color, after checking that they fill the box."""
+    """Return top, left, bottom, right of all pixels of a color, after checking that they fill the box."""
     mask = (sheet == color).all(axis=2)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1

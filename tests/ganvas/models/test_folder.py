@@ -154,7 +154,7 @@ def test_weights_that_are_a_git_lfs_pointer_are_named_so(saved):
 
 
 def peak():
-    """Give the most memory that this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

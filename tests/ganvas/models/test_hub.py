@@ -56,7 +56,7 @@ class Hub:
         return hashlib.sha1(state.encode()).hexdigest()
 
     def answer(self, method, path, headers, body):
-        """Give status, headers and body."""
+        """Return status, headers and body."""
         self.asked.append((method, path))
         writes = re.fullmatch(r"/api/(repos/create|models/.*/(preupload|commit)/main)|.*/objects/batch", path)
         if writes and headers.get("authorization") != f"Bearer {self.token}":

@@ -130,7 +130,7 @@ class Pixel(nn.Module):
 
 
 def disturbed(network):
-    """Give every tensor values that a wrong place would show."""
+    """Fill every tensor with values that a wrong place would show."""
     rng = torch.Generator().manual_seed(0)
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):
@@ -204,7 +204,7 @@ def test_old_files(tmp_path):
 
 
 def tracked(network):
-    """Give instance norms the running averages that they had before PyTorch 0.4."""
+    """Add to instance norms the running averages that they had before PyTorch 0.4."""
     for module in network.modules():
         if isinstance(module, nn.InstanceNorm2d):
             module.track_running_stats = True
@@ -480,7 +480,7 @@ def test_the_paper_counts(tmp_path):
 
 
 def peak():
-    """Give the most memory that this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -406,7 +406,7 @@ def page_of_heights(browser, heights):
 
 
 def images(page, selector):
-    """Give the images that a part of the page shows, as arrays of one channel."""
+    """Return the images that a part of the page shows, as arrays of one channel."""
     sources = page.locator(f"{selector} img").evaluate_all("images => images.map((image) => image.src)")
     return [np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L")) for source in sources]
 
