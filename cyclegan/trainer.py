@@ -106,7 +106,7 @@ def build_training(
     require_val_split(root, splits(root), config.validation)
     validation = None
     if split == "val":
-        validation = Validation(criteria(config.validation), ("swd", *OF_DETAIL), fabric.device.type)
+        validation = Validation(criteria(config.validation), ("swd", *OF_DETAIL), str(fabric.device))
         for domain, images in held_out.items():
             validation.require(images.read(VALIDATION_IMAGES), f"{root}: domain {domain} of {split}")
 

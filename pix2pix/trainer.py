@@ -98,7 +98,7 @@ def build_training(
     held_out_set = add_split_to_errors(split, lambda: _pairs(config, split, cache, augment=False))
     skips = SkipCounter() if data.on_error == "skip" else None
     held_out = HeldOut(split, lambda index: held_out_set[0, index], len(held_out_set), skips)
-    validation = None if split == "train" else Validation(criteria(config.validation), DEFAULT, fabric.device.type)
+    validation = None if split == "train" else Validation(criteria(config.validation), DEFAULT, str(fabric.device))
     pairs = held_out.read(VALIDATION_IMAGES if validation else SAMPLE_IMAGES)  # report bad images before step 1
     if validation is not None:
         validation.require([pair["target"] for pair in pairs], f"{root}: {split}")
