@@ -17,7 +17,6 @@ from dcgan.classifier import FeatureClassifier, cached_classifier
 from dcgan.config import DataConfig, DcganConfig
 from dcgan.data import ImageSet, choose, load_images
 from dcgan.measures import (
-    checkerboard_energy,
     class_coverage,
     label_entropy,
     near_copies,
@@ -27,6 +26,7 @@ from dcgan.measures import (
 from dcgan.model import DigitModelConfig, load_sampler, require_seed
 from ganvas.device import choose_device
 from ganvas.errors import UserError
+from ganvas.evaluation.checkerboard import checkerboard_energy
 from ganvas.evaluation.distribution import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganvas.evaluation.metric_set import MetricSet, load_metrics
 from ganvas.evaluation.metrics import patch_count

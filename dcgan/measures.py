@@ -1,4 +1,4 @@
-"""Metrics of drawn digits: classes, diversity, near-copies, speckle, checkerboard artifacts. Pure functions."""
+"""Metrics of drawn digits: classes, diversity, near-copies, speckle. Pure functions."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,6 @@ from torch import Tensor
 BRIGHT = 128  # of 255; half of a stroke's brightness
 COPY_QUANTILE = 0.05
 
-_ROUNDING = 1e-20  # spectral energy per pixel
 _ROWS_AT_A_TIME = 500  # bounds the memory for distances: 500 x 60,000 in float32 are 120 MB
 _IMAGES_AT_A_TIME = 1000
 _MAX_PAIRED = 1000  # images of a class: the mean of 500,000 pairs is accurate to a fraction of a percent
@@ -157,40 +156,6 @@ def speckle(images: Tensor) -> float:
         # Alone, or with one neighbor that has no other: no pixel in the neighborhood has more than one neighbor.
         stray += int((bright * (F.max_pool2d(neighbors, 3, stride=1, padding=1) <= 1)).sum())
     return stray / len(images)
-
-
-def checkerboard_energy(images: Tensor) -> float:
-    """Return the share of spectral energy at the highest frequencies, where stride-2 layers leave artifacts.
-
-    These are the frequencies within π / 8, along each axis, of (0, π), (π, 0) or (π, π). The mean brightness of each
-    image and channel is excluded. Real strokes have some energy there: compare with their value.
-
-    Args:
-        images: [n, C, H, W] uint8, n > 0.
-
-    Returns:
-        In [0, 1]; 0 for constant images.
-
-    Raises:
-        ValueError: There are no images.
-    """
-    _require_images(images)
-    energy = torch.zeros(images.shape[-2:], dtype=torch.float64)  # [H, W]
-    for part in images.split(_IMAGES_AT_A_TIME):
-        x = part.double() / 255
-        centered = x - x.mean(dim=(-2, -1), keepdim=True)
-        energy += torch.fft.fft2(centered).abs().square().sum(dim=(0, 1)).cpu()
-    (low_y, high_y), (low_x, high_x) = (_near_zero_and_pi(side) for side in energy.shape)
-    fine = (low_y[:, None] & high_x) | (high_y[:, None] & low_x) | (high_y[:, None] & high_x)
-    total = float(energy.sum())
-    return float(energy[fine].sum()) / total if total > _ROUNDING * images.numel() else 0.0
-
-
-def _near_zero_and_pi(side: int) -> tuple[Tensor, Tensor]:
-    """Return which of the ``side`` frequencies 2π k / side, in FFT order, are within π / 8 of 0, and of π."""
-    k = torch.arange(side)
-    k = torch.minimum(k, side - k)  # 0 to side // 2: frequencies above π are negative ones
-    return 16 * k <= side, 16 * k >= 7 * side
 
 
 def _require_images(images: Tensor) -> None:

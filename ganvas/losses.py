@@ -1,4 +1,4 @@
-"""Losses of the trainers: adversarial, penalties, L1, feature matching. Pure functions that return float32 scalars.
+"""Losses of the trainers: adversarial, penalties, L1, feature matching, PatchNCE. Pure functions to float32 scalars.
 
 Scores and logits of any precision are compared in float32: half precision would round small losses away.
 """
@@ -222,6 +222,34 @@ def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Ten
     if len(fake) != len(real) or not fake:
         raise ValueError(f"there are {len(fake)} layers of fake and {len(real)} of real features; must be equal, not 0")
     return torch.stack([l1_loss(one, other.detach()) for one, other in zip(fake, real, strict=True)]).mean()
+
+
+def patch_nce_loss(query: Tensor, key: Tensor, *, temperature: float = 0.07) -> Tensor:
+    """Compute the cross-entropy of finding each patch of an output among all patches of its source.
+
+    The logits of a query are its similarities with the keys of the same image, divided by ``temperature``; the key at
+    its own place is the right one.
+
+    Args:
+        query: Features of P places of an output, [N, P, D]; of length 1 in the paper.
+        key: Features of the same places of the source, of the same shape; they get no gradient.
+        temperature: tau.
+
+    Returns:
+        The mean over images and places, in nats; log P if all features are equal.
+
+    Raises:
+        ValueError: The shapes differ, or are not [N, P, D] with at least two places.
+
+    Reference: Park et al. 2020, Eq. 2 and 3.
+    """
+    _require_same_shape("query", query, "key", key)
+    if query.dim() != 3 or query.shape[1] < 2:
+        raise ValueError(f"query is {tuple(query.shape)}; expected [N, P, D] with P of at least 2")
+    N, P, _ = query.shape
+    similarity = torch.bmm(query.float(), key.detach().float().transpose(1, 2))  # [N, P, P]
+    places = torch.arange(P, device=query.device).repeat(N)
+    return F.cross_entropy((similarity / temperature).flatten(0, 1), places)
 
 
 def _require_same_shape(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:

@@ -35,7 +35,7 @@ from ganvas.models.foreign import describe_content
 from ganvas.models.hub import fetch, hub_name
 from ganvas.models.shipped import shipped_model
 from ganvas.models.tensors import load_tensors, save_tensors
-from ganvas.nn.layers import Norm, Statistics, Upsampling
+from ganvas.nn.layers import Norm, Resampling, Statistics, Upsampling
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.resunet import ResUNetGenerator
 from ganvas.nn.unet import UNetGenerator
@@ -108,6 +108,7 @@ class ResNetArguments(_Arguments, total=False):
 
     dropout: Rate
     upsampling: Upsampling
+    resampling: Resampling
     num_blocks: Annotated[int, Field(ge=0, le=256)]
 
 

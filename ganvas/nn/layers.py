@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 Norm = Literal["batch", "instance", "group", "none"]
 Upsampling = Literal["transpose", "resize"]
+Resampling = Literal["strided", "blur"]
 Statistics = Literal["running", "picture"]
 
 GROUP_CHANNELS = 16  # of a group norm: Wu and He 2018, Sec. 4.1
@@ -136,16 +137,45 @@ def _maximum(a: int, b: int) -> int:
     return torch.sym_max(a, b)  # type: ignore[return-value]
 
 
-class DownBlock(nn.Sequential):
-    """Halve height and width: convolution 4x4 stride 2, norm, LeakyReLU 0.2."""
+class BlurPool2d(nn.Module):
+    """Halve height and width without aliasing: blur by [1, 2, 1] along both axes, then take every second position.
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm: Norm = "batch", bias: bool | None = None) -> None:
+    Reference: Zhang 2019 (Making Convolutional Networks Shift-Invariant Again), Sec. 3.2.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)]; borders are reflected."""
+        x = reflect_pad(x, 1, 1, 1, 1)
+        # [1, 2, 1] / 4 is [1, 1] / 2 twice: poolings have kernels for every precision and memory layout.
+        return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2)
+
+
+def make_blurred_upsampling() -> nn.Module:
+    """Build a layer that doubles height and width by the filter [1, 3, 3, 1] / 4, which is bilinear interpolation."""
+    return nn.Upsample(scale_factor=2, mode="bilinear")
+
+
+class DownBlock(nn.Sequential):
+    """Halve height and width: convolution 4x4 stride 2, norm, LeakyReLU 0.2; with "blur" at stride 1, then blurred."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Norm = "batch",
+        bias: bool | None = None,
+        resampling: Resampling = "strided",
+    ) -> None:
         bias = needs_bias(norm) if bias is None else bias
+        stride = 1 if resampling == "blur" else 2
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=bias),
+            nn.Conv2d(in_channels, out_channels, kernel_size=4, stride=stride, padding=1, bias=bias),
             make_norm(norm, out_channels),
             nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
         )
+        if resampling == "blur":
+            self.append(BlurPool2d())
 
 
 class UpBlock(nn.Sequential):

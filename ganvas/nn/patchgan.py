@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganvas.nn.layers import LEAKY_SLOPE, DownBlock, Norm, make_norm, needs_bias
+from ganvas.nn.layers import LEAKY_SLOPE, DownBlock, Norm, Resampling, make_norm, needs_bias
 
 
 class PatchDiscriminator(nn.Module):
@@ -27,6 +27,7 @@ class PatchDiscriminator(nn.Module):
         base_channels: Filters of the first convolution; they double with each layer, up to 8 times as many.
         num_layers: Stride-2 convolutions, 1 to 6.
         norm: Norm of all convolutions but the first and the last.
+        resampling: "blur" replaces each stride of 2 by a blurred one (Zhang 2019): 70 pixels become 84.
 
     Reference: Isola et al. 2017, Sec. 6.1.2.
 
@@ -37,7 +38,13 @@ class PatchDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int = 6, *, base_channels: int = 64, num_layers: int = 3, norm: Norm = "batch"
+        self,
+        in_channels: int = 6,
+        *,
+        base_channels: int = 64,
+        num_layers: int = 3,
+        norm: Norm = "batch",
+        resampling: Resampling = "strided",
     ) -> None:
         super().__init__()
         if not 1 <= num_layers <= 6:
@@ -45,9 +52,9 @@ class PatchDiscriminator(nn.Module):
         widths = [base_channels * min(2**layer, 8) for layer in range(num_layers + 1)]
 
         # Halve the size num_layers times; the first convolution has no norm.
-        layers: list[nn.Module] = [DownBlock(in_channels, widths[0], norm="none")]
+        layers: list[nn.Module] = [DownBlock(in_channels, widths[0], norm="none", resampling=resampling)]
         for before, after in pairwise(widths[:-1]):
-            layers.append(DownBlock(before, after, norm=norm))
+            layers.append(DownBlock(before, after, norm=norm, resampling=resampling))
 
         # Enlarge the receptive field at stride 1, then compute one logit for each position.
         layers += [
@@ -139,6 +146,7 @@ def make_discriminator(
     base_channels: int,
     num_layers: int,
     norm: Norm | Literal["spectral"],
+    resampling: Resampling = "strided",
     num_scales: int = 1,
     return_features: bool = False,
 ) -> nn.Module:
@@ -152,7 +160,9 @@ def make_discriminator(
     def one_scale() -> PatchDiscriminator | PixelDiscriminator:
         if num_layers == 0:
             return PixelDiscriminator(in_channels, base_channels=base_channels, norm=layer_norm)
-        return PatchDiscriminator(in_channels, base_channels=base_channels, num_layers=num_layers, norm=layer_norm)
+        return PatchDiscriminator(
+            in_channels, base_channels=base_channels, num_layers=num_layers, norm=layer_norm, resampling=resampling
+        )
 
     if num_scales > 1 or return_features:
         return MultiScaleDiscriminator([one_scale() for _ in range(num_scales)])

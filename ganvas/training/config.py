@@ -149,6 +149,7 @@ class DiscriminatorConfig:
         patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own.
         discriminator_channels: Filters of the discriminator's first layer.
         discriminator_norm: Norm of the discriminator; spectral divides each weight by its largest singular value.
+        discriminator_resampling: blur halves the size after a blur (Zhang 2019).
     """
 
     __pydantic_config__ = STRICT
@@ -156,6 +157,7 @@ class DiscriminatorConfig:
     patch_layers: Annotated[int, Interval(ge=0, le=6)] = 3
     discriminator_channels: tyro.conf.Suppress[Count] = 64
     discriminator_norm: Literal["batch", "instance", "spectral", "none"] = "batch"
+    discriminator_resampling: tyro.conf.Suppress[Literal["strided", "blur"]] = "strided"
 
 
 @dataclass(frozen=True)

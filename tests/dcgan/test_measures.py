@@ -13,7 +13,6 @@ from scipy.stats import entropy
 
 from dcgan import measures
 from dcgan.measures import (
-    checkerboard_energy,
     class_coverage,
     label_entropy,
     near_copies,
@@ -229,69 +228,7 @@ def test_speckle_of_many_images_is_their_mean():
     assert speckle(torch.cat([one] * 900 + [none] * 1800)) == pytest.approx(1 / 3)
 
 
-# --- checkerboard ---
-
-
-def in_band(k, side):
-    """Whether frequency k of a side is near 0, and near π, by angles."""
-    angle = abs((2 * math.pi * k / side + math.pi) % (2 * math.pi) - math.pi)
-    return angle <= math.pi / 8 + 1e-9, math.pi - angle <= math.pi / 8 + 1e-9
-
-
-@settings(max_examples=25, deadline=None)
-@given(seeds, st.integers(2, 9), st.integers(2, 9), st.integers(1, 3))
-def test_checkerboard_energy_is_a_share_of_the_fourier_sum(seed, H, W, C):
-    images = noise(2, C, H, W, seed=seed)
-    fine = total = 0.0
-    for channel in images.flatten(0, 1).double().numpy():
-        for ky in range(H):
-            for kx in range(W):
-                if ky or kx:
-                    y, x = np.mgrid[:H, :W]
-                    energy = abs((channel * np.exp(-2j * np.pi * (ky * y / H + kx * x / W))).sum()) ** 2
-                    (low_y, high_y), (low_x, high_x) = in_band(ky, H), in_band(kx, W)
-                    fine += energy * ((low_y and high_x) or (high_y and low_x) or (high_y and high_x))
-                    total += energy
-    if total:
-        assert checkerboard_energy(images) == pytest.approx(fine / total, rel=1e-6, abs=1e-12)
-
-
-@pytest.mark.parametrize(("size", "width"), [(16, 3), (28, 3), (32, 5), (48, 7), (64, 9)])
-def test_white_noise_has_the_share_of_the_bands(size, width):
-    """On the unit square of frequencies all are alike: the share is that of the frequencies in the three squares."""
-    expected = 3 * width**2 / (size**2 - 1)
-    assert expected * 0.85 < checkerboard_energy(noise(400, 1, size, size)) < expected * 1.15
-
-
-@pytest.mark.parametrize("value", [0, 7, 255])
-def test_flat_images_have_none(value):
-    assert checkerboard_energy(torch.full((5, 3, 28, 28), value, dtype=torch.uint8)) == 0
-
-
-def test_flat_images_and_brightness_do_not_change_the_share():
-    images = noise(6, 1, 28, 28, top=100)
-    value = checkerboard_energy(images)
-    assert checkerboard_energy(torch.cat([images, torch.full((6, 1, 28, 28), 90, dtype=torch.uint8)])) == (
-        pytest.approx(value, rel=1e-9)
-    )
-    assert checkerboard_energy(images + 100) == pytest.approx(value, rel=1e-9)
-
-
-def test_a_transposed_convolution_of_uneven_overlap_shows():
-    """3x3 with stride 2 covers pixels once, twice or four times; 4x4 covers all alike."""
-    coarse = torch.nn.functional.avg_pool2d(torch.rand(20, 1, 64, 64, generator=torch.Generator().manual_seed(0)), 4)
-
-    def drawn(kernel):
-        weight = torch.ones(1, 1, kernel, kernel)
-        values = torch.nn.functional.conv_transpose2d(coarse, weight, stride=2, padding=1)
-        return (values / values.max() * 255).round().to(torch.uint8)
-
-    assert checkerboard_energy(drawn(3)) > 0.5
-    assert checkerboard_energy(drawn(4)) < 0.05
-
-
-@pytest.mark.parametrize("figure", [speckle, checkerboard_energy])
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (4, 4)])
-def test_empty_sets_are_refused(figure, shape):
+def test_empty_sets_are_refused(shape):
     with pytest.raises(ValueError, match=r"expected \[n, C, H, W\]"):
-        figure(torch.zeros(shape, dtype=torch.uint8))
+        speckle(torch.zeros(shape, dtype=torch.uint8))

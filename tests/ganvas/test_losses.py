@@ -15,6 +15,7 @@ from ganvas.losses import (
     gradient_penalty,
     l1_loss,
     lowest_gan_loss_d,
+    patch_nce_loss,
     real_threshold,
     squared_gradient,
 )
@@ -411,3 +412,74 @@ def test_the_penalty_of_a_compiled_discriminator() -> None:
         gradients.append(plain[0].weight.grad.clone())
     assert torch.equal(*gradients)
     assert gradients[0].abs().max() > 1e-3
+
+
+# ---- PatchNCE ----
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+@given(st.integers(1, 3), st.integers(2, 6), st.integers(1, 8), st.floats(0.05, 2))
+@settings(max_examples=25, deadline=None)
+def test_patch_nce_by_the_formula(N: int, P: int, D: int, temperature: float) -> None:
+    """Park et al. 2020, Eq. 2, place by place."""
+    query, key = unit(N, P, D), unit(N, P, D, seed=1)
+    terms = []
+    for q, k in zip(query.double().numpy(), key.double().numpy(), strict=True):
+        for s in range(P):
+            others = [np.exp(q[s] @ k[n] / temperature) for n in range(P) if n != s]
+            right = np.exp(q[s] @ k[s] / temperature)
+            terms.append(-np.log(right / (right + sum(others))))
+    assert patch_nce_loss(query, key, temperature=temperature).item() == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+def test_patch_nce_of_equal_features_is_the_log_of_the_places() -> None:
+    features = unit(2, 1, 16).expand(2, 256, 16)
+    assert patch_nce_loss(features, features).item() == pytest.approx(np.log(256), rel=1e-5)
+
+
+def test_patch_nce_of_orthogonal_features() -> None:
+    """Right ones have similarity 1 and all others 0; a query that is like none of them is no better than a guess."""
+    features = torch.eye(32)[None, :8]
+    expected = np.log(1 + 7 * np.exp(-1 / 0.07))
+    assert patch_nce_loss(features, features).item() == pytest.approx(expected, abs=5e-7)
+    assert patch_nce_loss(torch.eye(32)[None, 8:16], features).item() == pytest.approx(np.log(8), rel=1e-5)
+    swapped = patch_nce_loss(features, features.roll(1, dims=1))
+    assert swapped.item() == pytest.approx(1 / 0.07, rel=1e-2)
+
+
+def test_patch_nce_compares_places_of_one_image_only() -> None:
+    query, key = unit(2, 5, 4), unit(2, 5, 4, seed=1)
+    alone = [patch_nce_loss(query[n : n + 1], key[n : n + 1]).item() for n in range(2)]
+    assert patch_nce_loss(query, key).item() == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+def test_patch_nce_trains_the_query_only() -> None:
+    query, key = (unit(1, 4, 3, seed=seed).requires_grad_() for seed in range(2))
+    patch_nce_loss(query, key).backward()
+    assert key.grad is None
+    # d loss / d q_s = (sum over n of softmax_n * k_n - k_s) / (tau * P)
+    weights = torch.softmax(query[0] @ key[0].T / 0.07, dim=1).detach()
+    torch.testing.assert_close(query.grad[0], (weights @ key[0].detach() - key[0].detach()) / (0.07 * 4))
+
+
+def test_patch_nce_is_computed_in_float32() -> None:
+    query, key = unit(1, 64, 8), unit(1, 64, 8, seed=1)
+    loss = patch_nce_loss(query.bfloat16(), key.bfloat16())
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(patch_nce_loss(query.bfloat16().float(), key.bfloat16().float()).item())
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "message"),
+    [
+        ((1, 4, 3), (1, 5, 3), r"query is \(1, 4, 3\) and key is \(1, 5, 3\)"),
+        ((4, 3), (4, 3), r"query is \(4, 3\); expected \[N, P, D\]"),
+        ((2, 1, 3), (2, 1, 3), "P of at least 2"),
+    ],
+)
+def test_patch_nce_refuses_other_shapes(query: tuple[int, ...], key: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        patch_nce_loss(torch.zeros(query), torch.zeros(key))

@@ -208,6 +208,7 @@ def write_upstream(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
     if (
         name not in get_args(NetG)
         or arguments["upsampling"] != "transpose"
+        or arguments.get("resampling", "strided") != "strided"
         or arguments["norm"] not in ("batch", "instance")
     ):
         raise UserError(

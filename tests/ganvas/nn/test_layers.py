@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from ganvas.nn.layers import (
     BatchNorm2d,
+    BlurPool2d,
     DownBlock,
     ReflectPad2d,
     ResidualBlock,
     UpBlock,
+    make_blurred_upsampling,
     make_norm,
     make_upsampling,
     needs_bias,
@@ -219,3 +221,42 @@ def test_residual_block_reflects_at_the_border() -> None:
         return np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).sum(axis=(2, 3))
 
     np.testing.assert_allclose(block(x)[0, 0].detach().numpy(), x[0, 0].numpy() + box(box(x[0, 0].numpy())))
+
+
+# ---- Blurred resampling ----
+
+
+@pytest.mark.parametrize(("H", "W"), [(8, 8), (7, 10), (2, 3), (1, 1)])
+def test_blur_pool_by_its_filter(H: int, W: int) -> None:
+    x = torch.randn(2, 3, H, W, generator=torch.Generator().manual_seed(0))
+    rows, columns = (np.pad(np.arange(n), 1, mode="reflect" if n > 1 else "edge") for n in (H, W))
+    expected = np.zeros((2, 3, -(-H // 2), -(-W // 2)))
+    weights = [1 / 4, 1 / 2, 1 / 4]
+    for y in range(expected.shape[2]):
+        for column in range(expected.shape[3]):
+            for i, above in enumerate(weights):
+                for j, left in enumerate(weights):
+                    pixel = x[:, :, rows[2 * y + i], columns[2 * column + j]].numpy()
+                    expected[:, :, y, column] += above * left * pixel
+    np.testing.assert_allclose(BlurPool2d()(x).numpy(), expected, atol=1e-6)
+
+
+def test_blur_pool_removes_the_finest_pattern() -> None:
+    board = torch.tensor([1.0, -1.0]).repeat(8).view(1, 1, 1, 16).expand(1, 1, 16, 16)
+    assert BlurPool2d()(board).abs().max() < 1e-6
+    assert board[..., ::2, ::2].abs().min() == 1  # what a stride alone would keep of it
+
+
+def test_blurred_upsampling_by_its_filter() -> None:
+    """Zeros between the pixels, then [1, 3, 3, 1] / 4 along both axes."""
+    x = torch.randn(1, 1, 6, 9, generator=torch.Generator().manual_seed(0))
+    wider = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+    expected = F.conv_transpose2d(wider, torch.outer(taps, taps)[None, None], stride=2, padding=1)[..., 2:-2, 2:-2]
+    torch.testing.assert_close(make_blurred_upsampling()(x), expected)
+
+
+def test_blurred_down_block_halves() -> None:
+    block = DownBlock(3, 4, resampling="blur")
+    assert block(torch.zeros(2, 3, 16, 16)).shape == (2, 4, 8, 8)
+    assert block[0].stride == (1, 1)

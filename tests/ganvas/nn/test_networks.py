@@ -20,8 +20,10 @@ from ganvas.nn.unet import UNetGenerator
         (lambda: UNetGenerator(num_levels=7), 41_828_995),
         (ResNetGenerator, 11_378_179),
         (lambda: ResNetGenerator(num_blocks=6), 7_837_699),
+        (lambda: ResNetGenerator(resampling="blur"), 11_378_179),
         (PatchDiscriminator, 2_768_705),
         (lambda: PatchDiscriminator(3, norm="instance"), 2_764_737),
+        (lambda: PatchDiscriminator(3, norm="instance", resampling="blur"), 2_764_737),
     ],
 )
 def test_parameter_counts(build: Callable[[], nn.Module], parameters: int) -> None:
@@ -46,7 +48,9 @@ def test_work_of_a_forward_pass(build: Callable[[], nn.Module], channels: int, g
         lambda norm: UNetGenerator(base_channels=4, num_levels=4, norm=norm, dropout=0.0),
         lambda norm: ResNetGenerator(base_channels=4, num_blocks=2, norm=norm),
         lambda norm: ResUNetGenerator(base_channels=4, num_levels=2, norm=norm),
+        lambda norm: ResNetGenerator(base_channels=4, num_blocks=2, norm=norm, resampling="blur"),
         lambda norm: PatchDiscriminator(3, base_channels=4, norm=norm),
+        lambda norm: PatchDiscriminator(3, base_channels=4, norm=norm, resampling="blur"),
         lambda norm: PixelDiscriminator(3, base_channels=4, norm=norm),
     ],
 )

@@ -250,9 +250,9 @@ def test_unet_sees_what_its_longest_path_sees(num_levels: int) -> None:
     assert (field.size, field.jump, field.first_center) == (size, 1, 0)
 
 
-@pytest.mark.parametrize("upsampling", ["transpose", "resize"])
-def test_resnet_agrees_with_gradients(upsampling: str) -> None:
-    network = ResNetGenerator(base_channels=1, num_blocks=2, upsampling=upsampling)
+@pytest.mark.parametrize("options", [{"upsampling": "transpose"}, {"upsampling": "resize"}, {"resampling": "blur"}])
+def test_resnet_agrees_with_gradients(options: dict[str, str]) -> None:
+    network = ResNetGenerator(base_channels=1, num_blocks=2, **options)
     field = receptive_field(network)
     assert measured_receptive_field(network, 144, period=field.period) == field
 
@@ -266,6 +266,24 @@ def test_resnet_of_nine_blocks() -> None:
         size = 3 + (size - 1) * 2
     field = receptive_field(ResNetGenerator(base_channels=1))
     assert (field.size, field.jump) == (size + 6, 1)
+
+
+def test_features_that_cut_compares_see_as_much_as_in_the_paper() -> None:
+    """Park et al. 2020, App. C.2: 9, 15, 35 and 99 pixels, besides single ones."""
+    network = ResNetGenerator(base_channels=1, resampling="blur")
+    assert network.feature_layers == (0, 4, 8, 12, 16)
+    fields = [receptive_field(network.layers[: layer + 1]) for layer in network.feature_layers[1:]]
+    assert [field.size for field in fields] == [9, 15, 35, 99]
+    assert [field.jump for field in fields] == [1, 2, 4, 4]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_blurred_patchgans_see_two_more_units_at_each_layer(num_layers: int) -> None:
+    network = PatchDiscriminator(3, base_channels=1, num_layers=num_layers, norm="instance", resampling="blur")
+    field = receptive_field(network)
+    extra = sum(2 * 2**layer for layer in range(num_layers))  # a [1, 2, 1] at each jump
+    assert (field.size, field.jump) == (PATCHGAN_SIZES[num_layers] + extra, 2**num_layers)
+    assert measured_receptive_field(network, 2 * field.size + 16) == field
 
 
 # ---- What is refused ----

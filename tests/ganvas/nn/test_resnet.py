@@ -35,9 +35,10 @@ def test_filters_of_the_paper() -> None:
     ]
 
 
+@pytest.mark.parametrize("resampling", ["strided", "blur"])
 @pytest.mark.parametrize("size", [(256, 256), (255, 257), (37, 300), (5, 5), (4, 4), (2, 3), (1, 1)])
-def test_any_height_and_width(size: tuple[int, int]) -> None:
-    network = ResNetGenerator(1, 2, base_channels=2, num_blocks=1)
+def test_any_height_and_width(size: tuple[int, int], resampling: str) -> None:
+    network = ResNetGenerator(1, 2, base_channels=2, num_blocks=1, resampling=resampling)
     with torch.no_grad():
         out = network(image(1, 1, *size))
     assert out.shape == (1, 2, *size)
@@ -63,6 +64,30 @@ def test_other_sizes_are_reflected_all_around_and_cropped_back() -> None:
     x = image(1, 3, 13, 10)  # to 16 x 12: 1 row above and 2 below, 1 column on each side
     padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (1, 2), (1, 1)), mode="reflect"))
     torch.testing.assert_close(network(x), network.layers(padded)[..., 1:14, 1:11])
+
+
+@pytest.mark.parametrize("num_blocks", [0, 1, 3, 6])
+@pytest.mark.parametrize("resampling", ["strided", "blur"])
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_features_are_the_outputs_of_the_layers(norm: str, resampling: str, num_blocks: int) -> None:
+    network = ResNetGenerator(base_channels=2, num_blocks=num_blocks, norm=norm, resampling=resampling)
+    x = image(2, 3, 13, 10)
+    padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (1, 2), (1, 1)), mode="reflect"))
+    expected = [network.layers[: layer + 1](padded).clone() for layer in network.feature_layers]
+    # The padded image, both convolutions that halve it, the first block and, with several, the fifth or the last.
+    assert len(expected) == 3 + min(num_blocks, 2)
+    assert [each.shape[1] for each in expected] == list(network.feature_channels)
+    output, found = network.with_features(x, network.feature_layers)
+    assert torch.equal(output, network(x))
+    for features in (found, network.features(x, network.feature_layers)):
+        for one, other in zip(features, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_no_layer_runs_after_the_last_feature() -> None:
+    network = ResNetGenerator(base_channels=2, num_blocks=7)
+    network.layers[network.feature_layers[-1] + 1].register_forward_hook(lambda *_: pytest.fail("it ran"))
+    network.features(image(1, 3, 8, 8), network.feature_layers)
 
 
 @pytest.mark.parametrize(("norm", "biases"), [("instance", 24), ("none", 24), ("batch", 1)])

@@ -178,6 +178,7 @@ GENERATORS = [
     ("unet", {"num_levels": 8, "norm": "instance", "out_channels": 4}),
     ("resnet", {"num_blocks": 6, "norm": "batch", "upsampling": "resize", "in_channels": 4, "out_channels": 2}),
     ("resnet", {"num_blocks": 9, "norm": "none"}),
+    ("resnet", {"num_blocks": 6, "norm": "instance", "resampling": "blur"}),
     ("unet", {"num_levels": 7, "norm": "none"}),
     ("resnet", {"num_blocks": 9, "norm": "instance"}),
 ]
