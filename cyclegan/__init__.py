@@ -25,22 +25,22 @@ def train(
     data: str | PathLike[str],
     out: str | PathLike[str],
     *,
-    preset: Literal["horse2zebra", "earth64"] | None = None,
+    preset: Literal["paper", "cut", "fastcut", "fast", "earth64"] | None = None,
     callbacks: Sequence[object] = (),
     generator: nn.Module | tuple[nn.Module, nn.Module] | Literal["resnet", "unet"] | None = None,
     discriminator: nn.Module | tuple[nn.Module, nn.Module] | None = None,
     losses: Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]] | None = None,
     **options: Any,
 ) -> TrainResult:
-    """Train translators of both directions between two domains.
+    """Train translators of both directions between two domains; of one with ``objective="cut"`` or "fastcut".
 
     Args:
         data: Dataset of two domains, as `cyclegan train --data` takes it.
         out: Folder of the run, which must not hold one yet.
-        preset: Defaults of a named use.
+        preset: Defaults of a named use; without one, an ``objective`` comes with those of its name.
         callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
         generator: "resnet" or "unet", as of `cyclegan train`; or your own, copied for the other direction; or a pair,
-            G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the reverse.
+            G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the reverse. Only for cycles.
         discriminator: Your own in place of the PatchGAN, copied likewise; or a pair, D_a and D_b: [N, C, H, W] to
             scores of any shape.
         losses: Further terms of the generators' loss by name: a weight, and a function of source, output and an image
@@ -60,14 +60,14 @@ def train(
         zebra = result.model.translate(horse)
         ```
     """
-    from cyclegan.config import preset as preset_config
+    from cyclegan.config import defaults
     from cyclegan.trainer import train_cyclegan
     from ganvas.training.config import with_options
 
     if isinstance(generator, str):
         options["generator"], generator = generator, None
     return train_cyclegan(
-        with_options(preset_config(preset), {"data": Path(data), **options}),
+        with_options(defaults(preset, options.get("objective")), {"data": Path(data), **options}),
         Path(out),
         resume=False,
         callbacks=callbacks,

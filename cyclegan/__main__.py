@@ -1,5 +1,6 @@
 """The command ``cyclegan``. Nothing heavy is imported before the options are parsed."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from cyclegan.config import CycleGanConfig, Preset, data_folder, preset
+from cyclegan.config import CycleGanConfig, Preset, data_folder, defaults
 from ganvas.cli.convert import ExportOptions, ImportBothOptions, run_export, run_import
 from ganvas.cli.evaluate import EvaluateOptions, run_evaluate
 from ganvas.cli.program import Command, run_program
@@ -32,14 +33,15 @@ class Train:
     Attributes:
         out: Folder of the run.
         resume: Continue from the newest checkpoint of --out, with that run's options.
-        preset: Defaults of a named use: horse2zebra (the paper's, 256 pixels) or earth64 (64 pixels, for a CPU).
+        preset: Defaults of a named use: paper (CycleGAN as published), cut and fastcut (one direction, as published),
+            fast (one direction at 128 pixels, for a CPU) or earth64 (both at 64 pixels, for a CPU).
         config: Take defaults from the config.json of a run.
     """
 
     out: Path
     options: Annotated[CycleGanConfig, tyro.conf.arg(name="")]
     resume: bool = False
-    preset: Annotated[Preset | None, optional("{horse2zebra,earth64}")] = None
+    preset: Annotated[Preset | None, optional("{paper,cut,fastcut,fast,earth64}")] = None
     config: Annotated[Path | None, optional("FILE")] = None
 
 
@@ -48,16 +50,16 @@ class Translate:
     """Translate an image, or all images of a folder and its subfolders, with the same names and sizes.
 
     Attributes:
-        direction: a2b translates images of domain A to domain B.
+        direction: a2b translates images of domain A to domain B; needed for a model of both directions.
     """
 
     options: Annotated[TranslateOptions, tyro.conf.arg(name="")]
-    direction: Literal["a2b", "b2a"]
+    direction: Annotated[Literal["a2b", "b2a"] | None, optional("{a2b,b2a}")] = None
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score both directions: cycle and identity L1, patch statistics, and, where there are pairs, L1, PSNR, SSIM.
+    """Score the model's directions: cycle and identity L1, patch statistics and, of pairs, L1, PSNR and SSIM.
 
     Attributes:
         limit: Use at most this many images of each domain, evenly spread.
@@ -73,7 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse_train(arguments: list[str]) -> TrainCommand[CycleGanConfig]:
-    command = parse_train("cyclegan", Train, CycleGanConfig, get_args(Preset), preset, arguments)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--objective")
+    objective = first.parse_known_args(arguments)[0].objective
+    command = parse_train(
+        "cyclegan", Train, CycleGanConfig, get_args(Preset), partial(defaults, objective=objective), arguments
+    )
     data_folder(command.options.data)  # if it is missing, say so before the heavy imports
     return command
 

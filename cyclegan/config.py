@@ -1,5 +1,7 @@
 """Options of a CycleGAN training; defaults are the paper's. Free of torch, for a quick --help."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,19 +22,22 @@ from ganvas.training.config import (
     LoggingConfig,
     NotNegative,
     OptimizerConfig,
+    RegularizationConfig,
     ScheduleConfig,
     ValidationConfig,
     check_discriminator,
     check_length,
     check_levels,
     check_penalty,
+    check_regularization,
     check_sizes,
     parse_range,
 )
 
-Preset = Literal["horse2zebra", "earth64"]
+Preset = Literal["paper", "cut", "fastcut", "fast", "earth64"]
+Objective = Literal["cycle", "cut", "fastcut"]
 
-# Patch statistics of both directions. The cycle losses are not a criterion: they are best if nothing is translated.
+# Patch statistics of all directions. The cycle losses are not a criterion: they are best if nothing is translated.
 SAVE_BEST_BY = "swd"
 
 
@@ -43,6 +48,7 @@ class DataConfig:
     Attributes:
         data: Dataset without pairs: DIR/trainA and DIR/trainB, DIR/train/a and DIR/train/b, or DIR/A/train and
             DIR/B/train.
+        direction: With --objective cut or fastcut: the one direction that is trained. cycle trains both.
         image_size: Pixels a side of training images.
         augment: none: whole images. paper: random crops, half of them mirrored. strong: in addition small random
             rotations, zooms and shifts.
@@ -61,6 +67,7 @@ class DataConfig:
     __pydantic_config__ = STRICT
 
     data: Annotated[Annotated[Path, Converted(Path.resolve)] | None, optional("DIR")] = None
+    direction: Literal["a2b", "b2a"] = "a2b"
     image_size: Annotated[int, Interval(ge=16, le=4096)] = 256
     augment: AugmentPreset = "paper"
     load_size: Annotated[Annotated[int, Interval(ge=0, le=8192)] | None, optional("INT")] = None
@@ -78,18 +85,26 @@ class ModelConfig:
     """Generators and losses.
 
     Attributes:
-        generator: Architecture of both generators.
+        objective: What ties a translation to its source. cycle: it must translate back (Zhu et al. 2017). cut: its
+            places must resemble those of the source more than other places do, for one direction a run, in a bit more
+            than half the time a step (Park et al. 2020). fastcut: the same in a third of the time. Both come with the
+            defaults of their preset.
+        generator: Architecture of the generators.
         num_blocks: Residual blocks; by default the paper's 6 up to 128 pixels and 9 above.
         levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
         base_channels: Filters of the generators' first layer.
         norm: Norm of the generators.
         dropout: Dropout rate of the generators' blocks.
         upsampling: transpose is the paper's; resize leaves no checkerboard.
+        resampling: blur convolves at full resolution and blurs before it halves the size and where it doubles it
+            (Zhang 2019), as CUT's ResNet: no checkerboard, more time. strided is CycleGAN's.
         init: Initial weights; normal is N(0, 0.02).
         gan_loss: The adversarial loss; the paper's is least squares.
         lambda_cycle: Weight of the cycle losses.
         lambda_identity: Weight of the identity losses, as a fraction of --lambda-cycle. They preserve colors; 0 turns
             them off.
+        lambda_nce: With --objective cut or fastcut: weight of PatchNCE; by default 1 and 10.
+        nce_patches: Places of each layer and image that PatchNCE compares.
         lambda_gp: Weight of wgangp's gradient penalty.
         pool_size: Earlier fakes of each domain that the discriminators may be shown; 0 for the newest only.
         grad_accum_steps: Parts that a batch is split into, one after the other, to save memory.
@@ -99,6 +114,7 @@ class ModelConfig:
 
     __pydantic_config__ = STRICT
 
+    objective: Objective = "cycle"
     generator: Literal["resnet", "unet"] = "resnet"
     num_blocks: tyro.conf.Suppress[Count | None] = None
     levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
@@ -106,10 +122,13 @@ class ModelConfig:
     norm: Literal["batch", "instance", "none"] = "instance"
     dropout: tyro.conf.Suppress[Fraction] = 0.0
     upsampling: tyro.conf.Suppress[Literal["transpose", "resize"]] = "transpose"
+    resampling: Literal["strided", "blur"] = "strided"
     init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
     gan_loss: Literal["lsgan", "vanilla", "hinge", "wgangp"] = "lsgan"
     lambda_cycle: NotNegative = 10.0
     lambda_identity: NotNegative = 0.5
+    lambda_nce: Annotated[NotNegative | None, optional("FLOAT")] = None
+    nce_patches: tyro.conf.Suppress[Annotated[int, Interval(ge=2, le=65_536)]] = 256
     lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
     pool_size: tyro.conf.Suppress[Annotated[int, Interval(ge=0, le=10_000)]] = 50
     grad_accum_steps: Count = 1
@@ -131,6 +150,7 @@ class CycleGanConfig:
     discriminator: DiscriminatorConfig = field(
         default_factory=lambda: DiscriminatorConfig(discriminator_norm="instance")
     )
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -142,11 +162,14 @@ class CycleGanConfig:
 def preset(name: Preset | None) -> CycleGanConfig:
     """Return the defaults of a preset.
 
-    "horse2zebra" is the paper's setting (Zhu et al. 2017, Sec. 7): 256 pixels, batch 1, 200 epochs. "earth64" learns
-    satellite images and terrain at 64 pixels in half an hour on a CPU. Its U-Net keeps the color of a tile that has
-    but one (sea, forest), which every instance norm of a ResNet subtracts.
+    "paper" is CycleGAN as published for horses and zebras (Zhu et al. 2017, Sec. 7): 256 pixels, batch 1, 200 epochs.
+    "cut" and "fastcut" are Park et al. 2020, App. C: one direction, with antialiased networks. "fast" is our choice for
+    a CPU, and still to be tuned. "earth64" learns satellite images and terrain at 64 pixels in half an hour on a CPU.
+    Its U-Net keeps the color of a tile that has but one (sea, forest), which every instance norm of a ResNet subtracts.
     """
     default = CycleGanConfig()
+    if name in (None, "paper"):
+        return default
     if name == "earth64":
         return replace(
             default,
@@ -157,7 +180,42 @@ def preset(name: Preset | None) -> CycleGanConfig:
             schedule=replace(default.schedule, steps=8000),
             logging=replace(default.logging, save_every_steps=1000),
         )
-    return default
+    contrastive = replace(
+        default,
+        model=replace(default.model, resampling="blur", num_blocks=9, init="xavier"),
+        discriminator=replace(default.discriminator, discriminator_resampling="blur"),
+    )
+    if name == "cut":
+        return replace(
+            contrastive,
+            model=replace(contrastive.model, objective="cut"),
+            schedule=replace(default.schedule, epochs=200, decay_epochs=200),
+        )
+    fastcut = replace(
+        contrastive,
+        model=replace(contrastive.model, objective="fastcut"),
+        schedule=replace(default.schedule, epochs=150, decay_epochs=50),
+    )
+    if name == "fastcut":
+        return fastcut
+    # To be tuned: the discriminator that took the dots away in paired training, and a third of the generator.
+    return replace(
+        fastcut,
+        data=replace(default.data, image_size=128),
+        model=replace(fastcut.model, num_blocks=6, base_channels=32, gan_loss="hinge"),
+        discriminator=DiscriminatorConfig(discriminator_norm="none", discriminator_channels=32),
+        regularization=replace(default.regularization, r1=0.02),
+        optimizer=replace(default.optimizer, ema=0.999),
+    )
+
+
+def defaults(name: Preset | None, objective: object = None) -> CycleGanConfig:
+    """Return the defaults of a preset; without one, those that an objective which was asked for comes with."""
+    if name is None and objective == "cut":
+        return preset("cut")
+    if name is None and objective == "fastcut":
+        return preset("fastcut")
+    return preset(name)
 
 
 def check(config: CycleGanConfig) -> None:
@@ -167,26 +225,88 @@ def check(config: CycleGanConfig) -> None:
         UserError: A combination cannot train well; the message names the option to change.
     """
     model, data = config.model, config.data
-    if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and model.lambda_identity:
+    _check_objective(config)
+    if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and has_identity(model):
+        remedy = "--lambda-identity 0" if model.objective == "cycle" else "--objective fastcut"
         raise UserError(
             f"channels_a {data.channels_a} and channels_b {data.channels_b} differ: an image of one domain cannot "
-            "go through the generator of the other. Use --lambda-identity 0."
+            f"go through the generator of the other. Use {remedy}."
         )
     if model.generator == "resnet" and model.levels is not None:
         raise UserError(f"levels {model.levels}: only --generator unet has levels; resnet has num_blocks.")
     if model.generator == "unet" and model.num_blocks is not None:
         raise UserError(f"num_blocks {model.num_blocks}: only --generator resnet has blocks; unet has levels.")
-    if model.lambda_cycle == 0:
-        raise UserError("--lambda-cycle 0: without it nothing ties a translation to its source. Give it a weight.")
+    if model.resampling == "blur" and model.generator == "unet":
+        raise UserError("--resampling blur with --generator unet: only the resnet has it.")
+    if model.resampling == "blur" and model.upsampling != "transpose":
+        raise UserError(f"upsampling {model.upsampling} with --resampling blur, which has its own. Use one of them.")
     if data.batch_size % model.grad_accum_steps:
         raise UserError(f"--grad-accum-steps {model.grad_accum_steps} does not divide --batch-size {data.batch_size}.")
     check_discriminator(config.discriminator, data.image_size, model.gan_loss)
+    check_regularization(config.regularization, config.discriminator.discriminator_norm, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
     check_penalty(model.lambda_gp, model.gan_loss)
     criteria(config.validation)
     ranges(data)
+
+
+def _check_objective(config: CycleGanConfig) -> None:
+    """Refuse options that the objective ignores or that leave nothing to tie a translation to its source.
+
+    Raises:
+        UserError: With the option to change.
+    """
+    model, data = config.model, config.data
+    if model.objective == "cycle":
+        _check_unused(model, "cycle", "has no PatchNCE", ("--lambda-nce", "nce_patches"))
+        if data.direction != "a2b":
+            raise UserError(f"--direction {data.direction} with --objective cycle, which trains both. Leave it out.")
+        if model.lambda_cycle == 0:
+            raise UserError("--lambda-cycle 0: without it nothing ties a translation to its source. Give it a weight.")
+        return
+    objective = model.objective
+    _check_unused(model, objective, "has no cycles", ("--lambda-cycle", "--lambda-identity"))
+    _check_unused(model, objective, "shows D the newest translations only", ("pool_size",))
+    _check_unused(model, objective, "trains whole batches", ("--grad-accum-steps", "--activation-checkpointing"))
+    if model.generator != "resnet":
+        raise UserError(f"--objective {objective} compares features of a ResNet. Use --generator resnet.")
+    if model.lambda_nce == 0:
+        raise UserError("--lambda-nce 0: without it nothing ties a translation to its source. Give it a weight.")
+    places = math.ceil(data.image_size / 4) ** 2  # of the residual blocks, the fewest of all layers
+    if places < model.nce_patches:
+        raise UserError(
+            f"--image-size {data.image_size} has {places} places in the generator's blocks, and --objective "
+            f"{objective} compares {model.nce_patches}. Use larger images, or nce_patches {places} in Python."
+        )
+
+
+def _check_unused(model: ModelConfig, objective: str, reason: str, options: Sequence[str]) -> None:
+    """Check that options which an objective ignores have their defaults.
+
+    Raises:
+        UserError: One has another value.
+    """
+    default = ModelConfig()
+    for option in options:
+        name = option.removeprefix("--").replace("-", "_")
+        value = getattr(model, name)
+        if value != getattr(default, name):
+            shown = option if value is True else f"{option} {value:g}"
+            raise UserError(f"{shown} with --objective {objective}, which {reason}. Leave it out.")
+
+
+def lambda_nce(model: ModelConfig) -> float:
+    """Return the weight of PatchNCE: Park et al. 2020, Sec. 3, where the options name none."""
+    if model.lambda_nce is not None:
+        return model.lambda_nce
+    return 1.0 if model.objective == "cut" else 10.0
+
+
+def has_identity(model: ModelConfig) -> bool:
+    """Return whether a generator is trained on images of its target domain, too, which takes equal channels."""
+    return model.objective == "cut" or (model.objective == "cycle" and model.lambda_identity > 0)
 
 
 def criteria(validation: ValidationConfig) -> MetricOptions:

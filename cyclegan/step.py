@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cyclegan.pool import ImagePool
-from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, gradient_penalty, l1_loss
+from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, l1_loss
+from ganvas.nn.diff_augment import AugmentPolicy, draw_augmentation
 from ganvas.training.optimizer import Adam
+from ganvas.training.penalties import discriminator_penalties
+from ganvas.training.schedule import START, Progress
 
 # Weight and function of source, output and an image of the target domain, by name; the function returns a scalar.
 ExtraLosses = Mapping[str, tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]]
@@ -28,11 +31,17 @@ class Weights:
         lambda_cycle: Weight of the cycle losses (Zhu et al. 2017, Eq. 3).
         lambda_identity: Weight of the identity losses, as a share of lambda_cycle (Sec. 5.2); 0 skips their work.
         lambda_gp: Weight of wgangp's gradient penalty.
+        r1: Gamma of the penalty at real images.
+        r2: Gamma of the penalty at translations.
+        penalty_every: Steps between computations of r1 and r2.
     """
 
     lambda_cycle: float = 10.0
     lambda_identity: float = 0.5
     lambda_gp: float = 10.0
+    r1: float = 0.0
+    r2: float = 0.0
+    penalty_every: int = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class CycleGanStep:
         pool_b: Pool of fakes of domain b, for D_b.
         gan_loss: The adversarial loss; least squares in the paper (Sec. 4).
         weights: Weights of the terms.
+        diff_augment: Changes to all that the discriminators see; see `draw_augmentation`.
         extra_losses: Further terms of the generators' loss, logged as ``loss_g_NAME``, the mean of both directions.
         join_generators: Run a generator's translation and its identity pass as one batch. Only where no layer mixes the
             images of a batch or draws for them: with instance norm and without dropout.
@@ -73,6 +83,7 @@ class CycleGanStep:
         *,
         gan_loss: GanLoss = "lsgan",
         weights: Weights = Weights(),
+        diff_augment: Sequence[AugmentPolicy] = (),
         extra_losses: ExtraLosses | None = None,
         join_generators: bool = True,
         join_discriminators: bool = True,
@@ -85,18 +96,19 @@ class CycleGanStep:
         self.gan_loss, self.weights = gan_loss, weights
         self.join_generators, self.join_discriminators = join_generators, join_discriminators
         self.grad_accum_steps, self.activation_checkpointing = grad_accum_steps, activation_checkpointing
-        self.bf16, self.extra_losses = bf16, extra_losses or {}
+        self.diff_augment, self.bf16, self.extra_losses = diff_augment, bf16, extra_losses or {}
 
-    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, batch: Mapping[str, Tensor], progress: Progress = START) -> dict[str, Tensor]:
         """Update all networks once.
 
         Args:
             batch: "a" [N, C, H, W] and "b" [N, C', H, W] in [-1, 1]; ``grad_accum_steps`` divides N.
+            progress: Where the step stands in the run.
 
         Returns:
             The unweighted losses loss_g_ab, loss_g_ba, loss_cycle_a, loss_cycle_b, loss_identity_a and loss_identity_b
-            (where they have a weight), loss_d_a, loss_d_b (loss_gp_a, loss_gp_b with wgangp), and loss_g, G's weighted
-            sum.
+            (where they have a weight), loss_d_a, loss_d_b, penalties with a weight (loss_gp_a, loss_r1_a and so on),
+            and loss_g, G's weighted sum.
 
         Raises:
             ValueError: The domains differ in channels, and the identity losses have a weight.
@@ -134,7 +146,7 @@ class CycleGanStep:
                 ("a", self.networks.D_a, real_a, shown_a),
                 ("b", self.networks.D_b, real_b, shown_b),
             ):
-                total, losses = self._discriminator_losses(domain, D, real, fake)
+                total, losses = self._discriminator_losses(domain, D, real, fake, progress)
                 (share * total).backward()
                 _add(sums, losses, share)
         self._update("D_a", "D_b")
@@ -153,7 +165,8 @@ class CycleGanStep:
             else:
                 (fake_b,), (fake_a,) = self._run(G_ab, [real_a]), self._run(G_ba, [real_b])
             (cycled_a,), (cycled_b,) = self._run(G_ba, [fake_b]), self._run(G_ab, [fake_a])
-            scores_b, scores_a = self.networks.D_b(fake_b), self.networks.D_a(fake_a)
+            scores_b = self.networks.D_b(draw_augmentation(self.diff_augment, fake_b)(fake_b))
+            scores_a = self.networks.D_a(draw_augmentation(self.diff_augment, fake_a)(fake_a))
         losses["loss_g_ab"] = gan_loss_g(scores_b, self.gan_loss)
         losses["loss_g_ba"] = gan_loss_g(scores_a, self.gan_loss)
         losses["loss_cycle_a"] = l1_loss(cycled_a, real_a)
@@ -169,17 +182,17 @@ class CycleGanStep:
         return fake_a, fake_b, {**losses, "loss_g": loss_g}
 
     def _discriminator_losses(
-        self, domain: str, D: nn.Module, real: Tensor, fake: Tensor
+        self, domain: str, D: nn.Module, real: Tensor, fake: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Train D to tell a domain's images from translations into it."""
+        see = draw_augmentation(self.diff_augment, real)
+        real, fake = see(real), see(fake)
         with self._precision(real):
             real_scores, fake_scores = _pass(D, [real, fake], joined=self.join_discriminators)
         loss_d = 0.5 * gan_loss_d(real_scores, fake_scores, self.gan_loss)  # halved: D learns slower than G (Sec. 7.1)
-        total, losses = loss_d, {f"loss_d_{domain}": loss_d}
-        if self.gan_loss == "wgangp":
-            losses[f"loss_gp_{domain}"] = gradient_penalty(D, real, fake)
-            total = total + 0.5 * self.weights.lambda_gp * losses[f"loss_gp_{domain}"]  # lambda stays relative
-        return total, losses
+        penalties, penalty = discriminator_penalties(D, real, fake, self.gan_loss, self.weights, progress.step)
+        losses = {f"loss_d_{domain}": loss_d, **{f"{name}_{domain}": value for name, value in penalties.items()}}
+        return loss_d + 0.5 * penalty, losses  # the penalties are halved with the loss: weights stay relative
 
     def _run(self, G: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
         """Run a generator on one or two batches; each output as float32."""

@@ -11,17 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ganvas.losses import (
-    GanLoss,
-    feature_matching_loss,
-    gan_loss_d,
-    gan_loss_g,
-    gradient_penalty,
-    l1_loss,
-    squared_gradient,
-)
+from ganvas.losses import GanLoss, feature_matching_loss, gan_loss_d, gan_loss_g, l1_loss
 from ganvas.nn.diff_augment import AugmentPolicy, draw_augmentation
 from ganvas.training.optimizer import Adam
+from ganvas.training.penalties import discriminator_penalties
 from ganvas.training.schedule import START, Progress
 
 # Weight and function of source, output and target, by name; the function returns a scalar.
@@ -103,7 +96,7 @@ class Pix2PixStep:
         with self._precision(source):
             fake = self.G(source)
         losses: dict[str, Tensor] = {}
-        see = draw_augmentation(self.diff_augment, source) if self.diff_augment else _unchanged
+        see = draw_augmentation(self.diff_augment, source)
         if self.weights.lambda_gan:
             real_pair, fake_pair = (torch.cat([see(source), see(y)], dim=1) for y in (target, fake.detach()))
             losses |= self._update_d(real_pair, fake_pair, progress)
@@ -115,26 +108,14 @@ class Pix2PixStep:
         with self._precision(real_pair):
             real, fake = _scales(self.D(real_pair)), _scales(self.D(fake_pair))
         loss_d = _mean(gan_loss_d(one[-1], other[-1], self.gan_loss) for one, other in zip(real, fake, strict=True))
-        penalties, penalty = self._penalties(real_pair, fake_pair, progress)
+        penalties, penalty = discriminator_penalties(
+            self._scores, real_pair, fake_pair, self.gan_loss, self.weights, progress.step
+        )
         self.optimizer_d.zero_grad()
         # Halved: D learns slower than G (Sec. 3.3). The penalties are halved with it, so that weights stay relative.
         (0.5 * loss_d + 0.5 * penalty).backward()
         self.optimizer_d.step()
         return {"loss_d": 0.5 * loss_d, **penalties}
-
-    def _penalties(
-        self, real_pair: Tensor, fake_pair: Tensor, progress: Progress
-    ) -> tuple[dict[str, Tensor], Tensor | float]:
-        """Return the penalties of this step by name, and their weighted sum."""
-        weights = self.weights
-        if self.gan_loss == "wgangp":
-            penalty = gradient_penalty(self._scores, real_pair, fake_pair)
-            return {"loss_gp": penalty}, weights.lambda_gp * penalty
-        terms = {"loss_r1": (weights.r1, real_pair), "loss_r2": (weights.r2, fake_pair)}
-        if progress.step % weights.penalty_every:
-            return {}, 0.0
-        penalties = {name: squared_gradient(self._scores, pair) for name, (gamma, pair) in terms.items() if gamma}
-        return penalties, sum(weights.penalty_every * terms[name][0] / 2 * each for name, each in penalties.items())
 
     def _update_g(
         self, source: Tensor, target: Tensor, fake: Tensor, see: Callable[[Tensor], Tensor], progress: Progress
@@ -193,7 +174,3 @@ def _scales(output: Tensor | list[list[Tensor]]) -> list[list[Tensor]]:
 
 def _mean(values: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(values)).mean()
-
-
-def _unchanged(image: Tensor) -> Tensor:
-    return image

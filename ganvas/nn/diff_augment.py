@@ -26,7 +26,8 @@ def draw_augmentation(
 
     Args:
         policies: "color": brightness, saturation and contrast; "translation": shift by up to an eighth of the side,
-            filled with 0; "cutout": a square of half the side becomes 0. None leave images as they are.
+            filled with 0; "cutout": a square of half the side becomes 0. Without any, nothing is drawn, and images stay
+            as they are.
         like: A batch [N, C, H, W]: its N, H, W and device.
         rng: On the CPU; torch's global one by default.
 
@@ -34,13 +35,14 @@ def draw_augmentation(
         A function of batches [N, C', H, W] in [-1, 1] with any number of channels, to float32 of the same shape.
         Colors may leave [-1, 1].
     """
+    if not policies:
+        return _unchanged
     N, _, H, W = like.shape
     draws = torch.rand(N, 7, generator=rng).to(like.device).view(N, 7, 1, 1, 1).unbind(1)  # each [N, 1, 1, 1]
     brightness, saturation, contrast, *places = draws
 
     def augment(x: Tensor) -> Tensor:
-        if policies:
-            x = x.float()
+        x = x.float()
         if "color" in policies:
             x = x + brightness - 0.5
             x = torch.lerp(x.mean(1, keepdim=True), x, 2 * saturation)
@@ -52,6 +54,10 @@ def draw_augmentation(
         return x
 
     return augment
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 def _shift(x: Tensor, down: Tensor, right: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The one GAN trainer: networks with optimizers and running averages, and the parts that each model brings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ class GanNetworks:
         generators: The model's networks, such as {"a2b": "G"}: names in the model folder and here.
         optimizer: Adam's options, and the decay of the running averages.
         hardware: Precision and compilation.
+        discriminators: Networks that learn at the discriminators' rate; by default all but the generators.
         batch_norm_images: Images that batch norm sees at once in training, if validation is to choose its mode for
             inference.
 
@@ -52,6 +53,7 @@ class GanNetworks:
         optimizer: OptimizerConfig,
         hardware: HardwareConfig,
         *,
+        discriminators: Collection[str] | None = None,
         batch_norm_images: int | None = None,
     ) -> None:
         self._device, self._generators = fabric.device, dict(generators)
@@ -61,8 +63,8 @@ class GanNetworks:
         self.optimizers: dict[str, Adam] = {}
         for name, network in networks.items():
             self.callables[name] = set_up(fabric, network, compiled=compiled)
-            is_generator = name in generators.values()
-            self.optimizers[name] = make_adam(network, optimizer, is_discriminator=not is_generator)
+            is_judge = name not in generators.values() if discriminators is None else name in discriminators
+            self.optimizers[name] = make_adam(network, optimizer, is_discriminator=is_judge)
         averaged = generators.values() if optimizer.ema else ()
         self._averages = {name: Ema(networks[name], optimizer.ema) for name in averaged}
         self.bf16 = choose_precision(hardware.precision, fabric.device.type) == "bf16"

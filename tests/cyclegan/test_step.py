@@ -276,7 +276,9 @@ def test_the_gradient_penalty_enters_ds_gradient_by_its_weight():
 
 def test_penalty_is_relative_to_the_full_gan_loss(monkeypatch):
     """Gulrajani et al. 2017, Eq. 3: D's loss is halved with its penalty, or lambda would count twice."""
-    monkeypatch.setattr("cyclegan.step.gradient_penalty", lambda D, real, fake: D(fake).mean() - D(real).mean())
+    monkeypatch.setattr(
+        "ganvas.training.penalties.gradient_penalty", lambda D, real, fake: D(fake).mean() - D(real).mean()
+    )
     found = []
     for lambda_gp in (0.0, 10.0):
         nets = networks()
