@@ -1,4 +1,4 @@
-"""Scores of a model in both directions, alongside trivial baselines where the images of a split are pairs."""
+"""Scores of a model in both directions, or in its one, alongside trivial baselines where the images of a split are pairs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +10,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from cyclegan.baseline import DomainColors, match_colors
+from ganvas.data.arrays import require_trained_range
+from ganvas.data.decode import read_image
 from ganvas.data.layout import splits
 from ganvas.data.listing import Files, describe_unread
-from ganvas.data.tensors import to_array, to_tensor
+from ganvas.data.palette import is_flat
+from ganvas.data.resize import resize
+from ganvas.data.tensors import require_range, to_array, to_tensor
 from ganvas.data.unpaired import are_pairs, find_domains
 from ganvas.device import choose_device
 from ganvas.errors import UserError, add_place_to_errors
@@ -31,7 +35,7 @@ from ganvas.evaluation.results import (
 from ganvas.evaluation.set_statistics import Score, SetStatistics, compare_sets
 from ganvas.inference.translator import Translator
 from ganvas.log import logger, track
-from ganvas.models.folder import load_model
+from ganvas.models.folder import ModelConfig, Preprocessing, load_model
 
 NO_DISTANCE = (
     f"No sliced Wasserstein distance: there are images of less than {PATCH_SIZE} pixels, or of several sizes "
@@ -64,22 +68,24 @@ def evaluate(
 
     Returns:
         What ``evaluate --json`` prints: "metrics" as {"mean", "low", "high"} with a 95% interval where there is one,
-        cycle and identity L1 by domain, and by direction the metrics of sets and, for pairs, those of pairs; "real"
+        cycle and identity L1 by domain (of a model of both directions), and by direction the metrics of sets and, for pairs, those of pairs; "real"
         (the metrics of sets of real against real images); "protocol" by direction; "baselines" for pairs.
 
     Raises:
-        UserError: The model does not have both directions, there is no dataset or too few images, an image cannot be
-            read, or the weights of a metric's network cannot be loaded.
+        UserError: There is no model, no dataset or too few images, an image cannot be read, or the weights of a
+            metric's network cannot be loaded.
     """
     chosen_device = choose_device(device)
     metric_set = load_metrics(metrics or MetricOptions(), chosen_device)
     config, generators = load_model(Path(model), ("cyclegan",), generator)
     found = find_domains(Path(data), split)
     with add_place_to_errors(model):
+        translators = {
+            direction: Translator(config, generators, direction=direction, device=chosen_device)
+            for direction in generators
+        }
         a, b = (
-            Domain(
-                name, _evenly(files, limit), Translator(config, generators, direction=direction, device=chosen_device)
-            )
+            Domain(name, _evenly(files, limit), _preprocessing(config, direction), translators.get(direction))
             for name, direction, files in zip("ab", ("a2b", "b2a"), found, strict=True)
         )
     if unread := describe_unread(found[0].unread + found[1].unread):
@@ -101,6 +107,8 @@ def evaluate(
     baselines: dict[str, dict[str, float]] = {}
     notes = _notes(unequal, a)
     for source, target in ((a, b), (b, a)):
+        if source.translator is None:
+            continue
         counts = len(source.files), len(target.files)
         targets = SetStatistics(metric_set, counts[1], patch_count(*counts))
         real = RealAgainstReal(metric_set, *counts, split, _other_images(target, Path(data), split, counts[0]))
@@ -118,7 +126,7 @@ def evaluate(
         result["protocol"][direction] = protocol(metric_set, outputs=outputs, targets=targets, real=real, images=images)
         notes += real_notes
         baselines |= _score_baselines(source, target, targets, colors)
-    if "swd" in metric_set and "sliced_wasserstein_a2b" not in result["metrics"]:
+    if "swd" in metric_set and not any(key.startswith("sliced_wasserstein_") for key in result["metrics"]):
         notes.append(NO_DISTANCE)
     notes += notes_on_metrics(metric_set, fewest)
     return result | ({"baselines": baselines} if baselines else {}) | ({"notes": notes} if notes else {})
@@ -131,13 +139,15 @@ class Domain:
     Attributes:
         name: "a" or "b".
         files: The images.
-        translator: Translates them to the other domain.
+        preprocessing: How they become the input of a generator, whether the model has it or not.
+        translator: Translates them to the other domain, if the model has the direction.
         as_trained: Whether patch statistics are those of images as the training saw them, since sizes differ.
     """
 
     name: str
     files: list[Path]
-    translator: Translator
+    preprocessing: Preprocessing
+    translator: Translator | None
     as_trained: bool = False
 
     def images(self, title: str) -> Iterator[np.ndarray]:
@@ -147,21 +157,31 @@ class Domain:
 
     def read(self, path: Path) -> np.ndarray:
         """Read an image of the domain, [H, W, C]."""
-        return self.translator.read(path).array
+        how, what = self.preprocessing, f"{path}:"
+        image = require_range(read_image(path, how.source_channels), how.source_range, what)
+        require_trained_range(image, how.source_range, how.source_type, what)
+        return image
 
     def tensor(self, image: np.ndarray) -> Tensor:
         """Return an image as [C, H, W] in [-1, 1]."""
-        return to_tensor(image, self.translator.preprocessing.source_range)
+        return to_tensor(image, self.preprocessing.source_range)
 
     def for_patches(self, image: np.ndarray) -> np.ndarray:
         """Return an image as patch statistics are taken of it: as it is, scaled, or a center crop."""
         if not self.as_trained:
             return image
-        if self.translator.resizes:
-            return self.translator.scaled(image)
-        size = self.translator.preprocessing.image_size
+        size = self.preprocessing.image_size
+        if self.preprocessing.resized:
+            return resize(image, size, size, flat=is_flat(image, self.preprocessing.legend))
         top, left = (max(0, side - size) // 2 for side in image.shape[:2])
         return image[top : top + size, left : left + size]
+
+
+def _preprocessing(config: ModelConfig, direction: str) -> Preprocessing:
+    """Return how images become the input of a direction, also of the one that a model of one direction lacks."""
+    is_other = direction not in config.networks
+    how = config.preprocessing_of(direction)
+    return how.reversed() if is_other else how
 
 
 def _evenly(files: Files, limit: int | None) -> list[Path]:
@@ -177,18 +197,21 @@ def _score_model(
 ) -> tuple[dict[str, Score], SetStatistics]:
     """Score the translation of one domain to the other, and back; return the translations' statistics, too."""
     there, back = source.translator, target.translator
+    assert there is not None, "the model lacks the direction"
     count, direction = len(source.files), there.direction
     cycle, identity, scores = [], [], PairedScores(targets.metrics)
     translated = SetStatistics(targets.metrics, count, targets.num_patches)
     for index, image in enumerate(source.images("translating")):
         real, fake = source.tensor(image), there.translate_exactly(image)
-        cycled = back.translate_exactly(to_array(fake, np.float32, back.preprocessing.source_range))
-        cycle.append(l1(cycled[None], real[None]).item())
-        if len(real) == len(fake):
-            identity.append(l1(back.translate_exactly(image)[None], real[None]).item())
+        columns = [("source", real), ("translated", fake)]
+        if back is not None:
+            cycled = back.translate_exactly(to_array(fake, np.float32, back.preprocessing.source_range))
+            cycle.append(l1(cycled[None], real[None]).item())
+            columns.append(("cycled back", cycled))
+            if len(real) == len(fake):
+                identity.append(l1(back.translate_exactly(image)[None], real[None]).item())
         # Images that are scaled are translated again: scaling a translation back and forth would blur it.
         translated.add(there.translate_exactly(source.for_patches(image)) if source.as_trained else fake)
-        columns = [("source", real), ("translated", fake), ("cycled back", cycled)]
         if are_pairs:
             truth = target.tensor(target.read(target.files[index]))
             targets.metrics.require_image(truth, str(target.files[index]))
@@ -196,11 +219,10 @@ def _score_model(
             columns.append(("truth", truth))
         on_image(EvaluatedImage(index, count, columns))
 
-    metrics = {f"cycle_l1_{source.name}": mean_and_interval(cycle)}
-    if identity:
-        metrics[f"identity_l1_{source.name}"] = mean_and_interval(identity)
-    found = compare_sets(translated, targets, are_pairs=are_pairs) | (scores.summary() if are_pairs else {})
-    return metrics | {f"{key}_{direction}": score for key, score in found.items()}, translated
+    found = {f"cycle_l1_{source.name}": cycle, f"identity_l1_{source.name}": identity}
+    metrics = {name: mean_and_interval(values) for name, values in found.items() if values}
+    by_direction = compare_sets(translated, targets, are_pairs=are_pairs) | (scores.summary() if are_pairs else {})
+    return metrics | {f"{key}_{direction}": score for key, score in by_direction.items()}, translated
 
 
 def _known_colors(a: Domain, b: Domain, data: Path) -> dict[str, dict[str, DomainColors]]:
@@ -225,6 +247,7 @@ def _score_baselines(
     source: Domain, target: Domain, targets: SetStatistics, colors: Mapping[str, Mapping[str, DomainColors]]
 ) -> dict[str, dict[str, float]]:
     """Score what needs no learning: one flat color, the source itself, the source with matched colors."""
+    direction = f"{source.name}2{target.name}"
     baselines: dict[str, Callable[[Tensor], Tensor]] = {}
     for where, known in colors.items():
         baselines[f"flat {where}"] = known[target.name].flat
@@ -233,8 +256,7 @@ def _score_baselines(
             matched = partial(match_colors, source=known[source.name], target=known[target.name])
             baselines[f"colors matched {where}"] = matched
     return {
-        f"{name} {source.translator.direction}": _score_baseline(predict, source, target, targets)
-        for name, predict in baselines.items()
+        f"{name} {direction}": _score_baseline(predict, source, target, targets) for name, predict in baselines.items()
     }
 
 
@@ -288,8 +310,8 @@ def _describe_changes(domain: Domain) -> str:
     """Describe how images are changed before the metrics of sets see them."""
     if not domain.as_trained:
         return "as in the dataset"
-    size = domain.translator.preprocessing.image_size
-    return f"{'scaled' if domain.translator.resizes else 'center crop'}, {size} pixels a side"
+    size = domain.preprocessing.image_size
+    return f"{'scaled' if domain.preprocessing.resized else 'center crop'}, {size} pixels a side"
 
 
 def _notes(unequal: str, domain: Domain) -> list[str]:
@@ -300,6 +322,6 @@ def _notes(unequal: str, domain: Domain) -> list[str]:
     if domain.as_trained:
         notes.append(
             "The images differ in size: metrics of sets, such as the sliced Wasserstein distance, are those of images "
-            f"as the training saw them, {domain.translator.preprocessing.image_size} pixels a side."
+            f"as the training saw them, {domain.preprocessing.image_size} pixels a side."
         )
     return notes

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ganvas.data.decode import read_image
+from ganvas.data.layout import ANY_LAYOUT, find_layout
 from ganvas.data.paired import PairedDataset
 from ganvas.data.unpaired import find_domains
 from ganvas.json_files import read_json
@@ -42,7 +43,8 @@ def sample_sources(config: ModelConfig, direction: str, data: Path, split: str, 
         UserError: The dataset does not match the model, or an image is unreadable.
     """
     how = config.preprocessing_of(direction)
-    if config.is_bidirectional:
+    are_domains = not how.source_folders and find_layout(data, split, ANY_LAYOUT).kind == "two folders"
+    if config.is_bidirectional or are_domains:  # two folders may hold pairs, too; sources are images of one of them
         files = find_domains(data, split)[direction == "b2a"]
         return [read_image(files[index], how.source_channels) for index in _spread(len(files), count)]
     pairs = PairedDataset(

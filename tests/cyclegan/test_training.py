@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ganvas
-from cyclegan import trainer
+from cyclegan import data, trainer
 from cyclegan.__main__ import Train
 from cyclegan.config import CycleGanConfig, DataConfig, preset
 from ganvas.cli.train import parse_train
@@ -167,7 +167,7 @@ def build(tmp_path, with_hidden_options):
         line = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--device", "cpu"]
         _, *line = with_hidden_options("cyclegan", [*line, "--precision", "fp32", *options])
         config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, line).options
-        config = trainer.with_channels(config)[0]
+        config = data.with_channels(config)[0]
         return trainer.build_training(config, tmp_path / "run", make_fabric(config.hardware)).trainer
 
     return model
@@ -186,7 +186,7 @@ def test_averages_are_validated_and_saved(build, domains_with_truth, tmp_path, e
     for seed in range(3):
         model.step(batch(seed))
     config = replace(CycleGanConfig(), data=DataConfig(data=domains_with_truth, image_size=16))
-    dataset = trainer.open_split(config, "val", None, augment=False)
+    dataset = data.open_split(config, "val", None, augment=False)
     held_out = {domain: torch.stack([dataset.tensor(domain, i) for i in range(2)]) for domain in "ab"}
 
     @torch.no_grad()

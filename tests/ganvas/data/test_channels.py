@@ -9,7 +9,7 @@ from PIL import Image
 
 from cyclegan.config import CycleGanConfig
 from cyclegan.config import DataConfig as DomainData
-from cyclegan.trainer import with_channels as domain_channels
+from cyclegan.data import with_channels as domain_channels
 from data_scripts.__main__ import main as data_scripts
 from ganvas.data.channels import MAX_SAMPLED
 from ganvas.data.paired import PairedDataset
