@@ -128,7 +128,7 @@ class ModelConfig:
     lambda_cycle: NotNegative = 10.0
     lambda_identity: NotNegative = 0.5
     lambda_nce: Annotated[NotNegative | None, optional("FLOAT")] = None
-    nce_patches: tyro.conf.Suppress[Annotated[int, Interval(ge=2, le=65_536)]] = 256
+    nce_patches: Annotated[int, Interval(ge=2, le=65_536)] = 256
     lambda_gp: tyro.conf.Suppress[NotNegative] = LAMBDA_GP
     pool_size: tyro.conf.Suppress[Annotated[int, Interval(ge=0, le=10_000)]] = 50
     grad_accum_steps: Count = 1
@@ -226,11 +226,10 @@ def check(config: CycleGanConfig) -> None:
     """
     model, data = config.model, config.data
     _check_objective(config)
-    if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and has_identity(model):
-        remedy = "--lambda-identity 0" if model.objective == "cycle" else "--objective fastcut"
+    if None not in (data.channels_a, data.channels_b) and data.channels_a != data.channels_b and mixes_domains(model):
         raise UserError(
             f"channels_a {data.channels_a} and channels_b {data.channels_b} differ: an image of one domain cannot "
-            f"go through the generator of the other. Use {remedy}."
+            f"go through the generator of the other. Use {channels_remedy(model)}."
         )
     if model.generator == "resnet" and model.levels is not None:
         raise UserError(f"levels {model.levels}: only --generator unet has levels; resnet has num_blocks.")
@@ -260,7 +259,7 @@ def _check_objective(config: CycleGanConfig) -> None:
     """
     model, data = config.model, config.data
     if model.objective == "cycle":
-        _check_unused(model, "cycle", "has no PatchNCE", ("--lambda-nce", "nce_patches"))
+        _check_unused(model, "cycle", "has no PatchNCE", ("--lambda-nce", "--nce-patches"))
         if data.direction != "a2b":
             raise UserError(f"--direction {data.direction} with --objective cycle, which trains both. Leave it out.")
         if model.lambda_cycle == 0:
@@ -278,7 +277,7 @@ def _check_objective(config: CycleGanConfig) -> None:
     if places < model.nce_patches:
         raise UserError(
             f"--image-size {data.image_size} has {places} places in the generator's blocks, and --objective "
-            f"{objective} compares {model.nce_patches}. Use larger images, or nce_patches {places} in Python."
+            f"{objective} compares {model.nce_patches}. Use larger images, or --nce-patches {places}."
         )
 
 
@@ -304,9 +303,17 @@ def lambda_nce(model: ModelConfig) -> float:
     return 1.0 if model.objective == "cut" else 10.0
 
 
-def has_identity(model: ModelConfig) -> bool:
-    """Return whether a generator is trained on images of its target domain, too, which takes equal channels."""
-    return model.objective == "cut" or (model.objective == "cycle" and model.lambda_identity > 0)
+def mixes_domains(model: ModelConfig) -> bool:
+    """Return whether one generator sees images of both domains, which must have equal channels then.
+
+    These are the identity losses of a cycle, and the features of translations that CUT and FastCUT compare.
+    """
+    return model.objective != "cycle" or model.lambda_identity > 0
+
+
+def channels_remedy(model: ModelConfig) -> str:
+    """Return the options that allow domains of different channels."""
+    return ("" if model.objective == "cycle" else "--objective cycle ") + "--lambda-identity 0"
 
 
 def criteria(validation: ValidationConfig) -> MetricOptions:

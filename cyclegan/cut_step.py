@@ -110,8 +110,14 @@ class CutStep:
         Returns:
             The unweighted losses loss_d, loss_g_gan, loss_nce, those of other terms with a weight (loss_nce_identity,
             loss_gp, loss_r1, loss_r2), and loss_g, G's weighted sum.
+
+        Raises:
+            ValueError: The domains differ in channels: G's encoder sees sources and translations.
         """
         real_a, real_b = (batch[domain] for domain in self.domains)
+        C, C_b = real_a.shape[1], real_b.shape[1]
+        if C_b != C:
+            raise ValueError(f"the source has {C} channels and the target {C_b}; they must be equal")
         is_flipped = self.weights.flips and bool(torch.rand(()) < 0.5)  # the whole batch, as in the published code
         source = real_a.flip(-1) if is_flipped else real_a
 

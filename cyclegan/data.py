@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from cyclegan.config import CycleGanConfig, channels, data_folder, has_identity, ranges
+from cyclegan.config import CycleGanConfig, channels, channels_remedy, data_folder, mixes_domains, ranges
 from ganvas.data.augment import Augmentation, build_augmentation
 from ganvas.data.channels import Channels, find_channels
 from ganvas.data.dataset_info import dataset_info
@@ -23,7 +23,7 @@ VALIDATION_IMAGES = 100  # the cycles of both directions take four passes for ea
 def with_channels(config: CycleGanConfig) -> tuple[CycleGanConfig, list[str]]:
     """Read the channels that the options leave open from the data; return notes for the log, too.
 
-    A gray domain gets three channels next to a color one if an identity loss needs equal ones.
+    A gray domain gets three channels next to a color one if the objective needs equal ones.
 
     Raises:
         UserError: There are no two domains, no image of one can be read, or they have different numbers of channels.
@@ -36,12 +36,13 @@ def with_channels(config: CycleGanConfig) -> tuple[CycleGanConfig, list[str]]:
     found = [Channels(count) if count else _domain_channels(name, files) for name, count, files in domains]
     counts = [each.count for each in found]
     notes = [note for each in found for note in each.notes]
-    if has_identity(config.model) and sorted(counts) == [1, 3] and not given[counts.index(1)]:
+    if mixes_domains(config.model) and sorted(counts) == [1, 3] and not given[counts.index(1)]:
         gray = "ab"[counts.index(1)]
         counts = [3, 3]
         notes.append(
-            f"Domain {gray} is gray; its images are repeated to 3 channels, which the identity loss needs "
-            f"({'--lambda-identity 0' if config.model.objective == 'cycle' else '--objective fastcut'} does not)."
+            f"Domain {gray} is gray; its images are repeated to 3 channels, which the "
+            f"{'identity loss' if config.model.objective == 'cycle' else 'objective'} needs "
+            f"({channels_remedy(config.model)} does not)."
         )
     if counts != [3, 3]:
         notes.insert(0, f"Channels, as in the data: {counts[0]} of domain a, {counts[1]} of domain b.")

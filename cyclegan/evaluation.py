@@ -1,4 +1,4 @@
-"""Scores of a model in both directions, or in its one, alongside trivial baselines where the images of a split are pairs."""
+"""Scores of a model in all its directions, alongside trivial baselines where the images of a split are pairs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -67,9 +67,10 @@ def evaluate(
         on_image: Called with each image and its translations, first of a2b, then of b2a.
 
     Returns:
-        What ``evaluate --json`` prints: "metrics" as {"mean", "low", "high"} with a 95% interval where there is one,
-        cycle and identity L1 by domain (of a model of both directions), and by direction the metrics of sets and, for pairs, those of pairs; "real"
-        (the metrics of sets of real against real images); "protocol" by direction; "baselines" for pairs.
+        What ``evaluate --json`` prints: "metrics" as {"mean", "low", "high"} with a 95% interval where there is one:
+        cycle and identity L1 by domain (of a model of both directions), and by direction the metrics of sets and, for
+        pairs, those of pairs; "real" (the metrics of sets of real against real images); "protocol" by direction;
+        "baselines" for pairs.
 
     Raises:
         UserError: There is no model, no dataset or too few images, an image cannot be read, or the weights of a

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cyclegan.evaluation import evaluate
 from ganvas.data.decode import read_image
+from ganvas.data.encode import write_image
 from ganvas.data.tensors import to_array, to_tensor
 from ganvas.errors import UserError
 from ganvas.evaluation.distribution import frechet_distance
@@ -258,14 +259,37 @@ def test_a_model_of_one_direction(cyclegan, trained, domains, tmp_path):
     config = json.loads(path.read_text())
     del config["networks"]["b2a"]
     path.write_text(json.dumps(config))
-    code, _, err = cyclegan("evaluate", tmp_path / "model", "--data", domains)
-    assert code == 2
-    assert f"{tmp_path / 'model'}: direction b2a is not in this model; it has a2b" in err
+    results = [
+        json.loads(cyclegan("evaluate", path, "--data", domains, "--json")[1]) for path in (tmp_path / "model", trained)
+    ]
+    of_one, of_both = (result["metrics"] for result in results)
+    assert of_one == {name: score for name, score in of_both.items() if name.endswith("_a2b")}
     with pytest.raises(UserError, match=r"model: direction b2a is not in this model"):
         load(tmp_path / "model", direction="b2a")
     for direction, expected in (("a2b", 0), ("b2a", 2)):
         arguments = (tmp_path / "model", domains / "testA", tmp_path / direction, "--direction", direction)
         assert cyclegan("translate", *arguments)[0] == expected
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_a_model_of_one_direction_reads_the_other_domain_as_its_targets(
+    train, own_domains, tmp_path, cyclegan, direction
+):
+    """One domain is gray and of 16 bits: its images need that domain's channels and range."""
+    for path in own_domains.glob("*B/*.png"):
+        write_image(path, read_image(path)[..., :1].astype(np.uint16) * 10)
+    options = ["--objective", "fastcut", "--direction", direction, "--pool-size", 50, "--nce-patches", 9, "--steps", 1]
+    options += ["--value-range", "0:255", "--value-range-b", "0:2550"]
+    assert train(tmp_path / "run", *options, data=own_domains)[0] == 0
+    code, out, err = cyclegan(
+        "evaluate", tmp_path / "run", "--data", own_domains, "--json", "--metrics", "sharpness,spectrum"
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert {name.rpartition("_")[2] for name in result["metrics"]} == {direction}
+    assert result["pictures"] == 5
+    # The real images of the target domain are compared with one another, so their values are in range.
+    assert 0.5 < result["real"][f"sharpness_{direction}"]["mean"] < 2
 
 
 def test_a_model_of_another_kind_is_not_scored(cyclegan, trained, domains, tmp_path):
@@ -321,6 +345,12 @@ def test_sheet_that_cannot_be_written_is_refused_first(cyclegan, trained, domain
         ("--save-best-by l1,swd", "--save-best-by l1: compares an image with its own target"),
         ("--save-best-by sharpness", "sharpness and spectrum alone ignore where the detail is"),
         ("--save-best-by swd", "has no val split (it has: train, test)"),
+        ("--direction b2a", "--direction b2a with --objective cycle, which trains both"),
+        ("--lambda-nce 1", "--lambda-nce 1 with --objective cycle, which has no PatchNCE"),
+        ("--nce-patches 9", "--nce-patches 9 with --objective cycle, which has no PatchNCE"),
+        ("--r1 1 --discriminator-norm batch", "--r1 1 with --discriminator-norm batch"),
+        ("--resampling blur --generator unet --num-blocks None", "--resampling blur with --generator unet"),
+        ("--resampling blur --upsampling resize", "upsampling resize with --resampling blur"),
     ],
 )
 def test_bad_combinations(train, tmp_path, options, message):
@@ -328,6 +358,46 @@ def test_bad_combinations(train, tmp_path, options, message):
     assert code == 2
     assert message in err
     assert err.count("error:") == 1
+
+
+@pytest.mark.parametrize("objective", ["cut", "fastcut"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--lambda-cycle 5", "--lambda-cycle 5 with --objective {}, which has no cycles"),
+        ("--lambda-identity 0", "--lambda-identity 0 with --objective {}, which has no cycles"),
+        ("--pool-size 3", "pool_size 3 with --objective {}, which shows D the newest"),
+        ("--batch-size 2 --grad-accum-steps 2", "--grad-accum-steps 2 with --objective {}, which trains whole batches"),
+        ("--activation-checkpointing", "--activation-checkpointing with --objective {}, which trains whole batches"),
+        ("--generator unet --num-blocks None", "--objective {} compares features of a ResNet"),
+        ("--lambda-nce 0", "nothing ties a translation to its source"),
+        ("--nce-patches 17", "--image-size 16 has 16 places in the generator's blocks, and --objective {} compares 17"),
+    ],
+)
+def test_options_that_cut_ignores(train, tmp_path, objective, options, message):
+    given = ["--objective", objective, "--pool-size", 50, "--nce-patches", 16, *options.split()]
+    code, _, err = train(tmp_path / "run", *given)
+    assert code == 2
+    assert message.format(objective) in err
+    assert err.count("error:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("objective", ["cut", "fastcut"])
+def test_features_of_both_domains_need_equal_channels(train, tmp_path, objective):
+    given = f"--objective {objective} --pool-size 50 --nce-patches 16 --channels-a 3 --channels-b 1"
+    code, _, err = train(tmp_path / "run", *given.split())
+    assert code == 2
+    assert "channels_a 3 and channels_b 1 differ" in err
+    assert "Use --objective cycle --lambda-identity 0" in err
+
+
+def test_another_objective_cannot_be_resumed(cyclegan, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    code, _, err = cyclegan("train", "--out", tmp_path / "run", "--resume", "--objective", "cut")
+    assert code == 2
+    assert "it cannot change --objective (was 'cycle', now 'cut')" in err
+    assert "epochs" not in err  # of the objective's preset
 
 
 def no_folder(root):
