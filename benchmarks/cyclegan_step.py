@@ -1,10 +1,12 @@
-"""CycleGAN's step, plain and ours, for `benchmarks.train_step`.
+"""CycleGAN's step, plain and ours, and that of CUT, for `benchmarks.train_step`.
 
 The plain step is written from Zhu et al. 2017 with torch's own layers: float32, contiguous memory, ``torch.optim.Adam``
 over both generators and both discriminators, identity loss, pools of 50, each pass on its own.
 """
 
 import random
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,9 @@ from benchmarks.step_tools import (
     plain_patchgan,
     set_up,
 )
+from cyclegan.config import Objective, lambda_nce, preset
+from cyclegan.cut_step import CutStep, CutWeights, FeatureGenerator
+from cyclegan.networks import build_networks, generator_specs
 from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks
 from ganvas.nn.init import initialize_weights
@@ -125,6 +130,43 @@ def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
     pools = (ImagePool(50, (3, image_size, image_size), device) for _ in range(2))
     update = CycleGanStep(Networks(*called), dict(zip(NAMES, adams, strict=True)), *pools, bf16=bf16)
     return lambda batch: update(channels_last(batch))
+
+
+def contrastive_step(objective: Objective, device: str, image_size: int, *, compiled: bool = False) -> Step:
+    """Build ganvas's step of CUT or FastCUT, with the networks of their presets."""
+    config = preset("cut" if objective == "cut" else "fastcut")
+    config = replace(config, data=replace(config.data, image_size=image_size))
+    names = ("G", "D", "heads")
+    built = build_networks(config, generator_specs(config, "a", "b"))
+    called, adams, bf16 = set_up([built[name] for name in names], device, compiled=compiled)
+    G = built["G"]
+    assert isinstance(G, ResNetGenerator), "the presets' generator"
+    weights = CutWeights(lambda_nce(config.model), has_identity=objective == "cut", flips=objective == "fastcut")
+    optimizers = dict(zip(names, adams, strict=True))
+    update = CutStep(
+        cast(FeatureGenerator, called[0]),
+        called[1],
+        called[2],
+        optimizers,
+        G.feature_layers,
+        weights=weights,
+        bf16=bf16,
+    )
+    return lambda batch: update(channels_last(batch))
+
+
+def contrastive_flops_per_image(objective: Objective, image_size: int) -> float:
+    """Count a step's work: G and its encoder, trained, for one image or with identity two; D as in `flops_per_image`.
+
+    FastCUT's encoder also sees every second source as it was, without gradients.
+    """
+    with torch.device("meta"):
+        network = ResNetGenerator(resampling="blur")
+        G = forward_flops(network, 1, 3, image_size, image_size)
+        encoder = forward_flops(network.layers[: network.feature_layers[-1] + 1], 1, 3, image_size, image_size)
+        D = forward_flops(PatchDiscriminator(3, norm="instance", resampling="blur"), 1, 3, image_size, image_size)
+    images, upright = (2, 0.0) if objective == "cut" else (1, 0.5)
+    return float(images * 3 * (G + encoder) + upright * encoder + 2 * 3 * D + 2 * D)
 
 
 def flops_per_image(image_size: int) -> float:

@@ -56,6 +56,27 @@ def test_both_steps_of_cyclegan_run():
     assert "loss_cycle_a" in cyclegan_step.our_step("cpu", 32)(batch)
 
 
+def test_the_work_of_cut_by_its_layers():
+    """At 256 pixels: convolutions of G, of its encoder up to the fifth block, and of D; two operations each."""
+    stem, halves, block = 49 * 3 * 64 * 256**2, 9 * (64 * 128 * 256**2 + 128 * 256 * 128**2), 2 * 9 * 256**2 * 64**2
+    doubles, last = 9 * (256 * 128 * 128**2 + 128 * 64 * 256**2), 49 * 64 * 3 * 256**2
+    G, encoder = 2 * (stem + halves + 9 * block + doubles + last), 2 * (stem + halves + 5 * block)
+    sides = [255, 127, 63, 31, 30]  # of the outputs of 4x4 convolutions; each of the first three is halved, rounded up
+    channels = [3, 64, 128, 256, 512, 1]
+    D = 2 * sum(16 * channels[i] * channels[i + 1] * side**2 for i, side in enumerate(sides))
+    assert cyclegan_step.contrastive_flops_per_image("cut", 256) == pytest.approx(6 * (G + encoder) + 8 * D, rel=1e-3)
+    expected = 3 * (G + encoder) + encoder / 2 + 8 * D
+    assert cyclegan_step.contrastive_flops_per_image("fastcut", 256) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["cut", "fastcut"])
+def test_the_step_of_cut_runs(objective):
+    losses = cyclegan_step.contrastive_step(objective, "cpu", 64)(cyclegan_step.make_batch(1, 64, "cpu"))
+    assert torch.isfinite(losses["loss_nce"])
+    assert ("loss_nce_identity" in losses) == (objective == "cut")
+
+
 def test_the_loader_returns_batches_of_the_requested_size():
     batches = list(dcgan_step.loaded_batches(16, 28, steps=3))
     assert [batch["image"].shape for batch in batches] == [(16, 1, 28, 28)] * 3
