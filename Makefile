@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-slow test-all ci lint docs bench clean
+.PHONY: demo test test-fast test-slow test-all ci lint docs results bench clean
 
 $(READY): pyproject.toml setup.py
 	@$(PYTHON) -c '$(FITS)' >/dev/null 2>&1 || { \
@@ -64,6 +64,10 @@ lint: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The commands behind docs/results.md.
+results:
+	@grep -E '^(pix2pix|cyclegan|dcgan|python) ' docs/results.md
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.train_step --model pix2pix --image-size 256 --batch-size 1,4
