@@ -29,6 +29,7 @@ OF_2017: dict[str, Any] = {
     "r1": 0.0,
     "r2": 0.0,
     "lambda_l1": 300.0,
+    "lambda_l1_end": None,
 }
 HINGE = OF_2017 | {
     "upsampling": "resize",

@@ -61,6 +61,8 @@ def train(options: Train) -> None:
         flip=False,
         load_size=0,
         ema=0.999,
+        gan_loss="relativistic",
+        r2=0.02,
         lambda_l1_end=15.0,
         steps=options.steps,
         threads=options.threads,
