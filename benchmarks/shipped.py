@@ -76,6 +76,8 @@ def pack(options: Pack) -> None:
     config, networks = load_model(options.run)
     folder = find_model(options.run)
     card, sample = (folder / CARD).read_text(encoding="utf-8"), read_image(folder / SAMPLE, 3)
+    card = card.replace("not stated. Choose one before you share them (`push --license`)", "MIT, that of ganvas")
+    card = card.replace('ganvas.load("this folder")', f'ganvas.load("{options.name}")')
     halves = {name: network.to(torch.bfloat16) for name, network in networks.items()}
     save_model(SHIPPED / options.name, config, halves, card, sample)
     size = sum(file.stat().st_size for file in (SHIPPED / options.name).iterdir())

@@ -183,11 +183,11 @@ def preset(name: Preset | None) -> Pix2PixConfig:
     return replace(
         best,
         data=replace(best.data, image_size=128, augment="none"),
-        model=replace(best.model, levels=5, base_channels=32, gan_loss="hinge", lambda_l1_end=25.0),
+        model=replace(best.model, levels=5, base_channels=32, gan_loss="hinge", lambda_l1_end=None),
         discriminator=replace(best.discriminator, discriminator_channels=32),
         regularization=replace(best.regularization, r2=0.0),
         optimizer=replace(best.optimizer, ema=0.995),
-        schedule=replace(best.schedule, steps=3000),
+        schedule=replace(best.schedule, steps=3500),
         logging=replace(best.logging, sample_every_steps=500, save_every_steps=500),
     )
 

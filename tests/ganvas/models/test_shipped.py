@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import ganvas
 from ganvas.errors import UserError
 from ganvas.models import shipped
 from ganvas.models.folder import local_model
@@ -50,3 +52,19 @@ def test_a_package_without_models(models):
     assert local_model("earth") == Path("earth")
     with pytest.raises(UserError, match="It has: none"):
         local_model("ganvas:earth")
+
+
+def test_the_earth_model_draws_land_and_sea():
+    """On a map of one coast the sea is pale blue and the land is green or brown; at any size, from Python."""
+    translator = ganvas.load("earth")
+    assert translator.config.kind == "pix2pix"
+    assert sum(file.stat().st_size for file in (shipped.SHIPPED / "earth").iterdir()) < 8 * 2**20
+    legend = translator.config.training["legend"]
+    drawing = np.full((160, 200, 3), legend["land"], np.uint8)
+    drawing[:, 100:] = legend["water"]
+    output = translator.translate(drawing).astype(int)
+    land, sea = output[40:120, 20:80].mean((0, 1)), output[40:120, 130:180].mean((0, 1))
+    assert output.shape == drawing.shape
+    assert sea[2] > sea[0] + 15  # blue above red
+    assert land.sum() < sea.sum() - 60  # land is darker
+    assert land[2] < sea[2] - 40
