@@ -1,6 +1,7 @@
 """What a CycleGAN training shows and writes: scores, samples, views for the monitor, and the model folder."""
 
 from collections.abc import Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 
 from cyclegan.config import CycleGanConfig, channels, data_folder, ranges
 from cyclegan.data import MONITOR_IMAGES, SAMPLE_IMAGES, VALIDATION_IMAGES
-from cyclegan.monitors import View
 from cyclegan.networks import DOMAINS, Direction
 from ganvas.data.arrays import image_dtype
 from ganvas.data.augment import preset_palette
 from ganvas.data.dataset_info import dataset_info
+from ganvas.data.likeness import SourceFigures, measure_sources
 from ganvas.data.skip import read_or_next
 from ganvas.data.tensors import to_array
 from ganvas.data.unpaired import UnpairedDataset
@@ -26,6 +27,7 @@ from ganvas.models.card import sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
 from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics
+from ganvas.training.figures import translation_figures
 from ganvas.training.held_out import HeldOut
 from ganvas.training.trainer import GanNetworks
 
@@ -96,14 +98,14 @@ class CycleGanTask:
             titles += [spec.source] * len(source)
         return contact_sheet(rows, heads, titles)
 
-    def views(self) -> dict[str, View]:
-        """Return fixed images of each direction with their translations, for the monitor."""
+    def figures(self) -> dict[str, float]:
+        """Return figures of fixed images of each direction, for the monitor."""
         real = {domain: self._real(domain, MONITOR_IMAGES) for domain in "ab"}
-        found = {}
+        found: dict[str, float] = {}
         for direction in self._specs:
             a, b = DOMAINS[direction]
-            identity = self._translate(direction, real[b]) if self.has_identity else real[b]
-            found[str(direction)] = View(real[a], self._translate(direction, real[a]), real[b], identity)
+            identity = self._translate(direction, real[b]) if self.has_identity else None
+            found |= translation_figures(direction, real[a], self._translate(direction, real[a]), real[b], identity)
         return found
 
     def save_model(self, folder: Path, step: int, metrics: Mapping[str, float]) -> None:
@@ -115,6 +117,7 @@ class CycleGanTask:
             networks=self._specs,
             preprocessing=self._preprocessing(),
             statistics=self._networks.statistics or "running",
+            sources=self._sources,
             training={
                 "step": step,
                 "metrics": dict(metrics),
@@ -124,6 +127,18 @@ class CycleGanTask:
         )
         networks: dict[str, nn.Module] = {each: self._networks.generator(each) for each in self._specs}
         save_model(folder, config, networks, _card(self._config, config, info), self.sample())
+
+    @cached_property
+    def _sources(self) -> dict[Direction, SourceFigures]:
+        images, how = self._training_set, self._preprocessing()
+        found: dict[Direction, SourceFigures] = {}
+        for direction in self._specs:
+            a = DOMAINS[direction][0]
+            inputs = how.reversed() if direction == "b2a" and len(self._specs) > 1 else how
+            read = partial(_input, images, a, inputs)
+            if (sources := measure_sources(read, len(images.files[a]))) is not None:
+                found[direction] = sources
+        return found
 
     def _preprocessing(self) -> Preprocessing:
         data = self._config.data
@@ -145,6 +160,10 @@ class CycleGanTask:
     def _first(self, domain: str) -> np.ndarray:
         count = len(self._training_set.files[domain])
         return read_or_next(lambda index: self._training_set.image(domain, index), 0, count)[0]
+
+
+def _input(images: UnpairedDataset, domain: str, how: Preprocessing, index: int) -> Tensor:
+    return how.to_input(images.image(domain, index))
 
 
 def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cyclegan.config import CycleGanConfig, ModelConfig, channels, check, criteria, data_folder, lambda_nce
 from cyclegan.cut_step import CutStep, CutWeights, FeatureGenerator
 from cyclegan.data import VALIDATION_IMAGES, open_split, read_held_out, with_channels
-from cyclegan.monitors import CycleMonitor
+from cyclegan.monitors import build_monitor
 from cyclegan.networks import (
     DOMAINS,
     NAMES,
@@ -141,7 +141,7 @@ def build_training(
         save_model=task.save_model,
         score=None if validation is None else task.score,
         criteria=() if validation is None else validation.criteria(*specs),
-        monitor=CycleMonitor(task.views, model.gan_loss, has_identity=task.has_identity),
+        monitor=build_monitor(config, task),
         per_process=pools,
     )
     dataset = training_set if data.on_error == "stop" else SkippingDataset(training_set, len(training_set))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,23 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dcgan.classifier import find_cached
-from dcgan.config import NAMES, DcganConfig, ModelConfig, check, left_out
+from dcgan.config import NAMES, DcganConfig, check, left_out
 from dcgan.data import ImageSet, ImageSetDataset, choose, leave_out, load_images
 from dcgan.grid import grid
 from dcgan.measures import label_entropy
 from dcgan.model import GENERATOR, DigitModelConfig, Sampler, build, load_sampler, save_sampler
-from dcgan.monitors import SURE, CollapseMonitor
 from dcgan.networks import TUTORIAL_SIZE, init_weights
 from dcgan.step import DcganStep, ExtraLosses
 from dcgan.validation import PixelFrechet
 from ganvas.data.listing import describe_unread
 from ganvas.data.tensors import to_display
 from ganvas.errors import UserError
-from ganvas.losses import lowest_gan_loss_d
 from ganvas.markdown import escape_markdown
 from ganvas.models.card import sample_line, settings
 from ganvas.training.batches import DataSpec
 from ganvas.training.datarecord import DataPart, DataRecord
+from ganvas.training.figures import diversity
+from ganvas.training.monitors import Check, Monitor, collapsed, d_won, g_frozen, leveled_off, won_loss
 from ganvas.training.run import TrainedParts, TrainResult, loading_workers, run_training
 from ganvas.training.trainer import GanNetworks, GanParts, GanTrainer
 
@@ -203,24 +204,34 @@ class _Task:
             save_sampler(folder, spec, network, _card(self._config, spec), self.sample())
 
 
-def _monitor(config: DcganConfig, data: ImageSet, task: _Task) -> CollapseMonitor:
-    """Build the monitor; if a classifier of this data is at hand, it counts the classes that are drawn."""
-    classifier, K = find_cached(data), len(data.classes)
-    labels = None if config.model.conditional else data.labels
+def _monitor(config: DcganConfig, data: ImageSet, task: _Task) -> Monitor:
+    """Choose the checks; if a classifier of this data is at hand, it counts the classes that are drawn."""
+    model, classifier, K = config.model, find_cached(data), len(data.classes)
+    labels = None if model.conditional else data.labels
+    real = data.images[choose(len(data.images), MONITOR_IMAGES)]
 
-    def variety(images: Tensor) -> tuple[float, dict[str, float]]:
-        assert classifier is not None and labels is not None
-        entropy = label_entropy(classifier.predict(images)[0], K)
-        # As many even classes as have this entropy, over those of the real images.
-        return 2 ** (entropy - label_entropy(labels, K)), {"label_entropy": entropy}
+    def figures() -> dict[str, float]:
+        images = task.draw(MONITOR_IMAGES, seed=2)
+        found = {"diversity": diversity(images, real)}
+        if classifier is not None and labels is not None:
+            entropy = label_entropy(classifier.predict(images)[0], K)
+            # As many even classes as have this entropy, over those of the real images.
+            found |= {"label_entropy": entropy, "label_variety": 2 ** (entropy - label_entropy(labels, K))}
+        return found
 
-    return CollapseMonitor(
-        lambda: task.draw(MONITOR_IMAGES, seed=2),
-        data.images[choose(len(data.images), MONITOR_IMAGES)],
-        _advice(config),
-        won_loss=_won_loss(config.model),
-        variety=None if classifier is None or labels is None else variety,
-    )
+    below = won_loss(model.gan_loss, label_smoothing=model.label_smoothing, halved=model.step_order == "keras")
+    advice = _advice(config)
+    shares = {
+        "diversity": "their spread is {:.0%} of the real images'",
+        "label_variety": "they are of {:.0%} as many kinds",
+    }
+    checks: dict[str, Check] = {
+        "mode collapse": partial(collapsed, figures=shares, advice=advice),
+        "D has won": partial(d_won, below=below, advice=advice),
+        "G is frozen": g_frozen,
+        "leveled off": partial(leveled_off, losses=("loss_d", "loss_g_gan")),
+    }
+    return Monitor(checks, advisory=["leveled off"], views=figures)
 
 
 def _record(config: DcganConfig, data: ImageSet) -> DataRecord:
@@ -267,12 +278,6 @@ def _advice(config: DcganConfig) -> str:
         advice = "What may help: a smaller --lr, or --label-smoothing 0.1"
     other = "" if config.model.preset == "dcgan" else ", or --preset dcgan"
     return f"{advice}{other}. See docs/collapse.md."
-
-
-def _won_loss(model: ModelConfig) -> float:
-    """Return the value of loss_d below which the discriminator has won; "keras" logs the mean of D's two losses."""
-    loss = lowest_gan_loss_d(model.gan_loss, label_smoothing=model.label_smoothing) + SURE
-    return 0.5 * loss if model.step_order == "keras" else loss
 
 
 def _describe(

@@ -119,7 +119,7 @@ def lowest_gan_loss_d(gan_loss: GanLoss = "vanilla", *, label_smoothing: float =
     """
     if gan_loss == "vanilla":
         return -sum(p * math.log(p) for p in (label_smoothing, 1 - label_smoothing) if p)
-    if gan_loss in ("lsgan", "hinge"):
+    if gan_loss in ("lsgan", "hinge", "relativistic"):
         return 0.0
     if gan_loss == "wgangp":
         return -math.inf

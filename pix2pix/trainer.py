@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ganvas.data.channels import Channels, find_channels
 from ganvas.data.dataset_info import dataset_info, domain_names
 from ganvas.data.decode_cache import DecodeCache
 from ganvas.data.layout import splits
+from ganvas.data.likeness import SourceFigures, measure_sources
 from ganvas.data.listing import describe_unread
 from ganvas.data.paired import OPTIONS, PairedDataset
 from ganvas.data.pairs import find_pairs, find_stacked_pairs
@@ -32,7 +34,19 @@ from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics
 from ganvas.training.batches import DataSpec
 from ganvas.training.datarecord import record_files
+from ganvas.training.figures import diversity
 from ganvas.training.held_out import HeldOut, add_split_to_errors, choose_split, require_val_split
+from ganvas.training.monitors import (
+    COLLAPSED_TRANSLATIONS,
+    Check,
+    Monitor,
+    collapsed,
+    d_won,
+    g_frozen,
+    leveled_off,
+    overfitting,
+    won_loss,
+)
 from ganvas.training.run import TrainedParts, TrainResult, loading_workers, run_training
 from ganvas.training.trainer import GanNetworks, GanParts, GanTrainer
 from pix2pix.config import Pix2PixConfig, channels, check, criteria, data_folder, ranges
@@ -40,6 +54,7 @@ from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import ExtraLosses, Pix2PixStep, Weights
 
 SAMPLE_IMAGES = 4
+MONITOR_IMAGES = 8  # a step or two of work each time
 VALIDATION_IMAGES = 200  # enough for a standard error of a few percent; more would only cost time
 
 
@@ -123,6 +138,7 @@ def build_training(
         save_model=task.save_model,
         score=None if validation is None else task.score,
         criteria=() if validation is None else validation.criteria(),
+        monitor=_monitor(config, task),
     )
     dataset = training_set if data.on_error == "stop" else SkippingDataset(training_set, len(training_set))
     workers = loading_workers(config.hardware, fabric)
@@ -190,6 +206,14 @@ class _Task:
         rows = [[to_array(image, np.uint8) for image in row] for row in zip(*columns, strict=True)]
         return contact_sheet(rows, [self._spec.source, "output", self._spec.target])
 
+    def figures(self) -> dict[str, float]:
+        """Return figures of held-out pairs for the monitor; images of several sizes have none."""
+        pairs = self._held_out.read(MONITOR_IMAGES)
+        outputs, targets = self._translate(pairs), [pair["target"] for pair in pairs]
+        if len(pairs) < 2 or len({target.shape for target in targets}) > 1:
+            return {}
+        return {"diversity": diversity(torch.stack(outputs), torch.stack(targets))}
+
     def save_model(self, folder: Path, step: int, metrics: Mapping[str, float]) -> None:
         """Write the model folder."""
         root = data_folder(self._config.data)
@@ -199,6 +223,7 @@ class _Task:
             networks={self._direction: self._spec},
             preprocessing=self._preprocessing(),
             statistics=self._networks.statistics or "running",
+            sources={} if self._sources is None else {self._direction: self._sources},
             training={
                 "step": step,
                 "metrics": dict(metrics),
@@ -211,6 +236,11 @@ class _Task:
 
     def _translate(self, pairs: Sequence[Mapping[str, Tensor]], mode: Statistics | None = None) -> list[Tensor]:
         return self._networks.translate(self._direction, [pair["source"] for pair in pairs], mode)
+
+    @cached_property
+    def _sources(self) -> SourceFigures | None:
+        pairs, how = self._training_set, self._preprocessing()
+        return measure_sources(lambda index: how.to_input(pairs.pair(index)[0]), len(pairs))
 
     def _preprocessing(self) -> Preprocessing:
         data, pairs = self._config.data, self._training_set
@@ -228,6 +258,25 @@ class _Task:
             target_folder=data.target,
             legend=preset_palette(data.augment, dataset_info(data_folder(data))),
         )
+
+
+def _monitor(config: Pix2PixConfig, task: _Task) -> Monitor:
+    """Choose the checks."""
+    shares = {"diversity": "their spread is {:.0%} of the targets'"}
+    checks: dict[str, Check] = {
+        "D has won": partial(
+            d_won,
+            below=won_loss(config.model.gan_loss, halved=True),
+            advice="Lower lr_discriminator, a small --r1 with --discriminator-norm none, or --diff-augment.",
+        ),
+        "G is frozen": g_frozen,
+        "mode collapse": partial(
+            collapsed, figures=shares, below=COLLAPSED_TRANSLATIONS, advice="A larger --lambda-l1, or a lower --lr."
+        ),
+        "overfitting": partial(overfitting, train="loss_g_l1", val="val_l1"),
+        "leveled off": partial(leveled_off, losses=("loss_d", "loss_g")),
+    }
+    return Monitor(checks, advisory=["leveled off"], views=task.figures)
 
 
 def with_channels(config: Pix2PixConfig) -> tuple[Pix2PixConfig, list[str]]:

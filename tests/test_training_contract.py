@@ -141,7 +141,7 @@ def contents(run):
 
 def test_files_of_a_run(case):
     run = case.trained
-    assert {line["step"] for line in logged(run)} == {2, 4, 6}
+    assert {line["step"] for line in logged(run)} == {2, 3, 4, 6}  # every second one, and those with samples
     assert LOSSES[case.name] | {"lr", "images_per_second"} <= set(logged(run)[0])
     assert file_names(run / "samples") == {"step-00000003.png", "step-00000006.png"}
     assert list(run.glob("events.out.tfevents.*"))
@@ -151,6 +151,18 @@ def test_files_of_a_run(case):
     expected = {"checkpoint.json", *(f"{name}.safetensors" for name in tensors)}
     assert file_names(run / "checkpoints" / "step-00000006") == expected
     assert not [path for path in run.rglob("*") if path.suffix in (".pkl", ".pt", ".pth")]
+
+
+def test_the_monitor_sees_losses_weights_and_metrics(case):
+    """At each record; WARM_UP steps have no figures of images."""
+    checkpoint = checkpoints.load_newest_checkpoint(case.trained)
+    history = checkpoint.state["model_state"]["monitor"]["history"]
+    steps = {name: [step for step, _ in curve] for name, curve in history.items()}
+    for name in (*LOSSES[case.name], *(f"weights_{network}" for network in NETWORKS[case.name])):
+        assert steps[name] == [2, 3, 4, 6]
+    assert any(name.startswith("val_") for name in steps)
+    assert all(steps[name] == [2, 4, 6] for name in steps if name.startswith("val_"))
+    assert not any(name.startswith(("diversity", "correlation")) for name in steps)
 
 
 def test_model_card_names_licenses_and_shows_a_sample_but_no_path(case):
@@ -277,7 +289,7 @@ def test_callbacks_are_called_in_order(case, tmp_path):
     assert [call[1:] for call in recorder.calls if call[0] == "images"] == [(step, np.uint8, 3) for step in (3, 6)]
     checkpoints = [call[1:] for call in recorder.calls if call[0] == "checkpoint"]
     assert checkpoints == [(step, f"step-{step:08d}") for step in (2, 4, 6)]
-    assert [call[1] for call in recorder.calls if call[0] == "log" and "lr" in call[2]] == [2, 4, 6]
+    assert [call[1] for call in recorder.calls if call[0] == "log" and "lr" in call[2]] == [2, 3, 4, 6]
 
 
 @pytest.mark.parametrize("step", [2, 4])
@@ -294,7 +306,7 @@ def test_finished_run_resumes_without_change_or_with_more_steps(case, tmp_path):
     case.module.resume(run)
     assert digest(run) == digest(case.trained)
     case.module.resume(run, steps=8, log_every_steps=1)
-    assert [line["step"] for line in logged(run)] == [2, 4, 6, 7, 8]
+    assert [line["step"] for line in logged(run)] == [2, 3, 4, 6, 7, 8]
 
 
 @pytest.mark.parametrize("mode", ["running", "picture"])

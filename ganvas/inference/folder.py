@@ -29,8 +29,8 @@ class FileTranslator(Protocol):
     def read(self, source: Path) -> Raster:
         """Read a source image."""
 
-    def prepare(self, image: np.ndarray) -> Source:
-        """Preprocess an image [H, W, C]."""
+    def prepare(self, image: np.ndarray, path: Path | None = None) -> Source:
+        """Preprocess an image [H, W, C] of a file."""
 
     def max_batch_size(self, source: Source) -> int:
         """Return the size of a full batch of such sources."""
@@ -96,7 +96,9 @@ class _Pipeline:
         except UserError as error:
             self._fail(number, error)
             return
-        yield _Item(number, self._translator.prepare(image.array), image.tags, image.nodata_mask)
+        yield _Item(
+            number, self._translator.prepare(image.array, self._jobs.todo[number].source), image.tags, image.nodata_mask
+        )
 
     def write(self, item: _Item, output: np.ndarray) -> None:
         """Queue a translation to be written; wait while the queue is full."""

@@ -17,6 +17,7 @@ from ganvas.data.arrays import ImageDtype, require_trained_range, to_model_input
 from ganvas.data.decode import read_raster, read_stacked
 from ganvas.data.decode_basic import profile_fits
 from ganvas.data.encode import format_supports, write_image
+from ganvas.data.likeness import LIMIT
 from ganvas.data.listing import images_with_stem
 from ganvas.data.nodata import apply_nodata
 from ganvas.data.palette import is_flat
@@ -31,6 +32,7 @@ from ganvas.inference.folder import translate_jobs
 from ganvas.inference.images import from_pillow, to_pillow
 from ganvas.inference.jobs import Jobs, find_jobs
 from ganvas.inference.optimize import optimized_for_inference
+from ganvas.log import logger
 from ganvas.models.folder import ModelConfig, load_model
 from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.nn.layers import set_norm_statistics
@@ -89,6 +91,7 @@ class Translator:
         self.preprocessing = config.preprocessing_of(direction)
         self.device = torch.device(device)
         self.resizes = size == "trained" and self.preprocessing.resized
+        self._training_sources = next((each for name, each in config.sources.items() if name == direction), None)
         self._optimized: dict[bool, nn.Module] = {}
         self.network = generators[direction].to(self.device).to(memory_format=torch.channels_last).eval()
         optimize_for_cpu(self.network)
@@ -159,8 +162,10 @@ class Translator:
             outputs |= zip(batch, self.translate_sources([sources[i] for i in batch]), strict=True)
         return [outputs[i] for i in range(len(sources))]
 
-    def prepare(self, image: np.ndarray) -> Source:
+    def prepare(self, image: np.ndarray, path: Path | None = None) -> Source:
         """Convert an array [H, W, C] to the network's input.
+
+        The first image that is unlike those of the training is reported, by its file ``path`` if there is one.
 
         Raises:
             ValueError: It is not [H, W, C], has no pixels, or another dtype.
@@ -170,8 +175,23 @@ class Translator:
         image = to_model_input(image, how.source_channels, is_stacked=bool(how.source_folders))
         H, W = image.shape[:2]
         self.require_values(image)
-        values = to_tensor(self.scaled(image), how.source_range).to(self.device)
-        return Source(values, (H, W), image.dtype, self._uses_bf16(image.dtype))
+        values = to_tensor(self.scaled(image), how.source_range)
+        self._warn_if_unlike(values, "the image" if path is None else str(path))
+        return Source(values.to(self.device), (H, W), image.dtype, self._uses_bf16(image.dtype))
+
+    def _warn_if_unlike(self, values: Tensor, what: str) -> None:
+        """Warn of the first image [C, H, W] that is unlike those of the training; a model translates anything."""
+        if self._training_sources is None or (distance := self._training_sources.distance(values)) <= LIMIT:
+            return
+        self._training_sources = None  # once is enough
+        logger.warning(
+            "Warning: %s: is unlike the images of %s that the model was trained on: %.1f times as far from their mean "
+            "as the farthest of them, in colors, contrast and detail. Its translation may be meaningless. Others are "
+            "not reported.",
+            what,
+            self.spec.source,
+            distance,
+        )
 
     def scaled(self, image: np.ndarray) -> np.ndarray:
         """Return a source image [H, W, C] at the size of the training images, if the training scaled."""

@@ -25,7 +25,10 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from ganvas.data.arrays import ImageDtype
 from ganvas.data.encode import write_image
-from ganvas.data.palette import Color, is_color
+from ganvas.data.likeness import SourceFigures
+from ganvas.data.palette import Color, is_color, is_flat
+from ganvas.data.resize import resize
+from ganvas.data.tensors import to_tensor
 from ganvas.errors import UserError
 from ganvas.files import new_folder, read_consistently, sha256, write_file
 from ganvas.json_files import read_json, write_json
@@ -153,6 +156,12 @@ class Preprocessing:
     target_folder: FolderName = "b"
     legend: Annotated[tuple[Annotated[Color, AfterValidator(_color)], ...], Field(max_length=MAX_COLORS)] = ()
 
+    def to_input(self, image: np.ndarray) -> Tensor:
+        """Return a source image [H, W, C] as the network takes it, [C, H, W] in [-1, 1]: scaled if training scaled."""
+        if self.resized:
+            image = resize(image, self.image_size, self.image_size, flat=is_flat(image, self.legend))
+        return to_tensor(image, self.source_range)
+
     def reversed(self) -> "Preprocessing":
         """Return the preprocessing of the opposite direction."""
         return replace(
@@ -177,6 +186,7 @@ class ModelConfig:
         statistics: What batch norm normalizes by: "running" averages, or those of each "picture".
         training: Step, metrics and data of the training, for cards and reports.
         weights_sha256: Digest of the weights that belong to this file.
+        sources: What the source images of the training have in common, by direction, to notice others.
     """
 
     __pydantic_config__ = STRICT
@@ -187,6 +197,7 @@ class ModelConfig:
     statistics: Statistics = "running"
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
+    sources: dict[Literal["a2b", "b2a"], SourceFigures] = field(default_factory=dict)
 
     @property
     def is_bidirectional(self) -> bool:

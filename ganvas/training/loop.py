@@ -28,7 +28,7 @@ from ganvas.log import logger
 from ganvas.training.batches import Batch, DataSpec, load_batches, steps_per_epoch
 from ganvas.training.checkpoint import Checkpoint, list_checkpoints, remove_old, save_checkpoint
 from ganvas.training.config import LoggingConfig, ScheduleConfig
-from ganvas.training.monitors import HealthReport
+from ganvas.training.monitors import HealthReport, find_non_finite
 from ganvas.training.ranks import Ranks
 from ganvas.training.records import RunRecords
 from ganvas.training.schedule import Plateau, Progress, make_schedule
@@ -150,7 +150,7 @@ class _Loop:
         self.ranks = Ranks(fabric)
         self.skips, self.skipped_before = SkipCounter(), self.state.skipped
         self.began = time.monotonic() - self.state.seconds
-        self.logged, self.checked = _Window(self.state.step), _Window(self.state.step)
+        self.logged = _Window(self.state.step)
         self.in_step = False  # then some weights are updated and others are not
         self.records: RunRecords | None = None
 
@@ -197,7 +197,6 @@ class _Loop:
         )
         self.in_step = False
         self.logged.add(losses)
-        self.checked.add(losses)
         if self.records is not None:
             self.records.advance(done)
 
@@ -210,15 +209,14 @@ class _Loop:
         done, due = self.state.step, self.state.validation_due
         is_stopping = self._agree_to_stop(signals)
         is_sampling = done == self.schedule.total_steps or done % self.logging.sample_every_steps == 0
-        is_logging = due or is_stopping or done % self.logging.log_every_steps == 0
-        if is_logging:
-            self._log()
+        is_logging = due or is_sampling or is_stopping or done % self.logging.log_every_steps == 0
+        means = self._log() if is_logging else {}
         # A run that was stopped must choose the same best model as one that was not, so it gets no extra validation.
         # Samples come after it: they are drawn in the mode of batch norm that it chooses.
         if due:
             self._validate()
-        if is_sampling:
-            self._sample()
+        if is_logging:
+            self._check(means, is_sampling=is_sampling)
         # A callback stops the run at once; a signal that arrives only now, after the next step, which is then logged.
         is_stopping = is_stopping or (self.fabric.world_size == 1 and self._callback_stops())
         if due or is_stopping:
@@ -227,11 +225,10 @@ class _Loop:
                 remove_old(self.run, self.logging.keep_checkpoints, self.state.best_step, done)
         if is_logging:
             self.logged = _Window(done)  # after samples and validation, so that its rate is the training's
-        if is_logging or is_sampling:
-            self.checked = _Window(done)
         return is_stopping
 
-    def _log(self) -> None:
+    def _log(self) -> dict[str, float]:
+        """Record the mean losses since the last record, and return them."""
         with self.ranks.fail_together():
             done = self.state.step
             means = self.logged.read(done)
@@ -241,6 +238,7 @@ class _Loop:
                 values = {**means, "lr": next(iter(self.base_lr.values())) * factor, "images_per_second": rate}
                 epoch = (done - 1 - self.shift) // self.epoch_steps
                 self.records.log(done, values, extra={"epoch": epoch, "seconds": round(self.state.seconds, 2)})
+        return means
 
     def _validate(self) -> None:
         """Validate, and keep the model if it is the best so far."""
@@ -251,11 +249,14 @@ class _Loop:
                 state = _validated(self.trainer, replace(state, validation_due=False), self.records)
         self.state = self.fabric.broadcast(state)  # the learning rate follows the plateau in every process
 
-    def _sample(self) -> None:
+    def _check(self, means: Mapping[str, float], *, is_sampling: bool) -> None:
+        """Check the training's health; draw samples first, if they are due."""
+        step = self.state.step
         with self.ranks.fail_together():
             if self.records is not None:
-                self.records.images(self.state.step, self.trainer.sample())
-                self.records.health(self.state.step, self.trainer.check_health(self.checked.read(self.state.step)))
+                if is_sampling:
+                    self.records.images(step, self.trainer.sample())
+                self.records.health(step, self.trainer.check_health(step, means, with_images=is_sampling))
 
     def _save(self) -> None:
         """Write a checkpoint."""
@@ -342,7 +343,7 @@ def _validated(trainer: GanTrainer, state: TrainState, records: RunRecords) -> T
 
 
 class _Window:
-    """Sums of the losses since the last record or check, kept on their device."""
+    """Sums of the losses since the last record, kept on their device."""
 
     def __init__(self, start: int) -> None:
         self._start = start
@@ -366,8 +367,7 @@ class _Window:
             UserError: One is not finite.
         """
         means = {name: float(value) / self._counts[name] for name, value in self._sums.items()}
-        wrong = [name for name, value in means.items() if not math.isfinite(value)]
-        if wrong:
+        if wrong := find_non_finite(means):
             raise non_finite(f"{', '.join(wrong)} became non-finite between steps {self._start + 1} and {step}")
         return means
 

@@ -79,12 +79,15 @@ class RunRecords:
         self.callbacks.notify("on_log", step, values)
 
     def health(self, step: int, report: HealthReport) -> None:
-        """Record what the monitors found, and show their warnings."""
+        """Record what the monitor found, and show it."""
         if report.values:
             self.log(step, report.values)
         for warning in report.warnings:
             self._write({"step": step, "warning": warning})
             logger.warning("Warning, step %d: %s", step, warning)
+        for note in report.notes:
+            self._write({"step": step, "note": note})
+            logger.info("Step %d: %s", step, note)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         try:

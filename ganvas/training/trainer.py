@@ -17,6 +17,7 @@ from ganvas.training.batches import Batch
 from ganvas.training.config import HardwareConfig, OptimizerConfig
 from ganvas.training.ema import Ema
 from ganvas.training.fabric import can_compile, set_up
+from ganvas.training.figures import weight_norms
 from ganvas.training.monitors import HealthReport, Monitor
 from ganvas.training.optimizer import Adam, make_adam
 from ganvas.training.schedule import START, Progress
@@ -158,7 +159,7 @@ class GanParts:
         save_model: Writes the model folder, given its path, the step and the metrics.
         score: Returns metrics ``val_…`` of held-out images in a mode of batch norm; None without held-out images.
         criteria: The metrics that choose the best model.
-        monitor: Checks for the model's own failures.
+        monitor: Checks of the training; see `ganvas.training.monitors`.
         per_process: State that differs from process to process, such as image pools.
     """
 
@@ -192,6 +193,7 @@ class GanTrainer:
         self.optimizers = networks.optimizers
         self.criteria, self.per_process = parts.criteria, parts.per_process
         self.stateful: dict[str, Stateful] = {**networks.stateful, **parts.per_process}
+        self._metrics: dict[str, float] = {}  # of a validation that the monitor has not seen
 
     def step(self, batch: Batch, progress: Progress = START) -> dict[str, Tensor]:
         """Update all networks, then the running averages."""
@@ -205,18 +207,22 @@ class GanTrainer:
         if score is None:
             return {}
         if networks.statistics is None:
-            return score("running")
-        networks.statistics, metrics = compare_statistics(networks.generators(), score, self.criteria)
-        return metrics
+            self._metrics = score("running")
+        else:
+            networks.statistics, self._metrics = compare_statistics(networks.generators(), score, self.criteria)
+        return self._metrics
 
     def sample(self) -> np.ndarray:
         """Return an image of fixed samples."""
         return self._parts.sample()
 
-    def check_health(self, losses: Mapping[str, float]) -> HealthReport:
-        """Check for the model's own failures."""
+    def check_health(self, step: int, losses: Mapping[str, float], *, with_images: bool) -> HealthReport:
+        """Check for failures, given the mean losses since the last check; with figures of fixed images if wanted."""
         monitor = self._parts.monitor
-        return HealthReport() if monitor is None else monitor.check(losses)
+        if monitor is None:
+            return HealthReport()
+        values, self._metrics = {**losses, **weight_norms(self.networks.modules), **self._metrics}, {}
+        return monitor.check(step, values, with_images=with_images)
 
     def save_model(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write RUN/model."""

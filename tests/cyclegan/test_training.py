@@ -242,7 +242,8 @@ def test_weights_of_the_losses_are_used(build, domains):
 
 @pytest.mark.slow
 def test_warnings_of_the_monitor_are_not_repeated_after_a_resume(cyclegan, train, tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclegan.monitors.UNTOUCHED", 9.0)  # every translation is its source
+    monkeypatch.setattr("ganvas.training.monitors.WARM_UP", 0)
+    monkeypatch.setattr("ganvas.training.monitors.UNTOUCHED", 9.0)  # every translation is its source
     assert train(tmp_path / "run")[0] == 0
     assert cyclegan("train", "--out", tmp_path / "run", "--resume", "--steps", 12)[0] == 0
     logged = [(line["step"], line["warning"]) for line in metrics(tmp_path / "run") if "warning" in line]

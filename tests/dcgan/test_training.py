@@ -168,8 +168,9 @@ def test_preset_that_leaves_out_5000_images_uses_all_of_mnist5k(dcgan, tmp_path)
 
 
 @pytest.mark.slow
-def test_mode_collapse_is_warned_of_once(train, tmp_path):
+def test_mode_collapse_is_warned_of_once(train, tmp_path, monkeypatch):
     """With so small a learning rate, the images stay as alike as the initial ones."""
+    monkeypatch.setattr("ganvas.training.monitors.WARM_UP", 0)
     code, _, err = train(tmp_path / "run", "--lr", "1e-9", "--ema", "0")
     assert code == 0
     assert err.count("Mode collapse") == 1
@@ -200,6 +201,7 @@ def test_few_classes_are_warned_of_where_a_classifier_is_cached(train, tmp_path,
         def predict(self, images):
             return torch.ones(len(images), dtype=torch.long), torch.ones(len(images))
 
+    monkeypatch.setattr("ganvas.training.monitors.WARM_UP", 0)
     monkeypatch.setattr("dcgan.trainer.find_cached", lambda data: OnlyOnes())
     code, _, err = train(tmp_path / "run")
     assert code == 0

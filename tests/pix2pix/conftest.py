@@ -40,6 +40,12 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture
+def many_pairs(tmp_path):
+    """A dataset of enough pairs to know the next one by."""
+    return write_pairs(tmp_path / "many", (("train", 32), ("val", 4)))
+
+
+@pytest.fixture
 def own_pairs(tmp_path):
     """A dataset of pairs that a test may change."""
     return write_pairs(tmp_path / "pairs")

@@ -12,6 +12,8 @@ from PIL import Image
 import ganvas
 import pix2pix
 from data_scripts.__main__ import main as data_scripts
+from ganvas.data.decode import read_image
+from ganvas.data.likeness import LIMIT
 from ganvas.models.tensors import load_tensors
 
 LONG = """
@@ -144,3 +146,19 @@ def test_data_of_every_layout_is_recorded(train, own_pairs, tmp_path, layout):
 def test_the_generator_is_an_option_from_python_too(pairs, tmp_path, generator):
     result = pix2pix.train(pairs, tmp_path / "run", generator=generator, image_size=32, base_channels=2, steps=1)
     assert result.model.spec.architecture == generator
+
+
+@pytest.mark.slow
+@pytest.mark.essential
+def test_the_model_knows_the_sources_it_was_trained_on(train, many_pairs, tmp_path):
+    """Of both directions: a target is unlike every source."""
+    for direction in ("a2b", "b2a"):
+        code, _, err = train(tmp_path / direction, "--direction", direction, "--steps", 1, data=many_pairs)
+        assert code == 0, err
+    a, b = (ganvas.load(tmp_path / direction).config.sources[direction] for direction in ("a2b", "b2a"))
+    how = ganvas.load(tmp_path / "a2b").preprocessing
+    for file in (many_pairs / "val").iterdir():
+        pair = read_image(file, 3)
+        source, target = how.to_input(pair[:, :32]), how.to_input(pair[:, 32:])
+        assert a.distance(source) < LIMIT < a.distance(target)
+        assert b.distance(target) < LIMIT < b.distance(source)

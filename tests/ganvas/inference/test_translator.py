@@ -1,5 +1,6 @@
 """Images and files through translators whose networks are the identity, so that outputs equal inputs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from ganvas.data.augment import Augmentation, ImageTransform
 from ganvas.data.decode import read_image
 from ganvas.data.encode import write_image
+from ganvas.data.likeness import measure_sources
 from ganvas.data.paired import PairedDataset
 from ganvas.data.resize import resize
 from ganvas.data.tensors import to_array
@@ -429,3 +431,26 @@ def test_a_damaged_pillow_image_is_one_message(tmp_path):
     (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:90])
     with Image.open(tmp_path / "x.png") as image, pytest.raises(UserError, match="the image: cannot be decoded"):
         translator().translate(image)
+
+
+def test_the_first_image_unlike_those_of_the_training_is_reported(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+
+    def like(dtype=np.uint8):
+        return (rng.random((24, 24, 3)) * 40 + 200).astype(dtype)
+
+    how = Preprocessing(3, 3, 16, True)
+    sources = measure_sources(lambda index: how.to_input(like()), 40)
+    config = ModelConfig("pix2pix", {"a2b": SPEC}, how, sources={"a2b": sources})
+    model = Translator(config, {"a2b": nn.Identity()})
+    model.translate(like())
+    assert not caplog.records
+    for name, image in (("a", like()), ("b", 255 - like()), ("c", 255 - like())):
+        write_image(tmp_path / "in" / f"{name}.png", image)
+    model.translate_folder(tmp_path / "in", tmp_path / "out")
+    (record,) = caplog.records
+    assert f"{tmp_path / 'in' / 'b.png'}: is unlike the images of A" in record.getMessage()
+    Translator(config, {"a2b": nn.Identity()}).translate(255 - like())
+    assert "Warning: the image: is unlike" in caplog.records[1].getMessage()
+    assert not Translator(replace(config, sources={}), {"a2b": nn.Identity()}).translate(255 - like()).max() > 60
+    assert len(caplog.records) == 2

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -90,11 +91,12 @@ class Toy:
     def sample(self):
         return np.full((8, 8, 3), self.mode, np.uint8)
 
-    def check_health(self, losses):
+    def check_health(self, step, losses, *, with_images):
         torch.rand(7)
-        self.checks.append(losses["loss_g"])
+        self.checks.append((step, losses["loss_g"], with_images))
         self.num_checks += 1
-        return HealthReport({"diversity": 0.25}, ["all alike"] if self.steps == 8 else [])
+        bad = ["all alike"] if self.steps == 8 else []
+        return HealthReport({"diversity": 0.25} if with_images else {}, bad, ["look"] if self.steps == 6 else [])
 
     def save_model(self, step, metrics):
         self.saved.append(step)
@@ -180,7 +182,9 @@ def test_files_and_log_of_a_run(tmp_path, capsys):
     assert [line["step"] for line in lines(tmp_path / "run") if "loss_g" in line] == [2, 4, 6, 8, 10, 12]
     assert [line["step"] for line in lines(tmp_path / "run") if line.get("diversity") == 0.25] == [4, 8, 12]
     assert [line for line in lines(tmp_path / "run") if "warning" in line] == [{"step": 8, "warning": "all alike"}]
-    assert capsys.readouterr().err.count("Warning, step 8: all alike") == 1
+    assert [line for line in lines(tmp_path / "run") if "note" in line] == [{"step": 6, "note": "look"}]
+    err = capsys.readouterr().err
+    assert err.count("Warning, step 8: all alike") == err.count("Step 6: look") == 1
     assert {"loss_g", "lr", "images_per_second", "epoch", "seconds"} <= set(lines(tmp_path / "run")[0])
     assert [p.name for p in sorted((tmp_path / "run/samples").iterdir())] == [
         f"step-{step:08d}.png" for step in (4, 8, 12)
@@ -195,14 +199,12 @@ def test_files_and_log_of_a_run(tmp_path, capsys):
 @pytest.mark.parametrize(("log", "sample"), [(2, 4), (4, 3), (6, 2)])
 def test_health_checks_and_the_log_get_means_since_the_last_one(tmp_path, log, sample):
     toy, _, _ = run_toy(tmp_path / "run", log=log, sample=sample, save=12)
-    checks = range(sample, 13, sample)
-    begins = [max(step for step in {*range(0, check, log), *range(0, check, sample)}) for check in checks]
-    expected = [np.mean(toy.losses[begin:check]) for begin, check in zip(begins, checks, strict=True)]
-    assert toy.checks == pytest.approx(expected, rel=1e-5)
+    steps = sorted({*range(log, 13, log), *range(sample, 13, sample)})
+    expected = {step: np.mean(toy.losses[before:step]) for before, step in pairwise([0, *steps])}
+    assert {step: loss for step, loss, _ in toy.checks} == pytest.approx(expected, rel=1e-5)
+    assert [step for step, _, with_images in toy.checks if with_images] == list(range(sample, 13, sample))
     logged = {line["step"]: line["loss_g"] for line in lines(tmp_path / "run") if "loss_g" in line}
-    assert logged == pytest.approx(
-        {step: np.mean(toy.losses[step - log : step]) for step in range(log, 13, log)}, rel=1e-5
-    )
+    assert logged == pytest.approx(expected, rel=1e-5)
 
 
 class Killed(BaseException):
@@ -328,8 +330,10 @@ def test_error_while_loading_a_batch_loses_no_step(tmp_path, capsys, error, expe
 @pytest.mark.parametrize("method", ["validate", "sample", "check_health", "save_model"])
 @pytest.mark.parametrize("error", [UserError("val.png: gone."), OSError(errno.ENOSPC, "No space left on device")])
 def test_error_after_a_step_loses_neither_the_step_nor_its_validation(tmp_path, method, error):
-    def fail(*arguments):
-        raise error
+    def fail(*arguments, with_images=True):
+        if with_images:  # a health check of each record, but images at step 4
+            raise error
+        return HealthReport()
 
     run_toy(tmp_path / "unbroken", scores=[0.2, 0.5, 0.3])
     before = load_newest_checkpoint(tmp_path / "unbroken")
@@ -541,7 +545,7 @@ def _stop_at_7(step):
 def test_state_of_the_model_is_restored(tmp_path):
     run_toy(tmp_path / "run", steps=8)
     toy, _, _ = run_toy(tmp_path / "run", resume=True)
-    assert toy.state_dict() == {"mode": 12, "checks": 3, "done": 12}
+    assert toy.state_dict() == {"mode": 12, "checks": 6, "done": 12}
 
 
 def samples(run):
