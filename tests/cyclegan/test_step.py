@@ -1,6 +1,7 @@
 """One step of CycleGAN against the paper's formulas, written out again."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ganvas.nn.cpu_kernels import optimize_for_cpu
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.training.optimizer import Adam
+from ganvas.training.schedule import Progress
 
 NAMES = ("G_ab", "G_ba", "D_a", "D_b")
 
@@ -299,3 +301,39 @@ def test_bf16_stays_near_fp32():
     first, second = results
     for name, value in first.items():
         assert second[name].item() == pytest.approx(value.item(), rel=0.05, abs=0.01), name
+
+
+def test_penalties_are_lazy_and_of_each_domain():
+    weights = Weights(r1=0.4, penalty_every=4)
+    found = []
+    for gamma in (0.0, 0.4):
+        nets = networks(norm="none")
+        losses = make_step(nets, gan_loss="hinge", weights=replace(weights, r1=gamma))(batch(), Progress(8, 20))
+        found.append(torch.cat([p.grad.flatten() for p in nets.D_a.parameters()]))
+    x = batch()["a"].requires_grad_()
+    scores = nets.D_a(x)
+    (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    penalty = gradient.square().sum() / scores.numel()
+    assert losses["loss_r1_a"].item() == pytest.approx(penalty.item(), rel=1e-4)
+    # Halved with D's loss: gamma / 2, four steps' worth of it, and half of that.
+    by_hand = torch.autograd.grad(0.5 * 4 * 0.4 / 2 * penalty, list(nets.D_a.parameters()), allow_unused=True)
+    expected = torch.cat(
+        [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for p, g in zip(nets.D_a.parameters(), by_hand, strict=True)
+        ]
+    )
+    torch.testing.assert_close(found[1] - found[0], expected, rtol=1e-3, atol=1e-5)
+    losses = make_step(networks(norm="none"), weights=weights)(batch(), Progress(9, 20))
+    assert "loss_r1_a" not in losses
+
+
+def test_diff_augment_changes_what_both_discriminators_see():
+    results = []
+    for policies in ((), ("color",)):
+        torch.manual_seed(0)
+        results.append(make_step(networks(), diff_augment=policies)(batch()))
+    for name in ("loss_d_a", "loss_d_b", "loss_g_ab"):
+        assert results[0][name].item() != pytest.approx(results[1][name].item(), rel=1e-4), name
+    for name in ("loss_cycle_a", "loss_identity_b"):
+        assert results[0][name].item() == pytest.approx(results[1][name].item(), rel=1e-5), name

@@ -92,3 +92,10 @@ def test_each_image_and_each_step_has_its_own_transform() -> None:
     rng = torch.Generator().manual_seed(0)
     first, second = (draw_augmentation(("color",), x, rng)(x) for _ in range(2))
     assert len({tuple(each.flatten().tolist()) for each in (*first, *second)}) == 16
+
+
+def test_without_policies_nothing_is_drawn_or_changed() -> None:
+    x, rng = torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16), torch.Generator().manual_seed(0)
+    before = rng.get_state()
+    assert draw_augmentation((), x, rng)(x) is x
+    assert torch.equal(rng.get_state(), before)
