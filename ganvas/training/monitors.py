@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ganvas.losses import GanLoss, gan_loss_d, lowest_gan_loss_d
+from ganvas.losses import GanLoss, gan_loss_d, lowest_gan_loss_d, real_threshold
 
 Curve = Sequence[Sequence[float]]  # [step, value] each, in the order of the steps
 History = Mapping[str, Curve]  # by name
@@ -112,7 +112,8 @@ def won_loss(gan_loss: GanLoss, *, label_smoothing: float = 0.0, halved: bool = 
         label_smoothing: As in `ganvas.losses.gan_loss_d`.
         halved: Whether loss_d is half of `gan_loss_d`.
     """
-    guess = torch.tensor(0.5 if gan_loss == "lsgan" else 0.0)  # between the targets
+    pairs = gan_loss == "relativistic"  # its scores mean something in pairs only; a guess is that both are alike
+    guess = torch.tensor(0.0 if pairs else real_threshold(gan_loss, label_smoothing=label_smoothing))
     lowest = lowest_gan_loss_d(gan_loss, label_smoothing=label_smoothing)
     if math.isinf(lowest):
         return lowest
