@@ -128,7 +128,7 @@ def test_a_stopped_training_resumes_to_the_same_bytes(runs, domains_with_truth, 
 def test_training_killed_at_random_instants_ends_with_the_same_bytes(
     domains_with_truth, killed_and_resumed, tmp_path, objective
 ):
-    options = {"objective": objective, **TINY, "steps": 60, "save_every_steps": 3, "log_every_steps": 1}
+    options = {"preset": objective, **TINY, "steps": 60, "save_every_steps": 3, "log_every_steps": 1}
     options |= {"sample_every_steps": 30, "ema": 0.9, "r1": 0.02}
     cyclegan.train(domains_with_truth, out=tmp_path / "unbroken", **options)
     flags = [item for name, value in options.items() for item in (f"--{name.replace('_', '-')}", str(value))]
@@ -145,7 +145,7 @@ def test_training_killed_at_random_instants_ends_with_the_same_bytes(
 def test_two_processes_train_with_equal_weights(process, domains, tmp_path):
     """Features are taken through the wrapper of the processes, or gradients would not be averaged."""
     flags = [item for name, value in TINY.items() for item in (f"--{name.replace('_', '-')}", str(value))]
-    pair = process("train", "--data", domains, "--out", tmp_path / "run", "--objective", "cut", *flags, "--devices", 2)
+    pair = process("train", "--data", domains, "--out", tmp_path / "run", "--preset", "cut", *flags, "--devices", 2)
     _, err = pair.communicate(timeout=240)
     assert pair.returncode == 0, err
     assert ganvas.load(tmp_path / "run").translate(np.zeros((16, 16, 3), np.uint8)).shape == (16, 16, 3)
