@@ -163,8 +163,8 @@ def test_without_val_batch_norm_stays_in_the_mode_of_the_training(train, domains
 def build(tmp_path, with_hidden_options):
     """Build the model as a training does, without a step."""
 
-    def model(data, *options):
-        line = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *LONG.split(), "--device", "cpu"]
+    def model(folder, *options):
+        line = ["train", "--data", str(folder), "--out", str(tmp_path / "run"), *LONG.split(), "--device", "cpu"]
         _, *line = with_hidden_options("cyclegan", [*line, "--precision", "fp32", *options])
         config = parse_train("cyclegan", Train, CycleGanConfig, (), preset, line).options
         config = data.with_channels(config)[0]
