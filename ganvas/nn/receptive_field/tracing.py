@@ -87,8 +87,8 @@ def trace(network: nn.Module, image_size: tuple[int, int] = (256, 256), axis: Ax
 
     Example:
         >>> from ganvas.nn.patchgan import PatchDiscriminator
-        >>> [layer.receptive_field.size for layer in trace(PatchDiscriminator())]
-        [4, 10, 22, 46, 70]
+        >>> trace(PatchDiscriminator())[-1].receptive_field.size
+        70
     """
     return [layer[AXES[axis]] for layer in _run(network, image_size).steps.layers]
 
