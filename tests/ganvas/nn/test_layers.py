@@ -88,7 +88,9 @@ def test_norms_by_name() -> None:
     assert not list(instance.buffers())
     assert isinstance(make_norm("none", 5), nn.Identity)
     assert [needs_bias("batch"), needs_bias("instance"), needs_bias("none")] == [False, True, True]
-    with pytest.raises(ValueError, match=r"'layer'.*'batch', 'instance' and 'none'"):
+    groups = {channels: make_norm("group", channels).num_groups for channels in (4, 16, 64, 96, 250)}
+    assert groups == {4: 1, 16: 1, 64: 4, 96: 6, 250: 5}  # 16 channels each, where that divides them
+    with pytest.raises(ValueError, match=r"'layer'.*'batch', 'instance', 'group' and 'none'"):
         make_norm("layer", 5)
 
 
