@@ -78,22 +78,7 @@ def evaluate(
     """
     chosen_device = choose_device(device)
     metric_set = load_metrics(metrics or MetricOptions(), chosen_device)
-    config, generators = load_model(Path(model), ("cyclegan",), generator)
-    found = find_domains(Path(data), split)
-    with add_place_to_errors(model):
-        translators = {
-            direction: Translator(config, generators, direction=direction, device=chosen_device)
-            for direction in generators
-        }
-        a, b = (
-            Domain(name, _evenly(files, limit), _preprocessing(config, direction), translators.get(direction))
-            for name, direction, files in zip("ab", ("a2b", "b2a"), found, strict=True)
-        )
-    if unread := describe_unread(found[0].unread + found[1].unread):
-        logger.info(unread)
-    sizes = {domain.name: [image.shape[:2] for image in domain.images("reading")] for domain in (a, b)}
-    if len({*sizes["a"], *sizes["b"]}) > 1:
-        a, b = replace(a, as_trained=True), replace(b, as_trained=True)
+    a, b, sizes = _open_domains(Path(model), Path(data), split, limit, generator, chosen_device)
     are_named_alike = are_pairs(Path(data), split)
     unequal = _unequal_pair(a, b, sizes) if are_named_alike else ""
     colors = _known_colors(a, b, Path(data)) if are_named_alike and not unequal else {}
@@ -110,14 +95,7 @@ def evaluate(
     for source, target in ((a, b), (b, a)):
         if source.translator is None:
             continue
-        counts = len(source.files), len(target.files)
-        targets = SetStatistics(metric_set, counts[1], patch_count(*counts))
-        real = RealAgainstReal(metric_set, *counts, split, _other_images(target, Path(data), split, counts[0]))
-        for path, image in zip(target.files, target.images("sampling"), strict=True):
-            values = target.tensor(target.for_patches(image))
-            metric_set.require_channels(values, str(path))
-            targets.add(values)
-            real.add(values)
+        targets, real = _sample_targets(metric_set, source, target, Path(data), split)
         direction = source.translator.direction
         scores, outputs = _score_model(source, target, targets, bool(colors), on_image or (lambda _: None))
         real_scores, real_notes = real.compare(targets)
@@ -131,6 +109,43 @@ def evaluate(
         notes.append(NO_DISTANCE)
     notes += notes_on_metrics(metric_set, fewest)
     return result | ({"baselines": baselines} if baselines else {}) | ({"notes": notes} if notes else {})
+
+
+def _sample_targets(
+    metric_set: MetricSet, source: "Domain", target: "Domain", data: Path, split: str
+) -> tuple[SetStatistics, RealAgainstReal]:
+    """Collect what the metrics of sets need of the real images of the target domain."""
+    counts = len(source.files), len(target.files)
+    targets = SetStatistics(metric_set, counts[1], patch_count(*counts))
+    real = RealAgainstReal(metric_set, *counts, split, _other_images(target, data, split, counts[0]))
+    for path, image in zip(target.files, target.images("sampling"), strict=True):
+        values = target.tensor(target.for_patches(image))
+        metric_set.require_channels(values, str(path))
+        targets.add(values)
+        real.add(values)
+    return targets, real
+
+
+def _open_domains(
+    model: Path, data: Path, split: str, limit: int | None, generator: nn.Module | None, device: str
+) -> tuple["Domain", "Domain", dict[str, list[tuple[int, ...]]]]:
+    """Load a model and find the images of both domains; return these, and the sizes of all images by domain."""
+    config, generators = load_model(model, ("cyclegan",), generator)
+    found = find_domains(data, split)
+    with add_place_to_errors(model):
+        translators = {
+            direction: Translator(config, generators, direction=direction, device=device) for direction in generators
+        }
+        a, b = (
+            Domain(name, _evenly(files, limit), _preprocessing(config, direction), translators.get(direction))
+            for name, direction, files in zip("ab", ("a2b", "b2a"), found, strict=True)
+        )
+    if unread := describe_unread(found[0].unread + found[1].unread):
+        logger.info(unread)
+    sizes = {domain.name: [image.shape[:2] for image in domain.images("reading")] for domain in (a, b)}
+    if len({*sizes["a"], *sizes["b"]}) > 1:
+        a, b = replace(a, as_trained=True), replace(b, as_trained=True)
+    return a, b, sizes
 
 
 @dataclass(frozen=True)

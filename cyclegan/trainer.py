@@ -127,9 +127,7 @@ def build_training(
     )
     pools: dict[str, ImagePool] = {}
     if model.objective == "cycle":
-        S = data.image_size
-        for name, count in zip(("pool_a", "pool_b"), channels(data), strict=True):
-            pools[name] = ImagePool(model.pool_size, (count, S, S), fabric.device)
+        pools = _image_pools(config, fabric)
         can_join = generators is None and _can_join(model), discriminators is None and _can_join_d(config)
         step: Step = build_cycle_step(config, networks, pools, losses, *can_join)
     else:
@@ -152,6 +150,14 @@ def build_training(
         record_files(root, files),
         [*_describe(config, fabric, networks, domains, training_set, held_out_set, split), *notes],
     )
+
+
+def _image_pools(config: CycleGanConfig, fabric: Fabric) -> dict[str, ImagePool]:
+    S, size = config.data.image_size, config.model.pool_size
+    return {
+        name: ImagePool(size, (count, S, S), fabric.device)
+        for name, count in zip(("pool_a", "pool_b"), channels(config.data), strict=True)
+    }
 
 
 def build_cycle_step(
