@@ -43,9 +43,9 @@ RESUNET: dict[str, Any] = {"generator": "resunet", "base_channels": 16, "norm": 
 
 RECIPES: dict[str, dict[str, Any]] = {
     "2017": OF_2017,
-    "2017-flip": OF_2017 | {"augment": "paper"},
+    "2017-augmented": OF_2017 | {"augment": "paper"},  # mirrored, too, unless dataset.json forbids it
     "hinge": HINGE,
-    "hinge-flip": HINGE | {"augment": "paper"},
+    "hinge-augmented": HINGE | {"augment": "paper"},
     "hinge-transpose": HINGE | {"upsampling": "transpose"},
     "hinge-no-penalty": HINGE | {"r1": 0.0},
     "hinge-r1-0.2": HINGE | {"r1": 0.2},

@@ -32,7 +32,7 @@ class Train:
     """The Earth dataset of 256 pixels."""
     out: Path
     """Folder of the run."""
-    steps: int = 26_000
+    steps: int = 25_000
     """Steps of 4 crops."""
     threads: int | None = None
     """CPU threads."""

@@ -166,13 +166,12 @@ def build_generator(variant: Variant) -> nn.Module | None:
 def train(variant: Variant, data: Path, out: Path, *, steps: int) -> Path:
     """Train a variant, or continue its training, and return its run."""
     run, generator = out / variant.label, build_generator(variant)
-    if not has_begun(run):
+    if has_begun(run):
+        pix2pix.resume(run, generator=generator, losses=variant.options.get("losses"))
+    else:
         options: dict[str, Any] = {"sample_every_steps": steps, "save_every_steps": max(1, steps // 2)}
         options |= {"seed": variant.seed, "threads": 1, "steps": steps, "generator": generator}
         pix2pix.train(data, run, **options | variant.options)
-    elif not (run / "finished.json").exists():
-        pix2pix.resume(run, generator=generator, losses=variant.options.get("losses"))
-    write_json(run / "finished.json", {"steps": steps})
     return run
 
 
@@ -250,7 +249,7 @@ def compare(
     Args:
         variants: To train.
         data: Dataset of pairs.
-        out: Folder of the runs, figures.json and sheet.png.
+        out: Folder of the runs, their outputs and sheet.png.
         split: To measure on.
         minutes: CPU time of each, or
         steps: of each.
@@ -260,13 +259,14 @@ def compare(
         record = out / f"{variant.label}.json"
         if record.exists():
             continue
-        count = steps or steps_of(variant, data, out, minutes or 1)
+        is_continued = has_begun(out / variant.label)  # then its length is known
+        count = 0 if is_continued else steps or steps_of(variant, data, out, minutes or 1)
         run = train(variant, data, out, steps=count)
-        config = read_json(run / "config.json", "the run's config")["data"]
-        test = TestSet.open(data, split, config["image_size"], config["direction"])
+        config = read_json(run / "config.json", "the run's config")
+        test = TestSet.open(data, split, config["data"]["image_size"], config["data"]["direction"])
         outputs = translate(run, test.sources, build_generator(variant))
         torch.save(outputs.half(), out / f"{variant.label}.pt")
-        write_json(record, {"steps": count})
+        write_json(record, {"steps": config["schedule"]["steps"]})
     config = read_json(out / variants[0].label / "config.json", "the run's config")["data"]
     test = TestSet.open(data, split, config["image_size"], config["direction"])
     images = {each.label: torch.load(out / f"{each.label}.pt", weights_only=True).float() for each in variants}

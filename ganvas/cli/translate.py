@@ -26,7 +26,7 @@ class TranslateOptions:
     """Options of every translator.
 
     Attributes:
-        model: A run, a checkpoint or a model folder; or hub:OWNER/NAME.
+        model: A run, a checkpoint or a model folder; earth, which comes with ganvas; or hub:OWNER/NAME.
         input: An image or a folder of images.
         output: A folder; or a file, for a single image.
         size: trained scales images to the training size and back, if the training scaled; native never scales.

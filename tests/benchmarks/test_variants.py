@@ -48,6 +48,14 @@ def test_equal_time_is_a_number_of_steps(data, tmp_path, capsys):
     assert 5 < record["steps"] < 5000
 
 
+def test_a_run_that_is_there_is_continued_at_its_own_length(data, tmp_path, capsys):
+    variant = Variant("plain", TINY | {"patch_layers": 1, "augment": "none", "lambda_gan": 0.0})
+    (tmp_path / "out").mkdir()
+    variants.train(variant, data, tmp_path / "out", steps=3)  # stopped before its figures were written
+    compare([variant], data, tmp_path / "out", split="test", minutes=0.02, steps=None)
+    assert json.loads((tmp_path / "out" / "plain-seed0.json").read_text())["steps"] == 3
+
+
 def test_a_perfect_output_has_the_targets_figures():
     images = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     figures = measure(images, images)

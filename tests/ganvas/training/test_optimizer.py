@@ -2,7 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from ganvas.training.optimizer import Adam
+from ganvas.training.config import HardwareConfig, OptimizerConfig
+from ganvas.training.fabric import make_fabric
+from ganvas.training.optimizer import Adam, make_adam
+from ganvas.training.trainer import GanNetworks
 
 
 def reference_adam(w, gradients, lr, beta1, beta2, eps):
@@ -115,3 +118,13 @@ def test_parameter_without_gradient_is_unchanged():
     optimizer.zero_grad()
     assert torch.equal(layers[1].weight, before)
     assert all(p.grad is None for p in layers.parameters())
+
+
+def test_discriminators_may_have_a_learning_rate_of_their_own():
+    layer, options = torch.nn.Linear(2, 2), OptimizerConfig(lr=1e-3, lr_discriminator=4e-3)
+    assert (make_adam(layer, options).lr, make_adam(layer, options, is_discriminator=True).lr) == (1e-3, 4e-3)
+    assert make_adam(layer, OptimizerConfig(lr=1e-3), is_discriminator=True).lr == 1e-3
+    hardware = HardwareConfig(device="cpu")
+    modules = {"G": torch.nn.Conv2d(3, 3, 1), "D": torch.nn.Conv2d(6, 1, 1)}
+    networks = GanNetworks(make_fabric(hardware), modules, {"a2b": "G"}, options, hardware)
+    assert {name: optimizer.lr for name, optimizer in networks.optimizers.items()} == {"G": 1e-3, "D": 4e-3}
