@@ -88,7 +88,8 @@ def main(arguments: list[str]) -> int:
     """Run the benchmark; return the exit code."""
     options = tyro.cli(Options, prog="python -m benchmarks.losses", args=arguments)
     variants = selected(VARIANTS, options.only)
-    compare(variants, options.data, options.out, split=options.split, minutes=None, steps=options.steps)
+    steps = {each.label: options.steps for each in variants}
+    compare(variants, options.data, options.out, split=options.split, steps=steps)
     return 0
 
 

@@ -1,23 +1,25 @@
 """Which parts of today's recipes help pix2pix at equal CPU time?
 
     python -m benchmarks.recipes --data datasets/earth128 --out runs/recipes
-    python -m benchmarks.recipes --step-time --only 2017-seed0,paired-seed0
+    python -m benchmarks.recipes --step-time --only 2017,paired
 
-Each recipe trains for equal CPU time on one thread at 128 pixels. docs/recipes.md has the results. ``--step-time``
-trains nothing, and measures the steps of all recipes in turn.
+Each recipe trains at 128 pixels on one thread for as many steps as take equal CPU time, by the costs of all recipes'
+steps, which are measured in turn in one process and kept in OUT/costs.json. docs/recipes.md has the results.
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import tyro
 
 from benchmarks.common import table
 from benchmarks.variants import Variant, compare, selected, step_times
 from ganvas.console import run_command
 from ganvas.errors import UserError
+from ganvas.json_files import read_json, write_json
 
 # All have the size of the demo. Terrain is lit from the northwest, so that a mirrored tile would be wrong.
 COMMON: dict[str, Any] = {"preset": "demo", "augment": "none", "ema": 0.995}
@@ -82,7 +84,7 @@ class Options:
     """Seeds of each."""
     split: str = "test"
     """Split to measure on."""
-    direction: str = "a2b"
+    direction: Literal["a2b", "b2a"] = "a2b"
     """As for pix2pix train."""
     only: str | None = None
     """Recipes and seeds to train, separated by commas: hinge-seed0,hinge-r1*."""
@@ -99,12 +101,27 @@ def main(arguments: list[str]) -> int:
     ]
     chosen = selected(variants, options.only)
     if options.step_time:
-        print(table(["recipe", "ms a step", "ratio to the first"], step_times(chosen)))
+        times = step_times([each for each in chosen if each.seed == chosen[0].seed])
+        first = times[chosen[0].label]
+        rows = [(label, f"{1000 * np.median(t):.0f}", f"{np.median(t / first):.2f}") for label, t in times.items()]
+        print(table(["recipe", "ms a step", "ratio to the first"], rows))
     elif options.data is None or options.out is None:
         raise UserError("--data and --out are missing: name the dataset, and the folder of the runs.")
     else:
-        compare(chosen, options.data, options.out, split=options.split, minutes=options.minutes, steps=None)
+        costs = _costs(options.out / "costs.json")
+        steps = {each.label: max(1, round(60 * options.minutes / costs[each.name])) for each in chosen}
+        compare(chosen, options.data, options.out, split=options.split, steps=steps)
     return 0
+
+
+def _costs(path: Path) -> dict[str, float]:
+    """Return the seconds of a step of each recipe; measure them if ``path`` does not have them yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        variants = [Variant(name, COMMON | changes) for name, changes in RECIPES.items()]
+        times = step_times(variants)
+        write_json(path, {each.name: float(np.median(times[each.label])) for each in variants})
+    return read_json(path, "the costs of a step")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ continued, and two processes can share it (``--only``).
 """
 
 import math
-import shutil
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +38,6 @@ from pix2pix.networks import build_networks, generator_spec
 from pix2pix.step import Pix2PixStep
 from pix2pix.trainer import build_step
 
-CALIBRATION_STEPS, CALIBRATION_WARMUP = 80, 16
 SHEET_ROWS = 8
 FIGURES = {
     "l1": "L1",
@@ -79,71 +76,32 @@ def selected(variants: Sequence[Variant], patterns: str | None) -> list[Variant]
     return [each for each in variants if wanted is None or any(fnmatchcase(each.label, one) for one in wanted)]
 
 
-def steps_of(variant: Variant, data: Path, out: Path, minutes: float) -> int:
-    """Return how many steps take ``minutes`` of CPU time on one thread, measured over `CALIBRATION_STEPS`."""
-    clock = _Clock()
-    run = out / f"{variant.label}-calibration"
-    shutil.rmtree(run, ignore_errors=True)
-    options: dict[str, Any] = {
-        "seed": variant.seed,
-        "threads": 1,
-        "steps": CALIBRATION_STEPS,
-        "log_every_steps": CALIBRATION_WARMUP,
-        "sample_every_steps": 10**6,
-        "save_every_steps": 10**6,
-    }
-    pix2pix.train(data, run, callbacks=[clock], **options | variant.options)
-    shutil.rmtree(run)
-    return max(1, round(60 * minutes / clock.seconds_per_step))
-
-
-class _Clock:
-    """Measures process time between log lines, from the first on."""
-
-    def __init__(self) -> None:
-        self._logged: list[tuple[int, float]] = []
-
-    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if "loss_g" in metrics:  # validation's lines have none
-            self._logged.append((step, time.process_time()))
-
-    @property
-    def seconds_per_step(self) -> float:
-        pairs = zip(self._logged, self._logged[1:], strict=False)
-        return statistics.median((later - before) / (to - start) for (start, before), (to, later) in pairs)
-
-
-def step_times(variants: Sequence[Variant], rounds: int = 9) -> list[tuple[str, str, str]]:
+def step_times(variants: Sequence[Variant], rounds: int = 7) -> dict[str, np.ndarray]:
     """Measure the CPU time of all variants' steps in turn, over whole cycles of their lazy penalties, on one thread.
 
     Returns:
-        A row each: label, median milliseconds, and the median of the ratios to the first one.
+        By label, the seconds of a step in each round.
     """
     torch.set_num_threads(1)
-    steps = []
+    steps = {}
     for variant in variants:
         named = preset(variant.options.get("preset"))
         config = with_options(named, {name: each for name, each in variant.options.items() if name != "preset"})
-        steps.append((_build_step(config), config.regularization.penalty_every))
+        steps[variant.label] = (_build_step(config), config.regularization.penalty_every)
         size, count = config.data.image_size, config.data.batch_size
     rng = torch.Generator().manual_seed(0)
     batch = {
         name: (2 * torch.rand(count, 3, size, size, generator=rng) - 1).to(memory_format=torch.channels_last)
         for name in ("source", "target")
     }
-    times: list[list[float]] = []
-    for _ in range(rounds + 1):  # the first round is the warm-up
-        times.append([])
-        for step, cycle in steps:
+    times: dict[str, list[float]] = {label: [] for label in steps}
+    for _ in range(rounds + 1):
+        for label, (step, cycle) in steps.items():
             began = time.process_time()
             for number in range(cycle):
                 step(batch, Progress(number, 1000))
-            times[-1].append((time.process_time() - began) / cycle)
-    columns = [np.array(column) for column in zip(*times[1:], strict=True)]
-    return [
-        (variant.label, f"{1000 * np.median(column):.0f}", f"{np.median(column / columns[0]):.2f}")
-        for variant, column in zip(variants, columns, strict=True)
-    ]
+            times[label].append((time.process_time() - began) / cycle)
+    return {label: np.array(each[1:]) for label, each in times.items()}  # the first round is the warm-up
 
 
 def _build_step(config: Pix2PixConfig) -> Pix2PixStep:
@@ -241,9 +199,7 @@ def write_sheet(path: Path, test: TestSet, outputs: Mapping[str, Tensor]) -> Non
     write_image(path, contact_sheet(rows, [title for title, _ in columns]))
 
 
-def compare(
-    variants: Sequence[Variant], data: Path, out: Path, *, split: str, minutes: float | None, steps: int | None
-) -> None:
+def compare(variants: Sequence[Variant], data: Path, out: Path, *, split: str, steps: Mapping[str, int]) -> None:
     """Train and measure all variants, and print the table of their figures.
 
     Args:
@@ -251,17 +207,14 @@ def compare(
         data: Dataset of pairs.
         out: Folder of the runs, their outputs and sheet.png.
         split: To measure on.
-        minutes: CPU time of each, or
-        steps: of each.
+        steps: By label; a run that was stopped keeps its own number.
     """
     out.mkdir(parents=True, exist_ok=True)
     for variant in variants:
         record = out / f"{variant.label}.json"
         if record.exists():
             continue
-        is_continued = has_begun(out / variant.label)  # then its length is known
-        count = 0 if is_continued else steps or steps_of(variant, data, out, minutes or 1)
-        run = train(variant, data, out, steps=count)
+        run = train(variant, data, out, steps=steps[variant.label])
         config = read_json(run / "config.json", "the run's config")
         test = TestSet.open(data, split, config["data"]["image_size"], config["data"]["direction"])
         outputs = translate(run, test.sources, build_generator(variant))

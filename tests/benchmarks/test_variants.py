@@ -1,6 +1,7 @@
 """The comparisons of recipes and of losses, on a few tiny pairs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -31,28 +32,41 @@ def test_variants_are_trained_once_and_compared(data, tmp_path, capsys, monkeypa
         Variant("squares", options | {"lambda_l1": 0.0, "lambda_gan": 0.0, "losses": {"l2": (1.0, losses.l2_loss)}}),
         Variant("own", options, generator=lambda: losses.UNetWithoutSkips(base_channels=2, num_levels=2)),
     ]
-    compare(several, data, tmp_path / "out", split="test", minutes=None, steps=2)
+    steps = {each.label: 2 for each in several}
+    compare(several, data, tmp_path / "out", split="test", steps=steps)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[:2] for row in rows[2:]] == [[f"| {v.label}", "2"] for v in several]
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.width > 5 * 96  # source, three outputs, target
 
     monkeypatch.setattr(variants, "train", None)  # nothing is trained again
-    compare(several, data, tmp_path / "out", split="test", minutes=None, steps=2)
+    compare(several, data, tmp_path / "out", split="test", steps=steps)
 
 
-def test_equal_time_is_a_number_of_steps(data, tmp_path, capsys):
-    variant = Variant("plain", TINY | {"patch_layers": 1, "augment": "none", "lambda_gan": 0.0})
-    compare([variant], data, tmp_path / "out", split="test", minutes=0.02, steps=None)
-    record = json.loads((tmp_path / "out" / "plain-seed0.json").read_text())
-    assert 5 < record["steps"] < 5000
+def test_equal_time_is_a_number_of_steps(data, tmp_path, monkeypatch, capsys):
+    few = {"patch_layers": 1, "augment": "none", "lambda_gan": 0.0}
+    monkeypatch.setattr(recipes, "COMMON", TINY)
+    monkeypatch.setattr(recipes, "RECIPES", {"plain": few, "dear": few})
+    out = tmp_path / "out"
+    arguments = ["--data", str(data), "--out", str(out), "--minutes", "0.001", "--seeds", "1"]
+    assert recipes.main(arguments) == 0
+    costs = json.loads((out / "costs.json").read_text())
+    assert 1e-4 < costs["plain"] < 10
+    assert json.loads((out / "plain-seed0.json").read_text()) == {"steps": max(1, round(0.06 / costs["plain"]))}
+
+    (out / "costs.json").write_text('{"plain": 0.02, "dear": 0.03}')  # measured costs are not measured again
+    for name in ("plain", "dear"):
+        (out / f"{name}-seed0.json").unlink()
+        shutil.rmtree(out / f"{name}-seed0")
+    assert recipes.main(arguments) == 0
+    assert [json.loads((out / f"{name}-seed0.json").read_text())["steps"] for name in ("plain", "dear")] == [3, 2]
 
 
 def test_a_run_that_is_there_is_continued_at_its_own_length(data, tmp_path, capsys):
     variant = Variant("plain", TINY | {"patch_layers": 1, "augment": "none", "lambda_gan": 0.0})
     (tmp_path / "out").mkdir()
     variants.train(variant, data, tmp_path / "out", steps=3)  # stopped before its figures were written
-    compare([variant], data, tmp_path / "out", split="test", minutes=0.02, steps=None)
+    compare([variant], data, tmp_path / "out", split="test", steps={variant.label: 7})
     assert json.loads((tmp_path / "out" / "plain-seed0.json").read_text())["steps"] == 3
 
 
