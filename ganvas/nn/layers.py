@@ -181,8 +181,7 @@ class DownBlock(nn.Sequential):
 class UpBlock(nn.Sequential):
     """Double height and width (plus 1 if ``odd``): ReLU, transposed convolution 4x4 stride 2, norm, dropout.
 
-    With ``upsampling="resize"`` (nearest neighbor, then a 3x3 convolution) there are no checkerboard artifacts: every
-    output pixel depends on the same number of weights (Odena et al. 2016).
+    ``upsampling="resize"`` is a `ResizeConv2d` instead.
     """
 
     def __init__(
@@ -215,11 +214,21 @@ def make_upsampling(
             in_channels, out_channels, kernel_size=4, stride=2, padding=1, output_padding=int(odd), bias=bias
         )
     if upsampling == "resize" and not odd:
-        return nn.Sequential(
+        return ResizeConv2d(in_channels, out_channels, bias=bias)
+    raise ValueError(f"upsampling is {upsampling!r}; allowed are 'transpose' and, for even sizes, 'resize'")
+
+
+class ResizeConv2d(nn.Sequential):
+    """Double height and width by nearest neighbors, then convolve 3x3: no checkerboard artifacts.
+
+    Every output pixel depends on the same number of weights (Odena et al. 2016).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(
             nn.Upsample(scale_factor=2, mode="nearest"),
             nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias),
         )
-    raise ValueError(f"upsampling is {upsampling!r}; allowed are 'transpose' and, for even sizes, 'resize'")
 
 
 class ResidualBlock(nn.Module):

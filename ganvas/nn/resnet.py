@@ -15,6 +15,7 @@ from ganvas.nn.layers import (
     ReflectPad2d,
     Resampling,
     ResidualBlock,
+    ResizeConv2d,
     Upsampling,
     make_blurred_upsampling,
     make_norm,
@@ -145,7 +146,4 @@ def _make_upsampling_3x3(in_channels: int, out_channels: int, *, upsampling: Ups
         return nn.ConvTranspose2d(
             in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1, bias=bias
         )
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias),
-    )
+    return ResizeConv2d(in_channels, out_channels, bias=bias)

@@ -5,7 +5,8 @@ from torch import nn
 from ganvas.nn.cpu_kernels.instance_norm import CpuInstanceNorm2d
 from ganvas.nn.cpu_kernels.matrix_form import MatrixConv2d, MatrixConvTranspose2d
 from ganvas.nn.cpu_kernels.output_conv import FourPositionConv2d
-from ganvas.nn.layers import UpBlock
+from ganvas.nn.cpu_kernels.resize_conv import TransposedResizeConv2d
+from ganvas.nn.layers import ResizeConv2d, UpBlock
 from ganvas.nn.resnet import ResNetGenerator
 from ganvas.nn.unet import UNetDown
 
@@ -15,8 +16,9 @@ __all__ = ["optimize_for_cpu"]
 def optimize_for_cpu(network: nn.Module) -> None:
     """Make a network faster on a CPU, in place; on other devices it computes as before.
 
-    Replaced are instance norms, the inner convolutions of U-Nets and the output convolution of ResNets. Each module
-    stays the same object, with the same parameters and ``state_dict``; only its class becomes a subclass.
+    Replaced are instance norms, the inner convolutions of U-Nets, resize convolutions and the output convolution of
+    ResNets. Each module stays the same object, with the same parameters and ``state_dict``; only its class becomes a
+    subclass.
 
     Training with channels-last memory on a CPU requires it for instance norm, whose gradient in torch 2.15 is wrong
     there (see `ganvas.nn.cpu_kernels.instance_norm`).
@@ -28,5 +30,7 @@ def optimize_for_cpu(network: nn.Module) -> None:
             module[1].__class__ = MatrixConv2d
         elif isinstance(module, UpBlock) and isinstance(module[1], nn.ConvTranspose2d):
             module[1].__class__ = MatrixConvTranspose2d
+        elif isinstance(module, ResizeConv2d):
+            module.__class__ = TransposedResizeConv2d
         elif isinstance(module, ResNetGenerator):
             module.layers[-2].__class__ = FourPositionConv2d

@@ -21,6 +21,7 @@ NETWORKS = {
     "unet-instance": lambda: UNetGenerator(base_channels=4, num_levels=3, norm="instance", dropout=0.0),
     "resnet": lambda: ResNetGenerator(base_channels=4, num_blocks=1),
     "resnet-resize": lambda: ResNetGenerator(base_channels=4, num_blocks=1, upsampling="resize", norm="batch"),
+    "unet-resize": lambda: UNetGenerator(base_channels=4, num_levels=3, upsampling="resize", dropout=0.0),
     "patchgan": lambda: PatchDiscriminator(3, base_channels=4, norm="instance"),
 }
 
