@@ -114,7 +114,8 @@ def build_training(
         for domain, images in held_out.items():
             validation.require(images.read(VALIDATION_IMAGES), f"{root}: domain {domain} of {split}")
 
-    domains = domain_names(dataset_info(root))
+    info = dataset_info(root)
+    domains = domain_names(info)
     specs = generator_specs(config, *domains, generators)
     networks = GanNetworks(
         fabric,
@@ -131,7 +132,7 @@ def build_training(
         can_join = generators is None and _can_join(model), discriminators is None and _can_join_d(config)
         step: Step = build_cycle_step(config, networks, pools, losses, *can_join)
     else:
-        step = build_cut_step(config, networks, losses)
+        step = build_cut_step(config, networks, losses, mirrors=data.flip and info.get("flip", True))
     task = CycleGanTask(config, networks, specs, held_out, training_set, validation)
     parts = GanParts(
         step=step,
@@ -194,8 +195,10 @@ def build_cycle_step(
     )
 
 
-def build_cut_step(config: CycleGanConfig, networks: GanNetworks, losses: ExtraLosses | None = None) -> CutStep:
-    """Build the training step of the objective of CUT or FastCUT."""
+def build_cut_step(
+    config: CycleGanConfig, networks: GanNetworks, losses: ExtraLosses | None = None, *, mirrors: bool = True
+) -> CutStep:
+    """Build the training step of CUT or FastCUT; FastCUT mirrors half of the sources unless ``mirrors`` is False."""
     model, penalties = config.model, config.regularization
     called, generator = networks.callables, networks.modules["G"]
     assert isinstance(generator, ResNetGenerator), "no other generator has features"
@@ -212,7 +215,7 @@ def build_cut_step(config: CycleGanConfig, networks: GanNetworks, losses: ExtraL
         weights=CutWeights(
             lambda_nce(model),
             has_identity=model.objective == "cut",
-            flips=model.objective == "fastcut",
+            flips=mirrors and model.objective == "fastcut",
             nce_patches=model.nce_patches,
             lambda_gp=model.lambda_gp,
             r1=penalties.r1,

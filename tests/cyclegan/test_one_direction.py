@@ -12,6 +12,7 @@ import torch
 import cyclegan
 import ganvas
 from cyclegan.config import check, defaults, lambda_nce, preset
+from cyclegan.cut_step import CutStep
 from cyclegan.networks import build_networks, generator_specs
 from ganvas.cli.convert import ExportOptions, run_export
 from ganvas.data.decode import read_image
@@ -162,6 +163,23 @@ def test_compiled_networks_learn_equally(runs, domains_with_truth, tmp_path, mon
     ]
     for name in ("loss_d", "loss_nce", "loss_g"):
         assert first[0][name] == pytest.approx(first[1][name], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "info", "mirrored"), [({}, {}, True), ({"flip": False}, {}, False), ({}, {"flip": False}, False)]
+)
+def test_fastcut_mirrors_sources_unless_they_must_not_be(own_domains, tmp_path, monkeypatch, options, info, mirrored):
+    seen = []
+    draw = CutStep.__call__
+
+    def record(step, batch, progress):
+        seen.append(step.weights.flips)
+        return draw(step, batch, progress)
+
+    monkeypatch.setattr(CutStep, "__call__", record)
+    (own_domains / "dataset.json").write_text(json.dumps(info))
+    cyclegan.train(own_domains, out=tmp_path / "run", objective="fastcut", **TINY | {"steps": 2} | options)
+    assert seen == [mirrored, mirrored]
 
 
 def test_own_generators_are_refused(domains, tmp_path):
