@@ -20,7 +20,7 @@ import pix2pix
 from benchmarks.common import has_begun
 from ganvas.console import run_command
 from ganvas.data.decode import read_image
-from ganvas.models.folder import CARD, SAMPLE, find_model, load_model, save_model
+from ganvas.models.folder import CARD, SAMPLE, load_model, save_model
 from ganvas.models.shipped import SHIPPED
 
 
@@ -43,7 +43,7 @@ class Pack:
     """Write the run's best model into the package, in bfloat16."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run, or of one of its checkpoints."""
+    """Folder of the run."""
     name: str = "earth"
     """Name of the model."""
 
@@ -73,11 +73,15 @@ def train(options: Train) -> None:
 
 def pack(options: Pack) -> None:
     """Convert the weights to half the bytes and write the model folder."""
-    config, networks = load_model(options.run)
-    folder = find_model(options.run)
+    folder = options.run / "model"
+    config, networks = load_model(folder)
     card, sample = (folder / CARD).read_text(encoding="utf-8"), read_image(folder / SAMPLE, 3)
-    card = card.replace("not stated. Choose one before you share them (`push --license`)", "MIT, that of ganvas")
-    card = card.replace('ganvas.load("this folder")', f'ganvas.load("{options.name}")')
+    for text, own in (
+        ("not stated. Choose one before you share them (`push --license`)", "MIT, that of ganvas"),
+        ('ganvas.load("this folder")', f'ganvas.load("{options.name}")'),
+    ):
+        assert text in card, "the card has other words"
+        card = card.replace(text, own)
     halves = {name: network.to(torch.bfloat16) for name, network in networks.items()}
     save_model(SHIPPED / options.name, config, halves, card, sample)
     size = sum(file.stat().st_size for file in (SHIPPED / options.name).iterdir())

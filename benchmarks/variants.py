@@ -1,6 +1,6 @@
 """Trainings of pix2pix that differ in a few options, compared on held-out images: shared by recipes and losses.
 
-Each variant is trained by itself, on one CPU thread, and finished ones are kept; so a comparison can be stopped and
+Each variant is trained alone, on one CPU thread, and finished ones are kept; so a comparison can be stopped and
 continued, and two processes can share it (``--only``).
 """
 
@@ -24,6 +24,7 @@ from ganvas.data.augment import Augmentation
 from ganvas.data.encode import write_image
 from ganvas.data.paired import PairedDataset
 from ganvas.data.tensors import to_array
+from ganvas.errors import UserError
 from ganvas.evaluation.detail import octave_energies
 from ganvas.evaluation.distribution import kernel_distance
 from ganvas.evaluation.metrics import l1, sliced_wasserstein, ssim
@@ -71,9 +72,21 @@ class Variant:
 
 
 def selected(variants: Sequence[Variant], patterns: str | None) -> list[Variant]:
-    """Return the variants whose label matches one of the patterns, which commas separate; all for None."""
-    wanted = None if patterns is None else patterns.split(",")
-    return [each for each in variants if wanted is None or any(fnmatchcase(each.label, one) for one in wanted)]
+    """Return the variants whose name or label matches one of the patterns, which commas separate; all for None.
+
+    Raises:
+        UserError: There are none.
+    """
+    if patterns is None:
+        return list(variants)
+    wanted = patterns.split(",")
+    chosen = [
+        each for each in variants if any(fnmatchcase(name, one) for name in (each.name, each.label) for one in wanted)
+    ]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(each.name for each in variants))
+        raise UserError(f"--only {patterns}: there is no such variant. There are {names}.")
+    return chosen
 
 
 def step_times(variants: Sequence[Variant], rounds: int = 7) -> dict[str, np.ndarray]:
@@ -160,7 +173,7 @@ def measure(outputs: Tensor, targets: Tensor) -> dict[str, float]:
 
     Returns:
         "l1" in [0, 2], "ssim", "swd" (sliced Wasserstein), "spectrum" (energy of the two finest octaves, 1 for the
-        targets'), and "kernel" (distance of the `kernel_features`, 0 for the targets').
+        targets'), and "kernel" (distance of the `kernel_features`; about 0 for other images of the targets' kind).
     """
     real, fake = kernel_features(targets), kernel_features(outputs)
     mean, deviation = real.mean(0), real.std(0).clamp(min=1e-6)  # so that each feature counts alike

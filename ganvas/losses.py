@@ -43,7 +43,7 @@ def gan_loss_d(
 
 
 def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label_smoothing: float = 0.0) -> Tensor:
-    """Compute the discriminator's loss on real images; arguments as in `gan_loss_d`, but not "relativistic"."""
+    """Compute the discriminator's loss on real images; as in `gan_loss_d`, which "relativistic" needs."""
     real, label = real_scores.float(), 1 - label_smoothing
     if gan_loss not in ("vanilla", "lsgan"):
         _require_no_smoothing(label_smoothing, gan_loss)
@@ -59,7 +59,7 @@ def gan_loss_d_real(real_scores: Tensor, gan_loss: GanLoss = "vanilla", *, label
 
 
 def gan_loss_d_fake(fake_scores: Tensor, gan_loss: GanLoss = "vanilla") -> Tensor:
-    """Compute the discriminator's loss on generated images; arguments as in `gan_loss_d`, but not "relativistic"."""
+    """Compute the discriminator's loss on generated images; as in `gan_loss_d`, which "relativistic" needs."""
     fake = fake_scores.float()
     if gan_loss == "vanilla":
         return F.softplus(fake).mean()  # -log(1 - sigmoid(fake))
@@ -138,6 +138,8 @@ def _require_no_smoothing(label_smoothing: float, gan_loss: str) -> None:
 
 
 def _unknown(gan_loss: str) -> ValueError:
+    if gan_loss == "relativistic":
+        return ValueError("gan_loss 'relativistic' compares real with generated images: use gan_loss_d and gan_loss_g")
     return ValueError(f"gan_loss is {gan_loss!r}; allowed are {', '.join(map(repr, get_args(GanLoss)))}")
 
 

@@ -192,12 +192,13 @@ def preset(name: Preset | None) -> Pix2PixConfig:
     )
 
 
-def check(config: Pix2PixConfig, *, has_own_losses: bool = False) -> None:
+def check(config: Pix2PixConfig, *, has_own_losses: bool = False, has_own_discriminator: bool = False) -> None:
     """Refuse combinations that cannot train well.
 
     Args:
         config: All options.
         has_own_losses: Whether the user adds losses from Python.
+        has_own_discriminator: Whether the user's own discriminator replaces the PatchGAN.
 
     Raises:
         UserError: With the option to change.
@@ -206,9 +207,20 @@ def check(config: Pix2PixConfig, *, has_own_losses: bool = False) -> None:
     if model.lambda_gan == 0 and model.lambda_l1 == 0 and not has_own_losses:
         raise UserError("--lambda-gan 0 and --lambda-l1 0 leave nothing to train with. Give one of them a weight.")
     _check_unused(config)
-    scales = model.discriminator_scales
-    check_discriminator(config.discriminator, data.image_size, model.gan_loss, scales=scales)
-    check_regularization(config.regularization, config.discriminator.discriminator_norm, model.gan_loss)
+    scales, norm = model.discriminator_scales, config.discriminator.discriminator_norm
+    if has_own_discriminator:
+        norm = "none"  # as far as we know
+        for name, value, default in (
+            ("discriminator_scales", scales, 1),
+            ("lambda_features", model.lambda_features, 0),
+        ):
+            if value != default:
+                raise UserError(
+                    f"{name} {value:g} with your own discriminator, whose layers are not known. Leave it out."
+                )
+    else:
+        check_discriminator(config.discriminator, data.image_size, model.gan_loss, scales=scales)
+    check_regularization(config.regularization, norm, model.gan_loss)
     check_sizes(data.load_size, data.image_size)
     check_levels(model.levels, data.image_size)
     check_length(config.schedule)
@@ -236,6 +248,8 @@ def _check_unused(config: Pix2PixConfig) -> None:
             "--r1": config.regularization.r1,
             "r2": config.regularization.r2,
             "--diff-augment": " ".join(config.regularization.diff_augment),
+            "discriminator_scales": model.discriminator_scales - 1 and model.discriminator_scales,
+            "--gan-loss": "" if model.gan_loss == ModelConfig.gan_loss else model.gan_loss,
         }
         for name, value in judged.items():
             if value:

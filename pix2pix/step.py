@@ -160,8 +160,13 @@ class Pix2PixStep:
         return start if end is None else start + (end - start) * progress.fraction
 
     def _scores(self, pair: Tensor) -> Tensor:
-        """Return all of D's scores as one dimension: a penalty is one gradient of them all."""
-        return torch.cat([scale[-1].flatten() for scale in _scales(self.D(pair))])
+        """Return all of D's scores as one dimension, weighted so that each scale counts alike in their mean.
+
+        A penalty is one gradient of them all.
+        """
+        scores = [scale[-1].flatten() for scale in _scales(self.D(pair))]
+        equal_share = sum(map(len, scores)) / len(scores)
+        return torch.cat([one * (equal_share / len(one)) for one in scores])
 
     def _precision(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -82,7 +82,7 @@ def train_pix2pix(
     Raises:
         UserError: Bad options or data, a folder that cannot be written, a training that diverged.
     """
-    check(config, has_own_losses=bool(losses))
+    check(config, has_own_losses=bool(losses), has_own_discriminator=discriminator is not None)
     config, notes = with_channels(config)
 
     def build(fabric: Fabric, cache: DecodeCache | None) -> TrainedParts:
@@ -274,7 +274,7 @@ def _monitor(config: Pix2PixConfig, task: _Task) -> Monitor:
             collapsed, figures=shares, below=COLLAPSED_TRANSLATIONS, advice="A larger --lambda-l1, or a lower --lr."
         ),
         "overfitting": partial(overfitting, train="loss_g_l1", val="val_l1"),
-        "leveled off": partial(leveled_off, losses=("loss_d", "loss_g")),
+        "leveled off": partial(leveled_off, losses=("loss_d", "loss_g") if config.model.lambda_gan else ("loss_g",)),
     }
     return Monitor(checks, advisory=["leveled off"], views=task.figures)
 

@@ -52,8 +52,7 @@ def read_elevation(path: Path) -> np.ndarray:
     """Read the elevation of the land in meters from ``etopo1.jpg``; lakes get that of the nearest shore, seas 0.
 
     Returns:
-        float32 [2700, 5400], from 90°N 180°W, a pixel is 4'. The error grows with elevation: 22 m on average below
-        200 m, 250 m between 2 and 3 km.
+        float32 [2700, 5400], from 90°N 180°W, a pixel is 4'. The error grows with elevation (docs/earth.md).
     """
     import cv2
     import numpy as np
@@ -74,7 +73,7 @@ def read_elevation(path: Path) -> np.ndarray:
 
     _, patches, stats, _ = cv2.connectedComponentsWithStats(is_water.view(np.uint8))
     is_sea = stats[:, cv2.CC_STAT_AREA] >= SEA_PIXELS
-    is_sea[0] = False  # what is no water
+    is_sea[0] = False  # not water
     elevation[is_sea[patches]] = 0
     return elevation
 

@@ -172,8 +172,8 @@ def make_discriminator(
 def add_spectral_norm(network: nn.Module, rng: torch.Generator) -> None:
     """Divide the weights of all convolutions by their largest singular value, in place (Miyato et al. 2018, Eq. 8).
 
-    Initialize the weights before. One power iteration is made in each training step; its vectors are part of
-    ``state_dict``.
+    Initialize the weights before. Each forward pass in training mode makes one power iteration, whose vectors are part
+    of ``state_dict``.
 
     Args:
         network: Usually a discriminator without norms.

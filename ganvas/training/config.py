@@ -192,6 +192,11 @@ def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss:
             "--gan-loss wgangp with --discriminator-norm batch: the gradient penalty is computed for each image, but "
             "batch norm mixes images (Gulrajani et al. 2017, Sec. 4). Use --discriminator-norm instance or none."
         )
+    if gan_loss == "wgangp" and options.discriminator_norm == "spectral":
+        raise UserError(
+            "--gan-loss wgangp with --discriminator-norm spectral: both bound the gradient. Use "
+            "--discriminator-norm instance or none."
+        )
     smallest = 3 * 2**options.patch_layers << scales - 1
     if options.patch_layers and image_size < smallest:
         at_scales = f" at {scales} scales" if scales > 1 else ""

@@ -48,7 +48,7 @@ class HealthReport:
     Attributes:
         values: Figures for the records.
         warnings: What is wrong and what helps, a line each.
-        notes: What is no failure, a line each.
+        notes: Advice that is not about a failure, a line each.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)

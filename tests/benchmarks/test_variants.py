@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks import losses, recipes, variants
 from benchmarks.variants import Variant, compare, kernel_features, measure, selected
+from ganvas.errors import UserError
 
 TINY = {"image_size": 32, "batch_size": 2, "base_channels": 2, "discriminator_channels": 2, "levels": 2}
 
@@ -54,12 +55,16 @@ def test_equal_time_is_a_number_of_steps(data, tmp_path, monkeypatch, capsys):
     assert 1e-4 < costs["plain"] < 10
     assert json.loads((out / "plain-seed0.json").read_text()) == {"steps": max(1, round(0.06 / costs["plain"]))}
 
-    (out / "costs.json").write_text('{"plain": 0.02, "dear": 0.03}')  # measured costs are not measured again
+    (out / "costs.json").write_text('{"plain": 0.02, "dear": 0.03}')  # what was measured is not measured again
     for name in ("plain", "dear"):
         (out / f"{name}-seed0.json").unlink()
         shutil.rmtree(out / f"{name}-seed0")
     assert recipes.main(arguments) == 0
     assert [json.loads((out / f"{name}-seed0.json").read_text())["steps"] for name in ("plain", "dear")] == [3, 2]
+
+    monkeypatch.setattr(recipes, "RECIPES", {"plain": few, "another": few})
+    assert recipes.main(arguments) == 0
+    assert json.loads((out / "costs.json").read_text()).keys() == {"plain", "another"}
 
 
 def test_a_run_that_is_there_is_continued_at_its_own_length(data, tmp_path, capsys):
@@ -100,7 +105,10 @@ def test_without_skips_only_the_deepest_features_reach_the_output():
 def test_selection_by_patterns():
     some = [Variant("a", {}), Variant("b", {}, seed=1), Variant("b-c", {})]
     assert [each.label for each in selected(some, "a-seed0,b*")] == ["a-seed0", "b-seed1", "b-c-seed0"]
+    assert [each.label for each in selected(some, "b")] == ["b-seed1"]
     assert selected(some, None) == some
+    with pytest.raises(UserError, match="--only x: there is no such variant"):
+        selected(some, "x")
 
 
 def test_steps_of_all_recipes_are_timed(capsys, monkeypatch):

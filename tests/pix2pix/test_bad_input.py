@@ -147,6 +147,9 @@ class TestOptions:
             (["--r1", "1", "--lambda-gan", "0", "--discriminator-norm", "none"], "--r1 1.0 with --lambda-gan 0"),
             (["--diff-augment", "color", "--lambda-gan", "0"], "--diff-augment color with --lambda-gan 0"),
             (["--lambda-features", "1", "--lambda-gan", "0"], "lambda_features 1.0 with --lambda-gan 0"),
+            (["--discriminator-scales", "2", "--lambda-gan", "0"], "discriminator_scales 2 with --lambda-gan 0"),
+            (["--gan-loss", "hinge", "--lambda-gan", "0"], "--gan-loss hinge with --lambda-gan 0"),
+            (["--gan-loss", "wgangp", "--discriminator-norm", "spectral"], "both bound the gradient"),
             (["--lambda-l1-end", "200"], "lambda_l1_end 200 is more than --lambda-l1 100"),
             (["--generator", "resunet", "--dropout", "0.1"], "dropout 0.1 with --generator resunet"),
             (

@@ -170,6 +170,22 @@ def test_penalties_are_lazy():
     assert with_penalty == [0, 3, 6]
 
 
+def test_each_scale_has_an_equal_share_of_a_penalty():
+    torch.manual_seed(0)
+    G = UNetGenerator(base_channels=4, num_levels=3, dropout=0.0)
+    D = make_discriminator(6, base_channels=4, num_layers=1, norm="none", num_scales=2, return_features=True)
+    D2, data = copy.deepcopy(D), batch()
+    losses = make_step(G, D, gan_loss="hinge", weights=Weights(r1=1.0, penalty_every=1))(data)
+
+    pair = torch.cat([data["source"], data["target"]], 1).requires_grad_()
+    fine, coarse = (scale[-1] for scale in D2(pair))
+    assert fine.numel() > 2 * coarse.numel()
+    scores = fine.numel() + coarse.numel()
+    mean = (fine.mean() + coarse.mean()) / 2  # what D's loss sees
+    (gradient,) = torch.autograd.grad(mean * scores, pair)
+    assert losses["loss_r1"].item() == pytest.approx((gradient.square().sum() / scores).item(), rel=1e-4)
+
+
 def test_feature_matching_and_scales():
     torch.manual_seed(0)
     G = UNetGenerator(base_channels=4, num_levels=3, dropout=0.0)

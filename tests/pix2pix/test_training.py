@@ -14,6 +14,7 @@ import pix2pix
 from data_scripts.__main__ import main as data_scripts
 from ganvas.data.decode import read_image
 from ganvas.data.likeness import LIMIT
+from ganvas.errors import UserError
 from ganvas.models.tensors import load_tensors
 
 LONG = """
@@ -162,3 +163,14 @@ def test_the_model_knows_the_sources_it_was_trained_on(train, many_pairs, tmp_pa
         source, target = how.to_input(pair[:, :32]), how.to_input(pair[:, 32:])
         assert a.distance(source) < LIMIT < a.distance(target)
         assert b.distance(target) < LIMIT < b.distance(source)
+
+
+def test_options_that_need_a_known_discriminator_are_refused_with_your_own(pairs, tmp_path):
+    own = torch.nn.Conv2d(6, 1, 4, 2)
+    for options in ({"discriminator_scales": 2}, {"lambda_features": 1.0}):
+        with pytest.raises(UserError, match="with your own discriminator"):
+            pix2pix.train(pairs, tmp_path / "run", discriminator=own, image_size=32, **options)
+    # The discriminator's own options say nothing about it: its norm, batch by default, would forbid the penalty.
+    small = {"image_size": 32, "base_channels": 2, "levels": 2, "steps": 1, "log_every_steps": 1}
+    pix2pix.train(pairs, tmp_path / "run", discriminator=own, r1=0.1, **small)
+    assert "loss_r1" in (tmp_path / "run" / "metrics.jsonl").read_text()
