@@ -15,7 +15,8 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from benchmarks.variants import Variant, compare, selected
+from benchmarks.paired import compare
+from benchmarks.variants import Variant, selected
 from ganvas.console import run_command
 from ganvas.nn.unet import UNetGenerator
 

@@ -8,18 +8,25 @@ steps, which are measured in turn in one process and kept in OUT/costs.json. doc
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+import torch
 import tyro
+from lightning_fabric import Fabric
 
-from benchmarks.common import table
-from benchmarks.variants import Variant, compare, selected, step_times
+from benchmarks.paired import compare
+from benchmarks.step_tools import noise_batch
+from benchmarks.variants import Variant, costs_table, equal_time, known_costs, selected, step_times
 from ganvas.console import run_command
 from ganvas.errors import UserError
-from ganvas.json_files import read_json, write_json
+from ganvas.training.config import with_options
+from ganvas.training.trainer import GanNetworks
+from pix2pix.config import preset
+from pix2pix.networks import build_networks, generator_spec
+from pix2pix.trainer import build_step
 
 # All have the size of the demo. Terrain is lit from the northwest, so that a mirrored tile would be wrong.
 COMMON: dict[str, Any] = {"preset": "demo", "augment": "none", "ema": 0.995}
@@ -101,27 +108,30 @@ def main(arguments: list[str]) -> int:
     ]
     chosen = selected(variants, options.only)
     if options.step_time:
-        times = step_times([each for each in chosen if each.seed == chosen[0].seed])
-        first = times[chosen[0].label]
-        rows = [(label, f"{1000 * np.median(t):.0f}", f"{np.median(t / first):.2f}") for label, t in times.items()]
-        print(table(["recipe", "ms a step", "ratio to the first"], rows))
+        print(costs_table(step_costs({each.name: each.options for each in chosen})))
     elif options.data is None or options.out is None:
         raise UserError("--data and --out are missing: name the dataset, and the folder of the runs.")
     else:
-        costs = _costs(options.out / "costs.json")
-        steps = {each.label: max(1, round(60 * options.minutes / costs[each.name])) for each in chosen}
+        every = {name: common | changes for name, changes in RECIPES.items()}
+        costs = known_costs(options.out / "costs.json", list(every), lambda: step_costs(every))
+        steps = equal_time(chosen, costs, options.minutes)
         compare(chosen, options.data, options.out, split=options.split, steps=steps)
     return 0
 
 
-def _costs(path: Path) -> dict[str, float]:
-    """Return the seconds of a step of each recipe; measure them all if ``path`` does not have one of them yet."""
-    if not path.exists() or RECIPES.keys() - read_json(path, "the costs of a step").keys():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        variants = [Variant(name, COMMON | changes) for name, changes in RECIPES.items()]
-        times = step_times(variants)
-        write_json(path, {each.name: float(np.median(times[each.label])) for each in variants})
-    return read_json(path, "the costs of a step")
+def step_costs(recipes: Mapping[str, dict[str, Any]], rounds: int = 7) -> dict[str, float]:
+    """Return the seconds of a step of each recipe, measured in turn on one thread."""
+    torch.set_num_threads(1)
+    steps = {}
+    for name, given in recipes.items():
+        options = dict(given)
+        config = with_options(preset(options.pop("preset", None)), options)
+        G, D = build_networks(generator_spec(config.data, config.model, "a", "b"), config)
+        fabric = Fabric(accelerator="cpu", devices=1)
+        networks = GanNetworks(fabric, {"G": G, "D": D}, {"a2b": "G"}, config.optimizer, config.hardware)
+        steps[name] = build_step(config, networks), config.regularization.penalty_every
+        shape = (config.data.batch_size, 3, config.data.image_size, config.data.image_size)
+    return step_times(steps, noise_batch(("source", "target"), shape, "cpu"), rounds)
 
 
 if __name__ == "__main__":
