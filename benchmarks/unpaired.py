@@ -1,0 +1,173 @@
+"""Which recipe translates best without pairs in equal CPU time?
+
+    python -m data_scripts horse2zebra --out datasets/horse2zebra
+    python -m benchmarks.unpaired --data datasets/horse2zebra --out runs/unpaired
+
+Each recipe trains the direction a to b at 128 pixels on one thread for as many steps as take equal CPU time, by the
+costs of all recipes' steps, which are measured in turn in one process and kept in OUT/costs.json. CycleGAN trains both
+directions in that time. docs/cyclegan.md has the results.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from lightning_fabric import Fabric
+from torch import Tensor
+
+import cyclegan
+from benchmarks.common import table
+from benchmarks.step_tools import noise_batch
+from benchmarks.variants import (
+    HeldOutImages,
+    Step,
+    Variant,
+    compare,
+    costs_table,
+    equal_time,
+    known_costs,
+    random_kernel_distance,
+    selected,
+    step_times,
+)
+from cyclegan.config import defaults
+from cyclegan.networks import build_networks, discriminator_names, generator_names, generator_specs
+from cyclegan.pool import ImagePool
+from cyclegan.trainer import build_cut_step, build_cycle_step
+from ganvas.console import run_command
+from ganvas.data.augment import Augmentation
+from ganvas.data.unpaired import UnpairedDataset
+from ganvas.errors import UserError
+from ganvas.evaluation.metrics import l1, sliced_wasserstein
+from ganvas.evaluation.sheet import evenly
+from ganvas.training.config import with_options
+from ganvas.training.trainer import GanNetworks
+
+COMMON: dict[str, Any] = {"image_size": 128}
+HALF: dict[str, Any] = {"base_channels": 32, "discriminator_channels": 32, "num_blocks": 6}
+FAST = {"preset": "fastcut", "gan_loss": "hinge", "discriminator_norm": "none", "r1": 0.02, "ema": 0.999} | HALF
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "cycle": {"preset": "paper"},
+    "cycle-half": {"preset": "paper"} | HALF,
+    "cut": {"preset": "cut"},
+    "cut-half": {"preset": "cut"} | HALF,
+    "fastcut": {"preset": "fastcut"},
+    "fastcut-half": {"preset": "fastcut"} | HALF,
+    "fast": FAST,
+    "fast-identity": FAST | {"preset": "cut"},
+    "fast-lsgan": FAST | {"gan_loss": "lsgan"},
+    "fast-instance": FAST | {"discriminator_norm": "instance"},
+    "fast-spectral": FAST | {"discriminator_norm": "spectral", "r1": 0.0},
+    "fast-no-penalty": FAST | {"r1": 0.0},
+    "fast-r1-0.2": FAST | {"r1": 0.2},
+    "fast-no-ema": FAST | {"ema": 0.0},
+    "fast-augment": FAST | {"diff_augment": ("color", "translation", "cutout")},
+    "fast-4-blocks": FAST | {"num_blocks": 4},
+    "fast-16-filters": FAST | {"base_channels": 16},
+    "fast-patch-34": FAST | {"patch_layers": 2},
+    "fast-strided": FAST | {"resampling": "strided", "discriminator_resampling": "strided"},
+    "fast-batch-4": FAST | {"batch_size": 4},
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train recipes for equal time and compare them."""
+
+    data: Path | None = None
+    """Dataset of two domains."""
+    out: Path | None = None
+    """Folder of the runs, the figures and the sheet."""
+    minutes: float = 20.0
+    """CPU time of each."""
+    seeds: int = 2
+    """Seeds of each."""
+    split: str = "test"
+    """Split to measure on."""
+    only: str | None = None
+    """Recipes and seeds to train, separated by commas: fast-seed0,fast-r1*."""
+    step_time: bool = False
+    """Measure the time of a step of each recipe instead; needs no data."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark; return the exit code."""
+    options = tyro.cli(Options, prog="python -m benchmarks.unpaired", args=arguments)
+    every = {name: COMMON | changes for name, changes in RECIPES.items()}
+    chosen = selected(
+        [Variant(name, given, seed) for seed in range(options.seeds) for name, given in every.items()], options.only
+    )
+    if options.step_time:
+        print(costs_table(step_costs({each.name: each.options for each in chosen})))
+        return 0
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are missing: name the dataset, and the folder of the runs.")
+    data, out, split = options.data, options.out, options.split
+    costs = known_costs(out / "costs.json", list(every), lambda: step_costs(every))
+
+    def open_test(given: Mapping[str, Any]) -> HeldOutImages:
+        return HeldOutImages(*(_read(data, split, domain, given["image_size"]) for domain in "ab"))
+
+    steps = equal_time(chosen, costs, options.minutes)
+    compare(cyclegan, chosen, data, out, steps=steps, open_test=open_test, measure=measure)
+    test, size = open_test(chosen[0].options), chosen[0].options["image_size"]
+    others = {"sources": test.sources, "training images of b": _read(data, "train", "b", size, len(test.targets))}
+    figures = {name: measure(test, images) for name, images in others.items()}
+    rows = [[name, *(f"{value:.3f}" for value in each.values())] for name, each in figures.items()]
+    print(table(["for comparison", *figures["sources"]], rows))
+    return 0
+
+
+def step_costs(recipes: Mapping[str, dict[str, Any]], rounds: int = 5) -> dict[str, float]:
+    """Return the seconds of a step of each recipe, measured in turn on one thread; for one image of each domain."""
+    torch.set_num_threads(1)
+    steps, batch_sizes = {}, {}
+    for name, given in recipes.items():
+        options = dict(given)
+        config = with_options(defaults(options.pop("preset")), options)
+        size, batch_sizes[name] = config.data.image_size, config.data.batch_size
+        networks = GanNetworks(
+            Fabric(accelerator="cpu", devices=1),
+            build_networks(config, generator_specs(config, "a", "b")),
+            {str(direction): network for direction, network in generator_names(config).items()},
+            config.optimizer,
+            config.hardware,
+            discriminators=discriminator_names(config).values(),
+        )
+        pools = {pool: ImagePool(config.model.pool_size, (3, size, size), "cpu") for pool in ("pool_a", "pool_b")}
+        is_cycle = config.model.objective == "cycle"
+        step: Step = build_cycle_step(config, networks, pools) if is_cycle else build_cut_step(config, networks)
+        steps[name] = step, config.regularization.penalty_every
+    times = step_times(steps, noise_batch(("a", "b"), (1, 3, size, size), "cpu"), rounds)
+    return {name: batch_sizes[name] * seconds for name, seconds in times.items()}
+
+
+def measure(test: HeldOutImages, outputs: Tensor) -> dict[str, float]:
+    """Compare outputs with the images of the target domain, and with their sources where they match in number.
+
+    Returns:
+        `random_kernel_distance` and sliced Wasserstein distance to the target domain, and the L1 distance to the
+        sources in [0, 2], which tells an output that keeps its background.
+    """
+    count = min(len(outputs), len(test.targets))
+    some, others = (images[evenly(len(images), count)] for images in (outputs, test.targets))
+    return {
+        "kernel distance": random_kernel_distance(outputs, test.targets),
+        "sliced Wasserstein": sliced_wasserstein(some, others).mean,
+        "L1 to source": l1(outputs, test.sources).mean().item() if len(outputs) == len(test.sources) else float("nan"),
+    }
+
+
+def _read(data: Path, split: str, domain: str, size: int, count: int | None = None) -> Tensor:
+    images = UnpairedDataset(data, split, augmentation=Augmentation(size, size, flip=False))
+    total = len(images.files[domain])
+    return torch.stack([images.tensor(domain, index) for index in evenly(total, count or total)])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("benchmarks.unpaired", main))
