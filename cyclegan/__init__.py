@@ -1,6 +1,7 @@
-"""cyclegan: image translation learned without pairs (Zhu et al. 2017).
+"""cyclegan: image translation learned without pairs.
 
-Trains two generators and two discriminators with GAN, cycle and identity losses.
+Trains two generators and two discriminators with GAN, cycle and identity losses (CycleGAN, Zhu et al. 2017), or one of
+each with GAN and PatchNCE losses (CUT and FastCUT, Park et al. 2020).
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ganvas.errors import UserError
 from ganvas.evaluation.names import DEFAULT, metric_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from cyclegan.config import CycleGanConfig
     from ganvas.training.run import TrainResult
 
 __all__ = ["evaluate", "resume", "train"]
@@ -39,10 +42,11 @@ def train(
         out: Folder of the run, which must not hold one yet.
         preset: Defaults of a named use; without one, an ``objective`` comes with those of its name.
         callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
-        generator: "resnet" or "unet", as of `cyclegan train`; or your own, copied for the other direction; or a pair,
-            G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the reverse. Only for cycles.
-        discriminator: Your own in place of the PatchGAN, copied likewise; or a pair, D_a and D_b: [N, C, H, W] to
-            scores of any shape.
+        generator: "resnet" or "unet", as of `cyclegan train`; "unet" only for cycles. Or, only for cycles, your own,
+            copied for the other direction; or a pair, G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in
+            [-1, 1], and the reverse.
+        discriminator: Your own in place of the PatchGAN, [N, C, H, W] to scores of any shape; for cycles copied
+            likewise, or a pair, D_a and D_b.
         losses: Further terms of the generators' loss by name: a weight, and a function of source, output and an image
             of the target domain ([N, C, H, W] in [-1, 1] each) that returns a scalar.
         options: Any option of `cyclegan train`, such as ``steps=500``, and all fields of `cyclegan.config`.
@@ -66,8 +70,11 @@ def train(
 
     if isinstance(generator, str):
         options["generator"], generator = generator, None
+    default = defaults(preset, options.get("objective"), options.get("patch_layers"))
+    config = with_options(default, {"data": Path(data), **options})
+    _check_discriminator(config, discriminator)
     return train_cyclegan(
-        with_options(defaults(preset, options.get("objective")), {"data": Path(data), **options}),
+        config,
         Path(out),
         resume=False,
         callbacks=callbacks,
@@ -105,8 +112,10 @@ def resume(
     from cyclegan.trainer import train_cyclegan
     from ganvas.training.config import resumed_config
 
+    config = resumed_config(Path(run), "cyclegan", CycleGanConfig, options)
+    _check_discriminator(config, discriminator)
     return train_cyclegan(
-        resumed_config(Path(run), "cyclegan", CycleGanConfig, options),
+        config,
         Path(run),
         resume=True,
         callbacks=callbacks,
@@ -160,6 +169,22 @@ def evaluate(
         metrics, feature_weights=feature_weights, lpips_weights=lpips_weights, kid_subset_size=kid_subset_size
     )
     return evaluate_model(Path(model), data=Path(data), split=split, metrics=chosen, device=device, generator=generator)
+
+
+def _check_discriminator(config: CycleGanConfig, discriminator: nn.Module | tuple[nn.Module, nn.Module] | None) -> None:
+    """Check that there are as many discriminators as the objective trains.
+
+    Raises:
+        UserError: There is a pair for one direction.
+    """
+    from torch import nn
+
+    objective = config.model.objective
+    if objective != "cycle" and discriminator is not None and not isinstance(discriminator, nn.Module):
+        raise UserError(
+            f"discriminator is a pair, and objective {objective} trains one: that of the target domain. Pass that one "
+            "alone."
+        )
 
 
 def _pair(networks: nn.Module | tuple[nn.Module, nn.Module] | None) -> tuple[nn.Module, nn.Module] | None:

@@ -85,10 +85,10 @@ class ModelConfig:
     """Generators and losses.
 
     Attributes:
-        objective: What ties a translation to its source. cycle: it must translate back (Zhu et al. 2017). cut: its
-            places must resemble those of the source more than other places do, for one direction a run, in a bit more
-            than half the time a step (Park et al. 2020). fastcut: the same in a third of the time. Both come with the
-            defaults of their preset.
+        objective: What ties a translation to its source. cycle: it must translate back (Zhu et al. 2017). cut: each
+            patch must resemble the source's patch at the same location more than the source's other patches, for one
+            direction a run (Park et al. 2020); about two thirds of the work a step. fastcut: the same without the
+            identity term; about two fifths of the work. Both come with the defaults of their preset.
         generator: Architecture of the generators.
         num_blocks: Residual blocks; by default the paper's 6 up to 128 pixels and 9 above.
         levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
@@ -104,7 +104,7 @@ class ModelConfig:
         lambda_identity: Weight of the identity losses, as a fraction of --lambda-cycle. They preserve colors; 0 turns
             them off.
         lambda_nce: With --objective cut or fastcut: weight of PatchNCE; by default 1 and 10.
-        nce_patches: Places of each layer and image that PatchNCE compares.
+        nce_patches: Patches of each layer and image that PatchNCE compares.
         lambda_gp: Weight of wgangp's gradient penalty.
         pool_size: Earlier fakes of each domain that the discriminators may be shown; 0 for the newest only.
         grad_accum_steps: Parts that a batch is split into, one after the other, to save memory.
@@ -209,13 +209,30 @@ def preset(name: Preset | None) -> CycleGanConfig:
     )
 
 
-def defaults(name: Preset | None, objective: object = None) -> CycleGanConfig:
-    """Return the defaults of a preset; without one, those that an objective which was asked for comes with."""
+def defaults(name: Preset | None, objective: object = None, patch_layers: object = None) -> CycleGanConfig:
+    """Return the defaults that options come with.
+
+    Args:
+        name: Preset; without one, the defaults are those of the objective.
+        objective: Value of --objective, if given.
+        patch_layers: Value of --patch-layers, if given; the pixel discriminator (0) has no resampling.
+
+    Raises:
+        UserError: The preset's generator is not one that the objective can train.
+    """
     if name is None and objective == "cut":
-        return preset("cut")
-    if name is None and objective == "fastcut":
-        return preset("fastcut")
-    return preset(name)
+        name = "cut"
+    elif name is None and objective == "fastcut":
+        name = "fastcut"
+    default = preset(name)
+    if objective in ("cut", "fastcut") and default.model.generator != "resnet":
+        raise UserError(
+            f"--preset {name} with --objective {objective}: its generator is a U-Net, and the objective compares "
+            f"features of a ResNet. Leave --preset out, or use --preset {objective}."
+        )
+    if str(patch_layers) == "0":
+        default = replace(default, discriminator=replace(default.discriminator, discriminator_resampling="strided"))
+    return default
 
 
 def check(config: CycleGanConfig) -> None:
@@ -268,16 +285,26 @@ def _check_objective(config: CycleGanConfig) -> None:
     objective = model.objective
     _check_unused(model, objective, "has no cycles", ("--lambda-cycle", "--lambda-identity"))
     _check_unused(model, objective, "shows D the newest translations only", ("pool_size",))
-    _check_unused(model, objective, "trains whole batches", ("--grad-accum-steps", "--activation-checkpointing"))
+    _check_unused(model, objective, "does not implement it", ("--grad-accum-steps", "--activation-checkpointing"))
+    if model.norm == "batch":
+        raise UserError(
+            f"--norm batch with --objective {objective}: an image's features would depend on the other images of its "
+            "batch. Use --norm instance or none."
+        )
+    if model.dropout:
+        raise UserError(
+            f"dropout {model.dropout:g} with --objective {objective}: features of the same image would differ from "
+            "pass to pass. Use dropout 0."
+        )
     if model.generator != "resnet":
         raise UserError(f"--objective {objective} compares features of a ResNet. Use --generator resnet.")
     if model.lambda_nce == 0:
         raise UserError("--lambda-nce 0: without it nothing ties a translation to its source. Give it a weight.")
-    places = math.ceil(data.image_size / 4) ** 2  # of the residual blocks, the fewest of all layers
-    if places < model.nce_patches:
+    locations = math.ceil(data.image_size / 4) ** 2  # of the residual blocks, the fewest of all layers
+    if locations < model.nce_patches:
         raise UserError(
-            f"--image-size {data.image_size} has {places} places in the generator's blocks, and --objective "
-            f"{objective} compares {model.nce_patches}. Use larger images, or --nce-patches {places}."
+            f"--image-size {data.image_size} has {locations} locations in the generator's blocks, and --objective "
+            f"{objective} compares {model.nce_patches} patches. Use larger images, or --nce-patches {locations}."
         )
 
 

@@ -149,7 +149,7 @@ class DiscriminatorConfig:
         patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own.
         discriminator_channels: Filters of the discriminator's first layer.
         discriminator_norm: Norm of the discriminator; spectral divides each weight by its largest singular value.
-        discriminator_resampling: blur halves the size after a blur (Zhang 2019).
+        discriminator_resampling: blur halves the size after a blur (Zhang 2019); not of the pixel discriminator.
     """
 
     __pydantic_config__ = STRICT
@@ -182,7 +182,7 @@ class RegularizationConfig:
 
 
 def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss: str, *, scales: int = 1) -> None:
-    """Check that the discriminator, or that of the smallest of several scales, fits the image size and the loss.
+    """Check that the discriminator, or that of the smallest of several scales, can be built and fits size and loss.
 
     Raises:
         UserError: It does not; the message names the option to change.
@@ -196,6 +196,11 @@ def check_discriminator(options: DiscriminatorConfig, image_size: int, gan_loss:
         raise UserError(
             "--gan-loss wgangp with --discriminator-norm spectral: both bound the gradient. Use "
             "--discriminator-norm instance or none."
+        )
+    if options.discriminator_resampling == "blur" and not options.patch_layers:
+        raise UserError(
+            "discriminator_resampling blur with --patch-layers 0: the pixel discriminator has no resampling. Leave it "
+            "out, or use more layers."
         )
     smallest = 3 * 2**options.patch_layers << scales - 1
     if options.patch_layers and image_size < smallest:

@@ -351,6 +351,7 @@ def test_sheet_that_cannot_be_written_is_refused_first(cyclegan, trained, domain
         ("--r1 1 --discriminator-norm batch", "--r1 1 with --discriminator-norm batch"),
         ("--resampling blur --generator unet --num-blocks None", "--resampling blur with --generator unet"),
         ("--resampling blur --upsampling resize", "upsampling resize with --resampling blur"),
+        ("--discriminator-resampling blur --patch-layers 0", "discriminator_resampling blur with --patch-layers 0"),
     ],
 )
 def test_bad_combinations(train, tmp_path, options, message):
@@ -367,11 +368,13 @@ def test_bad_combinations(train, tmp_path, options, message):
         ("--lambda-cycle 5", "--lambda-cycle 5 with --objective {}, which has no cycles"),
         ("--lambda-identity 0", "--lambda-identity 0 with --objective {}, which has no cycles"),
         ("--pool-size 3", "pool_size 3 with --objective {}, which shows D the newest"),
-        ("--batch-size 2 --grad-accum-steps 2", "--grad-accum-steps 2 with --objective {}, which trains whole batches"),
-        ("--activation-checkpointing", "--activation-checkpointing with --objective {}, which trains whole batches"),
+        ("--batch-size 2 --grad-accum-steps 2", "--grad-accum-steps 2 with --objective {}, which does not"),
+        ("--activation-checkpointing", "--activation-checkpointing with --objective {}, which does not"),
         ("--generator unet --num-blocks None", "--objective {} compares features of a ResNet"),
         ("--lambda-nce 0", "nothing ties a translation to its source"),
-        ("--nce-patches 17", "--image-size 16 has 16 places in the generator's blocks, and --objective {} compares 17"),
+        ("--norm batch", "--norm batch with --objective {}: an image's features would depend on the other images"),
+        ("--dropout 0.5", "dropout 0.5 with --objective {}: features of the same image would differ"),
+        ("--nce-patches 17", "has 16 locations in the generator's blocks, and --objective {} compares 17 patches"),
     ],
 )
 def test_options_that_cut_ignores(train, tmp_path, objective, options, message):
@@ -381,6 +384,14 @@ def test_options_that_cut_ignores(train, tmp_path, objective, options, message):
     assert message.format(objective) in err
     assert err.count("error:") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("objective", ["cut", "fastcut"])
+def test_a_preset_with_a_unet_is_refused_at_once(cyclegan, domains, tmp_path, objective):
+    given = ["--data", domains, "--out", tmp_path / "run", "--preset", "earth64", "--objective", objective]
+    code, _, err = cyclegan("train", *given)
+    assert code == 2
+    assert f"Leave --preset out, or use --preset {objective}." in err
 
 
 @pytest.mark.parametrize("objective", ["cut", "fastcut"])

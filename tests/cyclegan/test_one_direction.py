@@ -11,6 +11,7 @@ import torch
 
 import cyclegan
 import ganvas
+from cyclegan.__main__ import COMMANDS
 from cyclegan.config import check, defaults, lambda_nce, preset
 from cyclegan.cut_step import CutStep
 from cyclegan.networks import build_networks, generator_specs
@@ -185,6 +186,28 @@ def test_fastcut_mirrors_sources_unless_they_must_not_be(own_domains, tmp_path, 
 def test_own_generators_are_refused(domains, tmp_path):
     with pytest.raises(UserError, match=r"--objective cut compares features of ganvas's own ResNet"):
         cyclegan.train(domains, out=tmp_path / "run", objective="cut", generator=torch.nn.Identity(), **TINY)
+
+
+def test_a_pair_of_discriminators_is_refused(domains, runs, tmp_path):
+    pair = (torch.nn.Identity(), torch.nn.Identity())
+    with pytest.raises(UserError, match="objective cut trains one: that of the target domain"):
+        cyclegan.train(domains, out=tmp_path / "run", objective="cut", discriminator=pair, **TINY)
+    with pytest.raises(UserError, match="objective fastcut trains one"):
+        cyclegan.resume(runs / "b2a", discriminator=pair)
+
+
+def test_the_pixel_discriminator_has_no_resampling():
+    """The default of the preset gives way; an option is refused."""
+    for given in ("--preset cut", "--objective fastcut"):
+        for layers, resampling in (("0", "strided"), ("1", "blur")):
+            line = f"--data x --out y {given} --patch-layers {layers}"
+            config = COMMANDS["train"].parse(line.split()).options
+            assert config.discriminator.discriminator_resampling == resampling
+            check(config)
+    with pytest.raises(UserError, match="discriminator_resampling blur with --patch-layers 0"):
+        cyclegan.train(
+            "data", out="run", objective="cut", **TINY | {"patch_layers": 0}, discriminator_resampling="blur"
+        )
 
 
 def test_an_objective_comes_with_the_defaults_of_its_preset():
