@@ -1,13 +1,17 @@
 """One training step of CUT and FastCUT (Park et al. 2020): one direction, contrast instead of a cycle.
 
-Letters: G translates domain a to b, D judges domain b, and the heads H map features of G's encoder. A place of the
-output must resemble the same place of its source more than the source's other places do (PatchNCE). CUT asks the same
-of images of b that pass through G (identity); FastCUT mirrors half of the sources before G, so that G cannot copy.
+Letters: G translates domain a to b, D judges domain b, and the heads H map features of G's encoder. Each patch of the
+output must resemble the source's patch at the same location more than the source's other patches (PatchNCE). CUT has
+the same term for images of b and their outputs (identity); FastCUT mirrors half of the sources before G.
 
-As in the published code, D is updated before G, its loss is halved, terms are means over layers and places, and the
-loss of CUT takes the mean of both PatchNCE terms. For the direction b to a, read the letters the other way round.
+As in the published code, D is updated before G, its loss is halved, terms are means over layers and patches, each term
+draws its own locations, and the loss of CUT takes the mean of both PatchNCE terms. For the direction b to a, read the
+letters the other way round.
 
-Departure: the source's features come from the pass that translates it, instead of a second one. They are the same.
+Departures: the source's features come from the pass that translates it, joined with the identity inputs, instead of a
+second pass. They are the same, since G has neither batch norm nor dropout here (`cyclegan.config` refuses both). The
+published code scales images to the size of the crop while the learning rate falls (no 286 to 256 pixels then); here the
+augmentation of training images stays the same throughout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +21,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from cyclegan.patch_heads import draw_places
+from cyclegan.patch_heads import draw_locations
 from cyclegan.step import ExtraLosses
 from ganvas.losses import GanLoss, gan_loss_d, gan_loss_g, patch_nce_loss
 from ganvas.nn.diff_augment import AugmentPolicy, draw_augmentation
@@ -32,9 +36,9 @@ class CutWeights:
 
     Attributes:
         lambda_nce: Of PatchNCE; 1 for CUT and 10 for FastCUT in the paper (Sec. 3).
-        has_identity: Whether images of the target domain, too, must keep their places (CUT).
+        has_identity: Whether PatchNCE compares images of the target domain with their outputs, too (CUT).
         flips: Whether half of the sources are mirrored before G, and the features of the output back (FastCUT).
-        nce_patches: Places that are compared, of each layer and image.
+        nce_patches: Patches that are compared, of each layer and image.
         temperature: tau.
         lambda_gp: Of wgangp's gradient penalty.
         r1: Gamma of the penalty at real images.
@@ -67,7 +71,7 @@ class CutStep:
     """Updates D, then G and the heads, from one batch of two domains.
 
     Args:
-        G: Generator, [N, C, H, W] to [N, C', H, W].
+        G: Generator without batch norm or dropout, [N, C, H, W] to [N, C, H, W].
         D: Discriminator of the target domain, to scores.
         heads: `PatchHeads` for the features of ``layers``.
         optimizers: Those of "G", "D" and "heads".
@@ -121,12 +125,12 @@ class CutStep:
         is_flipped = self.weights.flips and bool(torch.rand(()) < 0.5)  # the whole batch, as in the published code
         source = real_a.flip(-1) if is_flipped else real_a
 
-        # Translate; images of the target domain go along.
+        # Translate sources and, for the identity term, images of the target domain in one pass.
         inputs = torch.cat([source, real_b]) if self.weights.has_identity else source
         with self._precision(real_a):
             outputs, keys = self.G.with_features(inputs, self.layers)
         outputs, keys = outputs.float(), [key.detach() for key in keys]
-        if is_flipped:  # the places of the outputs are those of the sources as they were
+        if is_flipped:  # keys are features of the sources that are not mirrored
             with torch.no_grad(), self._precision(real_a):
                 upright = self.G.features(real_a, self.layers)
             keys = [torch.cat([one, other[len(one) :]]) for one, other in zip(upright, keys, strict=True)]
@@ -171,23 +175,29 @@ class CutStep:
         return {**losses, "loss_g": loss_g}
 
     def _compare(self, outputs: Tensor, keys: Sequence[Tensor], N: int, is_flipped: bool) -> dict[str, Tensor]:
-        """Compare places of the N translations, and of the identity outputs after them, with those of their sources."""
-        places = draw_places(keys, self.weights.nce_patches)
+        """Compare patches of the N translations, and of the identity outputs after them, with those of their inputs."""
         with self._precision(outputs):
             queries = self.G.features(outputs, self.layers)
-            if is_flipped:
-                queries = [torch.cat([query[:N].flip(-1), query[N:]]) for query in queries]
+        if is_flipped:
+            queries = [torch.cat([query[:N].flip(-1), query[N:]]) for query in queries]
+        parts = {"loss_nce": slice(N)}
+        if self.weights.has_identity:
+            parts["loss_nce_identity"] = slice(N, None)
+        return {
+            name: self._patch_nce([query[part] for query in queries], [key[part] for key in keys])
+            for name, part in parts.items()
+        }
+
+    def _patch_nce(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
+        """Compute the mean of PatchNCE over layers, at locations drawn for all images (Eq. 4)."""
+        locations = draw_locations(keys, self.weights.nce_patches)
+        with self._precision(queries[0]):
             with torch.no_grad():
-                sampled_keys = self.heads(keys, places)
-            sampled_queries = self.heads(queries, places)
-        pairs = list(zip(sampled_queries, sampled_keys, strict=True))
-
-        def mean_loss(part: slice) -> Tensor:
-            losses = [patch_nce_loss(q[part], k[part], temperature=self.weights.temperature) for q, k in pairs]
-            return torch.stack(losses).mean()
-
-        losses = {"loss_nce": mean_loss(slice(N))}
-        return losses | ({"loss_nce_identity": mean_loss(slice(N, None))} if self.weights.has_identity else {})
+                sampled_keys = self.heads(keys, locations)
+            sampled_queries = self.heads(queries, locations)
+        pairs = zip(sampled_queries, sampled_keys, strict=True)
+        losses = [patch_nce_loss(query, key, temperature=self.weights.temperature) for query, key in pairs]
+        return torch.stack(losses).mean()
 
     def _precision(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -26,33 +26,33 @@ class PatchHeads(nn.Module):
             for C in channels
         )
 
-    def forward(self, features: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
-        """Map the features of some places.
+    def forward(self, features: Sequence[Tensor], locations: Sequence[Tensor]) -> list[Tensor]:
+        """Map the features at some locations.
 
         Args:
             features: [N, C_i, H_i, W_i], one tensor a layer.
-            places: [P_i] indices into the H_i * W_i positions, the same for all images.
+            locations: [P_i] indices into the H_i * W_i positions, the same for all images.
 
         Returns:
             [N, P_i, D] float32 of length 1 along D, one tensor a layer.
         """
         outputs = []
-        for head, feature, place in zip(self.heads, features, places, strict=True):
-            patches = feature.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, place)  # [N, P_i, C_i]
+        for head, feature, index in zip(self.heads, features, locations, strict=True):
+            patches = feature.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, index)  # [N, P_i, C_i]
             outputs.append(F.normalize(head(patches).float(), dim=-1))
         return outputs
 
 
-def draw_places(features: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Draw ``count`` different positions [P] of each layer's features [N, C, H, W], from torch's generator on the CPU.
+def draw_locations(features: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Draw ``count`` different locations [P] of each layer's features [N, C, H, W], from torch's generator on the CPU.
 
     Raises:
-        ValueError: A layer has fewer positions.
+        ValueError: A layer has fewer locations.
     """
-    places = []
+    locations = []
     for feature in features:
         H, W = feature.shape[-2:]
         if count > H * W:
-            raise ValueError(f"features are {H}x{W}: too small for {count} places")
-        places.append(torch.randperm(H * W)[:count].to(feature.device))
-    return places
+            raise ValueError(f"features are {H}x{W}: too small for {count} patches")
+        locations.append(torch.randperm(H * W)[:count].to(feature.device))
+    return locations

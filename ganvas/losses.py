@@ -230,18 +230,18 @@ def patch_nce_loss(query: Tensor, key: Tensor, *, temperature: float = 0.07) -> 
     """Compute the cross-entropy of finding each patch of an output among all patches of its source.
 
     The logits of a query are its similarities with the keys of the same image, divided by ``temperature``; the key at
-    its own place is the right one.
+    its own location is the right one.
 
     Args:
-        query: Features of P places of an output, [N, P, D]; of length 1 in the paper.
-        key: Features of the same places of the source, of the same shape; they get no gradient.
+        query: Features of P patches of an output, [N, P, D]; of length 1 in the paper.
+        key: Features of the source at the same locations, of the same shape; they get no gradient.
         temperature: tau.
 
     Returns:
-        The mean over images and places, in nats; log P if all features are equal.
+        The mean over images and patches, in nats; log P if all features are equal.
 
     Raises:
-        ValueError: The shapes differ, or are not [N, P, D] with at least two places.
+        ValueError: The shapes differ, or are not [N, P, D] with at least two patches.
 
     Reference: Park et al. 2020, Eq. 2 and 3.
     """
@@ -250,8 +250,8 @@ def patch_nce_loss(query: Tensor, key: Tensor, *, temperature: float = 0.07) -> 
         raise ValueError(f"query is {tuple(query.shape)}; expected [N, P, D] with P of at least 2")
     N, P, _ = query.shape
     similarity = torch.bmm(query.float(), key.detach().float().transpose(1, 2))  # [N, P, P]
-    places = torch.arange(P, device=query.device).repeat(N)
-    return F.cross_entropy((similarity / temperature).flatten(0, 1), places)
+    targets = torch.arange(P, device=query.device).repeat(N)
+    return F.cross_entropy((similarity / temperature).flatten(0, 1), targets)
 
 
 def _require_same_shape(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:

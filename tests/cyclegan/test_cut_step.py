@@ -15,7 +15,7 @@ from ganvas.training.optimizer import Adam
 from ganvas.training.schedule import Progress
 
 NAMES = ("G", "D", "heads")
-PATCHES = 16  # all places of the blocks at 16 pixels
+PATCHES = 16  # all locations of the blocks at 16 pixels
 CUT = CutWeights(nce_patches=PATCHES)
 FASTCUT = CutWeights(10.0, has_identity=False, flips=True, nce_patches=PATCHES)
 
@@ -48,36 +48,36 @@ def gradients(nets):
     return {f"{name}.{key}": p.grad.clone() for name in NAMES for key, p in nets[name].named_parameters()}
 
 
-def contrast(nets, output, source, places, flipped):
+def contrast(nets, output, source, flipped):
     """Park et al. 2020, Eq. 2 and 3, layer by layer and image by image, with logarithms and sums."""
     G, heads, total = nets["G"], nets["heads"], 0.0
-    for layer, head, place in zip(G.feature_layers, heads.heads, places, strict=True):
+    sides = [16 + 6, 16, 8, 4, 4]  # of the features at 16 pixels
+    locations = [torch.randperm(side * side)[:PATCHES] for side in sides]
+    for layer, head, indices in zip(G.feature_layers, heads.heads, locations, strict=True):
         with torch.no_grad():
             key = G.layers[: layer + 1](source)
         query = G.layers[: layer + 1](output)
         query = query.flip(-1) if flipped else query
         for q, k in zip(query, key, strict=True):
-            z, z_key = (F.normalize(head(x.flatten(1).T[place]), dim=1) for x in (q, k.detach()))
+            z, z_key = (F.normalize(head(x.flatten(1).T[indices]), dim=1) for x in (q, k.detach()))
             similarity = (z @ z_key.detach().T / 0.07).exp()
             total = total - (similarity.diagonal() / similarity.sum(1)).log().mean() / len(query)
-    return total / len(places)
+    return total / len(sides)
 
 
 def written_out(nets, data, weights):
-    """The losses of a step, with its draws in its order: the flip, then the places of each layer."""
+    """The losses of a step, with its draws in its order: the flip, then the locations of each layer, term by term."""
     G, D, a, b = nets["G"], nets["D"], data["a"], data["b"]
     flipped = weights.flips and bool(torch.rand(()) < 0.5)
     fake = G(a.flip(-1) if flipped else a)
-    sides = [16 + 6, 16, 8, 4, 4]  # of the features at 16 pixels
-    places = [torch.randperm(side * side)[:PATCHES] for side in sides]
     losses = {
         "loss_d": 0.5 * ((D(b) - 1).square().mean() + D(fake.detach()).square().mean()),
         "loss_g_gan": (D(fake) - 1).square().mean(),
-        "loss_nce": contrast(nets, fake, a, places, flipped),
+        "loss_nce": contrast(nets, fake, a, flipped),
     }
     nce = losses["loss_nce"]
     if weights.has_identity:
-        losses["loss_nce_identity"] = contrast(nets, G(b), b, places, False)
+        losses["loss_nce_identity"] = contrast(nets, G(b), b, False)
         nce = 0.5 * (nce + losses["loss_nce_identity"])
     losses["loss_g"] = losses["loss_g_gan"] + weights.lambda_nce * nce
     return losses
@@ -117,7 +117,7 @@ def test_both_seeds_of_fastcut_are_seen():
 
 
 def test_features_of_a_mirrored_translation_are_mirrored_back():
-    """For a generator that keeps every pixel, mirroring makes no difference in any layer's places."""
+    """For a generator that keeps every pixel, mirroring makes no difference at any location of any layer."""
     nets = networks()
 
     class Copy(torch.nn.Module):
@@ -201,13 +201,24 @@ def test_extra_losses_see_the_source_that_was_translated():
 
 
 def test_diff_augment_changes_what_d_sees_only():
-    results = []
+    """Images of b, translations, and translations again in the loss of G; not what G and the heads are given."""
+    seen = []
     for policies in ((), ("color", "cutout")):
-        torch.manual_seed(0)
-        nets = networks()
-        torch.manual_seed(0)
-        results.append(make_step(nets, weights=CUT, diff_augment=policies)(batch()))
-    assert results[0]["loss_d"].item() != pytest.approx(results[1]["loss_d"].item(), rel=1e-3)
+        nets, inputs = networks(), {name: [] for name in NAMES}
+        for name, module in (("G", nets["G"].layers[0]), ("D", nets["D"]), ("heads", nets["heads"])):
+
+            def record(module, args, kept=inputs[name]):
+                kept += args[0] if isinstance(args[0], list) else [args[0]]
+
+            module.register_forward_pre_hook(record)
+        make_step(nets, weights=CUT, diff_augment=policies)(batch())
+        seen.append(inputs)
+    plain, augmented = seen
+    # G: inputs, then outputs; D: three batches; heads: keys and queries of five layers, for both terms.
+    assert {name: len(inputs) for name, inputs in plain.items()} == {"G": 2, "D": 3, "heads": 20}
+    for name in NAMES:
+        for first, second in zip(plain[name], augmented[name], strict=True):
+            assert torch.equal(first, second) == (name != "D")
 
 
 def test_bf16_stays_near_fp32():

@@ -424,7 +424,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 @given(st.integers(1, 3), st.integers(2, 6), st.integers(1, 8), st.floats(0.05, 2))
 @settings(max_examples=25, deadline=None)
 def test_patch_nce_by_the_formula(N: int, P: int, D: int, temperature: float) -> None:
-    """Park et al. 2020, Eq. 2, place by place."""
+    """Park et al. 2020, Eq. 2, patch by patch."""
     query, key = unit(N, P, D), unit(N, P, D, seed=1)
     terms = []
     for q, k in zip(query.double().numpy(), key.double().numpy(), strict=True):
@@ -435,7 +435,7 @@ def test_patch_nce_by_the_formula(N: int, P: int, D: int, temperature: float) ->
     assert patch_nce_loss(query, key, temperature=temperature).item() == pytest.approx(np.mean(terms), rel=1e-4)
 
 
-def test_patch_nce_of_equal_features_is_the_log_of_the_places() -> None:
+def test_patch_nce_of_equal_features_is_the_log_of_the_patches() -> None:
     features = unit(2, 1, 16).expand(2, 256, 16)
     assert patch_nce_loss(features, features).item() == pytest.approx(np.log(256), rel=1e-5)
 
@@ -450,7 +450,7 @@ def test_patch_nce_of_orthogonal_features() -> None:
     assert swapped.item() == pytest.approx(1 / 0.07, rel=1e-2)
 
 
-def test_patch_nce_compares_places_of_one_image_only() -> None:
+def test_patch_nce_compares_patches_of_one_image_only() -> None:
     query, key = unit(2, 5, 4), unit(2, 5, 4, seed=1)
     alone = [patch_nce_loss(query[n : n + 1], key[n : n + 1]).item() for n in range(2)]
     assert patch_nce_loss(query, key).item() == pytest.approx(np.mean(alone), rel=1e-5)
