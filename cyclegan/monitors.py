@@ -25,7 +25,7 @@ def build_monitor(config: CycleGanConfig, task: CycleGanTask) -> Monitor:
     checks: dict[str, Check] = {}
     below, losses = won_loss(config.model.gan_loss, halved=True), []
     is_cycle = config.model.objective == "cycle"
-    keep = "--lambda-identity, even to 0, or --lambda-cycle" if is_cycle else "lambda_nce"
+    keep = "--lambda-identity, even to 0, or --lambda-cycle" if is_cycle else "--lambda-nce"
     another = "Start again with another --seed" + (", or a larger --lambda-identity." if is_cycle else ".")
     for direction, G in generator_names(config).items():
         a, b = DOMAINS[direction]
@@ -41,7 +41,8 @@ def build_monitor(config: CycleGanConfig, task: CycleGanTask) -> Monitor:
             ),
             f"{direction}: output equals input": partial(untouched, direction=direction, advice=f"Lower {keep}."),
             f"{direction}: inverted colors": partial(inverted, direction=direction, advice=another),
-            f"{direction}: overfitting": partial(overfitting, train=f"loss_cycle_{a}", val=f"val_cycle_{a}"),
         }
+        if is_cycle:  # PatchNCE of held-out images is not computed
+            checks[f"{direction}: overfitting"] = partial(overfitting, train=f"loss_cycle_{a}", val=f"val_cycle_{a}")
     checks["leveled off"] = partial(leveled_off, losses=(*losses, "loss_g"))
     return Monitor(checks, advisory=["leveled off"], views=task.figures)

@@ -82,21 +82,29 @@ class CycleGanTask:
         return scores
 
     def sample(self) -> np.ndarray:
-        """Return source and translation of fixed images; of both directions also the cycled image and the identity."""
-        rows, titles, heads = [], [], ["source", "translated"]
-        has_cycles = len(self._specs) > 1
-        if has_cycles:
-            heads += ["cycled back", *(["identity"] if self.has_identity else [])]
+        """Return source and translation of fixed images, and what else the objective has of them.
+
+        Of a cycle these are the cycled image and, with equal channels, the source's identity output; of CUT an image of
+        the target domain and its identity output.
+        """
+        rows, titles = [], []
+        columns: dict[str, Tensor] = {}
         for direction, spec in self._specs.items():
-            source = self._real(DOMAINS[direction][0], SAMPLE_IMAGES)
+            a, b = DOMAINS[direction]
+            source = self._real(a, SAMPLE_IMAGES)
             fake = self._translate(direction, source)
-            columns = [source, fake]
-            if has_cycles:
-                columns.append(self._translate(BACK[direction], fake))
-                columns += [self._translate(BACK[direction], source)] if self.has_identity else []
-            rows += [[to_array(image, np.uint8) for image in row] for row in zip(*columns, strict=True)]
+            columns = {"source": source, "translated": fake}
+            if len(self._specs) > 1:
+                columns["cycled back"] = self._translate(BACK[direction], fake)
+                if self.has_identity:
+                    columns["identity"] = self._translate(BACK[direction], source)
+            elif self.has_identity:
+                target = self._real(b, SAMPLE_IMAGES)
+                target = target[torch.arange(len(source)) % len(target)]  # a small domain repeats
+                columns |= {"target domain": target, "identity": self._translate(direction, target)}
+            rows += [[to_array(image, np.uint8) for image in row] for row in zip(*columns.values(), strict=True)]
             titles += [spec.source] * len(source)
-        return contact_sheet(rows, heads, titles)
+        return contact_sheet(rows, list(columns), titles)
 
     def figures(self) -> dict[str, float]:
         """Return figures of fixed images of each direction, for the monitor."""
@@ -180,6 +188,8 @@ def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any
         name = f"{'CUT' if config.model.objective == 'cut' else 'FastCUT'} model (Park et al. 2020)"
         title, directions = f"{source} → {target}", f"{direction} alone"
         sample = "Held-out images and their translations"
+        if config.model.objective == "cut":
+            sample += "; held-out images of the target domain and their identity outputs"
     return f"""# {title}
 
 A {name}, trained with ganvas on unpaired images.{BOTH if model.is_bidirectional else ""}

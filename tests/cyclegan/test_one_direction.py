@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import ganvas
 from cyclegan.__main__ import COMMANDS
 from cyclegan.config import check, defaults, lambda_nce, preset
 from cyclegan.cut_step import CutStep
+from cyclegan.monitors import build_monitor
 from cyclegan.networks import build_networks, generator_specs
 from ganvas.cli.convert import ExportOptions, run_export
 from ganvas.data.decode import read_image
@@ -42,7 +44,8 @@ def digest(run):
 
 
 def test_files_and_losses_of_a_run(runs):
-    for direction, losses in (("a2b", {"loss_nce", "loss_nce_identity"}), ("b2a", {"loss_nce"})):
+    cut, fastcut = ("a2b", {"loss_nce", "loss_nce_identity"}, 4), ("b2a", {"loss_nce"}, 2)
+    for direction, losses, columns in (cut, fastcut):
         run = runs / direction
         names = {path.stem for path in (run / "checkpoints" / "step-00000006").glob("*.safetensors")}
         assert names == {"G", "D", "heads", "G.adam", "D.adam", "heads.adam"}
@@ -52,7 +55,16 @@ def test_files_and_losses_of_a_run(runs):
             f"val_{metric}_{direction}" for metric in ("swd", "sharpness", "spectrum")
         }
         sheet = read_image(run / "samples" / "step-00000006.png")
-        assert 2 * 96 < sheet.shape[1] < 3 * 96  # source and translation, enlarged
+        # Source and translation, enlarged; of CUT also images of the target domain and their identity outputs.
+        assert columns * 96 < sheet.shape[1] < (columns + 1) * 96
+
+
+def test_a_smaller_target_domain_repeats_in_the_sheet(own_domains, tmp_path):
+    """Three held-out images of a, two of b."""
+    cyclegan.train(own_domains, out=tmp_path / "run", objective="cut", **TINY | {"steps": 1})
+    sheet = read_image(tmp_path / "run" / "samples" / "step-00000001.png")
+    assert 3 * 96 < sheet.shape[0] < 4 * 96
+    assert 4 * 96 < sheet.shape[1] < 5 * 96
 
 
 @pytest.mark.parametrize(("direction", "other"), [("a2b", "b2a"), ("b2a", "a2b")])
@@ -181,6 +193,21 @@ def test_fastcut_mirrors_sources_unless_they_must_not_be(own_domains, tmp_path, 
     (own_domains / "dataset.json").write_text(json.dumps(info))
     cyclegan.train(own_domains, out=tmp_path / "run", objective="fastcut", **TINY | {"steps": 2} | options)
     assert seen == [mirrored, mirrored]
+
+
+@pytest.mark.parametrize(
+    ("objective", "options"),
+    [
+        ("cycle", "--lambda-identity, even to 0, or --lambda-cycle"),
+        ("cut", "--lambda-nce"),
+        ("fastcut", "--lambda-nce"),
+    ],
+)
+def test_the_advice_names_options_of_the_objective(objective, options):
+    config = defaults(None, objective)
+    monitor = build_monitor(config, SimpleNamespace(figures=dict))
+    reports = [monitor.check(step, {"change_a2b": 0.0}) for step in (1000, 2000)]
+    assert reports[1].warnings == [f"a2b: the output equals the input. Lower {options}."]
 
 
 def test_own_generators_are_refused(domains, tmp_path):
