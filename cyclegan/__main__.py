@@ -69,6 +69,18 @@ class Evaluate:
     limit: Annotated[int | None, optional("INT")] = None
 
 
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Show what an output of the discriminator sees, layer by layer, as a table and drawn on an image.
+
+    Attributes:
+        resampling: Of both networks: strided, as with --objective cycle, or blur, as with cut and fastcut.
+    """
+
+    options: Annotated[ReceptiveFieldOptions, tyro.conf.arg(name="")]
+    resampling: Literal["strided", "blur"] = "strided"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     return run_program("cyclegan", "Image translation learned without pairs.", COMMANDS, argv)
@@ -107,10 +119,10 @@ def _report(options: ReportOptions) -> int:
     return run_report(options, PAIRED_LABELS | labels)
 
 
-def _receptive_field(options: ReceptiveFieldOptions) -> int:
+def _receptive_field(command: ReceptiveField) -> int:
     from cyclegan.networks import receptive_field_networks
 
-    run_receptive_field(options, receptive_field_networks)
+    run_receptive_field(command.options, partial(receptive_field_networks, resampling=command.resampling))
     return 0
 
 
@@ -123,7 +135,7 @@ COMMANDS = {
     "import": Command(ImportBothOptions, partial(run_import, kind="cyclegan")),
     "push": Command(PushOptions, run_push),
     "serve": Command(ServeOptions, run_serve),
-    "receptive-field": Command(ReceptiveFieldOptions, _receptive_field),
+    "receptive-field": Command(ReceptiveField, _receptive_field),
 }
 
 if __name__ == "__main__":

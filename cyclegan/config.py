@@ -284,7 +284,7 @@ def _check_objective(config: CycleGanConfig) -> None:
         return
     objective = model.objective
     _check_unused(model, objective, "has no cycles", ("--lambda-cycle", "--lambda-identity"))
-    _check_unused(model, objective, "shows D the newest translations only", ("pool_size",))
+    _check_unused(model, objective, "trains D on the newest translations only", ("pool_size",))
     _check_unused(model, objective, "does not implement it", ("--grad-accum-steps", "--activation-checkpointing"))
     if model.norm == "batch":
         raise UserError(

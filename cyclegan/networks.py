@@ -11,6 +11,7 @@ from cyclegan.config import CycleGanConfig, channels
 from cyclegan.patch_heads import PatchHeads
 from ganvas.models.folder import NetworkSpec, build_generator
 from ganvas.nn.init import initialize_weights
+from ganvas.nn.layers import Resampling
 from ganvas.nn.patchgan import PatchDiscriminator, PixelDiscriminator, add_spectral_norm, make_discriminator
 from ganvas.nn.resnet import ResNetGenerator
 
@@ -117,14 +118,16 @@ def build_networks(
     return networks
 
 
-def receptive_field_networks(num_layers: int) -> Mapping[str, nn.Module]:
+def receptive_field_networks(num_layers: int, resampling: Resampling = "strided") -> Mapping[str, nn.Module]:
     """Build the discriminator of one domain and the ResNet generator without weights.
 
     0 layers make the pixel discriminator.
     """
     with torch.device("meta"):
         if num_layers:
-            discriminator: nn.Module = PatchDiscriminator(3, num_layers=num_layers, norm="instance")
+            discriminator: nn.Module = PatchDiscriminator(
+                3, num_layers=num_layers, norm="instance", resampling=resampling
+            )
         else:
             discriminator = PixelDiscriminator(3, norm="instance")
-        return {"discriminator": discriminator, "generator": ResNetGenerator()}
+        return {"discriminator": discriminator, "generator": ResNetGenerator(resampling=resampling)}

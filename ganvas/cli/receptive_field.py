@@ -60,7 +60,7 @@ def run(
         options: The command's options.
         build_networks: Builds the networks by name for a number of stride-2 layers (0: the pixel discriminator). The
             first one is drawn. Weights are not used: the device "meta" is enough.
-        strided_only: The discriminator has stride-2 layers only, unlike a PatchGAN: what --target chooses from.
+        strided_only: The discriminator has stride-2 layers only, unlike a PatchGAN: 0 layers are none.
 
     Raises:
         UserError: An option is out of range, or an image cannot be read, is too small, or cannot be written.
@@ -69,7 +69,7 @@ def run(
     from ganvas.data.encode import write_image
     from ganvas.nn.receptive_field import trace
 
-    choice = _check_options(options, strided_only)
+    choice = _check_options(options, lambda layers: next(iter(build_networks(layers).values())), strided_only)
     num_layers = options.layers if choice is None else choice[0]
     networks = build_networks(num_layers)
     image = read_image(options.image) if options.image else None
@@ -99,9 +99,11 @@ def run(
         write_image(options.out, _draw(image, name, network, unit, (rows, columns)))
 
 
-def _check_options(options: ReceptiveFieldOptions, strided_only: bool) -> tuple[int, int] | None:
+def _check_options(
+    options: ReceptiveFieldOptions, build: Callable[[int], nn.Module], strided_only: bool
+) -> tuple[int, int] | None:
     """Check the options; return the number of layers for --target and their receptive field."""
-    from ganvas.nn.receptive_field import MAX_LAYERS, find_num_layers, patchgan_layers, strided_layers
+    from ganvas.nn.receptive_field import MAX_LAYERS, find_num_layers
 
     min_layers = 1 if strided_only else 0
     if not min_layers <= options.layers <= MAX_LAYERS:
@@ -115,7 +117,7 @@ def _check_options(options: ReceptiveFieldOptions, strided_only: bool) -> tuple[
         raise UserError("--row and --column choose the logit to draw; give --image and --out, too")
     if options.target is None:
         return None
-    return find_num_layers(options.target, strided_layers if strided_only else patchgan_layers, min_layers=min_layers)
+    return find_num_layers(options.target, build, min_layers=min_layers)
 
 
 def _unit(option: str, unit: int | None, units: int) -> int:

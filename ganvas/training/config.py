@@ -146,7 +146,7 @@ class DiscriminatorConfig:
     """The discriminator of a translator.
 
     Attributes:
-        patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels, 0 judges each pixel on its own.
+        patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (84x84 with blur), 0 scores each pixel.
         discriminator_channels: Filters of the discriminator's first layer.
         discriminator_norm: Norm of the discriminator; spectral divides each weight by its largest singular value.
         discriminator_resampling: blur halves the size after a blur (Zhang 2019); not of the pixel discriminator.

@@ -367,7 +367,7 @@ def test_bad_combinations(train, tmp_path, options, message):
     [
         ("--lambda-cycle 5", "--lambda-cycle 5 with --objective {}, which has no cycles"),
         ("--lambda-identity 0", "--lambda-identity 0 with --objective {}, which has no cycles"),
-        ("--pool-size 3", "pool_size 3 with --objective {}, which shows D the newest"),
+        ("--pool-size 3", "pool_size 3 with --objective {}, which trains D on the newest"),
         ("--batch-size 2 --grad-accum-steps 2", "--grad-accum-steps 2 with --objective {}, which does not"),
         ("--activation-checkpointing", "--activation-checkpointing with --objective {}, which does not"),
         ("--generator unet --num-blocks None", "--objective {} compares features of a ResNet"),
@@ -409,6 +409,23 @@ def test_another_objective_cannot_be_resumed(cyclegan, trained, tmp_path):
     assert code == 2
     assert "it cannot change --objective (was 'cycle', now 'cut')" in err
     assert "epochs" not in err  # of the objective's preset
+
+
+@pytest.mark.parametrize(
+    ("options", "layers", "seen"),
+    [
+        ("", 3, 70),
+        ("--resampling blur", 3, 70 + 2 * (1 + 2 + 4)),  # a filter [1, 2, 1] at the jump of each layer
+        ("--resampling blur --target 84", 3, 84),
+        ("--resampling blur --target 40", 2, 34 + 2 * (1 + 2)),
+        ("--resampling blur --target 1", 0, 1),
+    ],
+)
+def test_receptive_field(cyclegan, options, layers, seen):
+    code, out, err = cyclegan("receptive-field", "--json", *options.split())
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["layers"], result["networks"]["discriminator"]["size"]) == (layers, seen)
 
 
 def no_folder(root):

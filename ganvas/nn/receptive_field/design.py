@@ -1,6 +1,8 @@
 """Discriminators with a wanted receptive field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from torch import nn
 
 from ganvas.nn.receptive_field.geometry import Layer
 from ganvas.nn.receptive_field.tracing import receptive_field
@@ -24,13 +26,13 @@ def patchgan_layers(num_layers: int) -> list[Layer]:
 
 
 def find_num_layers(
-    target: int, stack: Callable[[int], list[Layer]] = patchgan_layers, *, min_layers: int = 0
+    target: int, stack: Callable[[int], nn.Module | Sequence[Layer]] = patchgan_layers, *, min_layers: int = 0
 ) -> tuple[int, int]:
     """Find the number of stride-2 layers whose receptive field is nearest to ``target`` pixels.
 
     Args:
         target: Wanted receptive field in pixels.
-        stack: The layers for a number of stride-2 layers: `patchgan_layers` or `strided_layers`.
+        stack: The network for a number of stride-2 layers, or its layers: `patchgan_layers` or `strided_layers`.
         min_layers: Minimum number of stride-2 layers; the maximum is 6.
 
     Returns:
