@@ -42,11 +42,11 @@ def train(
         out: Folder of the run, which must not hold one yet.
         preset: Defaults of a named use; without one, an ``objective`` comes with those of its name.
         callbacks: Objects with some of the methods of `ganvas.training.callbacks`.
-        generator: "resnet" or "unet", as of `cyclegan train`; "unet" only for cycles. Or, only for cycles, your own,
-            copied for the other direction; or a pair, G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in
-            [-1, 1], and the reverse.
-        discriminator: Your own in place of the PatchGAN, [N, C, H, W] to scores of any shape; for cycles copied
-            likewise, or a pair, D_a and D_b.
+        generator: "resnet" or "unet", as of `cyclegan train`. With ``objective="cycle"`` also your own, copied for the
+            other direction; or a pair, G_ab and G_ba: [N, C_a, H, W] in [-1, 1] to [N, C_b, H, W] in [-1, 1], and the
+            reverse. The other objectives need "resnet".
+        discriminator: Your own instead of the PatchGAN, [N, C, H, W] to scores of any shape. With ``objective="cycle"``
+            it is copied for the other domain, or a pair, D_a and D_b; the other objectives need one.
         losses: Further terms of the generators' loss by name: a weight, and a function of source, output and an image
             of the target domain ([N, C, H, W] in [-1, 1] each) that returns a scalar.
         options: Any option of `cyclegan train`, such as ``steps=500``, and all fields of `cyclegan.config`.
