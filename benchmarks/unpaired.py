@@ -5,7 +5,7 @@
 
 Each recipe trains the direction a to b at 128 pixels on one thread for as many steps as take equal CPU time, by the
 costs of all recipes' steps, which are measured in turn in one process and kept in OUT/costs.json. CycleGAN trains both
-directions in that time. docs/cyclegan.md has the results.
+directions in that time.
 """
 
 import sys
