@@ -178,7 +178,7 @@ def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any
     """Return the model card in Markdown: model, data and usage."""
     direction, spec = next(iter(model.networks.items()))
     source, target, data, license_ = map(
-        escape_markdown, (spec.source, spec.target, model.training["data"], info.get("licence", "not stated"))
+        escape_markdown, (spec.source, spec.target, model.training["data"], info.get("license", "not stated"))
     )
     if model.is_bidirectional:
         title, name = f"{source} ↔ {target}", "CycleGAN model (Zhu et al. 2017)"

@@ -32,7 +32,7 @@ class Train:
     Attributes:
         out: Folder of the run.
         resume: Continue from the newest checkpoint of --out, with that run's options.
-        preset: Defaults of a named use: maps (the paper's, 256 pixels, 200 epochs) or demo (minutes on a CPU).
+        preset: Defaults of a named use: paper (256 pixels, 200 epochs), best (recommended) or demo (minutes on a CPU).
         config: Take defaults from the config.json of a run.
     """
 

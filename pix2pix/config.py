@@ -52,7 +52,7 @@ class DataConfig:
             zooms, shifts and color changes.
         load_size: Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size,
             as in the paper, and with --augment none --image-size. 0 crops without scaling.
-        flip: Mirror half of the pairs left to right, unless --augment is none; --no-flip never mirrors.
+        flip: Mirror half of the pairs left to right; on unless --augment is none. --no-flip turns it off.
         color: Strength of random brightness, contrast, saturation and hue changes of the source; 0 for none; by
             default 0.2 with --augment strong and 0 with the others.
         batch_size: Pairs per step and device.

@@ -362,7 +362,7 @@ def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]
     spec = next(iter(model.networks.values()))
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.training["metrics"].items())
     source, target, data, license_ = map(
-        escape_markdown, (spec.source, spec.target, model.training["data"], info.get("licence", "not stated"))
+        escape_markdown, (spec.source, spec.target, model.training["data"], info.get("license", "not stated"))
     )
     return f"""# {source} → {target}
 

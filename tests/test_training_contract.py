@@ -177,7 +177,7 @@ def test_model_card_names_licenses_and_shows_a_sample_but_no_path(case):
 
 @pytest.mark.parametrize("case", TRANSLATORS, indirect=True)
 def test_names_from_the_dataset_are_escaped_in_the_model_card(case, own_data, tmp_path):
-    names = {"domains": {"a": "<img src=x>", "b": "[b](http://x.example)"}, "licence": "![l](//x)"}
+    names = {"domains": {"a": "<img src=x>", "b": "[b](http://x.example)"}, "license": "![l](//x)"}
     (own_data / "dataset.json").write_text(json.dumps(names))
     case.train(tmp_path / "run", data=own_data, steps=1)
     card = (tmp_path / "run" / "model" / "README.md").read_text()

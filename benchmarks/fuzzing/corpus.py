@@ -322,7 +322,7 @@ def _zip(members: Mapping[str, bytes]) -> bytes:
 
 
 def _datasets(folder: Path) -> Iterator[Sample]:
-    info = {"name": "x", "domains": {"a": "map", "b": "terrain"}, "licence": "CC0", "pairs": True,
+    info = {"name": "x", "domains": {"a": "map", "b": "terrain"}, "license": "CC0", "pairs": True,
             "legend": {"water": [0, 0, 255], "land": [0, 255, 0]}, "pictures": {"train": 1}}  # fmt: skip
     pair = _png(Image.fromarray(pixels(3)))
     files = {"dataset.json": _json(info), "train/x.png": pair}

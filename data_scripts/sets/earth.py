@@ -279,7 +279,7 @@ def describe(
     return {
         "name": "earth",
         "domains": {"a": a, "b": b},
-        "licence": LICENSE,
+        "license": LICENSE,
         "source": SOURCE,
         **({"pairs": True} if config.unpaired else {}),  # the test images are, under equal names
         **(describe_colors(a) if a in DRAWN else {}),

@@ -188,7 +188,7 @@ def _unpack(dataset: PublishedSet, archive: Path, out: Path, *, is_downloaded: b
             description = {
                 "name": dataset.name,
                 "domains": dict(zip("ab", dataset.domains, strict=True)),
-                "licence": dataset.license,
+                "license": dataset.license,
                 "source": dataset.addresses[0],
                 "archive": {"size": archive.stat().st_size, "digest": digest_of(archive, "sha256")},
                 "pictures": counts,

@@ -34,7 +34,7 @@ class ReceptiveFieldOptions:
         target: Wanted receptive field in pixels; the nearest number of layers is used instead of --layers.
         json: Print one JSON object instead of tables.
         image: Image to draw one logit's receptive field on; also the size that the tables are for.
-        out: File for the drawing.
+        out: File of the drawing.
         row: Row of the logit that is drawn, from 0; the middle one by default.
         column: Column of that logit, from 0; the middle one by default.
     """

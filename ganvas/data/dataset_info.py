@@ -14,7 +14,7 @@ class _Fields:
     """The fields that trainings and model cards use, besides the legend."""
 
     name: Name = ""
-    licence: str = ""
+    license: str = ""
     domains: dict[str, Name] = field(default_factory=dict)
     flip: bool = True
 
@@ -30,6 +30,8 @@ def dataset_info(root: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     info = read_json(path, "a description of the dataset")
+    if "licence" in info:  # as datasets from before 2026-11-29 have it
+        info = {"license": info["licence"], **info}
     from_json(_Fields, {name: info[name] for name in _Fields.__dataclass_fields__ if name in info}, str(path))
     return info
 

@@ -220,7 +220,7 @@ def test_layout(paired: Path) -> None:
     assert set(found) == {"train", "val", "test"}
     assert found["train"] > 15 * found["test"] > 15 * found["val"] > 0
     assert described["domains"] == {"a": "topo", "b": "terrain"}
-    assert "GSHHG" in described["source"] and "LGPL" in described["licence"]
+    assert "GSHHG" in described["source"] and "LGPL" in described["license"]
     assert sorted(path.name for path in paired.iterdir() if path.is_file()) == ["dataset.json", "splits.png"]
 
 

@@ -106,7 +106,7 @@ def test_a_dataset_is_put_where_training_reads_it(offered, tmp_path):
     assert json.loads((out / "dataset.json").read_text()) == {
         "name": dataset.name,
         "domains": {"a": "left", "b": "right"},
-        "licence": "for tests only",
+        "license": "for tests only",
         "source": server.address(),
         "archive": {"size": dataset.size, "digest": dataset.digest},
         "pictures": COUNTS[dataset.layout],
