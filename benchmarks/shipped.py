@@ -34,6 +34,8 @@ class Train:
     """Folder of the run."""
     steps: int = 25_000
     """Steps of 4 crops."""
+    seed: int = 0
+    """Seed of the training."""
     threads: int | None = None
     """CPU threads."""
 
@@ -65,6 +67,7 @@ def train(options: Train) -> None:
         r2=0.02,
         lambda_l1_end=15.0,
         steps=options.steps,
+        seed=options.seed,
         threads=options.threads,
         save_every_steps=1000,
         sample_every_steps=1000,

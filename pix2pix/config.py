@@ -243,16 +243,16 @@ def _check_unused(config: Pix2PixConfig) -> None:
     if model.lambda_l1_end is not None and model.lambda_l1_end > model.lambda_l1:
         raise UserError(f"lambda_l1_end {model.lambda_l1_end:g} is more than --lambda-l1 {model.lambda_l1:g}.")
     if model.lambda_gan == 0:
-        judged = {
-            "lambda_features": model.lambda_features,
-            "--r1": config.regularization.r1,
-            "r2": config.regularization.r2,
-            "--diff-augment": " ".join(config.regularization.diff_augment),
-            "discriminator_scales": model.discriminator_scales - 1 and model.discriminator_scales,
-            "--gan-loss": "" if model.gan_loss == ModelConfig.gan_loss else model.gan_loss,
-        }
-        for name, value in judged.items():
-            if value:
+        of_discriminator = (
+            ("lambda_features", model.lambda_features, 0),
+            ("--r1", config.regularization.r1, 0),
+            ("r2", config.regularization.r2, 0),
+            ("--diff-augment", " ".join(config.regularization.diff_augment), ""),
+            ("discriminator_scales", model.discriminator_scales, 1),
+            ("--gan-loss", model.gan_loss, ModelConfig.gan_loss),
+        )
+        for name, value, unused in of_discriminator:
+            if value != unused:
                 raise UserError(f"{name} {value} with --lambda-gan 0, which trains no discriminator. Leave it out.")
 
 
