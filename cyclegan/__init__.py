@@ -70,7 +70,7 @@ def train(
 
     if isinstance(generator, str):
         options["generator"], generator = generator, None
-    default = defaults(preset, options.get("objective"), options.get("patch_layers"))
+    default = defaults(preset, options.get("objective"))
     config = with_options(default, {"data": Path(data), **options})
     _check_discriminator(config, discriminator)
     return train_cyclegan(

@@ -180,11 +180,7 @@ def preset(name: Preset | None) -> CycleGanConfig:
             schedule=replace(default.schedule, steps=8000),
             logging=replace(default.logging, save_every_steps=1000),
         )
-    contrastive = replace(
-        default,
-        model=replace(default.model, resampling="blur", num_blocks=9, init="xavier"),
-        discriminator=replace(default.discriminator, discriminator_resampling="blur"),
-    )
+    contrastive = replace(default, model=replace(default.model, resampling="blur", num_blocks=9, init="xavier"))
     if name == "cut":
         return replace(
             contrastive,
@@ -202,20 +198,19 @@ def preset(name: Preset | None) -> CycleGanConfig:
     return replace(
         fastcut,
         data=replace(default.data, image_size=128),
-        model=replace(fastcut.model, num_blocks=6, base_channels=32, gan_loss="hinge"),
+        model=replace(fastcut.model, num_blocks=6, base_channels=32, init="normal", gan_loss="hinge"),
         discriminator=DiscriminatorConfig(discriminator_norm="none", discriminator_channels=32),
         regularization=replace(default.regularization, r1=0.02),
         optimizer=replace(default.optimizer, ema=0.999),
     )
 
 
-def defaults(name: Preset | None, objective: object = None, patch_layers: object = None) -> CycleGanConfig:
+def defaults(name: Preset | None, objective: object = None) -> CycleGanConfig:
     """Return the defaults that options come with.
 
     Args:
         name: Preset; without one, the defaults are those of the objective.
         objective: Value of --objective, if given.
-        patch_layers: Value of --patch-layers, if given; the pixel discriminator (0) has no resampling.
 
     Raises:
         UserError: The preset's generator is not one that the objective can train.
@@ -230,8 +225,6 @@ def defaults(name: Preset | None, objective: object = None, patch_layers: object
             f"--preset {name} with --objective {objective}: its generator is a U-Net, and the objective compares "
             f"features of a ResNet. Leave --preset out, or use --preset {objective}."
         )
-    if str(patch_layers) == "0":
-        default = replace(default, discriminator=replace(default.discriminator, discriminator_resampling="strided"))
     return default
 
 

@@ -86,6 +86,7 @@ def build_networks(
     They are the generators, the discriminators and, for CUT, the "heads".
     """
     options = config.discriminator
+    resampling = options.discriminator_resampling or (config.model.resampling if options.patch_layers else "strided")
     networks: dict[str, nn.Module] = {}
     for direction, name in generator_names(config).items():
         own = None if generators is None else generators[direction == "b2a"]
@@ -101,7 +102,7 @@ def build_networks(
                 base_channels=options.discriminator_channels,
                 num_layers=options.patch_layers,
                 norm=options.discriminator_norm,
-                resampling=options.discriminator_resampling,
+                resampling=resampling,
             )
         )
     generator = networks.get("G")

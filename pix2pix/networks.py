@@ -51,7 +51,7 @@ def build_networks(
         base_channels=options.discriminator_channels,
         num_layers=options.patch_layers,
         norm=options.discriminator_norm,
-        resampling=options.discriminator_resampling,
+        resampling=options.discriminator_resampling or "strided",
         num_scales=config.model.discriminator_scales,
         return_features=config.model.lambda_features > 0,
     )

@@ -149,7 +149,7 @@ class DiscriminatorConfig:
         patch_layers: Stride-2 layers of the PatchGAN: 3 see 70x70 pixels (84x84 with blur), 0 scores each pixel.
         discriminator_channels: Filters of the discriminator's first layer.
         discriminator_norm: Norm of the discriminator; spectral divides each weight by its largest singular value.
-        discriminator_resampling: blur halves the size after a blur (Zhang 2019); not of the pixel discriminator.
+        discriminator_resampling: blur halves the size after a blur (Zhang 2019); by default that of the generator.
     """
 
     __pydantic_config__ = STRICT
@@ -157,7 +157,7 @@ class DiscriminatorConfig:
     patch_layers: Annotated[int, Interval(ge=0, le=6)] = 3
     discriminator_channels: tyro.conf.Suppress[Count] = 64
     discriminator_norm: Literal["batch", "instance", "spectral", "none"] = "batch"
-    discriminator_resampling: tyro.conf.Suppress[Literal["strided", "blur"]] = "strided"
+    discriminator_resampling: tyro.conf.Suppress[Literal["strided", "blur"] | None] = None
 
 
 @dataclass(frozen=True)

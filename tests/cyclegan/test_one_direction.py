@@ -20,7 +20,7 @@ from cyclegan.__main__ import COMMANDS
 from cyclegan.config import check, defaults, lambda_nce, preset
 from cyclegan.cut_step import CutStep
 from cyclegan.monitors import build_monitor
-from cyclegan.networks import build_networks, generator_specs
+from cyclegan.networks import build_networks, discriminator_names, generator_specs
 from ganvas.cli.convert import ExportOptions, run_export
 from ganvas.data.decode import read_image
 from ganvas.errors import UserError
@@ -28,6 +28,7 @@ from ganvas.files import sha256
 from ganvas.inference.run_data import sample_sources
 from ganvas.models.folder import load_model
 from ganvas.models.tensors import load_tensors
+from ganvas.nn.layers import BlurPool2d
 from ganvas.training.callbacks import StopTraining
 
 SMALL = {"image_size": 16, "load_size": 18, "num_blocks": 1, "base_channels": 4, "discriminator_channels": 4}
@@ -262,14 +263,22 @@ def test_a_pair_of_discriminators_is_refused(domains, runs, tmp_path):
         cyclegan.resume(runs / "b2a", discriminator=pair)
 
 
-def test_the_pixel_discriminator_has_no_resampling():
-    """The default of the preset gives way; an option is refused."""
-    for given in ("--preset cut", "--objective fastcut"):
-        for layers, resampling in (("0", "strided"), ("1", "blur")):
-            line = f"--data x --out y {given} --patch-layers {layers}"
-            config = COMMANDS["train"].parse(line.split()).options
-            assert config.discriminator.discriminator_resampling == resampling
-            check(config)
+def test_the_discriminator_has_the_resampling_of_the_generator():
+    """A pixel discriminator has none, and refuses one."""
+    for given, blurs in (
+        ("--preset cut", 3),
+        ("--objective fastcut --patch-layers 1", 1),
+        ("--preset cut --patch-layers 0", 0),
+        ("--preset cut --resampling strided", 0),
+        ("--resampling blur --patch-layers 2", 2),
+        ("--preset paper", 0),
+    ):
+        config = COMMANDS["train"].parse(f"--data x --out y {given}".split()).options
+        check(config)
+        with torch.device("meta"):
+            networks = build_networks(config, generator_specs(config, "a", "b"))
+        for name in discriminator_names(config).values():
+            assert sum(isinstance(layer, BlurPool2d) for layer in networks[name].modules()) == blurs
     with pytest.raises(UserError, match="discriminator_resampling blur with --patch-layers 0"):
         cyclegan.train(
             "data", out="run", objective="cut", **TINY | {"patch_layers": 0}, discriminator_resampling="blur"
