@@ -6,8 +6,13 @@
 Each recipe trains the direction a to b at 128 pixels on one thread for as many steps as take equal CPU time, by the
 costs of all recipes' steps, which are measured in turn in one process and kept in OUT/costs.json. CycleGAN trains both
 directions in that time.
+
+    python -m benchmarks.unpaired --curve runs/zebra --data datasets/horse2zebra --out runs/curve
+
+measures all checkpoints that a run kept (``keep_checkpoints``) instead.
 """
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +31,7 @@ from benchmarks.variants import (
     HeldOutImages,
     Step,
     Variant,
+    checkpoints,
     compare,
     costs_table,
     equal_time,
@@ -33,6 +39,8 @@ from benchmarks.variants import (
     random_kernel_distance,
     selected,
     step_times,
+    translate,
+    write_sheet,
 )
 from cyclegan.config import defaults
 from cyclegan.networks import build_networks, discriminator_names, generator_names, generator_specs
@@ -44,6 +52,7 @@ from ganvas.data.unpaired import UnpairedDataset
 from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import evenly
+from ganvas.json_files import read_json
 from ganvas.training.config import with_options
 from ganvas.training.trainer import GanNetworks
 
@@ -96,6 +105,8 @@ class Options:
     """Recipes and seeds to train, separated by commas: fast-seed0,fast-r1*."""
     step_time: bool = False
     """Measure the time of a step of each recipe instead; needs no data."""
+    curve: Path | None = None
+    """Measure the checkpoints of this run instead."""
 
 
 def main(arguments: list[str]) -> int:
@@ -111,6 +122,9 @@ def main(arguments: list[str]) -> int:
     if options.data is None or options.out is None:
         raise UserError("--data and --out are missing: name the dataset, and the folder of the runs.")
     data, out, split = options.data, options.out, options.split
+    if options.curve is not None:
+        measure_checkpoints(options.curve, data, split, out)
+        return 0
     costs = known_costs(out / "costs.json", list(every), lambda: step_costs(every))
 
     def open_test(given: Mapping[str, Any]) -> HeldOutImages:
@@ -124,6 +138,27 @@ def main(arguments: list[str]) -> int:
     rows = [[name, *(f"{value:.3f}" for value in each.values())] for name, each in figures.items()]
     print(table(["for comparison", *figures["sources"]], rows))
     return 0
+
+
+def measure_checkpoints(run: Path, data: Path, split: str, out: Path) -> None:
+    """Print the figures of a run's checkpoints, and write a sheet with six of them."""
+    config = read_json(run / "config.json", "the run's config")["data"]
+    test = HeldOutImages(*(_read(data, split, domain, config["image_size"]) for domain in "ab"))
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    seconds = {record["step"]: record["seconds"] for record in records if "seconds" in record}
+    rows, columns, figures = [], {"source": test.sources}, {}
+    found = checkpoints(run)
+    shown = set(evenly(len(found), min(6, len(found))))
+    for index, checkpoint in enumerate(found):
+        step = int(checkpoint.name.removeprefix("step-"))
+        outputs = translate(checkpoint, test.sources, config["direction"])
+        figures = measure(test, outputs)
+        rows.append([step, f"{seconds[step] / 60:.0f}", *(f"{value:.3f}" for value in figures.values())])
+        if index in shown:
+            columns[f"{step:,}"] = outputs
+    print(table(["step", "minutes", *figures], rows))
+    out.mkdir(parents=True, exist_ok=True)
+    write_sheet(out / "curve.png", columns)
 
 
 def step_costs(recipes: Mapping[str, dict[str, Any]], rounds: int = 5) -> dict[str, float]:

@@ -151,11 +151,15 @@ def train(module: ModuleType, variant: Variant, data: Path, out: Path, *, steps:
     return run
 
 
-def translate(run: Path, sources: Tensor, direction: str | None, generator: nn.Module | None = None) -> Tensor:
-    """Translate all sources with a run's newest checkpoint: variants are compared where they end, not at their best."""
-    checkpoint = max((run / "checkpoints").glob("step-*"))
+def translate(checkpoint: Path, sources: Tensor, direction: str | None, generator: nn.Module | None = None) -> Tensor:
+    """Translate all sources with a checkpoint."""
     translator = ganvas.load(checkpoint, direction=direction, generator=generator)
     return torch.stack([translator.translate_exactly(to_array(source, np.uint8)) for source in sources])
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return a run's checkpoints, the oldest first."""
+    return sorted((run / "checkpoints").glob("step-*"))
 
 
 def random_kernel_distance(outputs: Tensor, targets: Tensor) -> float:
@@ -221,7 +225,8 @@ def compare(
         run = train(module, variant, data, out, steps=steps[variant.label])
         config = read_json(run / "config.json", "the run's config")
         sources = open_test(config["data"]).sources
-        outputs = translate(run, sources, config["data"]["direction"], build_generator(variant))
+        newest = checkpoints(run)[-1]  # variants are compared where they end, not at their best
+        outputs = translate(newest, sources, config["data"]["direction"], build_generator(variant))
         torch.save(outputs.half(), out / f"{variant.label}.pt")
         write_json(record, {"steps": config["schedule"]["steps"]})
     test = open_test(read_json(out / variants[0].label / "config.json", "the run's config")["data"])
@@ -234,8 +239,11 @@ def compare(
     print(table(["variant", "steps", *figures], rows))
     if last_column is not None:
         columns[last_column] = test.targets
-    cells = [
-        [to_array(images[index], np.uint8) for images in columns.values()]
-        for index in evenly(len(test.sources), SHEET_ROWS)
-    ]
-    write_image(out / "sheet.png", contact_sheet(cells, list(columns)))
+    write_sheet(out / "sheet.png", columns)
+
+
+def write_sheet(path: Path, columns: Mapping[str, Tensor]) -> None:
+    """Write a sheet with a column for each set of images and a row for each of `SHEET_ROWS` evenly spread ones."""
+    count = min(map(len, columns.values()))
+    cells = [[to_array(images[index], np.uint8) for images in columns.values()] for index in evenly(count, SHEET_ROWS)]
+    write_image(path, contact_sheet(cells, list(columns)))

@@ -39,6 +39,15 @@ def test_recipes_of_both_objectives_are_compared(domains, tmp_path, monkeypatch,
     with Image.open(out / "sheet.png") as sheet:
         assert 3 * 96 <= sheet.width < 4 * 96  # source and two outputs
 
+    run = out / "fast-seed0"
+    assert unpaired.main(["--curve", str(run), "--data", str(domains), "--out", str(out / "curve")]) == 0
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
+    kept = sorted(int(path.name[5:]) for path in (run / "checkpoints").glob("step-*"))
+    assert [int(row[0].strip("| ")) for row in rows] == kept
+    newest, compared = ([float(value.strip(" |")) for value in row[2:]] for row in (rows[-1], lines[3]))
+    assert newest == pytest.approx(compared, rel=1e-3)  # kept in half precision
+    assert (out / "curve" / "curve.png").exists()
+
 
 def test_figures_of_perfect_outputs():
     rng = torch.Generator().manual_seed(0)
