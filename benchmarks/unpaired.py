@@ -83,6 +83,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast-16-filters": FAST | {"base_channels": 16},
     "fast-patch-34": FAST | {"patch_layers": 2},
     "fast-strided": FAST | {"resampling": "strided"},
+    "fast-resize": FAST | {"resampling": "strided", "upsampling": "resize"},
+    "fast-nce-3": FAST | {"lambda_nce": 3.0},
     "fast-batch-4": FAST | {"batch_size": 4},
 }
 
