@@ -58,8 +58,18 @@ from ganvas.training.trainer import GanNetworks
 
 COMMON: dict[str, Any] = {"image_size": 128}
 HALF: dict[str, Any] = {"base_channels": 32, "discriminator_channels": 32, "num_blocks": 6}
-FAST = {"preset": "fastcut", "gan_loss": "hinge", "discriminator_norm": "none", "r1": 0.02, "ema": 0.999} | HALF
-FAST |= {"init": "normal"}  # CUT's, 50 times smaller, keeps a discriminator without norms at chance for 1,000 steps
+FAST: dict[str, Any] = {
+    "preset": "fastcut",
+    "lambda_nce": 3.0,
+    "resampling": "strided",
+    "upsampling": "resize",
+    "init": "normal",
+    "gan_loss": "hinge",
+    "discriminator_norm": "none",
+    "r1": 0.02,
+    "ema": 0.999,
+} | HALF
+BLUR = FAST | {"lambda_nce": 10.0, "resampling": "blur", "upsampling": "transpose"}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "cycle": {"preset": "paper"},
@@ -68,12 +78,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cut-half": {"preset": "cut"} | HALF,
     "fastcut": {"preset": "fastcut"},
     "fastcut-half": {"preset": "fastcut"} | HALF,
+    "blur": BLUR,
+    "blur-identity": BLUR | {"preset": "cut", "lambda_nce": 1.0},
+    "blur-instance": BLUR | {"discriminator_norm": "instance"},
     "fast": FAST,
-    "fast-identity": FAST | {"preset": "cut"},
-    "fast-xavier": FAST | {"init": "xavier"},
-    "fast-kaiming": FAST | {"init": "kaiming"},
-    "fast-lsgan": FAST | {"gan_loss": "lsgan"},
+    "fast-identity": FAST | {"preset": "cut", "lambda_nce": 1.0},
+    "fast-nce-10": FAST | {"lambda_nce": 10.0},
+    "fast-nce-1": FAST | {"lambda_nce": 1.0},
     "fast-instance": FAST | {"discriminator_norm": "instance"},
+    "fast-lsgan": FAST | {"gan_loss": "lsgan"},
     "fast-spectral": FAST | {"discriminator_norm": "spectral", "r1": 0.0},
     "fast-no-penalty": FAST | {"r1": 0.0},
     "fast-r1-0.2": FAST | {"r1": 0.2},
@@ -82,9 +95,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast-4-blocks": FAST | {"num_blocks": 4},
     "fast-16-filters": FAST | {"base_channels": 16},
     "fast-patch-34": FAST | {"patch_layers": 2},
-    "fast-strided": FAST | {"resampling": "strided"},
-    "fast-resize": FAST | {"resampling": "strided", "upsampling": "resize"},
-    "fast-nce-3": FAST | {"lambda_nce": 3.0},
+    "fast-lr-d": FAST | {"lr_discriminator": 4e-4},
+    "fast-transpose": FAST | {"upsampling": "transpose"},
+    "fast-xavier": FAST | {"init": "xavier"},
     "fast-batch-4": FAST | {"batch_size": 4},
 }
 
