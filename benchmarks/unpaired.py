@@ -58,17 +58,7 @@ from ganvas.training.trainer import GanNetworks
 
 COMMON: dict[str, Any] = {"image_size": 128}
 HALF: dict[str, Any] = {"base_channels": 32, "discriminator_channels": 32, "num_blocks": 6}
-FAST: dict[str, Any] = {
-    "preset": "fastcut",
-    "lambda_nce": 3.0,
-    "resampling": "strided",
-    "upsampling": "resize",
-    "init": "normal",
-    "gan_loss": "hinge",
-    "discriminator_norm": "none",
-    "r1": 0.02,
-    "ema": 0.999,
-} | HALF
+FAST: dict[str, Any] = {"preset": "fast"}
 BLUR = FAST | {"lambda_nce": 10.0, "resampling": "blur", "upsampling": "transpose"}
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -79,10 +69,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fastcut": {"preset": "fastcut"},
     "fastcut-half": {"preset": "fastcut"} | HALF,
     "blur": BLUR,
-    "blur-identity": BLUR | {"preset": "cut", "lambda_nce": 1.0},
+    "blur-identity": BLUR | {"objective": "cut", "lambda_nce": 1.0},
     "blur-instance": BLUR | {"discriminator_norm": "instance"},
     "fast": FAST,
-    "fast-identity": FAST | {"preset": "cut", "lambda_nce": 1.0},
+    "fast-identity": FAST | {"objective": "cut", "lambda_nce": 1.0},
     "fast-nce-10": FAST | {"lambda_nce": 10.0},
     "fast-nce-1": FAST | {"lambda_nce": 1.0},
     "fast-instance": FAST | {"discriminator_norm": "instance"},

@@ -163,9 +163,10 @@ def preset(name: Preset | None) -> CycleGanConfig:
     """Return the defaults of a preset.
 
     "paper" is CycleGAN as published for horses and zebras (Zhu et al. 2017, Sec. 7): 256 pixels, batch 1, 200 epochs.
-    "cut" and "fastcut" are Park et al. 2020, App. C: one direction, with antialiased networks. "fast" is our choice for
-    a CPU, and still to be tuned. "earth64" learns satellite images and terrain at 64 pixels in half an hour on a CPU.
-    Its U-Net keeps the color of a tile that has but one (sea, forest), which every instance norm of a ResNet subtracts.
+    "cut" and "fastcut" are Park et al. 2020, App. C: one direction, with antialiased networks. "fast" is FastCUT with
+    the changes that help most in equal time on a CPU (docs/cyclegan.md). "earth64" learns satellite images and terrain
+    at 64 pixels in half an hour on a CPU. Its U-Net keeps the color of a tile that has but one (sea, forest), which
+    every instance norm of a ResNet subtracts.
     """
     default = CycleGanConfig()
     if name in (None, "paper"):
@@ -180,6 +181,24 @@ def preset(name: Preset | None) -> CycleGanConfig:
             schedule=replace(default.schedule, steps=8000),
             logging=replace(default.logging, save_every_steps=1000),
         )
+    if name == "fast":
+        return replace(
+            default,
+            data=replace(default.data, image_size=128),
+            model=replace(
+                default.model,
+                objective="fastcut",
+                lambda_nce=3.0,
+                num_blocks=6,
+                base_channels=32,
+                upsampling="resize",
+                gan_loss="hinge",
+            ),
+            discriminator=DiscriminatorConfig(discriminator_norm="none", discriminator_channels=32),
+            regularization=replace(default.regularization, r1=0.02),
+            optimizer=replace(default.optimizer, ema=0.999),
+            schedule=replace(default.schedule, steps=40_000),
+        )
     contrastive = replace(default, model=replace(default.model, resampling="blur", num_blocks=9, init="xavier"))
     if name == "cut":
         return replace(
@@ -187,21 +206,10 @@ def preset(name: Preset | None) -> CycleGanConfig:
             model=replace(contrastive.model, objective="cut"),
             schedule=replace(default.schedule, epochs=200, decay_epochs=200),
         )
-    fastcut = replace(
+    return replace(
         contrastive,
         model=replace(contrastive.model, objective="fastcut"),
         schedule=replace(default.schedule, epochs=150, decay_epochs=50),
-    )
-    if name == "fastcut":
-        return fastcut
-    # To be tuned: the discriminator that took the dots away in paired training, and a third of the generator.
-    return replace(
-        fastcut,
-        data=replace(default.data, image_size=128),
-        model=replace(fastcut.model, num_blocks=6, base_channels=32, init="normal", gan_loss="hinge"),
-        discriminator=DiscriminatorConfig(discriminator_norm="none", discriminator_channels=32),
-        regularization=replace(default.regularization, r1=0.02),
-        optimizer=replace(default.optimizer, ema=0.999),
     )
 
 
