@@ -77,6 +77,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast-nce-1": FAST | {"lambda_nce": 1.0},
     "fast-instance": FAST | {"discriminator_norm": "instance"},
     "fast-no-norm": FAST | {"norm": "none"},
+    "fast-pixel-norm": FAST | {"norm": "pixel"},
     "fast-lsgan": FAST | {"gan_loss": "lsgan"},
     "fast-spectral": FAST | {"discriminator_norm": "spectral", "r1": 0.0},
     "fast-no-penalty": FAST | {"r1": 0.0},

@@ -119,7 +119,7 @@ class ModelConfig:
     num_blocks: tyro.conf.Suppress[Count | None] = None
     levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
     base_channels: Count = 64
-    norm: Literal["batch", "instance", "none"] = "instance"
+    norm: Literal["batch", "instance", "pixel", "none"] = "instance"
     dropout: tyro.conf.Suppress[Fraction] = 0.0
     upsampling: tyro.conf.Suppress[Literal["transpose", "resize"]] = "transpose"
     resampling: Literal["strided", "blur"] = "strided"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["batch", "instance", "group", "none"]
+Norm = Literal["batch", "instance", "group", "pixel", "none"]
 Upsampling = Literal["transpose", "resize"]
 Resampling = Literal["strided", "blur"]
 Statistics = Literal["running", "picture"]
@@ -46,6 +46,18 @@ def set_norm_statistics(network: nn.Module, statistics: Statistics) -> None:
             module.statistics = statistics
 
 
+class PixelNorm2d(nn.Module):
+    """Layer norm over the channels of each position (Ba et al. 2016), without scale and shift.
+
+    Norms over an image let a generator write one huge value to shrink all others, which draws a blob (Karras et al.
+    2020, Sec. 2), and subtract the color of an image that has but one. A norm of single positions does neither.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize each position of [N, C, H, W] to mean 0 and deviation 1 over its channels."""
+        return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
+
+
 def make_norm(norm: Norm, channels: int) -> nn.Module:
     """Build the norm layer of a block; instance norm is not affine, as in the CycleGAN paper's code.
 
@@ -57,9 +69,11 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
         return nn.InstanceNorm2d(channels)
     if norm == "group":
         return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP_CHANNELS)), channels)
+    if norm == "pixel":
+        return PixelNorm2d()
     if norm == "none":
         return nn.Identity()
-    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance', 'group' and 'none'")
+    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance', 'group', 'pixel' and 'none'")
 
 
 def needs_bias(norm: Norm) -> bool:
