@@ -140,14 +140,19 @@ def train(module: ModuleType, variant: Variant, data: Path, out: Path, *, steps:
         data: Dataset.
         out: Folder of the runs.
         steps: Length; a run that was stopped keeps its own.
+
+    Raises:
+        UserError: A signal stopped the training.
     """
     run, generator = out / variant.label, build_generator(variant)
     if has_begun(run):
-        module.resume(run, generator=generator, losses=variant.options.get("losses"))
+        result = module.resume(run, generator=generator, losses=variant.options.get("losses"))
     else:
         options: dict[str, Any] = {"sample_every_steps": steps, "save_every_steps": max(1, steps // 2)}
         options |= {"seed": variant.seed, "threads": 1, "steps": steps, "generator": generator}
-        module.train(data, run, **options | variant.options)
+        result = module.train(data, run, **options | variant.options)
+    if not result.complete:
+        raise UserError(f"{run}: stopped at step {result.step:,}. Run the same command again to continue.")
     return run
 
 

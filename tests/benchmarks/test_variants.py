@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmarks import losses, recipes, variants
 from benchmarks.paired import compare, measure
 from benchmarks.variants import HeldOutImages, Variant, kernel_features, selected
 from ganvas.errors import UserError
+from ganvas.training.callbacks import StopTraining
 
 TINY = {"image_size": 32, "batch_size": 2, "base_channels": 2, "discriminator_channels": 2, "levels": 2}
 
@@ -44,6 +46,22 @@ def test_variants_are_trained_once_and_compared(data, tmp_path, capsys, monkeypa
 
     monkeypatch.setattr(variants, "train", None)  # nothing is trained again
     compare(several, data, tmp_path / "out", split="test", steps=steps)
+
+
+class StopAtFirstLog:
+    def on_log(self, step, metrics):
+        raise StopTraining
+
+
+def test_a_variant_that_was_stopped_is_not_measured(data, tmp_path, capsys, monkeypatch):
+    plain = pix2pix.train
+    monkeypatch.setattr(pix2pix, "train", partial(plain, callbacks=[StopAtFirstLog()]))
+    options, out = TINY | {"patch_layers": 1, "augment": "none", "log_every_steps": 1}, tmp_path / "out"
+    with pytest.raises(UserError, match="stopped at step 1"):
+        compare([Variant("plain", options)], data, out, split="test", steps={"plain-seed0": 3})
+    assert not (out / "plain-seed0.json").exists()
+    compare([Variant("plain", options)], data, out, split="test", steps={"plain-seed0": 3})
+    assert "| plain-seed0 | 3 |" in capsys.readouterr().out
 
 
 def test_equal_time_is_a_number_of_steps(data, tmp_path, monkeypatch, capsys):
