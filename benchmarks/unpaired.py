@@ -59,7 +59,7 @@ from ganvas.training.trainer import GanNetworks
 COMMON: dict[str, Any] = {"image_size": 128}
 HALF: dict[str, Any] = {"base_channels": 32, "discriminator_channels": 32, "num_blocks": 6}
 FAST: dict[str, Any] = {"preset": "fast"}
-BLUR = FAST | {"lambda_nce": 10.0, "resampling": "blur", "upsampling": "transpose"}
+BLUR = FAST | {"norm": "instance", "lambda_nce": 10.0, "resampling": "blur", "upsampling": "transpose"}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "cycle": {"preset": "paper"},
@@ -70,14 +70,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fastcut-half": {"preset": "fastcut"} | HALF,
     "blur": BLUR,
     "blur-identity": BLUR | {"objective": "cut", "lambda_nce": 1.0},
-    "blur-instance": BLUR | {"discriminator_norm": "instance"},
+    "blur-d-instance": BLUR | {"discriminator_norm": "instance"},
     "fast": FAST,
     "fast-identity": FAST | {"objective": "cut", "lambda_nce": 1.0},
+    "fast-instance-norm": FAST | {"norm": "instance"},
+    "fast-instance-norm-nce-10": FAST | {"norm": "instance", "lambda_nce": 10.0},
+    "fast-instance-norm-patch-34": FAST | {"norm": "instance", "patch_layers": 2},
     "fast-nce-10": FAST | {"lambda_nce": 10.0},
     "fast-nce-1": FAST | {"lambda_nce": 1.0},
-    "fast-instance": FAST | {"discriminator_norm": "instance"},
-    "fast-no-norm": FAST | {"norm": "none"},
-    "fast-pixel-norm": FAST | {"norm": "pixel"},
+    "fast-d-instance": FAST | {"discriminator_norm": "instance"},
     "fast-lsgan": FAST | {"gan_loss": "lsgan"},
     "fast-spectral": FAST | {"discriminator_norm": "spectral", "r1": 0.0},
     "fast-no-penalty": FAST | {"r1": 0.0},

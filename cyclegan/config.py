@@ -192,6 +192,7 @@ def preset(name: Preset | None) -> CycleGanConfig:
                 lambda_nce=3.0,
                 num_blocks=6,
                 base_channels=32,
+                norm="pixel",
                 upsampling="resize",
                 gan_loss="hinge",
             ),
