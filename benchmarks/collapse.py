@@ -25,6 +25,7 @@ from dcgan.evaluation import coverage_and_entropy
 from dcgan.model import load_sampler
 from ganvas.console import run_command
 from ganvas.json_files import read_json, write_json
+from ganvas.training.checkpoint import list_checkpoints
 
 SAMPLES = 2000
 
@@ -114,7 +115,7 @@ def train(plan: Plan, options: Options) -> None:
 def measure(run: Path, judge: FeatureClassifier, known: list[dict[str, float]]) -> list[dict[str, float]]:
     """Count the classes that each checkpoint's generator draws; ``known`` ones are not measured again."""
     done = {record["step"]: record for record in known}
-    for folder in sorted((run / "checkpoints").glob("step-*")):
+    for folder in list_checkpoints(run):
         step = int(folder.name.removeprefix("step-"))
         if step in done:
             continue

@@ -10,6 +10,7 @@ from PIL import Image
 
 import dcgan
 from dcgan.config import Preset
+from ganvas.training.checkpoint import list_checkpoints
 
 MIN_TURNS = 7  # fewer pairs of measurements mean nothing on a noisy machine
 
@@ -71,4 +72,4 @@ def train_or_resume(run: Path, preset: Preset, data: Mapping[str, Any], settings
 
 def steps_done(run: Path) -> int:
     """Return the newest checkpoint's step."""
-    return max((int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")), default=0)
+    return max((int(path.name.removeprefix("step-")) for path in list_checkpoints(run)), default=0)

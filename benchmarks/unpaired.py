@@ -31,7 +31,6 @@ from benchmarks.variants import (
     HeldOutImages,
     Step,
     Variant,
-    checkpoints,
     compare,
     costs_table,
     equal_time,
@@ -53,6 +52,7 @@ from ganvas.errors import UserError
 from ganvas.evaluation.metrics import l1, sliced_wasserstein
 from ganvas.evaluation.sheet import evenly
 from ganvas.json_files import read_json
+from ganvas.training.checkpoint import list_checkpoints
 from ganvas.training.config import with_options
 from ganvas.training.trainer import GanNetworks
 
@@ -149,13 +149,19 @@ def main(arguments: list[str]) -> int:
 
 
 def measure_checkpoints(run: Path, data: Path, split: str, out: Path) -> None:
-    """Print the figures of a run's checkpoints, and write a sheet with six of them."""
+    """Print the figures of a run's checkpoints, and write a sheet with six of them.
+
+    Raises:
+        UserError: There are none.
+    """
     config = read_json(run / "config.json", "the run's config")["data"]
     test = HeldOutImages(*(_read(data, split, domain, config["image_size"]) for domain in "ab"))
     records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     seconds = {record["step"]: record["seconds"] for record in records if "seconds" in record}
     rows, columns, figures = [], {"source": test.sources}, {}
-    found = checkpoints(run)
+    found = list_checkpoints(run)
+    if not found:
+        raise UserError(f"--curve {run}: it has no checkpoints.")
     shown = set(evenly(len(found), min(6, len(found))))
     for index, checkpoint in enumerate(found):
         step = int(checkpoint.name.removeprefix("step-"))

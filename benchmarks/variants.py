@@ -26,6 +26,7 @@ from ganvas.evaluation.distribution import kernel_distance
 from ganvas.evaluation.sheet import contact_sheet, evenly
 from ganvas.json_files import read_json, write_json
 from ganvas.nn.init import initialize_weights
+from ganvas.training.checkpoint import list_checkpoints
 from ganvas.training.schedule import Progress
 
 SHEET_ROWS = 8
@@ -162,11 +163,6 @@ def translate(checkpoint: Path, sources: Tensor, direction: str | None, generato
     return torch.stack([translator.translate_exactly(to_array(source, np.uint8)) for source in sources])
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """Return a run's checkpoints, the oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
-
-
 def random_kernel_distance(outputs: Tensor, targets: Tensor) -> float:
     """Compute the unbiased kernel distance of two sets of images in a fixed network of random weights.
 
@@ -230,7 +226,7 @@ def compare(
         run = train(module, variant, data, out, steps=steps[variant.label])
         config = read_json(run / "config.json", "the run's config")
         sources = open_test(config["data"]).sources
-        newest = checkpoints(run)[-1]  # variants are compared where they end, not at their best
+        newest = list_checkpoints(run)[-1]  # variants are compared where they end, not at their best
         outputs = translate(newest, sources, config["data"]["direction"], build_generator(variant))
         torch.save(outputs.half(), out / f"{variant.label}.pt")
         write_json(record, {"steps": config["schedule"]["steps"]})

@@ -93,8 +93,8 @@ class ModelConfig:
         num_blocks: Residual blocks; by default the paper's 6 up to 128 pixels and 9 above.
         levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
         base_channels: Filters of the generators' first layer.
-        norm: Norm of the generators; pixel normalizes the channels of each position (Ba et al. 2016), which
-            keeps the color of images that have but one.
+        norm: Norm of the generators; pixel normalizes the channels of each position (Ba et al. 2016), which keeps
+            the color of images that have but one.
         dropout: Dropout rate of the generators' blocks.
         upsampling: transpose is the paper's; resize leaves no checkerboard.
         resampling: blur convolves at full resolution and blurs before it halves the size and where it doubles it

@@ -1,6 +1,7 @@
 """The comparison of recipes without pairs, on a few tiny images."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from benchmarks import unpaired
 from benchmarks.unpaired import HeldOutImages, measure
+from ganvas.errors import UserError
 
 TINY = {"num_blocks": 1, "base_channels": 2, "discriminator_channels": 2, "patch_layers": 1}
 
@@ -47,6 +49,9 @@ def test_recipes_of_both_objectives_are_compared(domains, tmp_path, monkeypatch,
     newest, compared = ([float(value.strip(" |")) for value in row[2:]] for row in (rows[-1], lines[3]))
     assert newest == pytest.approx(compared, rel=1e-3)  # kept in half precision
     assert (out / "curve" / "curve.png").exists()
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="it has no checkpoints"):
+        unpaired.main(["--curve", str(run), "--data", str(domains), "--out", str(out / "curve")])
 
 
 def test_figures_of_perfect_outputs():
