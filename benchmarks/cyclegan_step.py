@@ -6,9 +6,9 @@ over both generators and both discriminators, identity loss, pools of 50, each p
 
 import random
 from dataclasses import replace
-from typing import cast
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,14 +22,16 @@ from benchmarks.step_tools import (
     plain_patchgan,
     set_up,
 )
-from cyclegan.config import Objective, lambda_nce, preset
-from cyclegan.cut_step import CutStep, CutWeights, FeatureGenerator
-from cyclegan.networks import build_networks, generator_specs
+from cyclegan.config import CycleGanConfig, Objective, preset
+from cyclegan.cut_step import CutStep
+from cyclegan.networks import build_networks, discriminator_names, generator_names, generator_specs
 from cyclegan.pool import ImagePool
 from cyclegan.step import CycleGanStep, Networks
+from cyclegan.trainer import build_cut_step, build_cycle_step
 from ganvas.nn.init import initialize_weights
 from ganvas.nn.patchgan import PatchDiscriminator
 from ganvas.nn.resnet import ResNetGenerator
+from ganvas.training.trainer import GanNetworks
 
 NAMES = ("G_ab", "G_ba", "D_a", "D_b")
 
@@ -135,24 +137,26 @@ def our_step(device: str, image_size: int, *, compiled: bool = False) -> Step:
 def contrastive_step(objective: Objective, device: str, image_size: int, *, compiled: bool = False) -> Step:
     """Build ganvas's step of CUT or FastCUT, with the networks of their presets."""
     config = preset("cut" if objective == "cut" else "fastcut")
-    config = replace(config, data=replace(config.data, image_size=image_size))
-    names = ("G", "D", "heads")
-    built = build_networks(config, generator_specs(config, "a", "b"))
-    called, adams, bf16 = set_up([built[name] for name in names], device, compiled=compiled)
-    G = built["G"]
-    assert isinstance(G, ResNetGenerator), "the presets' generator"
-    weights = CutWeights(lambda_nce(config.model), has_identity=objective == "cut", flips=objective == "fastcut")
-    optimizers = dict(zip(names, adams, strict=True))
-    update = CutStep(
-        cast(FeatureGenerator, called[0]),
-        called[1],
-        called[2],
-        optimizers,
-        G.feature_layers,
-        weights=weights,
-        bf16=bf16,
-    )
+    data, hardware = replace(config.data, image_size=image_size), replace(config.hardware, compile=compiled)
+    update = configured_step(replace(config, data=data, hardware=hardware), device)
     return lambda batch: update(channels_last(batch))
+
+
+def configured_step(config: CycleGanConfig, device: str = "cpu") -> CycleGanStep | CutStep:
+    """Build the step of a training's options, as the trainer does."""
+    networks = GanNetworks(
+        Fabric(accelerator=device, devices=1),
+        build_networks(config, generator_specs(config, "a", "b")),
+        {str(direction): network for direction, network in generator_names(config).items()},
+        config.optimizer,
+        config.hardware,
+        discriminators=discriminator_names(config).values(),
+    )
+    if config.model.objective != "cycle":
+        return build_cut_step(config, networks)
+    shape = 3, config.data.image_size, config.data.image_size
+    pools = {pool: ImagePool(config.model.pool_size, shape, device) for pool in ("pool_a", "pool_b")}
+    return build_cycle_step(config, networks, pools)
 
 
 def contrastive_flops_per_image(objective: Objective, image_size: int) -> float:

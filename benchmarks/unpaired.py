@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 import tyro
-from lightning_fabric import Fabric
 from torch import Tensor
 
 import cyclegan
 from benchmarks.common import table
+from benchmarks.cyclegan_step import configured_step
 from benchmarks.step_tools import noise_batch
 from benchmarks.variants import (
     HeldOutImages,
@@ -42,9 +42,6 @@ from benchmarks.variants import (
     write_sheet,
 )
 from cyclegan.config import defaults
-from cyclegan.networks import build_networks, discriminator_names, generator_names, generator_specs
-from cyclegan.pool import ImagePool
-from cyclegan.trainer import build_cut_step, build_cycle_step
 from ganvas.console import run_command
 from ganvas.data.augment import Augmentation
 from ganvas.data.unpaired import UnpairedDataset
@@ -54,7 +51,6 @@ from ganvas.evaluation.sheet import evenly
 from ganvas.json_files import read_json
 from ganvas.training.checkpoint import list_checkpoints
 from ganvas.training.config import with_options
-from ganvas.training.trainer import GanNetworks
 
 COMMON: dict[str, Any] = {"image_size": 128}
 HALF: dict[str, Any] = {"base_channels": 32, "discriminator_channels": 32, "num_blocks": 6}
@@ -176,24 +172,17 @@ def measure_checkpoints(run: Path, data: Path, split: str, out: Path) -> None:
 
 
 def step_costs(recipes: Mapping[str, dict[str, Any]], rounds: int = 5) -> dict[str, float]:
-    """Return the seconds of a step of each recipe, measured in turn on one thread; for one image of each domain."""
+    """Return the seconds of a step of each recipe, measured in turn on one thread.
+
+    Steps are measured with one image of each domain; for larger batches the time is multiplied.
+    """
     torch.set_num_threads(1)
     steps, batch_sizes = {}, {}
     for name, given in recipes.items():
         options = dict(given)
         config = with_options(defaults(options.pop("preset")), options)
         size, batch_sizes[name] = config.data.image_size, config.data.batch_size
-        networks = GanNetworks(
-            Fabric(accelerator="cpu", devices=1),
-            build_networks(config, generator_specs(config, "a", "b")),
-            {str(direction): network for direction, network in generator_names(config).items()},
-            config.optimizer,
-            config.hardware,
-            discriminators=discriminator_names(config).values(),
-        )
-        pools = {pool: ImagePool(config.model.pool_size, (3, size, size), "cpu") for pool in ("pool_a", "pool_b")}
-        is_cycle = config.model.objective == "cycle"
-        step: Step = build_cycle_step(config, networks, pools) if is_cycle else build_cut_step(config, networks)
+        step: Step = configured_step(config)
         steps[name] = step, config.regularization.penalty_every
     times = step_times(steps, noise_batch(("a", "b"), (1, 3, size, size), "cpu"), rounds)
     return {name: batch_sizes[name] * seconds for name, seconds in times.items()}

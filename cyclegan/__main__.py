@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse_train(arguments: list[str]) -> TrainCommand[CycleGanConfig]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--objective")
+    first.add_argument("--objective", nargs="?")
     given = vars(first.parse_known_args(arguments)[0])
     command = parse_train("cyclegan", Train, CycleGanConfig, get_args(Preset), partial(defaults, **given), arguments)
     data_folder(command.options.data)  # if it is missing, say so before the heavy imports

@@ -38,6 +38,7 @@ Preset = Literal["paper", "cut", "fastcut", "fast", "earth64"]
 Objective = Literal["cycle", "cut", "fastcut"]
 
 # Patch statistics of all directions. The cycle losses are not a criterion: they are best if nothing is translated.
+MIN_LAYER_NORM_CHANNELS = 4  # with 1 all outputs are 0, with 2 they are ±1
 SAVE_BEST_BY = "swd"
 
 
@@ -93,12 +94,12 @@ class ModelConfig:
         num_blocks: Residual blocks; by default the paper's 6 up to 128 pixels and 9 above.
         levels: Levels of the U-Net; by default as many as reduce --image-size to one pixel, at most 8.
         base_channels: Filters of the generators' first layer.
-        norm: Norm of the generators; pixel normalizes the channels of each position (Ba et al. 2016), which keeps
-            the color of images that have but one.
+        norm: Norm of the generators; layer normalizes over the channels of each pixel (Ba et al. 2016), which
+            preserves the color of single-color images.
         dropout: Dropout rate of the generators' blocks.
         upsampling: transpose is the paper's; resize leaves no checkerboard.
         resampling: blur convolves at full resolution and blurs before it halves the size and where it doubles it
-            (Zhang 2019), as CUT's ResNet: no checkerboard, more time. strided is CycleGAN's.
+            (Zhang 2019), as CUT's ResNet: no checkerboard, more time. strided is CycleGAN's. The discriminators follow.
         init: Initial weights; normal is N(0, 0.02).
         gan_loss: The adversarial loss; the paper's is least squares.
         lambda_cycle: Weight of the cycle losses.
@@ -120,9 +121,9 @@ class ModelConfig:
     num_blocks: tyro.conf.Suppress[Count | None] = None
     levels: tyro.conf.Suppress[Annotated[int, Interval(ge=1, le=12)] | None] = None
     base_channels: Count = 64
-    norm: Literal["batch", "instance", "pixel", "none"] = "instance"
+    norm: Literal["batch", "instance", "layer", "none"] = "instance"
     dropout: tyro.conf.Suppress[Fraction] = 0.0
-    upsampling: tyro.conf.Suppress[Literal["transpose", "resize"]] = "transpose"
+    upsampling: Literal["transpose", "resize"] = "transpose"
     resampling: Literal["strided", "blur"] = "strided"
     init: tyro.conf.Suppress[Literal["normal", "xavier", "kaiming", "orthogonal"]] = "normal"
     gan_loss: Literal["lsgan", "vanilla", "hinge", "wgangp"] = "lsgan"
@@ -141,7 +142,8 @@ class CycleGanConfig:
     """All options of a training.
 
     Attributes:
-        seed: Seed of the weights, the order of the images, their partners, augmentation and the pools.
+        seed: Seed of the weights, the order of the images, their partners, augmentation, the pools, and the locations
+            and mirrorings of CUT and FastCUT.
     """
 
     __pydantic_config__ = STRICT
@@ -164,10 +166,10 @@ def preset(name: Preset | None) -> CycleGanConfig:
     """Return the defaults of a preset.
 
     "paper" is CycleGAN as published for horses and zebras (Zhu et al. 2017, Sec. 7): 256 pixels, batch 1, 200 epochs.
-    "cut" and "fastcut" are Park et al. 2020, App. C: one direction, with antialiased networks. "fast" is FastCUT with
-    the changes that help most in equal time on a CPU (docs/cyclegan.md). "earth64" learns satellite images and terrain
-    at 64 pixels in half an hour on a CPU. Its U-Net keeps the color of a tile that has but one (sea, forest), which
-    every instance norm of a ResNet subtracts.
+    "cut" and "fastcut" are Park et al. 2020, App. C: one direction, with antialiased networks. "fast" is FastCUT,
+    changed for a CPU; docs/cyclegan.md says what was measured. "earth64" learns satellite images and terrain at 64
+    pixels in half an hour on a CPU. Its U-Net preserves the color of single-color tiles (sea, forest), which every
+    instance norm of a ResNet subtracts.
     """
     default = CycleGanConfig()
     if name in (None, "paper"):
@@ -192,7 +194,7 @@ def preset(name: Preset | None) -> CycleGanConfig:
                 lambda_nce=3.0,
                 num_blocks=6,
                 base_channels=32,
-                norm="pixel",
+                norm="layer",
                 upsampling="resize",
                 gan_loss="hinge",
             ),
@@ -220,22 +222,15 @@ def defaults(name: Preset | None, objective: object = None) -> CycleGanConfig:
 
     Args:
         name: Preset; without one, the defaults are those of the objective.
-        objective: Value of --objective, if given.
-
-    Raises:
-        UserError: The preset's generator is not one that the objective can train.
+        objective: Value of --objective, if given. What the preset sets for its own objective only is left out.
     """
-    if name is None and objective == "cut":
-        name = "cut"
-    elif name is None and objective == "fastcut":
-        name = "fastcut"
+    if name is None and objective in ("cut", "fastcut"):
+        name = "cut" if objective == "cut" else "fastcut"
     default = preset(name)
-    if objective in ("cut", "fastcut") and default.model.generator != "resnet":
-        raise UserError(
-            f"--preset {name} with --objective {objective}: its generator is a U-Net, and the objective compares "
-            f"features of a ResNet. Leave --preset out, or use --preset {objective}."
-        )
-    return default
+    if objective is None or objective == default.model.objective:
+        return default
+    model = replace(default.model, lambda_nce=None)
+    return replace(default, model=model if objective == "cycle" else replace(model, generator="resnet", levels=None))
 
 
 def check(config: CycleGanConfig) -> None:
@@ -258,7 +253,15 @@ def check(config: CycleGanConfig) -> None:
     if model.resampling == "blur" and model.generator == "unet":
         raise UserError("--resampling blur with --generator unet: only the resnet has it.")
     if model.resampling == "blur" and model.upsampling != "transpose":
-        raise UserError(f"upsampling {model.upsampling} with --resampling blur, which has its own. Use one of them.")
+        raise UserError(
+            f"--upsampling {model.upsampling} with --resampling blur, which has its own. Add --upsampling transpose, "
+            "or use --resampling strided."
+        )
+    if model.norm == "layer" and model.base_channels < MIN_LAYER_NORM_CHANNELS:
+        raise UserError(
+            f"--base-channels {model.base_channels} with --norm layer, which normalizes over the channels of each "
+            f"pixel. Use at least {MIN_LAYER_NORM_CHANNELS}, or another norm."
+        )
     if data.batch_size % model.grad_accum_steps:
         raise UserError(f"--grad-accum-steps {model.grad_accum_steps} does not divide --batch-size {data.batch_size}.")
     check_discriminator(config.discriminator, data.image_size, model.gan_loss)
@@ -292,7 +295,7 @@ def _check_objective(config: CycleGanConfig) -> None:
     if model.norm == "batch":
         raise UserError(
             f"--norm batch with --objective {objective}: an image's features would depend on the other images of its "
-            "batch. Use --norm instance or none."
+            "batch. Use --norm instance, layer or none."
         )
     if model.dropout:
         raise UserError(
@@ -303,6 +306,11 @@ def _check_objective(config: CycleGanConfig) -> None:
         raise UserError(f"--objective {objective} compares features of a ResNet. Use --generator resnet.")
     if model.lambda_nce == 0:
         raise UserError("--lambda-nce 0: without it nothing ties a translation to its source. Give it a weight.")
+    if model.objective == "fastcut" and data.image_size % 2:
+        raise UserError(
+            f"--image-size {data.image_size} with --objective fastcut: patches of an image of odd width do not match "
+            "those of its mirror image. Use an even number."
+        )
     locations = math.ceil(data.image_size / 4) ** 2  # of the residual blocks, the fewest of all layers
     if locations < model.nce_patches:
         raise UserError(
@@ -323,7 +331,7 @@ def _check_unused(model: ModelConfig, objective: str, reason: str, options: Sequ
         value = getattr(model, name)
         if value != getattr(default, name):
             shown = option if value is True else f"{option} {value:g}"
-            raise UserError(f"{shown} with --objective {objective}, which {reason}. Leave it out.")
+            raise UserError(f"{shown} with --objective {objective}, which {reason}. Leave it out, of a config, too.")
 
 
 def lambda_nce(model: ModelConfig) -> float:

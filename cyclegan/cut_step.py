@@ -189,11 +189,12 @@ class CutStep:
         }
 
     def _patch_nce(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
-        """Compute the mean of PatchNCE over layers, at locations drawn for all images (Eq. 4)."""
+        """Compute the mean of PatchNCE over layers, at locations drawn for all images (Eq. 3)."""
         locations = draw_locations(keys, self.weights.nce_patches)
+        # Two contexts: within one, older versions of torch reuse the weights that were cast without gradients.
+        with torch.no_grad(), self._precision(queries[0]):
+            sampled_keys = self.heads(keys, locations)
         with self._precision(queries[0]):
-            with torch.no_grad():
-                sampled_keys = self.heads(keys, locations)
             sampled_queries = self.heads(queries, locations)
         pairs = zip(sampled_queries, sampled_keys, strict=True)
         losses = [patch_nce_loss(query, key, temperature=self.weights.temperature) for query, key in pairs]

@@ -84,7 +84,8 @@ def evaluate(
     colors = _known_colors(a, b, Path(data)) if are_named_alike and not unequal else {}
 
     if not colors:
-        _require_no_pairs(metric_set, Path(data), split)
+        is_bidirectional = None not in (a.translator, b.translator)
+        _require_no_pairs(metric_set, Path(data), split, has_others=is_bidirectional)
     fewest = min(len(a.files), len(b.files))
     metric_set.require_count(fewest, f"{data}: {split}")
 
@@ -299,16 +300,23 @@ def _unequal_pair(a: Domain, b: Domain, sizes: Mapping[str, list[tuple[int, ...]
     return ""
 
 
-def _require_no_pairs(metrics: MetricSet, data: Path, split: str) -> None:
+def _require_no_pairs(metrics: MetricSet, data: Path, split: str, *, has_others: bool) -> None:
     """Check that nobody asks for a metric of pairs where there are none, beyond the default ones.
+
+    Args:
+        metrics: What is asked for.
+        data: The dataset's folder, for the message.
+        split: The split, for the message.
+        has_others: Whether there are scores that ``metrics`` does not list; if not, the default ones count, too.
 
     Raises:
         UserError: They do.
     """
-    if asked := [name for name in PAIRED if name in metrics and name not in DEFAULT]:
+    allowed = DEFAULT if has_others or not set(metrics.names) <= PAIRED.keys() else ()
+    if asked := [name for name in PAIRED if name in metrics and name not in allowed]:
         raise UserError(
             f"--metrics {','.join(asked)}: compares an image with its own target, and {data}/{split} has no pairs of "
-            'one size (docs/cyclegan.md explains "pairs" in dataset.json). Leave it out.'
+            'one size (docs/cyclegan.md explains "pairs" in dataset.json). Choose other metrics.'
         )
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HEAD_CHANNELS = 256  # Park et al. 2020, App. C.2
+HEAD_CHANNELS = 256  # Park et al. 2020, App. C.1
 
 
 class PatchHeads(nn.Module):
@@ -16,7 +16,7 @@ class PatchHeads(nn.Module):
         channels: Channels of the features, one number a layer.
         out_channels: Channels of the outputs and of the hidden layer.
 
-    Reference: Park et al. 2020, Sec. 3 and App. C.2.
+    Reference: Park et al. 2020, Sec. 3 and App. C.1.
     """
 
     def __init__(self, channels: Sequence[int], out_channels: int = HEAD_CHANNELS) -> None:

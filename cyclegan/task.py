@@ -23,7 +23,7 @@ from ganvas.evaluation.metrics import l1
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.evaluation.validation import Validation
 from ganvas.markdown import escape_markdown
-from ganvas.models.card import sample_line, settings
+from ganvas.models.card import norm_line, sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
 from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics
@@ -190,6 +190,7 @@ def _card(config: CycleGanConfig, model: ModelFileConfig, info: Mapping[str, Any
         sample = "Held-out images and their translations"
         if config.model.objective == "cut":
             sample += "; held-out images of the target domain and their identity outputs"
+    norm = norm_line(config.model.norm, model.statistics)
     return f"""# {title}
 
 A {name}, trained with ganvas on unpaired images.{BOTH if model.is_bidirectional else ""}
@@ -198,8 +199,7 @@ A {name}, trained with ganvas on unpaired images.{BOTH if model.is_bidirectional
 - Data: {data}. License of the data: {license_}
 - Training images: {config.data.image_size} pixels
 - Training: {model.training["step"]} steps, batch size {config.data.batch_size}, seed {config.seed}
-- Batch norm at inference: {"running" if model.statistics == "running" else "each image's own"} statistics
-- License of the weights: not stated. Choose one before you share them (`push --license`)
+{norm}- License of the weights: not stated. Choose one before you share them (`push --license`)
 
 {sample_line(sample)}
 

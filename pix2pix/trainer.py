@@ -28,7 +28,7 @@ from ganvas.evaluation.names import DEFAULT
 from ganvas.evaluation.sheet import contact_sheet
 from ganvas.evaluation.validation import Validation
 from ganvas.markdown import escape_markdown
-from ganvas.models.card import sample_line, settings
+from ganvas.models.card import norm_line, sample_line, settings
 from ganvas.models.folder import ModelConfig as ModelFileConfig
 from ganvas.models.folder import NetworkSpec, Preprocessing, save_model
 from ganvas.nn.layers import Statistics
@@ -364,6 +364,7 @@ def _card(config: Pix2PixConfig, model: ModelFileConfig, info: Mapping[str, Any]
     source, target, data, license_ = map(
         escape_markdown, (spec.source, spec.target, model.training["data"], info.get("license", "not stated"))
     )
+    norm = norm_line(config.model.norm, model.statistics)
     return f"""# {source} → {target}
 
 A pix2pix model (Isola et al. 2017), trained with ganvas. It translates images of {source} to {target}.
@@ -371,8 +372,7 @@ A pix2pix model (Isola et al. 2017), trained with ganvas. It translates images o
 - Data: {data}. License of the data: {license_}
 - Training images: {config.data.image_size} pixels, {" to ".join(map(str, channels(config.data)))} channels
 - Training: {model.training["step"]} steps, batch size {config.data.batch_size}, seed {config.seed}
-- Batch norm at inference: {"running" if model.statistics == "running" else "each image's own"} statistics
-- License of the weights: not stated. Choose one before you share them (`push --license`)
+{norm}- License of the weights: not stated. Choose one before you share them (`push --license`)
 
 {sample_line("Source, output and target of held-out pairs")}
 

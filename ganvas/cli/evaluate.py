@@ -178,7 +178,7 @@ def print_table(
     table = Table("metric", title=title, title_justify="left")
     for name in columns:
         table.add_column(name, justify="right")
-    for metric in next(iter(columns.values())):
+    for metric in next(iter(columns.values()), {}):
         label = labels.get(metric)
         name = metric if label is None else label.text + (f" ({label.better} is better)" if label.better else "")
         scores = (each.get(metric) for each in columns.values())

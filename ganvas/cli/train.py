@@ -55,9 +55,9 @@ def parse_train(
             option that a resumed run cannot change.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--out", type=Path)
-    first.add_argument("--config", type=Path)
-    first.add_argument("--preset")
+    first.add_argument("--out", type=Path, nargs="?")
+    first.add_argument("--config", type=Path, nargs="?")
+    first.add_argument("--preset", nargs="?")
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(arguments)
     if known.config and (known.preset or known.resume):
@@ -71,8 +71,9 @@ def parse_train(
     if known.resume and known.out is not None:
         path = known.out / "config.json"
     run = None if path is None else read_config(path, program, config_class)
-    named = preset(known.preset)
-    default = named if run is None else with_settings(run, named, preset(None))
+    default = preset(known.preset) if run is None else run
+    if run is not None and known.preset is not None:
+        default = with_settings(run, preset(known.preset), [preset(name) for name in presets])
     default = train_class(out=tyro.MISSING, options=default)
     command = parse_options(f"{program} train", train_class, arguments, default=default, flat=True)
     options = validate(command.options)

@@ -5,12 +5,19 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ganvas.models.folder import SAMPLE
+from ganvas.nn.layers import Statistics
 from ganvas.options import to_json
 
 
 def sample_line(what: str) -> str:
     """Return Markdown that shows the model folder's sample, with ``what`` as its alternative text."""
     return f"![{what}]({SAMPLE})"
+
+
+def norm_line(norm: str, statistics: Statistics) -> str:
+    """Return a list item of Markdown, with its line break, on what batch norm normalizes by; "" for other norms."""
+    how = "running" if statistics == "running" else "each image's own"
+    return f"- Batch norm at inference: {how} statistics\n" if norm == "batch" else ""
 
 
 def settings(options: object) -> str:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["batch", "instance", "group", "pixel", "none"]
+Norm = Literal["batch", "instance", "group", "layer", "none"]
 Upsampling = Literal["transpose", "resize"]
 Resampling = Literal["strided", "blur"]
 Statistics = Literal["running", "picture"]
@@ -46,15 +46,15 @@ def set_norm_statistics(network: nn.Module, statistics: Statistics) -> None:
             module.statistics = statistics
 
 
-class PixelNorm2d(nn.Module):
-    """Layer norm over the channels of each position (Ba et al. 2016), without scale and shift.
+class LayerNorm2d(nn.Module):
+    """Layer norm over the channels of each pixel (Ba et al. 2016), without scale and shift.
 
-    Norms over an image let a generator write one huge value to shrink all others, which draws a blob (Karras et al.
-    2020, Sec. 2), and subtract the color of an image that has but one. A norm of single positions does neither.
+    With norms over the whole image, a generator can write one huge value to shrink all others, which draws a blob
+    (Karras et al. 2020, Sec. 2), and single-color images lose their color. This norm has neither problem.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize each position of [N, C, H, W] to mean 0 and deviation 1 over its channels."""
+        """Normalize each pixel of [N, C, H, W] to mean 0 and deviation 1 over its channels."""
         return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
 
 
@@ -69,11 +69,11 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
         return nn.InstanceNorm2d(channels)
     if norm == "group":
         return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP_CHANNELS)), channels)
-    if norm == "pixel":
-        return PixelNorm2d()
+    if norm == "layer":
+        return LayerNorm2d()
     if norm == "none":
         return nn.Identity()
-    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance', 'group', 'pixel' and 'none'")
+    raise ValueError(f"norm is {norm!r}; allowed are 'batch', 'instance', 'group', 'layer' and 'none'")
 
 
 def needs_bias(norm: Norm) -> bool:

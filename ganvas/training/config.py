@@ -5,7 +5,7 @@ The command line and a run's config.json are made from these dataclasses, and fr
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -370,16 +370,16 @@ def require_resumable(run: object, options: object) -> None:
         )
 
 
-def with_settings(run: Config, named: Config, plain: Config) -> Config:
+def with_settings(run: Config, named: Config, presets: Sequence[Config]) -> Config:
     """Return a run's config with a preset's values, so that a resumed run notices a preset that is not its own.
 
     Args:
         run: The run's config.
         named: The preset's.
-        plain: That of no preset: what differs from it is what the preset sets.
+        presets: All there are: a preset sets the options in which they differ.
     """
-    values, preset, default = (flatten(to_json(config)) for config in (run, named, plain))
-    sets = {name for name, value in preset.items() if value != default[name]} - RESUMABLE_CHANGES
+    values, preset, *others = (flatten(to_json(config)) for config in (run, named, *presets))
+    sets = {name for name, value in preset.items() if any(value != each[name] for each in others)} - RESUMABLE_CHANGES
     nested: dict[str, Any] = {}
     for name, value in values.items():
         group, _, field = name.rpartition(".")

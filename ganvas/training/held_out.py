@@ -50,9 +50,7 @@ def add_split_to_errors(split: str, read: Callable[[], Result]) -> Result:
     except UserError as error:
         if split == "train":
             raise
-        raise UserError(
-            f"{error} This image is in the split {split}, held out for samples and validation. Replace or remove it."
-        ) from None
+        raise UserError(f"{error} The split {split} is held out for samples and validation.") from None
 
 
 def require_val_split(root: Path, splits: Collection[str], validation: ValidationConfig) -> None:

@@ -191,11 +191,20 @@ def test_penalties_are_lazy_and_halved_with_ds_loss():
     assert "loss_r1" not in step(data, Progress(9, 20))
 
 
-def test_extra_losses_see_the_source_that_was_translated():
+@pytest.mark.parametrize("seed", [0, 1])  # one of them mirrors
+def test_extra_losses_see_the_source_that_was_translated(seed):
+    images, seen = batch(), []
+
     def apart(source, output, target):
+        seen.append(source)
         return (source - output).abs().mean() + 0 * target.mean()
 
-    losses = make_step(networks(), weights=FASTCUT, extra_losses={"own": (2.0, apart)})(batch())
+    step = make_step(networks(), weights=FASTCUT, extra_losses={"own": (2.0, apart)})
+    torch.manual_seed(seed)
+    flipped = bool(torch.rand(()) < 0.5)
+    torch.manual_seed(seed)
+    losses = step(images)
+    assert torch.equal(*seen, images["a"].flip(-1) if flipped else images["a"])
     expected = losses["loss_g_gan"] + 10 * losses["loss_nce"] + 2 * losses["loss_g_own"]
     assert losses["loss_g"].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -230,6 +239,7 @@ def test_bf16_stays_near_fp32():
         results.append(make_step(nets, weights=CUT, bf16=bf16)(batch()))
         assert seen == {torch.bfloat16 if bf16 else torch.float32}
         assert {value.dtype for value in results[-1].values()} == {torch.float32}
+        assert all(gradient.any() for gradient in gradients(nets).values())
     first, second = results
     for name, value in first.items():
         assert second[name].item() == pytest.approx(value.item(), rel=0.1, abs=0.02), name

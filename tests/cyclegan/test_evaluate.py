@@ -350,7 +350,8 @@ def test_sheet_that_cannot_be_written_is_refused_first(cyclegan, trained, domain
         ("--nce-patches 9", "--nce-patches 9 with --objective cycle, which has no PatchNCE"),
         ("--r1 1 --discriminator-norm batch", "--r1 1 with --discriminator-norm batch"),
         ("--resampling blur --generator unet --num-blocks None", "--resampling blur with --generator unet"),
-        ("--resampling blur --upsampling resize", "upsampling resize with --resampling blur"),
+        ("--resampling blur --upsampling resize", "--upsampling resize with --resampling blur, which has its own"),
+        ("--norm layer --base-channels 3", "--base-channels 3 with --norm layer, which normalizes over the channels"),
         ("--discriminator-resampling blur --patch-layers 0", "discriminator_resampling blur with --patch-layers 0"),
     ],
 )
@@ -386,12 +387,12 @@ def test_options_that_cut_ignores(train, tmp_path, objective, options, message):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("objective", ["cut", "fastcut"])
-def test_a_preset_with_a_unet_is_refused_at_once(cyclegan, domains, tmp_path, objective):
-    given = ["--data", domains, "--out", tmp_path / "run", "--preset", "earth64", "--objective", objective]
-    code, _, err = cyclegan("train", *given)
+def test_mirrored_patches_need_an_even_size(train, tmp_path):
+    given = "--objective fastcut --pool-size 50 --nce-patches 16 --image-size 17 --load-size 17"
+    code, _, err = train(tmp_path / "run", *given.split())
     assert code == 2
-    assert f"Leave --preset out, or use --preset {objective}." in err
+    assert "--image-size 17 with --objective fastcut" in err
+    assert "Use an even number." in err
 
 
 @pytest.mark.parametrize("objective", ["cut", "fastcut"])
@@ -401,6 +402,14 @@ def test_features_of_both_domains_need_equal_channels(train, tmp_path, objective
     assert code == 2
     assert "channels_a 3 and channels_b 1 differ" in err
     assert "Use --objective cycle --lambda-identity 0" in err
+
+
+@pytest.mark.parametrize("option", ["--objective", "--preset"])
+def test_an_option_without_a_value_is_one_message(cyclegan, domains, tmp_path, option):
+    code, _, err = cyclegan("train", "--data", domains, "--out", tmp_path / "run", option)
+    assert code == 2
+    assert f"Missing value for argument '{option}'" in err
+    assert "usage:" not in err
 
 
 def test_another_objective_cannot_be_resumed(cyclegan, trained, tmp_path):
@@ -468,7 +477,7 @@ def test_bad_val_split_is_named(train, own_domains, tmp_path):
     code, _, err = train(tmp_path / "run", data=own_domains)
     assert code == 2
     assert "testB: there is no such folder" in err
-    assert "split test, held out for samples and validation" in err
+    assert "split test is held out for samples and validation" in err
 
 
 def test_wrong_channels_are_refused_with_options_of_this_command(train, tmp_path):

@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import torch
 import cyclegan
 import ganvas
 from cyclegan.__main__ import COMMANDS
-from cyclegan.config import check, defaults, lambda_nce, preset
+from cyclegan.config import Preset, check, defaults, lambda_nce, preset
 from cyclegan.cut_step import CutStep
 from cyclegan.monitors import build_monitor
 from cyclegan.networks import build_networks, discriminator_names, generator_specs
@@ -35,7 +37,7 @@ SMALL = {"image_size": 16, "load_size": 18, "num_blocks": 1, "base_channels": 4,
 LENGTH = {"steps": 6, "save_every_steps": 2, "log_every_steps": 2, "sample_every_steps": 3}
 TINY = {**SMALL, **LENGTH, "patch_layers": 1, "nce_patches": 9, "threads": 1, "device": "cpu"}
 
-DIRECTIONS = {"a2b": {"objective": "cut"}, "b2a": {"objective": "fastcut", "norm": "pixel"}}
+DIRECTIONS = {"a2b": {"objective": "cut"}, "b2a": {"objective": "fastcut", "norm": "layer"}}
 
 
 @pytest.fixture(scope="session")
@@ -291,6 +293,19 @@ def test_an_objective_comes_with_the_defaults_of_its_preset():
     assert defaults(None, "cut") == preset("cut")
     assert defaults(None, "fastcut") == preset("fastcut")
     assert defaults("paper", "cut") == preset("paper") == preset(None) == defaults(None, "cycle")
+
+
+@pytest.mark.parametrize("objective", ["cycle", "cut", "fastcut"])
+@pytest.mark.parametrize("name", get_args(Preset))
+def test_every_preset_trains_with_every_objective(name, objective):
+    """What a preset sets for its own objective, a weight of PatchNCE or a U-Net, stops no other one."""
+    config = defaults(name, objective)
+    check(replace(config, model=replace(config.model, objective=objective)))
+
+
+def test_only_pairs_metrics_without_pairs_are_refused(runs, domains):
+    with pytest.raises(UserError, match="--metrics l1,psnr: compares an image with its own target"):
+        cyclegan.evaluate(runs / "a2b", data=domains, metrics=("l1", "psnr"))
 
 
 def test_presets_of_the_paper():

@@ -77,7 +77,7 @@ class TestData:
         for image in (own_pairs / "val").iterdir():
             image.unlink()
         result = train(tmp_path / "run", data=own_pairs)
-        refused(result, "val: holds no images", "split val, held out for samples and validation")
+        refused(result, "val: holds no images", "split val is held out for samples and validation")
 
     def test_halves_of_different_size(self, train, tmp_path):
         for side, size in (("trainA", (32, 32)), ("trainB", (32, 30))):

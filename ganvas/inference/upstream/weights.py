@@ -212,8 +212,9 @@ def write_upstream(path: Path, network: nn.Module, spec: NetworkSpec) -> str:
         or arguments["norm"] not in ("batch", "instance")
     ):
         raise UserError(
-            f"{path}: pytorch-CycleGAN-and-pix2pix has U-Nets of 7 and 8 levels and ResNets of 6 and 9 blocks, with a "
-            "norm and transposed convolutions; this generator is none of them. Export it to ONNX instead."
+            f"{path}: pytorch-CycleGAN-and-pix2pix has U-Nets of 7 and 8 levels and ResNets of 6 and 9 blocks, with "
+            "batch or instance norm, strided and transposed convolutions; this generator is none of them. Export it to "
+            "ONNX instead."
         )
     weights = {_renamed(key, modules): value.cpu().clone() for key, value in network.state_dict().items()}
     content = io.BytesIO()  # torch's own file writer may abort the process if the disk is full

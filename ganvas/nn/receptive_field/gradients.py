@@ -5,10 +5,11 @@ import copy
 import torch
 from torch import nn
 
+from ganvas.nn.layers import LayerNorm2d
 from ganvas.nn.receptive_field.geometry import ReceptiveField, Span
-from ganvas.nn.receptive_field.tracing import AXES, Axis, in_channels
+from ganvas.nn.receptive_field.tracing import AXES, Axis, in_channels, replace_by_identity
 
-_NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm, LayerNorm2d)
 
 
 def measured_receptive_field(
@@ -62,11 +63,10 @@ def measured_receptive_field(
 def _with_positive_weights(network: nn.Module) -> nn.Module:
     """Copy ``network`` so that every path from an input to an output has a positive gradient."""
     linear = copy.deepcopy(network).cpu().double().eval()
+    replace_by_identity(linear, *_NORMS)
     for parent in list(linear.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _NORMS):
-                setattr(parent, name, nn.Identity())
-            elif isinstance(child, nn.MaxPool2d):
+            if isinstance(child, nn.MaxPool2d):
                 setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
     with torch.no_grad():
         for parameter in linear.parameters():

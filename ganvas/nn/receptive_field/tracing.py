@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ganvas.nn.layers import LayerNorm2d
 from ganvas.nn.receptive_field.functions import POINT, geometry
 from ganvas.nn.receptive_field.geometry import PIXEL, Layer, ReceptiveField
 
@@ -146,6 +147,7 @@ class _TracedImage(Tensor):
 def _run(network: nn.Module, image_size: tuple[int, int]) -> _TracedImage:
     """Run a copy of ``network`` without weights on an image without values."""
     skeleton = copy.deepcopy(network).to("meta").eval()
+    replace_by_identity(skeleton, LayerNorm2d)  # its permutations would hide the axes
     steps = _Steps()
     for name, module in skeleton.named_modules():
         module.register_forward_pre_hook(partial(steps.enter, name))
@@ -156,6 +158,14 @@ def _run(network: nn.Module, image_size: tuple[int, int]) -> _TracedImage:
     if not isinstance(output, _TracedImage):
         raise ValueError(f"the network returns a {type(output).__name__}; it must return one tensor made of its input")
     return output
+
+
+def replace_by_identity(network: nn.Module, *kinds: type[nn.Module]) -> None:
+    """Replace all submodules of some kinds, which do not change the receptive field, in place."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, kinds):
+                setattr(parent, name, nn.Identity())
 
 
 def in_channels(network: nn.Module) -> int:

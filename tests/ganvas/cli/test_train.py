@@ -53,6 +53,11 @@ def test_another_preset_is_refused_on_resume(run):
         parse("--out", run(Pix2PixConfig()), "--preset", "demo", "--resume")
 
 
+def test_a_preset_of_all_defaults_is_refused_on_resume(run):
+    with pytest.raises(UserError, match=r"--lambda-l1 \(was 50.0, now 100.0\)"):
+        parse("--out", run(preset("demo")), "--preset", "paper", "--resume")
+
+
 def test_another_folder_is_passed_on_when_resuming_for_its_content_to_be_compared(run, tmp_path):
     config = preset("demo")
     folder = run(replace(config, data=replace(config.data, data=tmp_path / "set")))
@@ -75,7 +80,7 @@ def test_a_config_sets_defaults_and_options_override_them(run):
 
 def test_settings_of_no_preset_leave_a_config_as_it_is():
     config = preset("demo")
-    assert with_settings(config, Pix2PixConfig(), Pix2PixConfig()) == config
+    assert with_settings(config, Pix2PixConfig(), [Pix2PixConfig()]) == config
 
 
 @pytest.mark.parametrize("options", [["--config"], ["--resume", "--out"]])

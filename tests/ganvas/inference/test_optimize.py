@@ -78,7 +78,7 @@ def test_the_original_network_is_unchanged_and_shares_weights():
     assert optimized_for_inference(network).down[0][1].weight is network.down[0][1].weight  # its level has no norm
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance", "pixel"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "layer"])
 @pytest.mark.parametrize("name", ["unet", "resnet"])
 def test_bfloat16_is_close_and_returns_float32(name, norm):
     network = trained(name, norm)

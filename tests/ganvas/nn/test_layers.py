@@ -90,8 +90,8 @@ def test_norms_by_name() -> None:
     assert [needs_bias("batch"), needs_bias("instance"), needs_bias("none")] == [False, True, True]
     groups = {channels: make_norm("group", channels).num_groups for channels in (4, 16, 64, 96, 250)}
     assert groups == {4: 1, 16: 1, 64: 4, 96: 6, 250: 5}  # 16 channels each, where that divides them
-    with pytest.raises(ValueError, match=r"'layer'.*'batch', 'instance', 'group', 'pixel' and 'none'"):
-        make_norm("layer", 5)
+    with pytest.raises(ValueError, match=r"'weight'.*'batch', 'instance', 'group', 'layer' and 'none'"):
+        make_norm("weight", 5)
 
 
 def shifted_norm() -> BatchNorm2d:
@@ -138,26 +138,26 @@ def test_choice_of_statistics_changes_nothing_in_training() -> None:
     assert norm.num_batches_tracked.item() == 1
 
 
-def test_pixel_norm_normalizes_the_channels_of_each_position() -> None:
+def test_layer_norm_normalizes_the_channels_of_each_pixel() -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (2, 5, 4, 3)).astype(np.float32))
     a = x.numpy()
     expected = (a - a.mean(axis=1, keepdims=True)) / np.sqrt(a.var(axis=1, keepdims=True) + 1e-5)
     for layout in (torch.contiguous_format, torch.channels_last):
-        out = make_norm("pixel", 5)(x.contiguous(memory_format=layout))
+        out = make_norm("layer", 5)(x.contiguous(memory_format=layout))
         np.testing.assert_allclose(out.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pixel_norm_keeps_a_huge_value_from_shrinking_the_others() -> None:
+def test_layer_norm_keeps_a_huge_value_from_shrinking_the_others() -> None:
     x = torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     spiked = x.clone()
     spiked[0, :, 2, 3] = torch.tensor([1e4, 0.0, 0.0, 0.0])
     elsewhere = torch.ones(8, 8, dtype=torch.bool)
     elsewhere[2, 3] = False
     changes = {}
-    for norm in ("pixel", "instance"):
+    for norm in ("layer", "instance"):
         layer = make_norm(norm, 4)
         changes[norm] = (layer(spiked) - layer(x))[0, 0, elsewhere].abs().max().item()
-    assert changes["pixel"] == 0
+    assert changes["layer"] == 0
     assert changes["instance"] > 1
 
 

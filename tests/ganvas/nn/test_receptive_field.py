@@ -250,10 +250,13 @@ def test_unet_sees_what_its_longest_path_sees(num_levels: int) -> None:
     assert (field.size, field.jump, field.first_center) == (size, 1, 0)
 
 
-@pytest.mark.parametrize("options", [{"upsampling": "transpose"}, {"upsampling": "resize"}, {"resampling": "blur"}])
+@pytest.mark.parametrize(
+    "options", [{"upsampling": "transpose"}, {"upsampling": "resize"}, {"resampling": "blur"}, {"norm": "layer"}]
+)
 def test_resnet_agrees_with_gradients(options: dict[str, str]) -> None:
     network = ResNetGenerator(base_channels=1, num_blocks=2, **options)
     field = receptive_field(network)
+    assert field == receptive_field(ResNetGenerator(base_channels=1, num_blocks=2, **options | {"norm": "none"}))
     assert measured_receptive_field(network, 144, period=field.period) == field
 
 

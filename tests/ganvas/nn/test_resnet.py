@@ -46,7 +46,7 @@ def test_any_height_and_width(size: tuple[int, int], resampling: str) -> None:
     assert out.abs().max() <= 1
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance", "pixel", "none"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "layer", "none"])
 @pytest.mark.parametrize("upsampling", ["transpose", "resize"])
 def test_variants_keep_the_size(norm: str, upsampling: str) -> None:
     network = ResNetGenerator(base_channels=2, num_blocks=1, norm=norm, upsampling=upsampling)
@@ -68,7 +68,7 @@ def test_other_sizes_are_reflected_all_around_and_cropped_back() -> None:
 
 @pytest.mark.parametrize("num_blocks", [0, 1, 3, 6])
 @pytest.mark.parametrize("resampling", ["strided", "blur"])
-@pytest.mark.parametrize("norm", ["instance", "pixel", "none"])
+@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
 def test_features_are_the_outputs_of_the_layers(norm: str, resampling: str, num_blocks: int) -> None:
     network = ResNetGenerator(base_channels=2, num_blocks=num_blocks, norm=norm, resampling=resampling)
     x = image(2, 3, 13, 10)
@@ -90,7 +90,7 @@ def test_no_layer_runs_after_the_last_feature() -> None:
     network.features(image(1, 3, 8, 8), network.feature_layers)
 
 
-@pytest.mark.parametrize(("norm", "biases"), [("instance", 24), ("pixel", 24), ("none", 24), ("batch", 1)])
+@pytest.mark.parametrize(("norm", "biases"), [("instance", 24), ("layer", 24), ("none", 24), ("batch", 1)])
 def test_biases(norm: str, biases: int) -> None:
     convolutions = [m for m in on_meta(norm=norm).modules() if isinstance(m, CONVOLUTIONS)]
     assert sum(m.bias is not None for m in convolutions) == biases
