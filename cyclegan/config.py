@@ -55,7 +55,8 @@ class DataConfig:
             rotations, zooms and shifts.
         load_size: Pixels a side that images are scaled to before the random crop; by default 286/256 of --image-size,
             as in the published code, and with --augment none --image-size. 0 crops without scaling.
-        flip: Mirror half of the images left to right; on unless --augment is none. --no-flip turns it off.
+        flip: Mirror half of the images left to right; on unless --augment is none. --no-flip turns it off, and the
+            mirroring of FastCUT.
         batch_size: Images of each domain per step and device.
         channels_a: Channels of domain a; by default those of its images, without alpha.
         channels_b: The same for domain b.

@@ -181,7 +181,7 @@ HOSTILE = [
     (arguments(num_levels=10**6), "num_levels is 1000000"),
     (arguments(dropout=1.5), "dropout is 1.5"),
     (arguments(dropout_levels=list(range(1000))), "dropout_levels is"),
-    (arguments(norm="layer"), "norm is 'layer'"),
+    (arguments(norm="weight"), "norm is 'weight'"),
     (arguments(upsampling={}), r"upsampling is \{\}"),
     (arguments(wings=2), "wings is 2: Extra inputs are not permitted"),
     (
