@@ -100,7 +100,8 @@ class ModelConfig:
         dropout: Dropout rate of the generators' blocks.
         upsampling: transpose is the paper's; resize leaves no checkerboard.
         resampling: blur convolves at full resolution and blurs before it halves the size and where it doubles it
-            (Zhang 2019), as CUT's ResNet: no checkerboard, more time. strided is CycleGAN's. The discriminators follow.
+            (Zhang 2019), as CUT's ResNet: no checkerboard, more time. strided is CycleGAN's.
+            Discriminators use the same.
         init: Initial weights; normal is N(0, 0.02).
         gan_loss: The adversarial loss; the paper's is least squares.
         lambda_cycle: Weight of the cycle losses.
@@ -332,7 +333,7 @@ def _check_unused(model: ModelConfig, objective: str, reason: str, options: Sequ
         value = getattr(model, name)
         if value != getattr(default, name):
             shown = option if value is True else f"{option} {value:g}"
-            raise UserError(f"{shown} with --objective {objective}, which {reason}. Leave it out, of a config, too.")
+            raise UserError(f"{shown} with --objective {objective}, which {reason}. Leave it out (of a config, too).")
 
 
 def lambda_nce(model: ModelConfig) -> float:
