@@ -23,7 +23,7 @@ def test_images_that_cannot_be_read_stop_a_run_or_are_skipped(train, own_domains
     code, _, err = train(tmp_path / "stopped", data=own_domains)
     assert code == 2
     assert "testB-0.png: is not a readable image" in err
-    assert "split test, held out" in err
+    assert "split test is held out" in err
     assert not (tmp_path / "stopped").exists()
     code, _, err = train(tmp_path / "run", "--on-error", "skip", data=own_domains)
     assert code == 0, err

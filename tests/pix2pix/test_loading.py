@@ -150,7 +150,7 @@ class TestOnError:
         code, _, err = train(tmp_path / "run", data=own_pairs)
         assert code == 2
         assert "0.png: is not a readable image" in err
-        assert ("split val, held out" in err) == (split == "val")
+        assert ("split val is held out" in err) == (split == "val")
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize("arguments", [[], ["--on-error", "skip"]])
