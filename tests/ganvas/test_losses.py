@@ -432,7 +432,9 @@ def test_patch_nce_by_the_formula(N: int, P: int, D: int, temperature: float) ->
             others = [np.exp(q[s] @ k[n] / temperature) for n in range(P) if n != s]
             right = np.exp(q[s] @ k[s] / temperature)
             terms.append(-np.log(right / (right + sum(others))))
-    assert patch_nce_loss(query, key, temperature=temperature).item() == pytest.approx(np.mean(terms), rel=1e-4, abs=1e-6)
+    assert patch_nce_loss(query, key, temperature=temperature).item() == pytest.approx(
+        np.mean(terms), rel=1e-4, abs=1e-6
+    )
 
 
 def test_patch_nce_of_equal_features_is_the_log_of_the_patches() -> None:
