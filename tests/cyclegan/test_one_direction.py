@@ -24,6 +24,7 @@ from cyclegan.cut_step import CutStep
 from cyclegan.monitors import build_monitor
 from cyclegan.networks import build_networks, discriminator_names, generator_specs
 from ganvas.cli.convert import ExportOptions, run_export
+from ganvas.cli.evaluate import print_table
 from ganvas.data.decode import read_image
 from ganvas.errors import UserError
 from ganvas.files import sha256
@@ -301,6 +302,15 @@ def test_every_preset_trains_with_every_objective(name, objective):
     """What a preset sets for its own objective, a weight of PatchNCE or a U-Net, stops no other one."""
     config = defaults(name, objective)
     check(replace(config, model=replace(config.model, objective=objective)))
+
+
+def test_a_model_card_mentions_batch_norm_only_if_there_is_any(runs):
+    assert "Batch norm at inference" not in (runs / "a2b" / "model" / "README.md").read_text()
+
+
+def test_a_table_of_no_scores_has_no_rows(capsys):
+    print_table("nothing", {})
+    assert "metric" in capsys.readouterr().out
 
 
 def test_only_pairs_metrics_without_pairs_are_refused(runs, domains):
